@@ -1,0 +1,33 @@
+"""advmix: adversarial mixing of disentangled latents.
+
+The contents page. The paper's Algorithm 1 is in `advmix.mixing`, its Algorithm 2 in `advmix.encoders.optimize`.
+"""
+
+from advmix.classifier import Classifier
+from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
+from advmix.errors import UserError
+from advmix.generators import Generator, StyleConfig, StyleGenerator
+from advmix.latents import Latents, Split
+from advmix.mixing import AdvMix, Mix, Mixer, RandMix
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdvMix",
+    "Classifier",
+    "Encoder",
+    "Generator",
+    "LatentStore",
+    "Latents",
+    "Mix",
+    "Mixer",
+    "OptimizeEncoder",
+    "RandMix",
+    "Split",
+    "StyleConfig",
+    "StyleEncoder",
+    "StyleGenerator",
+    "UserError",
+    "__version__",
+    "load_autoencoder",
+]

@@ -1,0 +1,7 @@
+"""`python -m advmix`."""
+
+import sys
+
+from advmix.cli import main
+
+sys.exit(main())

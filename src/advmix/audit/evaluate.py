@@ -1,0 +1,117 @@
+"""How good, and how robust, a classifier is: accuracies, the worst case under the search, the exact worst recolouring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advmix.data import GrayDigits, ImageSet, paint, slices
+from advmix.latents import Latents
+from advmix.mixing import AdvMix
+from advmix.modes import evaluating
+from advmix.progress import track
+from advmix.seeds import generator
+
+BATCH = 250
+
+
+@torch.no_grad()
+def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """Class probabilities `(N, C)`, on the CPU."""
+    with evaluating(classifier) as (model,):
+        parts = [
+            model(images.batch(part)[0].to(device)).softmax(dim=1).cpu() for part in slices(len(images), 2 * BATCH)
+        ]
+    return torch.cat(parts)
+
+
+def accuracy(classifier: nn.Module, images: ImageSet, device: torch.device) -> float:
+    """Share of right answers, in [0, 1]."""
+    return share(predict(classifier, images, device).argmax(dim=1) == images.labels)
+
+
+def share(right: Tensor) -> float:
+    """Mean of a boolean vector."""
+    return float(right.double().mean())
+
+
+@dataclass(frozen=True, eq=False)
+class WorstCase:
+    """The search's answer for N images, on the CPU.
+
+    Attributes:
+        right: `(N,)`, whether the reconstruction *and* every candidate of the search are classified rightly.
+        right_reconstruction: `(N,)`, the reconstruction alone.
+        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss.
+        probabilities: `(N, classes)` on `images`.
+    """
+
+    right: Tensor
+    right_reconstruction: Tensor
+    images: Tensor
+    probabilities: Tensor
+
+
+def worst_case(
+    classifier: nn.Module,
+    search: AdvMix,
+    latents: Latents,
+    labels: Tensor,
+    pool: Latents,
+    *,
+    seed: int,
+    title: str = "worst case",
+) -> WorstCase:
+    """Search around every one of N latents. Donors follow from the seed and the batch's place, so classifiers are compared fairly.
+
+    Args:
+        classifier: images in [0, 1] to logits.
+        search: the search; its generator, `latents` and `pool` are on the classifier's device.
+        latents: codes of the images, length N, not members of the pool.
+        labels: `(N,)`.
+        pool: whose `z⊥` are borrowed.
+        seed: of the donors.
+        title: of the progress bar.
+    """
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    with track(title, len(latents)) as advance:
+        for part in slices(len(latents), BATCH):
+            rng = generator(seed, "worst-case", part.start)
+            parts.append(_search(classifier, search, latents[part], labels[part], pool, rng))
+            advance(part.stop - part.start, "")
+    return WorstCase(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+
+
+def _search(
+    classifier: nn.Module, search: AdvMix, latents: Latents, labels: Tensor, pool: Latents, rng: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mix = search(classifier, latents, labels, pool, rng=rng)
+    assert mix.fooled is not None
+    with torch.no_grad(), evaluating(classifier, search.generator) as (model, decoder):
+        plain = model(decoder(latents)).argmax(dim=1) == labels
+        return ~mix.fooled & plain, plain, mix.images, model(mix.images).softmax(dim=1)
+
+
+@torch.no_grad()
+def recolor_worst(classifier: nn.Module, digits: GrayDigits, colors: Tensor, device: torch.device) -> Tensor:
+    """Whether each real digit is right under *every* colour: `(N,)`. Exact, because here the true generator is known.
+
+    Args:
+        classifier: images in [0, 1] to logits.
+        digits: without colour.
+        colors: `(G, 3)` in [0, 1].
+        device: the classifier's.
+    """
+    alive = torch.arange(len(digits.labels))
+    with evaluating(classifier) as (model,), track("recolouring", len(colors)) as advance:
+        for color in colors:
+            right = []
+            for rows in alive.split(2 * BATCH):
+                images = paint(digits.pixels[rows].float() / 255, color.expand(len(rows), 3)).to(device)
+                logits = model(images.contiguous(memory_format=torch.channels_last))
+                right.append(logits.argmax(dim=1).cpu() == digits.labels[rows])
+            alive = alive[torch.cat(right)] if right else alive
+            advance(1, "")
+    return torch.zeros(len(digits.labels), dtype=torch.bool).index_fill(0, alive, True)

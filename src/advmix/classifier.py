@@ -1,0 +1,69 @@
+"""Classifiers: a wrapper that brings any network to our conventions, and the small network of the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Classifier(nn.Module):
+    """Any `nn.Module` as a function from images in [0, 1] to logits `(B, C)`; the only place that knows its input.
+
+    >>> Classifier(resnet18(num_classes=10), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224)
+
+    Args:
+        network: images `(B, C, H, W)` to logits `(B, C)`, `(B, 1)` or `(B,)`.
+        mean: subtracted per channel, in [0, 1]; none by default.
+        std: divided by per channel.
+        size: side in pixels that the network wants; images of another size are resized bilinearly, differentiably.
+
+    A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+        self.register_buffer("mean", torch.tensor(mean or [0.0])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std or [1.0])[:, None, None], persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images in [0, 1], `(B, C, H, W)`, to logits `(B, C)` with `C >= 2`."""
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        if logits.ndim == 1:
+            logits = logits[:, None]
+        if logits.shape[1] == 1:
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        return logits
+
+
+class Grayscale(nn.Module):
+    """The mean of the channels, repeated: a network that cannot see colour (a control)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        return images.mean(dim=1, keepdim=True).expand_as(images)
+
+
+def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128)) -> nn.Sequential:
+    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2 averages."""
+    parts: list[nn.Module] = []
+    inputs = channels
+    for index, width in enumerate(widths):
+        parts += [nn.Conv2d(inputs, width, 3, stride=1 if index == 0 else 2, padding=1, bias=False)]
+        parts += [nn.BatchNorm2d(width), nn.ReLU()]
+        inputs = width
+    parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, classes)]
+    return nn.Sequential(*parts).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,68 @@
+"""A frozen dataclass is API, command line and saved config at once; here it goes to JSON and comes back."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import dacite
+
+from advmix.errors import UserError
+from advmix.files import read_json, write_json
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON values, nested dataclasses included."""
+    return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_dict(kind: type[T], data: Any, source: str) -> T:
+    """The inverse of `to_dict`, strict: unknown and missing keys and wrong types are refused by name.
+
+    Raises:
+        UserError: naming `source` and the key.
+    """
+    _check_keys(kind, data, source, "")
+    try:
+        return dacite.from_dict(kind, data, dacite.Config(cast=[Path, tuple], strict=True))
+    except dacite.DaciteError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def _check_keys(kind: type, data: Any, source: str, prefix: str) -> None:
+    if not isinstance(data, dict):
+        raise UserError(f"{source}: {prefix.rstrip('.') or 'the whole file'} must be a JSON object")
+    known = {field.name for field in fields(kind)}
+    for words, names in (("unknown", data.keys() - known), ("missing", known - data.keys())):
+        if names:
+            listed = ", ".join(sorted(f"{prefix}{name}" for name in names))
+            raise UserError(f"{source}: {words} {'key' if len(names) == 1 else 'keys'} {listed}")
+    hints = get_type_hints(kind)
+    for name in known:
+        if is_dataclass(hints[name]):
+            _check_keys(hints[name], data[name], source, f"{prefix}{name}.")
+
+
+def save(folder: Path, command: str, config: Any) -> None:
+    """Write `config.json` into `folder`: what to give to `--config` to run the same again."""
+    write_json(folder / "config.json", {"command": command, **to_dict(config)})
+
+
+def load(path: Path, command: str, kind: type[T]) -> T:
+    """Read a saved config of `command`."""
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("command") != command:
+        made_by = data.get("command") if isinstance(data, dict) else None
+        raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
+    return from_dict(kind, {key: value for key, value in data.items() if key != "command"}, str(path))

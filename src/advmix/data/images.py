@@ -1,0 +1,77 @@
+"""`ImageSet`: images, labels and class names in memory, and the order in which they are visited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from advmix.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A labelled set of images.
+
+    >>> len(images), images.classes
+    >>> x, y = images.batch(torch.tensor([3, 1]))     # x float in [0, 1], channels last in memory
+
+    Args:
+        pixels: `(N, C, H, W)`, uint8.
+        labels: `(N,)`, class indices, int64.
+        classes: class names.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> ImageSet:
+        return ImageSet(self.pixels[index], self.labels[index], self.classes)
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Images `(B, C, H, W)` in [0, 1] and labels `(B,)`."""
+        return to_float(self.pixels[index]), self.labels[index]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any pixel, label or class name."""
+        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.classes)).encode())
+        digest.update(self.pixels.contiguous().numpy().tobytes())
+        digest.update(self.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 to float in [0, 1], `channels_last`."""
+    return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Float in [0, 1] to uint8, rounded."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Every index of `count` once, in an order that depends on seed and epoch alone; the last batch may be short.
+
+    A last batch of a single example joins the one before it, because batch normalisation cannot train on one.
+    """
+    order = torch.randperm(count, generator=generator(seed, "order", epoch))
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    yield from batches
+
+
+def slices(count: int, batch_size: int) -> Iterator[slice]:
+    """Consecutive slices that cover `count`."""
+    for start in range(0, count, batch_size):
+        yield slice(start, min(start + batch_size, count))

@@ -1,0 +1,23 @@
+"""Encoders: a network, the optimisation of Algorithm 2, and the store that keeps what they found."""
+
+from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
+from advmix.encoders.base import Encoder
+from advmix.encoders.features import Activations
+from advmix.encoders.network import StyleEncoder
+from advmix.encoders.optimize import Encoding, OptimizeEncoder, OptimizeOptions
+from advmix.encoders.store import LatentStore, write_store
+
+__all__ = [
+    "Activations",
+    "Autoencoder",
+    "Encoder",
+    "Encoding",
+    "LatentStore",
+    "OptimizeEncoder",
+    "OptimizeOptions",
+    "StyleEncoder",
+    "fingerprint",
+    "load_autoencoder",
+    "save_autoencoder",
+    "write_store",
+]

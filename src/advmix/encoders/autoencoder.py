@@ -1,0 +1,89 @@
+"""A generator with the encoder that was trained together with it, and the file they live in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advmix.config import from_dict, to_dict
+from advmix.encoders.network import StyleEncoder
+from advmix.errors import UserError
+from advmix.files import read_tensors, write_tensors
+from advmix.generators import StyleConfig, StyleGenerator
+from advmix.latents import Latents
+
+FILE = "generator.safetensors"
+
+
+class Autoencoder(nn.Module):
+    """`dec(enc(x))`."""
+
+    def __init__(self, config: StyleConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = StyleGenerator(config)
+        self.encoder = StyleEncoder(config)
+
+    def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Reconstruct, with noise on the latents on the way.
+
+        Args:
+            signed: images `(B, C, H, W)` in [-1, 1].
+            noise: standard deviation of what is added to every latent number.
+            seed: of the noise.
+
+        Returns:
+            Reconstructions around [-1, 1], and the latents' mean square (the sum of styles' and grid's).
+        """
+        latents = self.encoder.encode_signed(signed)
+        size = latents.styles.square().mean()
+        if latents.grid is not None:
+            size = size + latents.grid.square().mean()
+        return self.generator.decode_signed(_noisy(latents, noise, seed) if noise else latents), size
+
+
+def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
+    rng = torch.Generator().manual_seed(seed)
+
+    def add(x: Tensor) -> Tensor:
+        return x + noise * torch.randn(x.shape, generator=rng).to(x)
+
+    return Latents(add(latents.styles), None if latents.grid is None else add(latents.grid))
+
+
+def fingerprint(module: nn.Module, config: Any = None) -> str:
+    """Sixteen hex digits that change with any weight: latents are only good for the generator that they were made for."""
+    digest = hashlib.sha256(json.dumps(None if config is None else to_dict(config)).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().double().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any]) -> None:
+    """Write `generator.safetensors` into `folder`."""
+    own = {"network": to_dict(model.config), "fingerprint": fingerprint(model.generator, model.config)}
+    write_tensors(folder / FILE, "autoencoder", model.state_dict(), {**own, **metadata})
+
+
+def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
+    """The frozen autoencoder of a `fit` folder, in eval mode, and its metadata.
+
+    Raises:
+        UserError: missing, damaged or not ours.
+    """
+    path = folder / FILE
+    tensors, metadata = read_tensors(path, "autoencoder")
+    model = Autoencoder(from_dict(StyleConfig, metadata["network"], str(path)))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the weights do not fit the network that it names; make it again") from error
+    if fingerprint(model.generator, model.config) != metadata["fingerprint"]:
+        raise UserError(f"{path}: the weights do not match their fingerprint; make it again")
+    return model.requires_grad_(False).eval(), metadata

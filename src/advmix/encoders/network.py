@@ -1,0 +1,67 @@
+"""The encoder network: a small strided convolutional net that guesses the latents of an image in one pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.encoders.base import Encoder
+from advmix.generators import StyleConfig
+from advmix.generators.normalise import instance_norm
+from advmix.latents import Latents
+
+
+class GridHead(nn.Module):
+    """Spatial `z∥`: every convolution is followed by instance normalisation, so that light and colour cannot pass."""
+
+    def __init__(self, config: StyleConfig) -> None:
+        super().__init__()
+        downs = len(config.widths) - 1
+        width = config.channels
+        convs = []
+        for index in range(max(downs + 1, 3)):
+            convs.append(nn.Conv2d(width, 32, 3, stride=2 if index < downs else 1, padding=1))
+            width = 32
+        self.convs = nn.ModuleList(convs)
+        self.out = nn.Conv2d(width, config.grid_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` to the grid `(B, grid_channels, start, start)`."""
+        for conv in self.convs:
+            x = F.leaky_relu(instance_norm(conv(x)), 0.2)
+        return instance_norm(self.out(x))
+
+
+class StyleEncoder(Encoder):
+    """Images to `Latents` of a `StyleGenerator`, trained together with it.
+
+    Without a grid the styles see the whole last feature map, place included. With a grid they come from global average
+    pooling: where things are is then the grid's business.
+
+    Args:
+        config: shape of the generator that the latents are for.
+        widths: feature channels, one strided convolution each.
+    """
+
+    def __init__(self, config: StyleConfig, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        self.config = config
+        channels = (config.channels, *widths)
+        self.trunk = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1) for inputs, outputs in zip(channels, widths, strict=False)
+        )
+        side = 1 if config.grid_channels else -(-config.resolution // 2 ** len(widths))
+        self.styles = nn.Linear(widths[-1] * side * side, config.layers * config.style_dim)
+        self.grid = GridHead(config) if config.grid_channels else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def encode_signed(self, images: Tensor) -> Latents:
+        """Images in [-1, 1], `(B, C, H, W)`, to latents."""
+        x = images
+        for conv in self.trunk:
+            x = F.leaky_relu(conv(x), 0.2)
+        if self.grid is not None:
+            x = x.mean(dim=(2, 3))
+        styles = self.styles(x.flatten(1)).unflatten(1, (self.config.layers, self.config.style_dim))
+        return Latents(styles, None if self.grid is None else self.grid(images))

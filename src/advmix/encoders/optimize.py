@@ -1,0 +1,194 @@
+"""Algorithm 2 of the paper: encode by optimisation, so that what comes out reconstructs *and* can be mixed.
+
+Our reading of the mixing loss: cross the latents with random ones, and ask the features of each cross to follow the parent
+they should follow: their layout (instance-normalised features) the giver of `z∥`, their statistics (mean and standard
+deviation per channel, what AdaIN sets) the giver of `z⊥`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.encoders.base import Encoder
+from advmix.errors import UserError
+from advmix.generators import Generator
+from advmix.latents import Latents, Split
+from advmix.modes import evaluating
+from advmix.seeds import generator as seeded
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """Settings of Algorithm 2; the paper's are not known to us, these are our own choice.
+
+    Args:
+        optimize_steps: of Adam.
+        optimize_lr: learning rate of Adam, decayed along a cosine.
+        pixel_weight: of the mean squared pixel error, images in [-1, 1].
+        feature_weight: of the mean squared error of the features.
+        mixing_weight: of the mixing loss; 0 switches it off.
+        optimize_seed: fixes the random partners.
+    """
+
+    optimize_steps: int = 200
+    optimize_lr: float = 0.05
+    pixel_weight: float = 1.0
+    feature_weight: float = 1.0
+    mixing_weight: float = 0.1
+    optimize_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What the optimisation found, and how.
+
+    Attributes:
+        latents: length B.
+        losses: `(steps + 1, B)`, the total loss of each image before each step and at the end.
+        frames: reconstructions in [0, 1], `(frames, B, C, H, W)`, at the steps in `frame_steps`.
+        frame_steps: which steps.
+    """
+
+    latents: Latents
+    losses: Tensor
+    frames: Tensor
+    frame_steps: tuple[int, ...]
+
+
+class OptimizeEncoder(Encoder):
+    """Find latents by gradient descent, all images of a batch at once and independently of each other.
+
+    Args:
+        generator: `dec`.
+        split: which layers are `z⊥`, for the mixing loss.
+        pool: latents whose mean is the start and which lend the random partners of the mixing loss.
+        features: any module from images in [0, 1] to a tensor or a list of tensors (`(B, C, H, W)` maps or vectors); a
+            pretrained VGG in the paper. None compares pixels alone, and the mixing loss then works on pixels too.
+        start: an encoder whose guess is refined; None starts at the pool's mean.
+        options: weights, steps and learning rate.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        split: Split,
+        pool: Latents,
+        features: nn.Module | None = None,
+        start: Encoder | None = None,
+        options: OptimizeOptions | None = None,
+    ) -> None:
+        super().__init__()
+        self.generator, self.features, self.start = generator, features, start
+        self.split, self.pool, self.options = split, pool, options or OptimizeOptions()
+
+    def encode_signed(self, images: Tensor) -> Latents:
+        """Images in [-1, 1] to latents."""
+        return self.optimize(images).latents
+
+    def optimize(self, signed: Tensor, frame_steps: Sequence[int] = ()) -> Encoding:
+        """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way."""
+        options, frames, losses = self.options, [], []
+        borrowed = [module for module in (self.generator, self.features, self.start) if module is not None]
+        with evaluating(*borrowed), torch.enable_grad():
+            targets = self._features((signed + 1) / 2)
+            numbers = self._first(signed)
+            optimizer = torch.optim.Adam(numbers, lr=options.optimize_lr)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(options.optimize_steps, 1))
+            for step in range(options.optimize_steps + 1):
+                latents = _latents(numbers)
+                decoded = self.generator.decode_signed(latents)
+                loss = self._loss(latents, decoded, signed, targets, step)
+                losses.append(loss.detach())
+                if step in frame_steps:
+                    frames.append(((decoded.detach() + 1) / 2).clamp(0, 1))
+                if step == options.optimize_steps:
+                    break
+                gradients = torch.autograd.grad(loss.sum(), numbers)
+                for number, gradient in zip(numbers, gradients, strict=True):
+                    number.grad = gradient
+                optimizer.step()
+                schedule.step()
+        shown = tuple(step for step in sorted(frame_steps) if step <= options.optimize_steps)
+        stacked = torch.stack(frames) if frames else signed.new_empty((0, *signed.shape))
+        return Encoding(_latents(numbers).detach(), torch.stack(losses), stacked, shown)
+
+    def _first(self, signed: Tensor) -> list[Tensor]:
+        if self.start is not None:
+            with torch.no_grad():
+                first = self.start.encode_signed(signed)
+        else:
+            count = len(signed)
+            grid = None if self.pool.grid is None else self.pool.grid.mean(0).expand(count, -1, -1, -1)
+            first = Latents(self.pool.styles.mean(0).expand(count, -1, -1), grid)
+        parts = [first.styles] if first.grid is None else [first.styles, first.grid]
+        return [part.detach().clone().requires_grad_() for part in parts]
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        if self.features is None:
+            return [images * 2 - 1]
+        found = self.features(images)
+        return [found] if isinstance(found, Tensor) else list(found)
+
+    def _loss(self, latents: Latents, decoded: Tensor, signed: Tensor, targets: list[Tensor], step: int) -> Tensor:
+        options = self.options
+        total = options.pixel_weight * (decoded - signed).square().flatten(1).mean(1)
+        if self.features is not None and options.feature_weight:
+            found = self._features((decoded + 1) / 2)
+            total = total + options.feature_weight * _sum([_distance(*pair) for pair in zip(found, targets, strict=True)])
+        if options.mixing_weight:
+            total = total + options.mixing_weight * self._mixing_loss(latents, targets, step)
+        return total
+
+    def _mixing_loss(self, latents: Latents, targets: list[Tensor], step: int) -> Tensor:
+        """Both crosses with a random partner, each held to the parent that it should follow."""
+        rng = seeded(self.options.optimize_seed, "mixing", step)
+        partner = self.pool[torch.randint(len(self.pool), (1,), generator=rng).repeat(len(latents)).to(latents.styles.device)]
+        with torch.no_grad():
+            theirs = self._features((self.generator.decode_signed(partner) + 1) / 2)
+        crosses = ((latents, partner, targets, theirs), (partner, latents, theirs, targets))
+        total = []
+        for parallel, perp, layout_from, statistics_from in crosses:
+            images = (self.generator.decode_signed(self.split.combine(parallel, perp)) + 1) / 2
+            found = self._features(images)
+            total += [_layout_distance(*pair) for pair in zip(found, layout_from, strict=True)]
+            total += [_statistics_distance(*pair) for pair in zip(found, statistics_from, strict=True)]
+        return _sum(total)
+
+
+def _latents(numbers: list[Tensor]) -> Latents:
+    return Latents(numbers[0], numbers[1] if len(numbers) > 1 else None)
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).sum(0) if parts else torch.zeros(())
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().flatten(1).mean(1)
+
+
+def _layout_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Between what instance normalisation leaves: where things are. A plain vector has no layout but itself."""
+    return _distance(F.instance_norm(a), F.instance_norm(b)) if a.ndim == 4 else _distance(a, b)
+
+
+def _statistics_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Between mean and standard deviation per channel: what AdaIN sets. A plain vector has none."""
+    if a.ndim != 4:
+        return a.new_zeros(len(a))
+    pairs = zip(_statistics(a), _statistics(b), strict=True)
+    return _sum([_distance(*pair) for pair in pairs])
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean(dim=(2, 3)), x.var(dim=(2, 3), correction=0).add(1e-6).sqrt()

@@ -1,0 +1,135 @@
+"""The latents of a data set on disk, in shards: the pool of a search, and its spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.data import ImageSet, slices
+from advmix.encoders.base import Encoder
+from advmix.errors import UserError
+from advmix.files import read_json, read_tensors, write_json, write_tensors
+from advmix.latents import Latents
+from advmix.progress import track
+
+INDEX = "store.json"
+
+
+@dataclass(frozen=True)
+class LatentStore:
+    """A folder of latents.
+
+    >>> store = LatentStore.open(Path("runs/latents"), generator=fingerprint)
+    >>> store.latents                       # all of them, in the order of the data set
+    """
+
+    folder: Path
+    index: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path, generator: str | None = None) -> LatentStore:
+        """Open a complete store.
+
+        Args:
+            folder: what `encode` wrote.
+            generator: fingerprint of the generator that the latents are wanted for.
+
+        Raises:
+            UserError: no store, not finished, or latents of another generator.
+        """
+        if not (folder / INDEX).is_file():
+            raise UserError(f"{folder}: holds no latents; make them with advmix encode")
+        store = cls(folder, read_json(folder / INDEX))
+        if generator is not None and store.index.get("generator") != generator:
+            raise UserError(
+                f"{folder}: latents of generator {store.index.get('generator')}, but this generator is {generator}; "
+                "encode the data again with this one"
+            )
+        missing = [path for path in store.shards if not path.is_file()]
+        if missing:
+            raise UserError(
+                f"{folder}: {len(missing)} of {len(store.shards)} shards are missing; go on with advmix encode --resume"
+            )
+        return store
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files, in order."""
+        count = -(-self.index["count"] // self.index["shard_size"])
+        return [self.folder / f"latents-{number:05d}.safetensors" for number in range(count)]
+
+    def __len__(self) -> int:
+        return int(self.index["count"])
+
+    @cached_property
+    def latents(self) -> Latents:
+        """All latents, on the CPU."""
+        parts = []
+        for path in self.shards:
+            tensors, metadata = read_tensors(path, "latents")
+            if metadata != self._shard_metadata:
+                raise UserError(f"{path}: a shard of another store; delete it and go on with advmix encode --resume")
+            parts.append(Latents(tensors["styles"], tensors.get("grid")))
+        return Latents.cat(parts)
+
+    @property
+    def _shard_metadata(self) -> dict[str, Any]:
+        return {key: self.index[key] for key in ("generator", "images", "encoder")}
+
+    def has(self, number: int) -> bool:
+        """Whether a shard is there and is one of this store."""
+        path = self.shards[number]
+        try:
+            return path.is_file() and read_tensors(path, "latents")[1] == self._shard_metadata
+        except UserError:
+            return False
+
+
+def write_store(
+    folder: Path,
+    encoder: Encoder,
+    images: ImageSet,
+    *,
+    generator: str,
+    made_by: str = "network",
+    shard_size: int = 4096,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    metadata: dict[str, Any] | None = None,
+) -> LatentStore:
+    """Encode a data set into `folder`, shard by shard; shards that are there already are kept.
+
+    Args:
+        folder: of the store.
+        encoder: images to latents.
+        images: the data set.
+        generator: fingerprint of the generator.
+        made_by: which encoder; latents of different ones are not mixed in one store.
+        shard_size: images per file.
+        batch: images encoded at once.
+        device: where the encoder is.
+        metadata: kept in `store.json`.
+    """
+    identity = {"generator": generator, "images": images.fingerprint, "encoder": made_by}
+    index = {"format": "advmix.latents", **identity, "count": len(images), "shard_size": shard_size, **(metadata or {})}
+    store = LatentStore(folder, index)
+    write_json(folder / INDEX, index)
+    with track("encode", len(images)) as advance:
+        for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
+            if not store.has(number):
+                write_tensors(path, "latents", _encode(encoder, images[part], batch, device), identity)
+            advance(part.stop - part.start, "")
+    return store
+
+
+def _encode(encoder: Encoder, images: ImageSet, batch: int, device: torch.device | str) -> dict[str, Tensor]:
+    parts = []
+    for part in slices(len(images), batch):
+        parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
+    latents = Latents.cat(parts)
+    return {"styles": latents.styles} if latents.grid is None else {"styles": latents.styles, "grid": latents.grid}

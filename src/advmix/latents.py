@@ -1,0 +1,134 @@
+"""`Latents`, the code of a batch of images, and `Split`, which of its numbers decide the label and which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from advmix.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """One batch's code: a style per generator layer and, for photographs, a spatial grid. Immutable.
+
+    >>> latents = Latents(torch.zeros(8, 6, 64))          # 8 images, 6 layers, 64 numbers each
+    >>> latents[:4], latents[torch.tensor([5, 2])]        # index like a tensor
+    >>> Latents.cat([latents, latents])                   # 16 images
+
+    Args:
+        styles: `(B, L, D)`, no unit, any range.
+        grid: `(B, C, H, W)` or None.
+    """
+
+    styles: Tensor
+    grid: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.styles.ndim != 3:
+            raise ValueError(f"styles must be (B, L, D), not {tuple(self.styles.shape)}")
+        if self.grid is not None and (self.grid.ndim != 4 or len(self.grid) != len(self.styles)):
+            raise ValueError(f"grid must be ({len(self.styles)}, C, H, W), not {tuple(self.grid.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.styles)
+
+    def __getitem__(self, index: Tensor | slice) -> Latents:
+        return Latents(self.styles[index], None if self.grid is None else self.grid[index])
+
+    def __repr__(self) -> str:
+        grid = "" if self.grid is None else f", grid {tuple(self.grid.shape)}"
+        return f"Latents(styles {tuple(self.styles.shape)}{grid})"
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Latents:
+        """The same code on another device or in another dtype."""
+        grid = None if self.grid is None else self.grid.to(device=device, dtype=dtype)
+        return Latents(self.styles.to(device=device, dtype=dtype), grid)
+
+    def detach(self) -> Latents:
+        """The same numbers without their history."""
+        return Latents(self.styles.detach(), None if self.grid is None else self.grid.detach())
+
+    @staticmethod
+    def cat(parts: Sequence[Latents]) -> Latents:
+        """Concatenate along the batch."""
+        grids = [part.grid for part in parts if part.grid is not None]
+        return Latents(torch.cat([part.styles for part in parts]), torch.cat(grids) if grids else None)
+
+    @cached_property
+    def spread(self) -> Latents:
+        """Standard deviation of every latent number over the batch, as `Latents` of length 1: the search's unit of length."""
+
+        def std(x: Tensor) -> Tensor:
+            return x.std(dim=0, correction=0, keepdim=True)
+
+        return Latents(std(self.styles), None if self.grid is None else std(self.grid))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which layers' styles are `z⊥` (harmless variation); everything else is `z∥` (decides the label).
+
+    >>> Split.fine(layers=6, count=2)                # the last two layers are z⊥
+    Split(layers=6, perp=(4, 5), grid=False)
+    >>> split.combine(parallel_from=a, perp_from=b)  # a's z∥ with b's z⊥
+
+    Args:
+        layers: number of layers of the generator.
+        perp: indices of the layers that are `z⊥`.
+        grid: whether a spatial grid, where there is one, belongs to `z⊥` too (the reversed task).
+
+    Raises:
+        UserError: a layer outside the network, or nothing left to mix.
+    """
+
+    layers: int
+    perp: tuple[int, ...]
+    grid: bool = False
+
+    def __post_init__(self) -> None:
+        outside = [layer for layer in self.perp if not 0 <= layer < self.layers]
+        if outside:
+            raise UserError(f"split: layers {outside} are outside the network, which has layers 0 to {self.layers - 1}")
+        if not self.perp and not self.grid:
+            raise UserError("split: z⊥ is empty, so there is nothing to mix; name at least one layer")
+        object.__setattr__(self, "perp", tuple(sorted(set(self.perp))))
+
+    @classmethod
+    def fine(cls, layers: int, count: int) -> Split:
+        """The last `count` layers are `z⊥`: colour and light, in a StyleGAN."""
+        if not 0 < count <= layers:
+            raise UserError(f"split: cannot take the {count} finest layers of a network that has {layers}")
+        return cls(layers, tuple(range(layers - count, layers)))
+
+    @property
+    def first(self) -> int:
+        """The first layer that depends on `z⊥`; all before it can be computed once."""
+        return 0 if self.grid else self.perp[0]
+
+    def perp_of(self, latents: Latents) -> Tensor:
+        """`z⊥` as one flat row per example, `(B, P)`."""
+        parts = [latents.styles[:, list(self.perp)].flatten(1)]
+        if self.grid and latents.grid is not None:
+            parts.append(latents.grid.flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def with_perp(self, latents: Latents, perp: Tensor) -> Latents:
+        """`latents` with its `z⊥` replaced by the rows of `perp`, `(B, P)`; differentiable in `perp`."""
+        depth = latents.styles.shape[2]
+        count = len(self.perp) * depth
+        index = torch.tensor(self.perp, device=perp.device, dtype=torch.long)
+        styles = latents.styles.index_copy(1, index, perp[:, :count].unflatten(1, (len(self.perp), depth)))
+        if not self.grid or latents.grid is None:
+            return Latents(styles, latents.grid)
+        return Latents(styles, perp[:, count:].unflatten(1, latents.grid.shape[1:]))
+
+    def combine(self, parallel_from: Latents, perp_from: Latents) -> Latents:
+        """`z∥` of one batch with `z⊥` of another."""
+        return self.with_perp(parallel_from, self.perp_of(perp_from))
+
+

@@ -1,0 +1,294 @@
+"""Algorithm 1 of the paper: look for the label-free latents of other images that hurt the classifier most.
+
+Gowal et al., "Achieving Robustness in the Wild via Adversarial Mixing with Disentangled Representations" (2020).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.generators import Generator, State
+from advmix.latents import Latents, Split
+from advmix.modes import evaluating
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits `(B, C)` and labels `(B,)` to one loss per example, `(B,)`."""
+
+
+Step = Literal["sign", "gradient"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats, one number per example."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Every candidate of a search: `perp` `(K+1, R, B, P)` and its `losses` `(K+1, R, B)`; step 0 is the start."""
+
+    perp: Tensor
+    losses: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """What a mixer found for each of B examples.
+
+    Attributes:
+        images: `(B, C, H, W)` in [0, 1].
+        latents: the example's `z∥` with the `z⊥` that was found.
+        donors: `(B,)`, index in the pool of the example whose `z⊥` the search started from.
+        losses: `(B,)`, the classifier's loss on `images`; None when `RandMix` was given no classifier.
+        fooled: `(B,)`, whether the classifier was wrong on *any* candidate; None likewise.
+        trace: all candidates, when asked for.
+    """
+
+    images: Tensor
+    latents: Latents
+    donors: Tensor
+    losses: Tensor | None = None
+    fooled: Tensor | None = None
+    trace: Trace | None = None
+
+
+def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: torch.Generator | None) -> Tensor:
+    """Indices `(R, B)` drawn uniformly from a pool of `pool` latents, never an example's own (`exclude`, `(B,)`)."""
+    if exclude is None:
+        return torch.randint(pool, shape, generator=rng)
+    if pool < 2:
+        raise ValueError("the pool must hold another example's latents besides the example's own")
+    donors = torch.randint(pool - 1, shape, generator=rng)
+    return donors + (donors >= exclude.cpu()).long()
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, `images`, `losses (N,)`, `fooled (N,)`."""
+
+    perp: Tensor
+    images: Tensor
+    losses: Tensor
+    fooled: Tensor
+
+    def worse(self, rows: Tensor, found: Candidates) -> Candidates:
+        """The candidate with the higher loss, row by row (the older one on a tie); `found` is about `rows` only."""
+        higher = found.losses > self.losses[rows]
+
+        def choose(old: Tensor, new: Tensor) -> Tensor:
+            mask = higher.view(-1, *[1] * (new.ndim - 1))
+            return old.index_copy(0, rows, torch.where(mask, new, old[rows]))
+
+        return Candidates(
+            choose(self.perp, found.perp),
+            choose(self.images, found.images),
+            choose(self.losses, found.losses),
+            self.fooled.index_copy(0, rows, found.fooled | self.fooled[rows]),
+        )
+
+
+def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:
+    """One step uphill of length `step_size` where every latent number is measured in its own `unit`."""
+    direction = gradient * unit
+    if step == "sign":
+        direction = direction.sign()
+    else:
+        direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return perp + step_size * unit * direction
+
+
+def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> Tensor:
+    """Back into the box of half-width `radius * unit` around `start`; no box when `radius` is None."""
+    if radius is None:
+        return perp
+    return torch.clamp(perp, start - radius * unit, start + radius * unit)
+
+
+class Mixer(ABC):
+    """Gives each example the `z⊥` of another one.
+
+    >>> mix = mixer(classifier, latents, labels, pool, exclude=index)
+    >>> loss = 0.5 * F.cross_entropy(classifier(x), y) + 0.5 * F.cross_entropy(classifier(mix.images), y)
+
+    Args of a call:
+        classifier: any module from images in [0, 1] to logits `(B, C)`. Put in eval mode for the search and back after it;
+            neither it nor the generator gathers gradients.
+        latents: the examples' own, length B.
+        labels: `(B,)`, class indices.
+        pool: latents of the data set; their standard deviation is the search's unit of length.
+        loss: logits and labels to `(B,)`; what the search maximises.
+        rng: CPU random generator; torch's global one when None.
+        exclude: `(B,)`, each example's own index in the pool.
+        trace: keep every candidate.
+    """
+
+    def __init__(self, generator: Generator, split: Split) -> None:
+        self.generator = generator
+        self.split = split
+
+    @abstractmethod
+    def __call__(
+        self,
+        classifier: nn.Module | None,
+        latents: Latents,
+        labels: Tensor,
+        pool: Latents,
+        *,
+        loss: Loss = cross_entropy,
+        rng: torch.Generator | None = None,
+        exclude: Tensor | None = None,
+        trace: bool = False,
+    ) -> Mix: ...
+
+
+class AdvMix(Mixer):
+    """The worst `z⊥` found near those of other examples: Algorithm 1, all restarts of the batch at once.
+
+    Args:
+        generator: `dec`.
+        split: which layers are `z⊥`.
+        restarts: R, starts per example.
+        steps: K, gradient steps per start; each start gives K + 1 candidates.
+        step_size: length of a step, in standard deviations of the pool per latent number.
+        radius: half-width of the box around each start, in the same unit; None for no box.
+        step: along the gradient's `sign`, or along the `gradient` normalised to unit length (both in that unit).
+        stop_early: leave an example alone once one of its candidates is misclassified.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        split: Split,
+        restarts: int = 1,
+        steps: int = 2,
+        step_size: float = 0.5,
+        radius: float | None = 1.0,
+        step: Step = "sign",
+        stop_early: bool = False,
+    ) -> None:
+        super().__init__(generator, split)
+        if restarts < 1 or steps < 0 or step_size < 0 or (radius is not None and radius < 0):
+            raise ValueError("restarts must be at least 1; steps, step_size and radius must not be negative")
+        self.restarts, self.steps = restarts, steps
+        self.step_size, self.radius, self.step = step_size, radius, step
+        self.stop_early = stop_early
+
+    def __repr__(self) -> str:
+        return (
+            f"AdvMix(restarts={self.restarts}, steps={self.steps}, step_size={self.step_size}, "
+            f"radius={self.radius}, step={self.step!r}, stop_early={self.stop_early})"
+        )
+
+    def __call__(
+        self,
+        classifier: nn.Module | None,
+        latents: Latents,
+        labels: Tensor,
+        pool: Latents,
+        *,
+        loss: Loss = cross_entropy,
+        rng: torch.Generator | None = None,
+        exclude: Tensor | None = None,
+        trace: bool = False,
+    ) -> Mix:
+        """Search: see `Mixer` for the arguments."""
+        if classifier is None:
+            raise ValueError("AdvMix needs a classifier: it looks for what hurts it")
+        if trace and self.stop_early:
+            raise ValueError("a trace needs every candidate: it cannot go with stop_early")
+        donors = draw_donors((self.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
+        start = self.split.perp_of(pool[donors.flatten()])
+        unit = self.split.perp_of(pool.spread)
+        labels = labels.repeat(self.restarts)
+        rows = torch.arange(len(start), device=labels.device)
+        history = []
+        with evaluating(classifier, self.generator) as (model, _), torch.no_grad():
+            state = self.generator.prefix(latents, self.split).repeat(self.restarts)
+            worst, gradient = self._judge(model, state, start, labels, loss, climb=self.steps > 0)
+            history.append((start, worst.losses))
+            perp = start
+            for step in range(1, self.steps + 1):
+                if self.stop_early:
+                    alive = ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)[rows]
+                    rows, perp, gradient, state = rows[alive], perp[alive], gradient[alive], state[alive.nonzero()[:, 0]]
+                    if not len(rows):
+                        break
+                perp = ascend(perp, gradient, unit, self.step_size, self.step)
+                perp = project(perp, start[rows], unit, self.radius)
+                found, gradient = self._judge(model, state, perp, labels[rows], loss, climb=step < self.steps)
+                worst = worst.worse(rows, found)
+                history.append((perp, found.losses))
+        return self._worst_restart(worst, latents, donors, history if trace else None)
+
+    def _judge(
+        self, model: nn.Module, state: State, perp: Tensor, labels: Tensor, loss: Loss, climb: bool
+    ) -> tuple[Candidates, Tensor]:
+        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else."""
+        with torch.set_grad_enabled(climb):
+            perp = perp.detach().requires_grad_(climb)
+            images = self.generator.render(state, perp)
+            logits = model(images)
+            losses = loss(logits, labels)
+            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
+        fooled = logits.detach().argmax(dim=1) != labels
+        return Candidates(perp.detach(), images.detach(), losses.detach(), fooled), gradient
+
+    def _worst_restart(
+        self, worst: Candidates, latents: Latents, donors: Tensor, history: list[tuple[Tensor, Tensor]] | None
+    ) -> Mix:
+        """Keep, for each example, the restart with the highest loss."""
+        losses = worst.losses.view(self.restarts, -1)
+        restart = losses.argmax(dim=0)
+        examples = torch.arange(len(restart), device=restart.device)
+        row = restart * len(restart) + examples
+        trace = None
+        if history is not None:
+            perps, values = (torch.stack(column).unflatten(1, donors.shape) for column in zip(*history, strict=True))
+            trace = Trace(perps, values)
+        return Mix(
+            images=worst.images[row],
+            latents=self.split.with_perp(latents, worst.perp[row]),
+            donors=donors[restart, examples],
+            losses=worst.losses[row],
+            fooled=worst.fooled.view(self.restarts, -1).any(dim=0),
+            trace=trace,
+        )
+
+
+class RandMix(Mixer):
+    """The `z⊥` of one random other example: the control for every adversarial claim.
+
+    Without a classifier (None) nothing is judged, and `losses` and `fooled` are None.
+    """
+
+    def __repr__(self) -> str:
+        return "RandMix()"
+
+    def __call__(
+        self,
+        classifier: nn.Module | None,
+        latents: Latents,
+        labels: Tensor,
+        pool: Latents,
+        *,
+        loss: Loss = cross_entropy,
+        rng: torch.Generator | None = None,
+        exclude: Tensor | None = None,
+        trace: bool = False,
+    ) -> Mix:
+        """Mix: see `Mixer` for the arguments."""
+        if classifier is not None:
+            search = AdvMix(self.generator, self.split, restarts=1, steps=0)
+            return search(classifier, latents, labels, pool, loss=loss, rng=rng, exclude=exclude, trace=trace)
+        donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
+        perp = self.split.perp_of(pool[donors])
+        with evaluating(self.generator), torch.no_grad():
+            images = self.generator.render(self.generator.prefix(latents, self.split), perp)
+        return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)

@@ -1,0 +1,26 @@
+"""Figures and the HTML page."""
+
+from advmix.report.figures import (
+    Gallery,
+    accuracy_chart,
+    data_strip,
+    mixing_grid,
+    rescaled_difference,
+    training_curves,
+    variations,
+)
+from advmix.report.page import render, save_figures
+from advmix.report.style import method_label
+
+__all__ = [
+    "Gallery",
+    "accuracy_chart",
+    "data_strip",
+    "method_label",
+    "mixing_grid",
+    "render",
+    "rescaled_difference",
+    "save_figures",
+    "training_curves",
+    "variations",
+]

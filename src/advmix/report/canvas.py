@@ -1,0 +1,67 @@
+"""A figure measured in inches from its top left corner, so that pictures sit where they should at any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from advmix.report.style import DPI, INK
+
+
+class Canvas:
+    """A white `Figure` of `width` times `height` inches."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Empty axes without ticks and frame."""
+        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def image(self, image: Tensor, left: float, top: float, width: float, height: float) -> Axes:
+        """`(3, H, W)` in [0, 1], pixel by pixel."""
+        axes = self.axes(left, top, width, height)
+        pixels = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        axes.imshow(pixels, interpolation="nearest", aspect="auto")
+        return axes
+
+    def text(self, left: float, top: float, text: str, size: float = 10, **style: Any) -> None:
+        """Text as it is: a dollar sign starts no formula."""
+        style = {"color": INK, "ha": "center", "va": "center", **style}
+        self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, parse_math=False, **style)
+
+
+def frame(axes: Axes, color: str) -> None:
+    """A thick coloured frame around the axes."""
+    axes.spines[:].set(visible=True, color=color, linewidth=2.5)
+
+
+def tile(images: Tensor, columns: int, rows: int) -> Tensor:
+    """`(N, 3, H, W)` as one picture of `rows` times `columns` on white, row by row; what is missing stays white."""
+    height, width = images.shape[-2:]
+    gap = max(1, height // 10)
+    sheet = images.new_ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
+    for index, image in enumerate(images[: rows * columns]):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return sheet
+
+
+def of_class(images: Tensor, labels: Tensor, index: int, count: int) -> Tensor:
+    """The first `count` images `(N, 3, H, W)` of one class."""
+    return images[torch.nonzero(labels == index)[:count, 0].to(images.device)]
+
+
+def shorten(text: str, length: int = 11) -> str:
+    """At most `length` characters, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,59 @@
+"""How methods are called and coloured, the same in every figure and table.
+
+Colours after Okabe and Ito, safe for colour-blind readers and dark enough on white;
+the two mixing methods are the two blues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INK = "#1c2430"
+MUTED = "#6a7383"
+TRACK = "#eceff3"
+RIGHT = "#1a8a4a"
+WRONG = "#c8321f"
+DPI = 200
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of training: display name, colour, a sentence about it; a control knows what the others may not know."""
+
+    label: str
+    color: str
+    meaning: str
+    control: bool = False
+
+
+METHODS = {
+    "nominal": Method("Nominal", "#4a4f57", "Ordinary training on the biased images."),
+    "mixup": Method("mixup", "#e69f00", "Weighted averages of two training images, and of their labels."),
+    "linf": Method("l∞ adversarial", "#cc79a7", "Images with every pixel moved, within a small bound, to hurt most."),
+    "randmix": Method("RandMix", "#56b4e9", "Each image also with the z⊥ of another one, drawn at random."),
+    "advmix": Method(
+        "AdvMix", "#0072b2", "Each image also with the z⊥ that a search found to hurt the classifier most."
+    ),
+    "ceiling": Method(
+        "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True
+    ),
+    "grayscale": Method("Greyscale", "#9aa1ab", "Sees no colour, because somebody knew that colour misleads.", True),
+    "recolor": Method(
+        "Recolour", "#d55e00", "Each image also repainted in a random colour: a perfect generator.", True
+    ),
+}
+
+
+def method(name: str) -> Method:
+    """What is known of a method; one that is not known is called by its own name, in grey."""
+    return METHODS.get(name, Method(name, MUTED, ""))
+
+
+def method_label(name: str) -> str:
+    """Display name, `"linf"` to `"l∞ adversarial"`."""
+    return method(name).label
+
+
+def method_color(name: str) -> str:
+    """Colour as `#rrggbb`."""
+    return method(name).color

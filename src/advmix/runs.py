@@ -1,0 +1,48 @@
+"""An output folder belongs to one run: what may be written into it, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from advmix import config as configs
+from advmix.errors import UserError
+from advmix.files import read_json
+
+HOW_NOT_WHAT = ("out", "device", "resume")
+"""Fields that may differ between a run and its continuation."""
+
+
+def open_run(out: Path, command: str, config: Any, resume: bool) -> None:
+    """Claim `out` for a run by writing its `config.json`.
+
+    Raises:
+        UserError: the folder holds another run, or this one already and `resume` is off, or something else.
+    """
+    path = out / "config.json"
+    if path.is_file():
+        _check_same(out, read_json(path), {"command": command, **configs.to_dict(config)}, resume)
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
+    elif out.exists() and not out.is_dir():
+        raise UserError(f"{out}: not a folder; choose another with --out")
+    configs.save(out, command, config)
+
+
+def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:
+    differing = [key for key in sorted(old.keys() | new.keys()) if key not in HOW_NOT_WHAT and old.get(key) != new.get(key)]
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"{out}: holds another run ({key} {_brief(old.get(key), new.get(key))}); choose another folder with --out"
+        )
+    if not resume:
+        raise UserError(f"{out}: holds this run already; go on with --resume, or choose another folder with --out")
+
+
+def _brief(old: Any, new: Any) -> str:
+    """The first difference between two values, nested ones by their key."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
+        return f"{key} {_brief(old.get(key), new.get(key))}"
+    return f"{old!r} there, {new!r} here"

@@ -1,0 +1,118 @@
+"""`advmix train`: a classifier, by any of the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from advmix.config import to_dict
+from advmix.data import ColoredDigits, DataConfig
+from advmix.engine import make_fabric
+from advmix.errors import UserError
+from advmix.files import read_tensors, write_tensors
+from advmix.progress import console
+from advmix.runs import open_run
+from advmix.stages.sources import Mixable, data_of, load_mixable
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.loop import Loop
+from advmix.training.methods import BaselineOptions, SearchOptions, build_network, check_method, make_recipe
+
+FILE = "classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, grayscale, recolor).
+
+    Writes classifier.safetensors, log.jsonl and config.json.
+
+    Args:
+        method: how it is trained.
+        generator: folder that fit wrote; needed by randmix and advmix.
+        latents: folder that encode wrote; needed by randmix and advmix.
+        data: the data set; where latents are named, theirs is taken, and other flags must not contradict it.
+        train: how every classifier is trained.
+        search: Algorithm 1's settings, for advmix.
+        baseline: settings of the other methods.
+        seed: fixes first weights, order of images, donors; without latents also the data's colours.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped; it ends in the same weights as one that was not.
+    """
+
+    method: str = "advmix"
+    generator: Path | None = None
+    latents: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+    baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    seed: int = 0
+    out: Path = Path("runs/classifier")
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+
+
+def run_train(config: TrainConfig) -> None:
+    """Train, unless `out` holds the finished result already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
+    fabric = make_fabric(config.device)
+    mixable = load_mixable(config.generator, config.latents, fabric.device)
+    data = _data(config, mixable)
+    model, pool = (mixable.model, mixable.pool) if mixable else (None, None)
+    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
+    open_run(config.out, "train", config, config.resume)
+    if (config.out / FILE).is_file():
+        return
+    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, config.train, config.seed, fabric)
+    loop = Loop(f"train {config.method}", config.train.steps(recipe.images), config.out, recipe.images.fingerprint)
+    loop.train(trainee)
+    metadata = {
+        "method": config.method,
+        "seed": config.seed,
+        "data": to_dict(data.config),
+        "data_seed": data.seed,
+        "data_fingerprint": data.train.fingerprint,
+        "setting": recipe.setting,
+        "train": to_dict(config.train),
+        "train_images": len(recipe.images),
+        "train_seconds": round(loop.seconds, 2),
+    }
+    write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
+    loop.finish()
+    console.print(f"  {config.method} classifier in {config.out / FILE}")
+
+
+def _data(config: TrainConfig, mixable: Mixable | None) -> ColoredDigits:
+    """The data set of the latents, or the one that the flags describe."""
+    if mixable is None or config.latents is None:
+        return ColoredDigits(config.data, config.seed)
+    data = data_of(mixable.store.index, config.latents)
+    if config.data not in (DataConfig(), data.config):
+        raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
+    return data
+
+
+def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier of a `train` folder, in eval mode, and its metadata.
+
+    Raises:
+        UserError: missing, damaged or not ours.
+    """
+    path = folder / FILE
+    tensors, metadata = read_tensors(path, "classifier")
+    network = build_network(metadata["method"], data_of(metadata, path).train, seed=0)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again") from error
+    return network.eval(), metadata

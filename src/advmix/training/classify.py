@@ -1,0 +1,72 @@
+"""`train`: a classifier, by any objective, with the same budget for all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from advmix.data import ImageSet, epoch_batches
+from advmix.errors import UserError
+from advmix.seeds import generator
+from advmix.training.loop import Trainee
+from advmix.training.objectives import Batch, Objective
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How every classifier is trained.
+
+    Args:
+        epochs: passes over the training set; default 15 at 16x16 pixels, 5 above.
+        batch: images per step.
+        lr: peak learning rate of Adam, one cycle.
+    """
+
+    epochs: int | None = None
+    batch: int = 64
+    lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "lr"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name} {value}: must be positive")
+        if self.batch < 2:
+            raise UserError(f"--batch {self.batch}: must be at least 2, because of batch normalisation")
+
+    def steps(self, images: ImageSet) -> int:
+        """Number of optimisation steps in all."""
+        epochs = self.epochs or (15 if images.pixels.shape[-1] <= 16 else 5)
+        return epochs * batches_per_epoch(len(images), self.batch)
+
+
+def batches_per_epoch(count: int, batch: int) -> int:
+    """Batches that `epoch_batches` yields: a last one of a single example joins the one before it."""
+    return max(1, math.ceil(count / batch) - (count % batch == 1))
+
+
+class ClassifierTrainee(Trainee):
+    """Adam, one cycle; the order of the images and all other randomness follow from the seed and the step."""
+
+    def __init__(
+        self, network: nn.Module, objective: Objective, images: ImageSet, options: TrainOptions, seed: int, fabric: Fabric
+    ) -> None:
+        super().__init__(network, fabric, options.lr, options.steps(images), betas=(0.9, 0.999))
+        self.objective, self.images, self.options, self.seed = objective, images, options, seed
+        self.order = lru_cache(maxsize=1)(self._order)
+
+    def _order(self, epoch: int) -> list[Tensor]:
+        return list(epoch_batches(len(self.images), self.options.batch, self.seed, epoch))
+
+    def loss(self, step: int) -> Tensor:
+        """The objective on the step's batch."""
+        epoch, position = divmod(step, batches_per_epoch(len(self.images), self.options.batch))
+        index = self.order(epoch)[position]
+        batch = Batch(*self.images.batch(index), index).to(self.fabric.device)
+        self.wrapped.train()
+        return self.objective(self.wrapped, batch, generator(self.seed, "train", step))

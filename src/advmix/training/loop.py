@@ -1,0 +1,187 @@
+"""One loop for everything that is trained: progress, history, checkpoints, exact resume, a stop at the first NaN."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from advmix.errors import UserError
+from advmix.files import atomic_write, read_checkpoint, write_checkpoint
+from advmix.progress import track
+
+History = list[dict[str, float]]
+
+
+class Trainee(ABC):
+    """A network with its optimiser and schedule: Adam, one cycle. It can take a numbered step and put itself away.
+
+    All that a step draws at random follows from the seed and the step's number, so this state is the whole state.
+    """
+
+    def __init__(self, network: nn.Module, fabric: Fabric, lr: float, steps: int, betas: tuple[float, float]) -> None:
+        self.network, self.fabric = network, fabric
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
+        self.wrapped, self.optimizer = fabric.setup(network, optimizer)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
+
+    @abstractmethod
+    def loss(self, step: int) -> Tensor:
+        """The loss of step number `step`; nothing is changed yet."""
+
+    def update(self, loss: Tensor) -> None:
+        """Change the weights by the loss."""
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and schedule."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put everything back."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {"network": self.network, "optimizer": self.optimizer, "scheduler": self.scheduler}
+
+
+@dataclass
+class Loop:
+    """How a trainee is run.
+
+    Args:
+        title: shown while it runs.
+        steps: how many there are.
+        folder: where `checkpoint.pt` and `log.jsonl` go; None keeps nothing on disk.
+        run: identifies the run; a checkpoint of another one is refused.
+        checkpoint_seconds: time between checkpoints.
+        log_every: steps between lines of the history.
+    """
+
+    title: str
+    steps: int
+    folder: Path | None = None
+    run: str = ""
+    checkpoint_seconds: float = 20.0
+    log_every: int = 10
+    history: History = field(default_factory=list)
+    seconds: float = 0.0
+
+    def train(self, trainee: Trainee) -> None:
+        """Run to the end, from the checkpoint where there is one. `history` and `seconds` tell what happened.
+
+        Raises:
+            UserError: the loss is not finite (names the step and the last good checkpoint), or a foreign checkpoint.
+        """
+        first = self._resume(trainee)
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        with track(self.title, self.steps, first) as advance, deferred_interrupt() as interrupted:
+            for step in range(first, self.steps):
+                loss = trainee.loss(step)
+                value = self._checked(loss, step)
+                trainee.update(loss)
+                done, self.seconds = step + 1, time.monotonic() - started
+                if done % self.log_every == 0 or done == self.steps:
+                    self.history.append({"step": done, "loss": round(value, 6)})
+                advance(1, f"loss {value:.4f}")
+                if interrupted() or time.monotonic() - saved >= self.checkpoint_seconds or done == self.steps:
+                    self._save(trainee, done)
+                    saved = time.monotonic()
+                if interrupted():
+                    raise KeyboardInterrupt
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        return None if self.folder is None else self.folder / "checkpoint.pt"
+
+    def _resume(self, trainee: Trainee) -> int:
+        path = self._checkpoint
+        if path is None or not path.exists():
+            return 0
+        state = read_checkpoint(path)
+        if state.get("run") != self.run:
+            raise UserError(f"{path}: a checkpoint of another run; delete it to start anew")
+        trainee.load_state_dict(state["trainee"])
+        self.history, self.seconds = list(state["history"]), float(state["seconds"])
+        return int(state["step"])
+
+    def _save(self, trainee: Trainee, step: int) -> None:
+        state = trainee.state_dict()
+        if self._checkpoint is None or not _finite(state):
+            return
+        progress = {"step": step, "history": self.history, "seconds": self.seconds, "run": self.run}
+        write_checkpoint(self._checkpoint, {**progress, "trainee": state})
+        self._write_log()
+
+    def _write_log(self) -> None:
+        if self.folder is not None:
+            write_log(self.folder / "log.jsonl", self.history)
+
+    def _checked(self, loss: Tensor, step: int) -> float:
+        value = float(loss.detach())
+        if math.isfinite(value):
+            return value
+        path = self._checkpoint
+        kept = "there is no checkpoint"
+        if path is not None and path.exists():
+            kept = f"the last good checkpoint is {path} (step {read_checkpoint(path)['step']})"
+        raise UserError(
+            f"{self.title}: the loss is {value} at step {step}; {kept}. Try a smaller learning rate"
+        )
+
+    def finish(self) -> None:
+        """The result is safe on disk: the checkpoint is no longer needed."""
+        if self._checkpoint is not None:
+            self._checkpoint.unlink(missing_ok=True)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the step in progress end before Ctrl-C or a polite kill takes effect; a second Ctrl-C takes effect at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_log(path: Path, history: History) -> None:
+    """JSON lines, one for each logged step."""
+    atomic_write(path, "".join(json.dumps(line) + "\n" for line in history).encode())
+
+
+def _finite(state: Any) -> bool:
+    if isinstance(state, Tensor):
+        return bool(torch.isfinite(state).all())
+    if isinstance(state, dict):
+        return all(_finite(value) for value in state.values())
+    return True
+

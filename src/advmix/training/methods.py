@@ -1,0 +1,172 @@
+"""The methods by name: which objective, which training images, which network each one stands for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from torch import nn
+
+from advmix.classifier import Grayscale, conv_net
+from advmix.data import ColoredDigits, ImageSet
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.errors import UserError
+from advmix.latents import Latents, Split
+from advmix.mixing import AdvMix, RandMix, Step
+from advmix.seeds import global_seed
+from advmix.training.objectives import Adversarial, Mixing, Mixup, Nominal, Objective, Recolor
+
+METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
+CONTROLS = ("ceiling", "grayscale", "recolor")
+NEEDS_LATENTS = ("randmix", "advmix")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Algorithm 1's settings. None of the paper's is known to us: these are our own choice, found by a sweep.
+
+    Args:
+        perp_layers: how many of the finest layers are z⊥.
+        restarts: starts per example.
+        steps: gradient steps per start.
+        step_size: length of a step, in standard deviations of the pool per latent number.
+        radius: half-width of the box around each start, in the same unit.
+        step: along the gradient's sign, or along the gradient normalised to unit length.
+    """
+
+    perp_layers: int = 2
+    restarts: int = 1
+    steps: int = 2
+    step_size: float = 0.25
+    radius: float = 0.5
+    step: Step = "sign"
+
+    def __post_init__(self) -> None:
+        if self.step not in get_args(Step):
+            raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
+        for name, least in (("restarts", 1), ("steps", 0), ("step_size", 0), ("radius", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
+
+    def split(self, layers: int) -> Split:
+        """The split for a generator with so many layers."""
+        return Split.fine(layers, self.perp_layers)
+
+    def mixer(self, model: Autoencoder, restarts: int | None = None, steps: int | None = None, **more: Any) -> AdvMix:
+        """The search over a generator, with other restarts and steps where they are given."""
+        return AdvMix(
+            model.generator,
+            self.split(model.generator.layers),
+            restarts=self.restarts if restarts is None else restarts,
+            steps=self.steps if steps is None else steps,
+            step_size=self.step_size,
+            radius=self.radius,
+            step=self.step,
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """Settings of the methods that are compared.
+
+    Args:
+        clean_weight: weight of the clean images' loss in RandMix, AdvMix and recolor, in [0, 1]; 0 is the paper's risk.
+        mixup_alpha: of mixup's Beta distribution.
+        linf_radius: of l_inf training, in pixel values of [0, 1].
+        linf_steps: of its PGD.
+    """
+
+    clean_weight: float = 0.5
+    mixup_alpha: float = 1.0
+    linf_radius: float = 0.1
+    linf_steps: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clean_weight <= 1:
+            raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
+        for name in ("mixup_alpha", "linf_radius", "linf_steps"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive")
+
+
+def check_method(name: str) -> None:
+    """Refuse a method that does not exist.
+
+    Raises:
+        UserError: with the names that do.
+    """
+    if name not in METHODS + CONTROLS:
+        raise UserError(f"method {name!r}: unknown; choose from {' '.join(METHODS)}, controls {' '.join(CONTROLS)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One method, ready to train.
+
+    Args:
+        network: fresh, with seeded weights.
+        objective: what each step minimises.
+        images: the training set.
+        setting: the numbers that define the method, for the record.
+    """
+
+    network: nn.Module
+    objective: Objective
+    images: ImageSet
+    setting: dict[str, Any]
+
+
+def make_recipe(
+    method: str,
+    data: ColoredDigits,
+    seed: int,
+    search: SearchOptions,
+    baseline: BaselineOptions,
+    model: Autoencoder | None = None,
+    pool: Latents | None = None,
+) -> Recipe:
+    """What `method` trains with. `model` (on its device) and `pool` are for the mixing methods.
+
+    Raises:
+        UserError: unknown method, or a mixing method without generator and latents.
+    """
+    check_method(method)
+    images = data.train_unbiased if method == "ceiling" else data.train
+    objective, setting = _objective(method, data, search, baseline, model, pool)
+    network = build_network(method, images, seed)
+    return Recipe(network, objective, images, setting)
+
+
+def build_network(method: str, images: ImageSet, seed: int) -> nn.Module:
+    """The studies' classifier; behind a grayscale layer for that control."""
+    with global_seed(seed):
+        network: nn.Module = conv_net(len(images.classes), int(images.pixels.shape[1]))
+    return nn.Sequential(Grayscale(), network) if method == "grayscale" else network
+
+
+def _objective(
+    method: str,
+    data: ColoredDigits,
+    search: SearchOptions,
+    baseline: BaselineOptions,
+    model: Autoencoder | None,
+    pool: Latents | None,
+) -> tuple[Objective, dict[str, Any]]:
+    weight = baseline.clean_weight
+    if method == "mixup":
+        return Mixup(len(data.train.classes), baseline.mixup_alpha), {"alpha": baseline.mixup_alpha}
+    if method == "linf":
+        attack = {"radius": baseline.linf_radius, "steps": baseline.linf_steps}
+        return Adversarial(baseline.linf_radius, baseline.linf_steps), attack
+    if method == "recolor":
+        return Recolor(data.gray_train.pixels, weight), {"clean_weight": weight}
+    if method not in NEEDS_LATENTS:
+        return Nominal(), {}
+    if model is None or pool is None:
+        raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
+    if method == "randmix":
+        mixer = RandMix(model.generator, search.split(model.generator.layers))
+        return Mixing(mixer, pool, weight), {"clean_weight": weight, "perp_layers": search.perp_layers}
+    return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **asdict(search)}
+

@@ -1,0 +1,149 @@
+"""What one training step of a classifier minimises: every method of the paper behind one signature."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.data import paint, uniform_colors
+from advmix.latents import Latents
+from advmix.mixing import AdvMix, Mixer
+from advmix.seeds import draw_seed, global_seed
+from advmix.training.attacks import Norm, pgd
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images `(B, C, H, W)` in [0, 1], labels `(B,)` and the examples' indices in the training set `(B,)`."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(self.images.to(device), self.labels.to(device), self.index)
+
+
+class Objective(ABC):
+    """A scalar loss of a classifier on a batch.
+
+    >>> loss = objective(classifier, batch, rng)
+    >>> loss.backward()
+
+    The classifier comes in train mode and is left in it; only its parameters receive gradients; all randomness is `rng`'s.
+    """
+
+    @abstractmethod
+    def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor: ...
+
+
+class Nominal(Objective):
+    """Cross-entropy: `CE(f(x), y)`."""
+
+    def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        return F.cross_entropy(classifier(batch.images), batch.labels)
+
+
+class Mixup(Objective):
+    """Convex combinations of two images and their labels (Zhang et al., 2018), torchvision's `MixUp`.
+
+    Args:
+        classes: number of classes.
+        alpha: of the Beta distribution of the weight.
+    """
+
+    def __init__(self, classes: int, alpha: float = 1.0) -> None:
+        from torchvision.transforms.v2 import MixUp
+
+        self.mixup = MixUp(num_classes=classes, alpha=alpha)
+
+    def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        with global_seed(draw_seed(rng)):
+            images, targets = self.mixup(batch.images, batch.labels)
+        return F.cross_entropy(classifier(images), targets)
+
+
+class Adversarial(Objective):
+    """l_p adversarial training (Madry et al., 2018): `CE(f(pgd(x)), y)`.
+
+    Args:
+        radius: in pixel values of [0, 1].
+        steps: of PGD.
+        norm: `linf` or `l2`.
+    """
+
+    def __init__(self, radius: float = 0.1, steps: int = 7, norm: Norm = "linf") -> None:
+        self.radius, self.steps, self.norm = radius, steps, norm
+
+    def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        images = pgd(
+            classifier, batch.images, batch.labels, radius=self.radius, steps=self.steps, norm=self.norm, rng=rng
+        )
+        return F.cross_entropy(classifier(images), batch.labels)
+
+
+class WithCopy(Objective):
+    """`clean_weight * CE(f(x), y) + (1 - clean_weight) * CE(f(copy), y)`, where subclasses say what the copy is.
+
+    Args:
+        clean_weight: in [0, 1]; 0 is the paper's risk.
+    """
+
+    def __init__(self, clean_weight: float = 0.5) -> None:
+        if not 0 <= clean_weight <= 1:
+            raise ValueError(f"clean_weight must be between 0 and 1, not {clean_weight}")
+        self.clean_weight = clean_weight
+
+    @abstractmethod
+    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The variation of each image that is trained on beside it: `(B, C, H, W)` in [0, 1]."""
+
+    def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        loss = (1 - self.clean_weight) * F.cross_entropy(classifier(self.copy(classifier, batch, rng)), batch.labels)
+        if self.clean_weight:
+            loss = loss + self.clean_weight * F.cross_entropy(classifier(batch.images), batch.labels)
+        return loss
+
+
+class Mixing(WithCopy):
+    """RandMix and AdvMix: the copy is a mix of the example's `z∥` with another one's `z⊥`.
+
+    Args:
+        mixer: `RandMix(...)` or `AdvMix(...)`.
+        pool: latents of the training set, in its order.
+        clean_weight: see `WithCopy`.
+    """
+
+    def __init__(self, mixer: Mixer, pool: Latents, clean_weight: float = 0.5) -> None:
+        super().__init__(clean_weight)
+        self.mixer, self.pool = mixer, pool
+
+    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
+        index = batch.index.to(self.pool.styles.device)
+        judge = classifier if isinstance(self.mixer, AdvMix) else None
+        return self.mixer(judge, self.pool[index], batch.labels, self.pool, rng=rng, exclude=batch.index).images
+
+
+class Recolor(WithCopy):
+    """The oracle augmentation: the same digit in a random colour (a control that knows what the nuisance is).
+
+    Args:
+        gray: the training digits without colour, `(N, 1, H, W)` uint8, in the training set's order.
+        clean_weight: see `WithCopy`.
+    """
+
+    def __init__(self, gray: Tensor, clean_weight: float = 0.5) -> None:
+        super().__init__(clean_weight)
+        self.gray = gray
+
+    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Repainted digits."""
+        gray = self.gray[batch.index].float() / 255
+        painted = paint(gray, uniform_colors(len(gray), rng))
+        return painted.to(batch.images.device).contiguous(memory_format=torch.channels_last)
