@@ -20,7 +20,8 @@ class Classifier(nn.Module):
         std: divided by per channel.
         size: side in pixels that the network wants; images of another size are resized bilinearly, differentiably.
 
-    A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary one.
+    A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary
+    one.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Grayscale(nn.Module):
 
 
 def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128)) -> nn.Sequential:
-    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2 averages."""
+    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2
+    averages.
+    """
     parts: list[nn.Module] = []
     inputs = channels
     for index, width in enumerate(widths):
@@ -66,4 +69,4 @@ def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 1
         parts += [nn.BatchNorm2d(width), nn.ReLU()]
         inputs = width
     parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, classes)]
-    return nn.Sequential(*parts).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return nn.Sequential(*parts).to(memory_format=torch.channels_last)

@@ -28,6 +28,11 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {
     "evaluate": (EvaluateConfig, run_evaluate),
 }
 
+DESCRIPTION = (
+    "Adversarial mixing of disentangled latents. COMMAND --config FILE runs a saved config.json again; "
+    "further flags override it."
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command. Exit code 2 and one line for bad input, 130 for an interruption; a bug shows its traceback."""
@@ -59,15 +64,16 @@ def parse(words: list[str]) -> Any:
         else Annotated[kind, tyro.conf.subcommand(name)]
         for name, (kind, _) in COMMANDS.items()
     )
+    choice: Any = Union[union]  # noqa: UP007
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
             return tyro.cli(
-                Union[union],  # type: ignore[arg-type]  # noqa: UP007
+                choice,
                 prog="advmix",
-                description="Adversarial mixing of disentangled latents. COMMAND --config FILE runs a saved config.json again.",
+                description=DESCRIPTION,
                 args=words,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as stop:
         if stop.code in (0, None):

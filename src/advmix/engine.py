@@ -36,7 +36,8 @@ def make_fabric(device: str) -> Fabric:
 def tune_cpu() -> None:
     """Two settings that change no result and make CPU training up to several times faster.
 
-    Denormal numbers count as zero. On glibc, freed blocks of up to 32 MiB are kept for the next step instead of going back
+    Denormal numbers count as zero. On glibc, freed blocks of up to 32 MiB are kept for the next step instead of going
+    back
     to the system, which would hand them out again page by page, each one zeroed first.
     """
     torch.set_flush_denormal(True)

@@ -27,8 +27,8 @@ def atomic_write(path: Path, data: bytes) -> None:
         UserError: no space left, or no permission; the old file is untouched.
     """
 
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -36,22 +36,23 @@ def atomic_write(path: Path, data: bytes) -> None:
     _replace(path, write)
 
 
-def _replace(path: Path, write: Callable[[str], None]) -> None:
-    temporary = ""
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
+        temporary = Path(name)
         write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: no disk space left; free some, or choose another folder with --out") from error
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from error
     finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,7 +103,9 @@ def _check_header(path: Path, kind: str, header: dict[str, str]) -> None:
     if found != f"advmix.{kind}":
         raise UserError(f"{path}: holds {found!r}, but advmix.{kind} is wanted here")
     if header.get("version") != FORMAT_VERSION:
-        raise UserError(f"{path}: format version {header.get('version')}, but this advmix reads version {FORMAT_VERSION}")
+        raise UserError(
+            f"{path}: format version {header.get('version')}, but this advmix reads version {FORMAT_VERSION}"
+        )
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -120,7 +123,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or hostile file; all mean the same to a user
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a checkpoint of advmix, or damaged ({reason}); delete it to start anew") from error
+        raise UserError(
+            f"{path}: not a checkpoint of advmix, or damaged ({reason}); delete it to start anew"
+        ) from error
     if not isinstance(state, dict) or "step" not in state:
         raise UserError(f"{path}: not a checkpoint of advmix; delete it to start anew")
     return state

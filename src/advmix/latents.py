@@ -61,7 +61,9 @@ class Latents:
 
     @cached_property
     def spread(self) -> Latents:
-        """Standard deviation of every latent number over the batch, as `Latents` of length 1: the search's unit of length."""
+        """Standard deviation of every latent number over the batch, as `Latents` of length 1: the search's unit of
+        length.
+        """
 
         def std(x: Tensor) -> Tensor:
             return x.std(dim=0, correction=0, keepdim=True)
@@ -130,5 +132,3 @@ class Split:
     def combine(self, parallel_from: Latents, perp_from: Latents) -> Latents:
         """`z∥` of one batch with `z⊥` of another."""
         return self.with_perp(parallel_from, self.perp_of(perp_from))
-
-

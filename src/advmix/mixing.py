@@ -97,11 +97,8 @@ class Candidates:
 def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:
     """One step uphill of length `step_size` where every latent number is measured in its own `unit`."""
     direction = gradient * unit
-    if step == "sign":
-        direction = direction.sign()
-    else:
-        direction = direction / direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return perp + step_size * unit * direction
+    length = direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return perp + step_size * unit * (direction.sign() if step == "sign" else direction / length)
 
 
 def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> Tensor:
@@ -118,7 +115,8 @@ class Mixer(ABC):
     >>> loss = 0.5 * F.cross_entropy(classifier(x), y) + 0.5 * F.cross_entropy(classifier(mix.images), y)
 
     Args of a call:
-        classifier: any module from images in [0, 1] to logits `(B, C)`. Put in eval mode for the search and back after it;
+        classifier: any module from images in [0, 1] to logits `(B, C)`. Put in eval mode for the search and back
+            after it;
             neither it nor the generator gathers gradients.
         latents: the examples' own, length B.
         labels: `(B,)`, class indices.
@@ -217,7 +215,12 @@ class AdvMix(Mixer):
             for step in range(1, self.steps + 1):
                 if self.stop_early:
                     alive = ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)[rows]
-                    rows, perp, gradient, state = rows[alive], perp[alive], gradient[alive], state[alive.nonzero()[:, 0]]
+                    rows, perp, gradient, state = (
+                        rows[alive],
+                        perp[alive],
+                        gradient[alive],
+                        state[alive.nonzero()[:, 0]],
+                    )
                     if not len(rows):
                         break
                 perp = ascend(perp, gradient, unit, self.step_size, self.step)

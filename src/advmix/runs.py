@@ -9,7 +9,7 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.files import read_json
 
-HOW_NOT_WHAT = ("out", "device", "resume")
+HOW_NOT_WHAT = ("out", "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation."""
 
 
@@ -30,7 +30,9 @@ def open_run(out: Path, command: str, config: Any, resume: bool) -> None:
 
 
 def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:
-    differing = [key for key in sorted(old.keys() | new.keys()) if key not in HOW_NOT_WHAT and old.get(key) != new.get(key)]
+    differing = [
+        key for key in sorted(old.keys() | new.keys()) if key not in HOW_NOT_WHAT and old.get(key) != new.get(key)
+    ]
     if differing:
         key = differing[0]
         raise UserError(

@@ -1,0 +1,1 @@
+"""Audits: measuring a classifier."""

@@ -1,4 +1,6 @@
-"""How good, and how robust, a classifier is: accuracies, the worst case under the search, the exact worst recolouring."""
+"""How good, and how robust, a classifier is: accuracies, the worst case under the search, the exact worst
+recolouring.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,8 @@ def worst_case(
     seed: int,
     title: str = "worst case",
 ) -> WorstCase:
-    """Search around every one of N latents. Donors follow from the seed and the batch's place, so classifiers are compared fairly.
+    """Search around every one of N latents. Donors follow from the seed and the batch's place, so classifiers are
+    compared fairly.
 
     Args:
         classifier: images in [0, 1] to logits.

@@ -5,7 +5,7 @@ One colour per image, `gray * clip(mean[c] + N(0, std²), 0, 1)`. Training: `c` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -101,6 +101,16 @@ def uniform_colors(count: int, rng: torch.Generator) -> Tensor:
     return colors[:count]
 
 
+def apart_colors(count: int, rng: torch.Generator) -> Tensor:
+    """`(count, 3)` bright colours, each one as far as possible from those before it among 512 random ones."""
+    pool = uniform_colors(512, rng)
+    chosen = pool[:1]
+    while len(chosen) < count:
+        distance = torch.cdist(pool, chosen).min(dim=1).values
+        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
+    return chosen
+
+
 def color_grid(levels: int = 4) -> Tensor:
     """The fixed grid of the exact worst case: all bright colours with channels in {0, 1/3, 2/3, 1}, `(G, 3)`."""
     axis = torch.linspace(0, 1, levels)
@@ -115,10 +125,12 @@ class ColoredDigits:
     Args:
         config: which digits.
         seed: fixes the choice of images and their colours.
+        means: `(10, 3)`, the mean colours.
     """
 
     config: DataConfig
     seed: int = 0
+    means: Tensor = field(default_factory=lambda: MEAN_COLORS)
 
     @cached_property
     def gray_train(self) -> GrayDigits:
@@ -144,10 +156,10 @@ class ColoredDigits:
         return generator(derive(self.seed, "colored"), *path)
 
     def _in_mean_colors(self, gray: GrayDigits, which: Tensor, name: str) -> ImageSet:
-        return gray.painted(noisy(MEAN_COLORS[which], self.config.color_std, self._rng(name, "noise")))
+        return gray.painted(noisy(self.means[which], self.config.color_std, self._rng(name, "noise")))
 
     def _any_class(self, gray: GrayDigits, name: str) -> Tensor:
-        return torch.randint(len(MEAN_COLORS), (len(gray.labels),), generator=self._rng(name, "class"))
+        return torch.randint(len(self.means), (len(gray.labels),), generator=self._rng(name, "class"))
 
     @cached_property
     def train(self) -> ImageSet:

@@ -71,7 +71,8 @@ def _download(kind: type, source: str, data_dir: Path, missing: str) -> None:
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{missing}; downloading failed ({reason}). Put {source}'s four idx files there, or name their folder with --data-dir"
+            f"{missing}; downloading failed ({reason}). Put {source}'s four idx files there, "
+            "or name their folder with --data-dir"
         ) from error
 
 

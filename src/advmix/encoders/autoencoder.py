@@ -57,7 +57,9 @@ def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
 
 
 def fingerprint(module: nn.Module, config: Any = None) -> str:
-    """Sixteen hex digits that change with any weight: latents are only good for the generator that they were made for."""
+    """Sixteen hex digits that change with any weight: latents are only good for the generator that they were made
+    for.
+    """
     digest = hashlib.sha256(json.dumps(None if config is None else to_dict(config)).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())

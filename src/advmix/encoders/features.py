@@ -16,7 +16,9 @@ class Activations(nn.Module):
         kinds: types of the inner modules to listen to.
     """
 
-    def __init__(self, module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU)) -> None:
+    def __init__(
+        self, module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU)
+    ) -> None:
         super().__init__()
         self.module, self.kinds = module, kinds
         if not any(isinstance(inner, kinds) for inner in module.modules()):
@@ -29,7 +31,9 @@ class Activations(nn.Module):
         def listen(_: nn.Module, __: object, output: Tensor) -> None:
             found.append(output.clone())
 
-        hooks = [inner.register_forward_hook(listen) for inner in self.module.modules() if isinstance(inner, self.kinds)]
+        hooks = [
+            inner.register_forward_hook(listen) for inner in self.module.modules() if isinstance(inner, self.kinds)
+        ]
         try:
             self.module(images)
         finally:

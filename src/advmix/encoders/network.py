@@ -49,12 +49,13 @@ class StyleEncoder(Encoder):
         self.config = config
         channels = (config.channels, *widths)
         self.trunk = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1) for inputs, outputs in zip(channels, widths, strict=False)
+            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+            for inputs, outputs in zip(channels, widths, strict=False)
         )
         side = 1 if config.grid_channels else -(-config.resolution // 2 ** len(widths))
         self.styles = nn.Linear(widths[-1] * side * side, config.layers * config.style_dim)
         self.grid = GridHead(config) if config.grid_channels else None
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def encode_signed(self, images: Tensor) -> Latents:
         """Images in [-1, 1], `(B, C, H, W)`, to latents."""

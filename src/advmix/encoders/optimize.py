@@ -1,6 +1,7 @@
 """Algorithm 2 of the paper: encode by optimisation, so that what comes out reconstructs *and* can be mixed.
 
-Our reading of the mixing loss: cross the latents with random ones, and ask the features of each cross to follow the parent
+Our reading of the mixing loss: cross the latents with random ones, and ask the features of each cross to follow the
+parent
 they should follow: their layout (instance-normalised features) the giver of `z∥`, their statistics (mean and standard
 deviation per channel, what AdaIN sets) the giver of `z⊥`.
 """
@@ -144,7 +145,9 @@ class OptimizeEncoder(Encoder):
         total = options.pixel_weight * (decoded - signed).square().flatten(1).mean(1)
         if self.features is not None and options.feature_weight:
             found = self._features((decoded + 1) / 2)
-            total = total + options.feature_weight * _sum([_distance(*pair) for pair in zip(found, targets, strict=True)])
+            total = total + options.feature_weight * _sum(
+                [_distance(*pair) for pair in zip(found, targets, strict=True)]
+            )
         if options.mixing_weight:
             total = total + options.mixing_weight * self._mixing_loss(latents, targets, step)
         return total
@@ -152,7 +155,9 @@ class OptimizeEncoder(Encoder):
     def _mixing_loss(self, latents: Latents, targets: list[Tensor], step: int) -> Tensor:
         """Both crosses with a random partner, each held to the parent that it should follow."""
         rng = seeded(self.options.optimize_seed, "mixing", step)
-        partner = self.pool[torch.randint(len(self.pool), (1,), generator=rng).repeat(len(latents)).to(latents.styles.device)]
+        partner = self.pool[
+            torch.randint(len(self.pool), (1,), generator=rng).repeat(len(latents)).to(latents.styles.device)
+        ]
         with torch.no_grad():
             theirs = self._features((self.generator.decode_signed(partner) + 1) / 2)
         crosses = ((latents, partner, targets, theirs), (partner, latents, theirs, targets))

@@ -13,7 +13,9 @@ EPSILON = 1e-5
 
 
 def _mean(rows: Tensor) -> Tensor:
-    """Mean over the pixels of `(B, HW, C)` as a matrix product, which is the fast way to sum the middle axis on a CPU."""
+    """Mean over the pixels of `(B, HW, C)` as a matrix product, which is the fast way to sum the middle axis on a
+    CPU.
+    """
     weights = rows.new_full((1, 1, rows.shape[1]), 1 / rows.shape[1]).expand(len(rows), 1, -1)
     return torch.bmm(weights, rows)
 
@@ -28,16 +30,18 @@ class _NormalisePixels(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         out, inverse_std = ctx.saved_tensors
-        return (torch.addcmul(gradient, out, -_mean(gradient * out)) - _mean(gradient)) * inverse_std
+        result: Tensor = (torch.addcmul(gradient, out, -_mean(gradient * out)) - _mean(gradient)) * inverse_std
+        return result
 
 
 def instance_norm(x: Tensor) -> Tensor:
     """Zero mean and unit variance over each example's and channel's pixels, `(B, C, H, W)`; the memory format is kept.
 
-    Equal to `torch.nn.functional.instance_norm`, to which it hands everything that is not a `channels_last` tensor on a CPU.
+    Equal to `torch.nn.functional.instance_norm`, to which it hands everything that is not a `channels_last` tensor on
+    a CPU.
     """
     if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
         return F.instance_norm(x, eps=EPSILON)

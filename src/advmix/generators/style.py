@@ -86,7 +86,9 @@ class StyleGenerator(Generator):
         self.config = config
         self.resolution, self.channels, self.layers = config.resolution, config.channels, config.layers
         width = config.grid_channels or config.widths[0]
-        self.constant = None if config.grid_channels else nn.Parameter(torch.randn(1, width, config.start, config.start))
+        self.constant = (
+            None if config.grid_channels else nn.Parameter(torch.randn(1, width, config.start, config.start))
+        )
         layers = []
         for level, outputs in enumerate(config.widths):
             layers.append(StyleLayer(width, outputs, config.style_dim, upsample=level > 0))
@@ -94,7 +96,7 @@ class StyleGenerator(Generator):
             width = outputs
         self.synthesis = nn.ModuleList(layers)
         self.to_image = nn.Conv2d(width, config.channels, 1)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def _layer(self, index: int) -> StyleLayer:
         layer = self.synthesis[index]

@@ -1,0 +1,1 @@
+"""Stages: each reads the folders of earlier ones and writes one."""

@@ -34,11 +34,14 @@ class EncodeConfig:
 
     Args:
         generator: folder that fit wrote; its data set is encoded.
-        encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the network's guess).
-        features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by default.
+        encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
+            network's guess).
+        features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
+            default.
         optimize: settings of Algorithm 2; `network` uses none of them.
         perp_layers: how many of the finest layers are z⊥ in Algorithm 2's mixing loss.
         batch: images encoded at once.
+        shard_size: images per file.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with a run that was stopped.
@@ -50,6 +53,7 @@ class EncodeConfig:
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
     perp_layers: int = 2
     batch: int = 256
+    shard_size: int = 4096
     out: Path = Path("runs/latents")
     device: str = "auto"
     resume: bool = False
@@ -57,8 +61,9 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
-        if self.batch < 1:
-            raise UserError(f"--batch {self.batch}: must be at least 1")
+        for name in ("batch", "shard_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 
 
 def run_encode(config: EncodeConfig) -> LatentStore:
@@ -82,6 +87,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
         generator=metadata["fingerprint"],
         made_by=config.encoder,
         batch=config.batch,
+        shard_size=config.shard_size,
         device=fabric.device,
         metadata={key: metadata[key] for key in ("data", "data_seed", "data_fingerprint")},
     )
@@ -91,7 +97,9 @@ def run_encode(config: EncodeConfig) -> LatentStore:
 
 
 def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:
-    """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own codes."""
+    """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own
+    codes.
+    """
     if config.encoder == "network":
         return model.encoder
     features = None
@@ -107,5 +115,3 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
         start=model.encoder if config.encoder == "refine" else None,
         options=config.optimize,
     )
-
-

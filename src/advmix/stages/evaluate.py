@@ -1,4 +1,6 @@
-"""`advmix evaluate`: accuracies of a trained classifier, the worst case under the search, the exact worst recolouring."""
+"""`advmix evaluate`: accuracies of a trained classifier, the worst case under the search, the exact worst
+recolouring.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +72,8 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     network, metadata = load_classifier(config.classifier)
     data = data_of(metadata, config.classifier)
     mixable = load_mixable(config.generator, config.latents, fabric.device)
+    if mixable is not None:
+        config.search.split(mixable.model.generator.layers)
     open_run(config.out, "evaluate", config, config.resume)
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)

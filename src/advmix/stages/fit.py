@@ -28,6 +28,7 @@ class FitConfig:
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
+        checkpoint_seconds: time between checkpoints.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -36,6 +37,7 @@ class FitConfig:
     out: Path = Path("runs/fit")
     device: str = "auto"
     resume: bool = False
+    checkpoint_seconds: float = 20.0
 
 
 def run_fit(config: FitConfig) -> None:
@@ -50,7 +52,8 @@ def run_fit(config: FitConfig) -> None:
     if (config.out / FILE).is_file():
         return
     trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric)
-    loop = Loop("fit generator and encoder", config.fit.steps(images.pixels.shape[-1]), config.out, images.fingerprint)
+    steps = config.fit.steps(images.pixels.shape[-1])
+    loop = Loop("fit generator and encoder", steps, config.out, images.fingerprint, config.checkpoint_seconds)
     loop.train(trainee)
     model = trainee.model.eval()
     mse = reconstruction_mse(model, images, fabric.device)
@@ -64,4 +67,6 @@ def run_fit(config: FitConfig) -> None:
     }
     save_autoencoder(config.out, model, metadata)
     loop.finish()
-    console.print(f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])")
+    console.print(
+        f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
+    )

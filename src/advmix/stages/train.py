@@ -41,6 +41,7 @@ class TrainConfig:
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
+        checkpoint_seconds: time between checkpoints.
     """
 
     method: str = "advmix"
@@ -54,6 +55,7 @@ class TrainConfig:
     out: Path = Path("runs/classifier")
     device: str = "auto"
     resume: bool = False
+    checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         check_method(self.method)
@@ -74,7 +76,8 @@ def run_train(config: TrainConfig) -> None:
     if (config.out / FILE).is_file():
         return
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, config.train, config.seed, fabric)
-    loop = Loop(f"train {config.method}", config.train.steps(recipe.images), config.out, recipe.images.fingerprint)
+    steps, identity = config.train.steps(recipe.images), recipe.images.fingerprint
+    loop = Loop(f"train {config.method}", steps, config.out, identity, config.checkpoint_seconds)
     loop.train(trainee)
     metadata = {
         "method": config.method,
@@ -114,5 +117,7 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again") from error
+        raise UserError(
+            f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again"
+        ) from error
     return network.eval(), metadata

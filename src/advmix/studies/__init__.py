@@ -1,0 +1,1 @@
+"""Studies: the stages put together."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from advmix.config import to_dict
-from advmix.data import DataConfig
-from advmix.engine import environment
+from advmix.data import ColoredDigits, DataConfig
+from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 from advmix.progress import console
@@ -19,7 +19,7 @@ from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.demo_report import write_report
-from advmix.training.autoencode import FitOptions
+from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_method
 
@@ -28,7 +28,8 @@ from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, che
 class DemoConfig:
     """Colored-MNIST end to end: fit, encode, train every method, evaluate, report.
 
-    Writes results.json, report.html, figures/, config.json and a folder for each stage, which the other commands can read.
+    Writes results.json, report.html, figures/, config.json and a folder for each stage, which the other commands can
+    read.
     Run again with the same settings it goes on where it was stopped.
 
     Args:
@@ -72,13 +73,15 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
+    make_fabric(config.device)
+    images = ColoredDigits(config.data, config.seed).train
+    config.search.split(style_config(images).layers)  # whatever is wrong is said before anything is written
     open_run(config.out, "demo", config, resume=True)
     console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
     common: dict[str, Any] = {"device": config.device, "resume": True}
     fitted, latents = config.out / "fit", config.out / "latents"
     run_fit(FitConfig(data=config.data, fit=config.fit, seed=config.seed, out=fitted, **common))
-    layers = {"perp_layers": config.search.perp_layers}
-    run_encode(EncodeConfig(generator=fitted, out=latents, **layers, **common))
+    run_encode(EncodeConfig(generator=fitted, perp_layers=config.search.perp_layers, out=latents, **common))
     console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
     found = []
     for method in config.methods:
@@ -145,5 +148,3 @@ def _gather(config: DemoConfig, found: list[dict[str, Any]]) -> dict[str, Any]:
         "phases": phases,
         "runs": runs,
     }
-
-

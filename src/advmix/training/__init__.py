@@ -1,0 +1,1 @@
+"""Training: autoencoding, classifiers, objectives."""

@@ -71,7 +71,8 @@ class AutoencoderTrainee(Trainee):
         index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
         decoded, size = self.wrapped(signed, self.options.latent_noise, draw_seed(rng))
-        return F.mse_loss(decoded, signed) + self.options.latent_penalty * size
+        loss: Tensor = F.mse_loss(decoded, signed) + self.options.latent_penalty * size
+        return loss
 
 
 @torch.no_grad()

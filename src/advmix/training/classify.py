@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -54,7 +53,13 @@ class ClassifierTrainee(Trainee):
     """Adam, one cycle; the order of the images and all other randomness follow from the seed and the step."""
 
     def __init__(
-        self, network: nn.Module, objective: Objective, images: ImageSet, options: TrainOptions, seed: int, fabric: Fabric
+        self,
+        network: nn.Module,
+        objective: Objective,
+        images: ImageSet,
+        options: TrainOptions,
+        seed: int,
+        fabric: Fabric,
     ) -> None:
         super().__init__(network, fabric, options.lr, options.steps(images), betas=(0.9, 0.999))
         self.objective, self.images, self.options, self.seed = objective, images, options, seed

@@ -142,9 +142,7 @@ class Loop:
         kept = "there is no checkpoint"
         if path is not None and path.exists():
             kept = f"the last good checkpoint is {path} (step {read_checkpoint(path)['step']})"
-        raise UserError(
-            f"{self.title}: the loss is {value} at step {step}; {kept}. Try a smaller learning rate"
-        )
+        raise UserError(f"{self.title}: the loss is {value} at step {step}; {kept}. Try a smaller learning rate")
 
     def finish(self) -> None:
         """The result is safe on disk: the checkpoint is no longer needed."""
@@ -154,7 +152,9 @@ class Loop:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the step in progress end before Ctrl-C or a polite kill takes effect; a second Ctrl-C takes effect at once."""
+    """Let the step in progress end before Ctrl-C or a polite kill takes effect; a second Ctrl-C takes effect at
+    once.
+    """
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -184,4 +184,3 @@ def _finite(state: Any) -> bool:
     if isinstance(state, dict):
         return all(_finite(value) for value in state.values())
     return True
-

@@ -169,4 +169,3 @@ def _objective(
         mixer = RandMix(model.generator, search.split(model.generator.layers))
         return Mixing(mixer, pool, weight), {"clean_weight": weight, "perp_layers": search.perp_layers}
     return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **asdict(search)}
-

@@ -35,7 +35,8 @@ class Objective(ABC):
     >>> loss = objective(classifier, batch, rng)
     >>> loss.backward()
 
-    The classifier comes in train mode and is left in it; only its parameters receive gradients; all randomness is `rng`'s.
+    The classifier comes in train mode and is left in it; only its parameters receive gradients; all randomness is
+    `rng`'s.
     """
 
     @abstractmethod

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import settings
+
+from advmix.data import ColoredDigits, DataConfig
+
+settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("steady")
+torch.set_num_threads(1)  # many small operations, and other processes may run beside the tests
+torch.set_flush_denormal(True)  # as `make_fabric` does, so that the order of the tests does not matter
+
+
+@pytest.fixture(scope="session")
+def digits() -> ColoredDigits:
+    """Small and real: 96 training and 60 test images of scikit-learn's digits."""
+    return ColoredDigits(DataConfig(train_images=96, test_images=60), seed=1)

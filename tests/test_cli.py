@@ -1,0 +1,206 @@
+"""The command line as a user meets it: stages one after the other, and one clear line with exit code 2 for bad
+input.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from advmix.cli import main
+
+CPU = ["--device", "cpu"]
+SMALL = ["--train-images", "120", "--test-images", "40", *CPU]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`fit/`, `latents/` and `advmix/`, each made by its own command."""
+    folder = tmp_path_factory.mktemp("stages")
+    fit, latents, advmix = (str(folder / name) for name in ("fit", "latents", "advmix"))
+    assert main(["fit", *SMALL, "--fit-steps", "30", "--out", fit]) == 0
+    assert main(["encode", *CPU, "--generator", fit, "--out", latents]) == 0
+    train = ["train", *CPU, "--method", "advmix", "--epochs", "1", "--generator", fit, "--latents", latents]
+    assert main([*train, "--out", advmix]) == 0
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that must be refused; its one line."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("advmix: ")
+    return lines[0]
+
+
+def test_stages_work_on_each_others_files(stages: Path, tmp_path: Path) -> None:
+    arguments = ["--generator", str(stages / "fit"), "--latents", str(stages / "latents"), "--worst-images", "20"]
+    out = tmp_path / "evaluation"
+    assert main(["evaluate", *CPU, "--classifier", str(stages / "advmix"), *arguments, "--out", str(out)]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["study"] == "evaluate"
+    assert results["runs"][0]["worst_case_images"] == 20
+    assert results["search"]["restarts"] == 5
+
+
+def test_a_nominal_classifier_needs_no_generator(tmp_path: Path) -> None:
+    out = tmp_path / "nominal"
+    assert main(["train", *SMALL, "--method", "nominal", "--epochs", "1", "--out", str(out)]) == 0
+    evaluation = tmp_path / "evaluation"
+    assert main(["evaluate", *CPU, "--classifier", str(out), "--out", str(evaluation)]) == 0
+    run = json.loads((evaluation / "results.json").read_text())["runs"][0]
+    assert run["accuracy_worst_case"] is None
+    assert 0 <= run["accuracy_unbiased"] <= 1
+
+
+@pytest.mark.parametrize("encoder", ["mean", "refine"])
+def test_encode_by_optimisation(stages: Path, tmp_path: Path, encoder: str) -> None:
+    out = tmp_path / "latents"
+    options = ["--encoder", encoder, "--optimize-steps", "2", "--features", str(stages / "advmix")]
+    assert main(["encode", *CPU, "--generator", str(stages / "fit"), *options, "--out", str(out)]) == 0
+    train = ["train", *CPU, "--method", "randmix", "--epochs", "1", "--generator", str(stages / "fit")]
+    assert main([*train, "--latents", str(out), "--out", str(tmp_path / "randmix")]) == 0
+
+
+def test_help_tells_units_and_defaults() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "advmix", "train", "--help"], capture_output=True, text=True, check=True
+    )
+    text = " ".join(done.stdout.replace("│", " ").split())
+    assert "in standard deviations of the pool per latent number. (default: 0.25)" in text
+
+
+def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
+    code = "import sys, advmix; sys.exit('torchvision' in sys.modules or 'timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["demo", "--color-std", "-0.1"], ["--color-std -0.1"]),
+        (["demo", "--color-std", "nan"], ["--color-std nan"]),
+        (["demo", "--methods", "advmixx"], ["'advmixx'", "unknown", "advmix"]),
+        (["demo", "--data", "cifar"], ["--data cifar", "mnist"]),
+        (["demo", "--perp-layers", "7"], ["7 finest layers", "has 6"]),
+        (["demo", "--perp-layers", "0"], ["0 finest layers"]),
+        (["demo", "--device", "tpu"], ["--device tpu", "cpu"]),
+        (["demo", "--train-images", "100000"], ["--train-images 100000", "1297"]),
+        (["demo", "--test-images", "0"], ["--test-images 0"]),
+        (["demo", "--seed", "one"], ["--seed", "'one'"]),
+        (["demo", "--sead", "1"], ["--sead"]),
+        (["train", "--method", "advmix"], ["--generator", "--latents"]),
+        (["train", "--restarts", "0"], ["--restarts 0"]),
+        (["train", "--clean-weight", "1.5"], ["--clean-weight 1.5"]),
+        (["fit", "--fit-lr", "-1"], ["--fit-lr -1"]),
+        (["encode"], ["--generator"]),
+        (["evaluate", "--classifier", "nowhere"], ["nowhere", "no such file"]),
+        (["dance"], ["dance"]),
+    ],
+)
+def test_bad_values_are_named(
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = refused(capsys, *arguments)
+    assert all(word in line for word in words), line
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", no_network)
+    line = refused(capsys, "demo", "--data", "mnist", "--data-dir", tmp_path / "here", "--out", tmp_path / "out")
+    assert str(tmp_path / "here" / "MNIST" / "raw") in line
+    assert "train-images-idx3-ubyte" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_another_run_is_left_alone(stages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (stages / "fit" / "config.json").read_text()
+    line = refused(capsys, "fit", *SMALL, "--fit-steps", "31", "--out", stages / "fit")
+    assert str(stages / "fit") in line
+    assert "fit_steps 30 there, 31 here" in line
+    assert "--resume" in refused(capsys, "fit", *SMALL, "--fit-steps", "30", "--out", stages / "fit")
+    assert (stages / "fit" / "config.json").read_text() == before
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "not a run of advmix" in refused(capsys, "fit", *SMALL, "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_latents_of_another_generator(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "other")]) == 0
+    line = refused(
+        capsys, "train", "--generator", tmp_path / "other", "--latents", stages / "latents", "--out", tmp_path / "out"
+    )
+    assert str(stages / "latents") in line
+    assert "encode the data again" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_flags_that_contradict_the_latents(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--generator", stages / "fit", "--latents", stages / "latents", "--color-std", "0.5"]
+    assert "color_std" in refused(capsys, "train", *arguments, "--out", tmp_path / "out")
+
+
+def test_a_checkpoint_that_is_not_ours(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    save_file({"weight": torch.zeros(3)}, foreign / "generator.safetensors")
+    line = refused(capsys, "encode", *CPU, "--generator", foreign, "--out", tmp_path / "out")
+    assert str(foreign / "generator.safetensors") in line
+    truncated = tmp_path / "truncated"
+    shutil.copytree(stages / "fit", truncated)
+    whole = (truncated / "generator.safetensors").read_bytes()
+    (truncated / "generator.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "damaged" in refused(capsys, "encode", *CPU, "--generator", truncated, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_config_keys_are_checked_by_name(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = json.loads((stages / "fit" / "config.json").read_text())
+    path = tmp_path / "config.json"
+    for key, change in (("seeed", {"seeed": 1}), ("fit.fit_stepz", {"fit": {**saved["fit"], "fit_stepz": 1}})):
+        path.write_text(json.dumps({**saved, **change}))
+        assert f"unknown key {key}" in refused(capsys, "fit", "--config", path)
+    path.write_text(json.dumps({key: value for key, value in saved.items() if key != "seed"}))
+    assert "missing key seed" in refused(capsys, "fit", "--config", path)
+    path.write_text(json.dumps({**saved, "seed": "one"}))
+    assert "seed" in refused(capsys, "fit", "--config", path)
+    assert "not of 'train'" in refused(capsys, "train", "--config", path)
+
+
+def test_nan_loss_names_step_and_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fit"
+    arguments = ["--fit-lr", "1e12", "--fit-steps", "400", "--checkpoint-seconds", "0", "--out", out]
+    line = refused(capsys, "fit", *SMALL, *arguments)
+    assert "at step" in line
+    assert str(out / "checkpoint.pt") in line
+    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in checkpoint["trainee"]["network"].values())
+
+
+def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")])

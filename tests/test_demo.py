@@ -1,0 +1,94 @@
+"""The main job: its promise on the real digits, its files, and the same numbers from the same seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from advmix.cli import main
+from advmix.results import schema
+
+SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--epochs", "1", "--worst-images", "20"]
+SMALL += ["--device", "cpu", "--seed", "3"]
+CONTROLS = ["--methods", "nominal", "mixup", "linf", "randmix", "advmix", "ceiling", "grayscale", "recolor"]
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return parsed
+
+
+def numbers(out: Path) -> list[dict[str, Any]]:
+    """What a run measured, without its seconds."""
+    return [{key: run[key] for key in run if key != "train_seconds"} for run in results_of(out)["runs"]]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "run"
+    assert main(["demo", *SMALL, *CONTROLS, "--out", str(out)]) == 0
+    return out
+
+
+def test_results_follow_the_schema(demo: Path) -> None:
+    results = results_of(demo)
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.validate(results, schema())
+    assert [run["method"] for run in results["runs"]] == CONTROLS[1:]
+    assert results["runs"][0]["train_images"] == 200
+    assert results["runs"][0]["worst_case_images"] == 20
+
+
+def test_the_schema_refuses_percentages(demo: Path) -> None:
+    results = results_of(demo)
+    results["runs"][0]["accuracy_unbiased"] = 97.4
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(results, schema())
+
+
+def test_everything_is_written(demo: Path) -> None:
+    page = (demo / "report.html").read_text()
+    assert "data:image/png;base64" in page
+    assert {path.stem for path in (demo / "figures").iterdir()} >= {"data", "mixing", "accuracy", "variations-advmix"}
+    assert json.loads((demo / "config.json").read_text())["seed"] == 3
+
+
+def test_same_seed_same_numbers_and_the_saved_config_runs_it_again(demo: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["demo", "--config", str(demo / "config.json"), "--out", str(again)]) == 0
+    assert numbers(again) == numbers(demo)
+
+
+def test_another_seed_gives_other_numbers(demo: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    settings = [*SMALL[:-1], "4", "--methods", "nominal"]
+    assert main(["demo", *settings, "--out", str(other)]) == 0
+    assert numbers(other)[0] != {**numbers(demo)[0], "seed": 4}
+
+
+def test_a_stopped_demo_goes_on_where_it_was(demo: Path, tmp_path: Path) -> None:
+    """Without its last stage's result it does that stage again, alone, and ends in the same numbers."""
+    before = numbers(demo)
+    kept = (demo / "fit" / "generator.safetensors").stat().st_mtime_ns
+    (demo / "advmix" / "classifier.safetensors").unlink()
+    (demo / "advmix" / "evaluation" / "results.json").unlink()
+    assert main(["demo", *SMALL, *CONTROLS, "--out", str(demo)]) == 0
+    assert numbers(demo) == before
+    assert (demo / "fit" / "generator.safetensors").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("color_std", [0.1, 0.02])
+def test_advmix_no_longer_looks_at_colour(tmp_path: Path, color_std: float) -> None:
+    """The mission, at full size: nominal reads the colour, AdvMix reads the digit. Bars are the issue's."""
+    out = tmp_path / "run"
+    arguments = ["--color-std", str(color_std), "--methods", "nominal", "advmix", "--worst-images", "100"]
+    assert main(["demo", *arguments, "--device", "cpu", "--out", str(out)]) == 0
+    nominal, advmix = results_of(out)["runs"]
+    assert nominal["accuracy_biased"] > 0.95
+    assert nominal["accuracy_unbiased"] < 0.45
+    assert advmix["accuracy_unbiased"] >= 0.95
+    assert advmix["accuracy_recolor_worst"] > nominal["accuracy_recolor_worst"] + 0.5

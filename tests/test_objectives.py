@@ -1,0 +1,206 @@
+"""One common test over all objectives: what must hold of every way to train a classifier."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advmix.classifier import conv_net
+from advmix.data import ColoredDigits
+from advmix.encoders import Autoencoder
+from advmix.engine import make_fabric
+from advmix.generators import StyleConfig
+from advmix.latents import Latents, Split
+from advmix.mixing import AdvMix, RandMix
+from advmix.seeds import generator as seeded
+from advmix.seeds import global_seed
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.loop import Loop
+from advmix.training.objectives import Adversarial, Batch, Mixing, Mixup, Nominal, Objective, Recolor, WithCopy
+from tiny import assert_same_state, no_gradients, state_of
+
+SPLIT = Split.fine(6, 2)
+
+
+class Parts:
+    """What the objectives are made of: data, a generator, the latents of the data."""
+
+    def __init__(self, data: ColoredDigits) -> None:
+        self.data = data
+        with global_seed(0):
+            self.model = Autoencoder(StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5)))
+        with torch.no_grad():
+            self.pool: Latents = self.model.encoder(data.train.batch(slice(None))[0])
+
+    def batch(self) -> Batch:
+        index = torch.arange(0, 64, 2)
+        return Batch(*self.data.train.batch(index), index)
+
+
+OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
+    "nominal": lambda parts: Nominal(),
+    "mixup": lambda parts: Mixup(10),
+    "linf": lambda parts: Adversarial(0.1, steps=2),
+    "l2": lambda parts: Adversarial(0.5, steps=2, norm="l2"),
+    "randmix": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool),
+    "advmix": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT, restarts=2, steps=1), parts.pool),
+    "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
+    "recolor": lambda parts: Recolor(parts.data.gray_train.pixels),
+}
+ALL = pytest.mark.parametrize("name", OBJECTIVES)
+LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
+COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "recolor"])
+
+
+@pytest.fixture
+def parts(digits: ColoredDigits) -> Parts:
+    return Parts(digits)
+
+
+def make_network(seed: int = 0) -> nn.Sequential:
+    with global_seed(seed):
+        return conv_net(10, widths=(8, 16))
+
+
+def make_trainee(name: str, parts: Parts, epochs: int, seed: int = 0) -> ClassifierTrainee:
+    options = TrainOptions(epochs=epochs, batch=32, lr=1e-2)
+    objective = OBJECTIVES[name](parts)
+    return ClassifierTrainee(make_network(), objective, parts.data.train, options, seed, make_fabric("cpu"))
+
+
+def train(name: str, parts: Parts, folder: Path | None = None, epochs: int = 2, seed: int = 0) -> dict[str, Tensor]:
+    trainee = make_trainee(name, parts, epochs, seed)
+    Loop("test", 3 * epochs, folder).train(trainee)
+    return state_of(trainee.network)
+
+
+@LEARNS
+def test_loss_falls(name: str, parts: Parts) -> None:
+    loop = Loop("test", 36, log_every=1)
+    loop.train(make_trainee(name, parts, epochs=12))
+    losses = torch.tensor([line["loss"] for line in loop.history])
+    assert len(losses) == 36
+    assert losses[-6:].mean() < 0.9 * losses[:6].mean()
+
+
+@ALL
+def test_loss_is_a_scalar_that_reaches_every_weight(name: str, parts: Parts) -> None:
+    network, batch = make_network(), parts.batch()
+    loss = OBJECTIVES[name](parts)(network, batch, seeded(0))
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    torch.autograd.backward(loss)
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@ALL
+def test_batch_is_left_as_it_was(name: str, parts: Parts) -> None:
+    batch, expected = parts.batch(), parts.batch()
+    torch.autograd.backward(OBJECTIVES[name](parts)(make_network(), batch, seeded(0)))
+    assert torch.equal(batch.images, expected.images)
+    assert torch.equal(batch.labels, expected.labels)
+    assert torch.equal(batch.index, expected.index)
+
+
+@ALL
+def test_modes_are_restored(name: str, parts: Parts) -> None:
+    network = make_network()
+    parts.model.encoder.eval()
+    OBJECTIVES[name](parts)(network, parts.batch(), seeded(0))
+    assert all(part.training for part in network.modules())
+    assert all(part.training for part in parts.model.generator.modules())
+
+
+@ALL
+def test_no_stray_gradients(name: str, parts: Parts) -> None:
+    pool = parts.pool.styles.clone()
+    before = state_of(parts.model)
+    torch.autograd.backward(OBJECTIVES[name](parts)(make_network(), parts.batch(), seeded(0)))
+    assert no_gradients(parts.model)
+    assert parts.pool.styles.grad is None
+    assert torch.equal(parts.pool.styles, pool)
+    assert_same_state(parts.model.state_dict(), before)
+
+
+@ALL
+def test_all_randomness_is_the_generators(name: str, parts: Parts) -> None:
+    objective, state = OBJECTIVES[name](parts), torch.get_rng_state()
+    first, again = (objective(make_network(), parts.batch(), seeded(5)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "nominal"])
+def test_another_generator_gives_another_loss(name: str, parts: Parts) -> None:
+    first, other = (OBJECTIVES[name](parts)(make_network(), parts.batch(), seeded(seed)) for seed in (1, 2))
+    assert not torch.equal(first, other)
+
+
+@ALL
+def test_same_seed_same_weights(name: str, parts: Parts) -> None:
+    assert_same_state(train(name, parts), train(name, parts))
+
+
+@ALL
+def test_another_seed_gives_other_weights(name: str, parts: Parts) -> None:
+    first, other = train(name, parts, epochs=1), train(name, parts, epochs=1, seed=1)
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+@ALL
+def test_resumed_training_equals_one_without_a_stop(
+    name: str, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(name, parts)
+    trainee = make_trainee(name, parts, epochs=2)
+    loss = trainee.loss
+
+    def interrupted(step: int) -> Tensor:
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return loss(step)
+
+    monkeypatch.setattr(trainee, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Loop("test", 6, tmp_path).train(trainee)
+    assert not torch.equal(state_of(trainee.network)["0.weight"], expected["0.weight"])
+    assert_same_state(train(name, parts, tmp_path), expected)
+
+
+@COPIES
+def test_copy_is_a_batch_of_images(name: str, parts: Parts) -> None:
+    objective, batch = OBJECTIVES[name](parts), parts.batch()
+    assert isinstance(objective, WithCopy)
+    copy = objective.copy(make_network(), batch, seeded(0))
+    assert copy.shape == batch.images.shape
+    assert copy.dtype == batch.images.dtype
+    assert 0 <= copy.min() <= copy.max() <= 1
+    assert not copy.requires_grad
+
+
+def test_recolor_paints_the_same_digits(parts: Parts) -> None:
+    batch = parts.batch()
+    copy = Recolor(parts.data.gray_train.pixels).copy(make_network(), batch, seeded(0))
+    gray = parts.data.gray_train.pixels[batch.index, 0].float() / 255
+    shapes = copy.amax(dim=1) / copy.amax(dim=(1, 2, 3))[:, None, None]
+    torch.testing.assert_close(shapes, gray / gray.amax(dim=(1, 2))[:, None, None])
+
+
+def test_clean_weight_mixes_the_two_losses(parts: Parts) -> None:
+    def loss(weight: float) -> Tensor:
+        mixer = RandMix(parts.model.generator, SPLIT)
+        return Mixing(mixer, parts.pool, weight)(make_network(), parts.batch(), seeded(0))
+
+    torch.testing.assert_close(loss(0.25), 0.25 * loss(1) + 0.75 * loss(0))
+    torch.testing.assert_close(loss(1), Nominal()(make_network(), parts.batch(), seeded(0)))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1])
+def test_clean_weight_outside_its_range_is_refused(parts: Parts, weight: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Recolor(parts.data.gray_train.pixels, weight)

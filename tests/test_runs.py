@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from advmix import config as configs
+from advmix.data import DataConfig
+from advmix.errors import UserError
+from advmix.runs import open_run
+from advmix.stages.fit import FitConfig
+
+
+@pytest.fixture
+def claimed(tmp_path: Path) -> Path:
+    open_run(tmp_path / "run", "fit", FitConfig(), resume=False)
+    return tmp_path / "run"
+
+
+def test_new_folder_is_claimed(claimed: Path) -> None:
+    assert configs.load(claimed / "config.json", "fit", FitConfig) == FitConfig()
+
+
+def test_empty_folder_is_claimed(tmp_path: Path) -> None:
+    open_run(tmp_path, "fit", FitConfig(), resume=False)
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_same_run_needs_resume(claimed: Path) -> None:
+    with pytest.raises(UserError, match="holds this run already; go on with --resume"):
+        open_run(claimed, "fit", FitConfig(), resume=False)
+    open_run(claimed, "fit", FitConfig(), resume=True)
+
+
+def test_run_may_go_on_elsewhere_and_on_another_device(claimed: Path) -> None:
+    config = FitConfig(out=Path("moved"), device="cpu", resume=True)
+    open_run(claimed, "fit", config, resume=True)
+    assert configs.load(claimed / "config.json", "fit", FitConfig) == config
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_other_settings_are_refused_by_their_name(claimed: Path, resume: bool) -> None:
+    with pytest.raises(UserError, match=r"another run \(seed 0 there, 5 here\)"):
+        open_run(claimed, "fit", FitConfig(seed=5), resume)
+    other = replace(FitConfig(), data=DataConfig(color_std=0.5))
+    with pytest.raises(UserError, match=r"another run \(data color_std 0\.1 there, 0\.5 here\)"):
+        open_run(claimed, "fit", other, resume)
+
+
+def test_other_command_is_refused(claimed: Path) -> None:
+    with pytest.raises(UserError, match="command 'fit' there, 'train' here"):
+        open_run(claimed, "train", FitConfig(), resume=True)
+
+
+def test_refused_run_changes_nothing(claimed: Path) -> None:
+    before = (claimed / "config.json").read_bytes()
+    with pytest.raises(UserError):
+        open_run(claimed, "fit", FitConfig(seed=5), resume=True)
+    assert (claimed / "config.json").read_bytes() == before
+
+
+def test_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="not empty and not a run of advmix"):
+        open_run(tmp_path, "fit", FitConfig(), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a folder"):
+        open_run(tmp_path / "file", "fit", FitConfig(), resume=False)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "5"])
+def test_config_that_cannot_be_read_is_refused(claimed: Path, content: str) -> None:
+    (claimed / "config.json").write_text(content)
+    with pytest.raises(UserError, match="run"):
+        open_run(claimed, "fit", FitConfig(), resume=True)
+    assert (claimed / "config.json").read_text() == content

@@ -1,0 +1,58 @@
+"""Small parts that the tests build with: networks of a few numbers, seeded latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from advmix.generators import StyleConfig, StyleGenerator
+from advmix.latents import Latents
+from advmix.seeds import generator as seeded
+from advmix.seeds import global_seed
+
+VECTOR = StyleConfig(resolution=8, style_dim=4, widths=(6, 6, 5), start=2)
+SPATIAL = StyleConfig(resolution=8, style_dim=4, widths=(6, 5), start=4, grid_channels=8)
+
+
+def make_generator(config: StyleConfig = VECTOR, seed: int = 0) -> StyleGenerator:
+    """In float64, with a last layer strong enough for images that differ well."""
+    with global_seed(seed):
+        network = StyleGenerator(config).double()
+        nn.init.normal_(network.to_image.weight, std=0.5)
+    return network
+
+
+def make_latents(config: StyleConfig, count: int, seed: int = 0) -> Latents:
+    """Seeded normal numbers in float64, of another spread in every layer."""
+    rng = seeded(seed, "tests", "latents")
+    scale = torch.linspace(0.5, 1.5, config.layers, dtype=torch.float64)[:, None]
+    styles = torch.randn(count, config.layers, config.style_dim, generator=rng, dtype=torch.float64) * scale
+    if config.grid_shape is None:
+        return Latents(styles)
+    return Latents(styles, torch.randn(count, *config.grid_shape, generator=rng, dtype=torch.float64))
+
+
+def make_classifier(classes: int = 3, seed: int = 0) -> nn.Sequential:
+    """In float64 and train mode; its batch normalisation has seen a few images."""
+    with global_seed(seed):
+        last = nn.Linear(384, classes)
+        network = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), last
+        ).double()
+        nn.init.normal_(last.weight, std=0.3)
+        network(torch.rand(16, 3, 8, 8, dtype=torch.float64))
+    return network
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_same_state(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def no_gradients(*modules: nn.Module) -> bool:
+    return all(parameter.grad is None for module in modules for parameter in module.parameters())
