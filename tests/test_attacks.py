@@ -99,10 +99,10 @@ def test_without_steps_only_the_random_start_is_left() -> None:
 @NORMS
 def test_nothing_is_left_behind(norm: str) -> None:
     classifier, images = make_classifier(), IMAGES.clone()
-    classifier[1].eval()
+    classifier[2].eval()
     before = state_of(classifier)
     pgd(classifier, images, LABELS, radius=0.1, steps=2, norm=cast(Norm, norm))
-    assert [part.training for part in classifier] == [True, False, True, True, True]
+    assert [part.training for part in classifier] == [True, True, False, True, True]
     assert_same_state(classifier.state_dict(), before)
     assert no_gradients(classifier)
     assert torch.equal(images, IMAGES)

@@ -52,7 +52,7 @@ def test_images_are_resized_to_what_the_network_wants(side: int) -> None:
     torch.testing.assert_close(network.seen.mean(), IMAGES.mean(), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize("side", [5, 12])
+@pytest.mark.parametrize("side", [2, 5, 12])
 def test_gradients_pass_the_resize(side: int) -> None:
     classifier = Classifier(
         nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, 2)).double(), (0.5,) * 3, (0.2,) * 3, side

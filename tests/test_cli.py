@@ -32,7 +32,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that must be refused; its one line."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
@@ -96,6 +96,8 @@ def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
         (["demo", "--device", "tpu"], ["--device tpu", "cpu"]),
         (["demo", "--train-images", "100000"], ["--train-images 100000", "1297"]),
         (["demo", "--test-images", "0"], ["--test-images 0"]),
+        (["demo", "--seed", "-1"], ["--seed -1"]),
+        (["demo", "--step-size", "nan"], ["--step-size nan"]),
         (["demo", "--seed", "one"], ["--seed", "'one'"]),
         (["demo", "--sead", "1"], ["--sead"]),
         (["train", "--method", "advmix"], ["--generator", "--latents"]),

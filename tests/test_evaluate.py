@@ -127,6 +127,29 @@ def test_worst_case_is_never_right_where_the_reconstruction_is_wrong(trained: Tr
     assert 0 < int(found.right.sum()) < int(found.right_reconstruction.sum()) < 60
 
 
+def test_right_mixes_do_not_make_up_for_a_wrong_reconstruction(trained: Trained) -> None:
+    found = trained.worst(restarts=1, steps=0)
+    right_mix = found.probabilities.argmax(dim=1) == trained.data.shuffled.labels
+    assert (right_mix & ~found.right_reconstruction).any()
+    assert torch.equal(found.right, right_mix & found.right_reconstruction)
+
+
+def test_wrong_candidate_counts_even_if_another_has_the_higher_loss(trained: Trained) -> None:
+    class Torn(nn.Module):
+        """Bright images: right with 0.35. Dark ones: wrong with 0.48, which is the lower loss."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            bright, dark = torch.tensor([0.35, 0.33, 0.32]), torch.tensor([0.48, 0.51, 0.01])
+            return torch.where(images.mean(dim=(1, 2, 3))[:, None] > 0.15, bright, dark).log()
+
+    labels = torch.zeros(60, dtype=torch.long)
+    search = trained.search(restarts=4, steps=0)
+    found = worst_case(Torn(), search, trained.latents, labels, trained.pool, seed=0)
+    worst_is_right = found.probabilities.argmax(dim=1) == 0
+    assert (worst_is_right & found.right_reconstruction & ~found.right).any()
+    assert (worst_is_right & found.right_reconstruction & found.right).any()
+
+
 def test_reconstruction_is_judged_without_mixing(trained: Trained) -> None:
     with torch.no_grad():
         images = trained.model.generator(trained.latents)

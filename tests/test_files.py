@@ -140,7 +140,8 @@ def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:
 
 
 def test_checkpoint_comes_back(tmp_path: Path) -> None:
-    state = {"step": 3, "history": [{"loss": 0.5}], "trainee": {"weight": torch.ones(2), "lr": (0.9, 0.99)}}
+    trainee = {"weight": torch.ones(2), "lr": (0.9, 0.99)}
+    state = {"step": 3, "run": "a", "seconds": 1.5, "history": [{"loss": 0.5}], "trainee": trainee}
     write_checkpoint(tmp_path / "file", state)
     found = read_checkpoint(tmp_path / "file")
     assert torch.equal(found["trainee"].pop("weight"), state["trainee"].pop("weight"))  # type: ignore[attr-defined]

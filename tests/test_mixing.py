@@ -104,6 +104,23 @@ def test_trace_holds_every_start_and_step() -> None:
     assert torch.equal(mix.trace.perp[0].flatten(0, 1), SPLIT.perp_of(POOL[donors.flatten()]))
 
 
+def test_a_candidate_that_fooled_is_remembered() -> None:
+    """Downhill: the classifier gets surer of the right answer with every step, so only early candidates fool it."""
+
+    def sureness(logits: Tensor, labels: Tensor) -> Tensor:
+        return -nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    classifier, search = make_classifier(), AdvMix(GENERATOR, SPLIT, restarts=2, steps=4, radius=None)
+    mix = search(classifier, LATENTS, LABELS, POOL, loss=sureness, rng=seeded(0), trace=True)
+    assert mix.trace is not None
+    assert mix.fooled is not None
+    with torch.no_grad():
+        images = [GENERATOR(SPLIT.with_perp(LATENTS, perp)) for perp in mix.trace.perp.flatten(0, 1)]
+        wrong = torch.stack([classifier.eval()(x).argmax(dim=1) != LABELS for x in images]).unflatten(0, (5, 2))
+    assert torch.equal(mix.fooled, wrong.flatten(0, 1).any(dim=0))
+    assert (wrong[0].any(dim=0) & ~wrong[-1].any(dim=0)).any()
+
+
 def test_trace_losses_are_those_of_its_latents() -> None:
     classifier = make_classifier()
     mix = AdvMix(GENERATOR, SPLIT, restarts=2, steps=2)(classifier, LATENTS, LABELS, POOL, rng=seeded(4), trace=True)
@@ -193,7 +210,7 @@ def test_another_loss_is_what_the_search_maximises() -> None:
 
 def test_nothing_is_left_behind() -> None:
     generator, classifier = make_generator(), make_classifier()
-    classifier[1].eval()
+    classifier[2].eval()
     before, latents = state_of(classifier), make_latents(VECTOR, 5, seed=1)
     latents.styles.requires_grad_()
     mix = AdvMix(generator, SPLIT, restarts=2, steps=2)(classifier, latents, LABELS, POOL, rng=seeded(0))
@@ -201,8 +218,7 @@ def test_nothing_is_left_behind() -> None:
     assert latents.styles.grad is None
     assert not mix.images.requires_grad
     assert_same_state(classifier.state_dict(), before)
-    assert classifier.training
-    assert not classifier[1].training
+    assert [part.training for part in classifier] == [True, True, False, True, True]
     assert all(part.training for part in generator.modules())
 
 

@@ -26,7 +26,10 @@ def single_process(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("single_process")
 def test_distributed_wrapper_is_taken_off() -> None:
     network = make_classifier()
-    assert unwrap(DistributedDataParallel(network)) is network
+    wrapped = DistributedDataParallel(network)
+    assert unwrap(wrapped) is network
+    with evaluating(wrapped) as (inner,):
+        assert inner is network
 
 
 def test_fabric_wrapper_is_taken_off() -> None:

@@ -172,6 +172,35 @@ def test_resumed_training_equals_one_without_a_stop(
     assert_same_state(train(name, parts, tmp_path), expected)
 
 
+def test_every_step_has_its_own_randomness_and_every_epoch_all_images(parts: Parts) -> None:
+    class Record(Nominal):
+        def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+            draws.append(int(torch.randint(2**60, (), generator=rng)))
+            visited.append(batch.index)
+            return super().__call__(classifier, batch, rng)
+
+    draws: list[int] = []
+    visited: list[Tensor] = []
+    options = TrainOptions(epochs=2, batch=32)
+    Loop("test", 6).train(ClassifierTrainee(make_network(), Record(), parts.data.train, options, 0, make_fabric("cpu")))
+    assert len(set(draws)) == 6
+    for epoch in (visited[:3], visited[3:]):
+        assert torch.cat(epoch).sort().values.tolist() == list(range(96))
+    assert not torch.equal(torch.cat(visited[:3]), torch.cat(visited[3:]))
+
+
+def test_own_latent_is_never_mixed_in(parts: Parts) -> None:
+    index, pool, generator = torch.arange(2), parts.pool[:2], parts.model.generator
+    batch = Batch(*parts.data.train.batch(index), index)
+    pool = Latents(pool.styles * torch.tensor([1.0, 50.0])[:, None, None])
+    with torch.no_grad():
+        own, swapped = generator(pool), generator(SPLIT.combine(pool, pool[index.flip(0)]))
+    assert ((own - swapped).abs().flatten(1).amax(dim=1) > 0.01).all()
+    for seed in range(6):
+        copy = Mixing(RandMix(generator, SPLIT), pool).copy(make_network(), batch, seeded(seed))
+        torch.testing.assert_close(copy, swapped)
+
+
 @COPIES
 def test_copy_is_a_batch_of_images(name: str, parts: Parts) -> None:
     objective, batch = OBJECTIVES[name](parts), parts.batch()

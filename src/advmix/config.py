@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import dacite
 
@@ -35,9 +35,23 @@ def from_dict(kind: type[T], data: Any, source: str) -> T:
     """
     _check_keys(kind, data, source, "")
     try:
-        return dacite.from_dict(kind, data, dacite.Config(cast=[Path, tuple], strict=True))
+        return dacite.from_dict(kind, _from_json(kind, data), dacite.Config(strict=True))
     except dacite.DaciteError as error:
         raise UserError(f"{source}: {error}") from error
+
+
+def _from_json(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """Strings to paths and lists to tuples where the dataclass wants them; types are dacite's to check."""
+    hints, values = get_type_hints(kind), dict(data)
+    for name, value in data.items():
+        wanted = (hints[name], *get_args(hints[name]))
+        if is_dataclass(hints[name]):
+            values[name] = _from_json(hints[name], value)
+        elif isinstance(value, str) and Path in wanted:
+            values[name] = Path(value)
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+    return values
 
 
 def _check_keys(kind: type, data: Any, source: str, prefix: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +27,16 @@ def atomic_write(path: Path, data: bytes) -> None:
         UserError: no space left, or no permission; the old file is untouched.
     """
 
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    _replace(path, write)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
-        write(temporary)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -110,7 +103,9 @@ def _check_header(path: Path, kind: str, header: dict[str, str]) -> None:
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """A training checkpoint (tensors and plain values), atomically."""
-    _replace(path, lambda temporary: torch.save(state, temporary))
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(path, buffer.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -126,6 +121,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a checkpoint of advmix, or damaged ({reason}); delete it to start anew"
         ) from error
-    if not isinstance(state, dict) or "step" not in state:
+    if not isinstance(state, dict) or not state.keys() >= {"step", "run", "trainee", "history", "seconds"}:
         raise UserError(f"{path}: not a checkpoint of advmix; delete it to start anew")
     return state

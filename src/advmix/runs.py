@@ -21,7 +21,10 @@ def open_run(out: Path, command: str, config: Any, resume: bool) -> None:
     """
     path = out / "config.json"
     if path.is_file():
-        _check_same(out, read_json(path), {"command": command, **configs.to_dict(config)}, resume)
+        old = read_json(path)
+        if not isinstance(old, dict):
+            raise UserError(f"{path}: not a config of advmix; choose another folder with --out")
+        _check_same(out, old, {"command": command, **configs.to_dict(config)}, resume)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():

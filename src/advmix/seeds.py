@@ -12,11 +12,20 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from advmix.errors import UserError
+
 
 def derive(seed: int, *path: str | int) -> int:
-    """A number that depends on the seed and on every part of the path, `derive(0, "train", 17)`."""
+    """A number that depends on the seed and on every part of the path, `derive(0, "train", 17)`.
+
+    Raises:
+        UserError: a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must not be negative")
     words = [part if isinstance(part, int) else zlib.crc32(part.encode()) for part in path]
-    return int(np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0] >> 1)
+    sequence = [seed, *words, len(words) + 1]  # without the length, a last 0 would make no difference
+    return int(np.random.SeedSequence(sequence).generate_state(1, np.uint64)[0] >> 1)
 
 
 def generator(seed: int, *path: str | int) -> torch.Generator:

@@ -60,6 +60,8 @@ def _idx_digits(source: str, data_dir: Path, part: Literal["train", "test"]) -> 
     for name in names:
         _check_size(raw / name)
     data = kind(str(data_dir), train=part == "train", download=False)
+    if len(data.data) != len(data.targets):
+        raise UserError(f"{raw}: {len(data.data)} {part} images but {len(data.targets)} labels; fetch the files again")
     images = F.pad(data.data[:, None], (2, 2, 2, 2))
     return images, data.targets
 
@@ -81,9 +83,9 @@ def _check_size(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(4)
         dimensions = header[3] if len(header) == 4 and header[:3] == b"\x00\x00\x08" else 0
-        sizes = np.frombuffer(file.read(4 * dimensions), dtype=">u4")
-    wanted = 4 + 4 * dimensions + int(np.prod(sizes.astype(np.int64)))
-    if not 1 <= dimensions <= 3 or len(sizes) != dimensions:
-        raise UserError(f"{path}: not an idx file of bytes; fetch it again")
+        raw = file.read(4 * dimensions)
+    if not 1 <= dimensions <= 3 or len(raw) != 4 * dimensions:
+        raise UserError(f"{path}: not an idx file of bytes, or truncated; fetch it again")
+    wanted = 4 + 4 * dimensions + int(np.prod(np.frombuffer(raw, dtype=">u4").astype(np.int64)))
     if path.stat().st_size != wanted:
         raise UserError(f"{path}: truncated, {path.stat().st_size} bytes of {wanted}; fetch it again")

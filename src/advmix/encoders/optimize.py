@@ -45,7 +45,7 @@ class OptimizeOptions:
 
     def __post_init__(self) -> None:
         for name in ("optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
 
 
@@ -184,7 +184,8 @@ def _distance(a: Tensor, b: Tensor) -> Tensor:
 
 def _layout_distance(a: Tensor, b: Tensor) -> Tensor:
     """Between what instance normalisation leaves: where things are. A plain vector has no layout but itself."""
-    return _distance(F.instance_norm(a), F.instance_norm(b)) if a.ndim == 4 else _distance(a, b)
+    has_layout = a.ndim == 4 and a.shape[2:].numel() > 1
+    return _distance(F.instance_norm(a), F.instance_norm(b)) if has_layout else _distance(a, b)
 
 
 def _statistics_distance(a: Tensor, b: Tensor) -> Tensor:

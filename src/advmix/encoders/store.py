@@ -18,6 +18,8 @@ from advmix.latents import Latents
 from advmix.progress import track
 
 INDEX = "store.json"
+IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
+"""What every shard repeats, so that shards of different stores are never joined."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LatentStore:
         """
         if not (folder / INDEX).is_file():
             raise UserError(f"{folder}: holds no latents; make them with advmix encode")
-        store = cls(folder, read_json(folder / INDEX))
+        store = cls(folder, _read_index(folder / INDEX))
         if generator is not None and store.index.get("generator") != generator:
             raise UserError(
                 f"{folder}: latents of generator {store.index.get('generator')}, but this generator is {generator}; "
@@ -79,7 +81,7 @@ class LatentStore:
 
     @property
     def _shard_metadata(self) -> dict[str, Any]:
-        return {key: self.index[key] for key in ("generator", "images", "encoder")}
+        return {key: self.index[key] for key in IDENTITY}
 
     def has(self, number: int) -> bool:
         """Whether a shard is there and is one of this store."""
@@ -88,6 +90,13 @@ class LatentStore:
             return path.is_file() and read_tensors(path, "latents")[1] == self._shard_metadata
         except UserError:
             return False
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    index = read_json(path)
+    if not isinstance(index, dict) or not all(isinstance(index.get(key), kind) for key, kind in IDENTITY.items()):
+        raise UserError(f"{path}: not the index of a latent store, or damaged; encode the data again")
+    return index
 
 
 def write_store(
@@ -115,8 +124,14 @@ def write_store(
         device: where the encoder is.
         metadata: kept in `store.json`.
     """
-    identity = {"generator": generator, "images": images.fingerprint, "encoder": made_by}
-    index = {"format": "advmix.latents", **identity, "count": len(images), "shard_size": shard_size, **(metadata or {})}
+    identity = {
+        "generator": generator,
+        "images": images.fingerprint,
+        "encoder": made_by,
+        "count": len(images),
+        "shard_size": shard_size,
+    }
+    index = {"format": "advmix.latents", **identity, **(metadata or {})}
     store = LatentStore(folder, index)
     write_json(folder / INDEX, index)
     with track("encode", len(images)) as advance:

@@ -38,7 +38,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         for name in ("fit_steps", "fit_batch", "fit_lr"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be positive")
 
     def steps(self, resolution: int) -> int:

@@ -33,7 +33,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "lr"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UserError(f"--{name} {value}: must be positive")
         if self.batch < 2:
             raise UserError(f"--batch {self.batch}: must be at least 2, because of batch normalisation")

@@ -124,7 +124,9 @@ class Loop:
 
     def _save(self, trainee: Trainee, step: int) -> None:
         state = trainee.state_dict()
-        if self._checkpoint is None or not _finite(state):
+        if not _finite(state):
+            raise UserError(f"{self.title}: the weights are not finite after step {step - 1}; {self._remedy()}")
+        if self._checkpoint is None:
             return
         progress = {"step": step, "history": self.history, "seconds": self.seconds, "run": self.run}
         write_checkpoint(self._checkpoint, {**progress, "trainee": state})
@@ -138,11 +140,14 @@ class Loop:
         value = float(loss.detach())
         if math.isfinite(value):
             return value
+        raise UserError(f"{self.title}: the loss is {value} at step {step}; {self._remedy()}")
+
+    def _remedy(self) -> str:
         path = self._checkpoint
         kept = "there is no checkpoint"
         if path is not None and path.exists():
             kept = f"the last good checkpoint is {path} (step {read_checkpoint(path)['step']})"
-        raise UserError(f"{self.title}: the loss is {value} at step {step}; {kept}. Try a smaller learning rate")
+        return f"{kept}. Try a smaller learning rate"
 
     def finish(self) -> None:
         """The result is safe on disk: the checkpoint is no longer needed."""

@@ -45,7 +45,7 @@ class SearchOptions:
         if self.step not in get_args(Step):
             raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
         for name, least in (("restarts", 1), ("steps", 0), ("step_size", 0), ("radius", 0)):
-            if getattr(self, name) < least:
+            if not getattr(self, name) >= least:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
 
     def split(self, layers: int) -> Split:
@@ -86,7 +86,7 @@ class BaselineOptions:
         if not 0 <= self.clean_weight <= 1:
             raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
         for name in ("mixup_alpha", "linf_radius", "linf_steps"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive")
 
 
