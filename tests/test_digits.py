@@ -144,3 +144,10 @@ def test_images_do_not_depend_on_the_folder(tmp_path: Path) -> None:
     configs = [DataConfig(data="mnist", data_dir=tmp_path / name, train_images=8) for name in ("a", "b")]
     first, second = (ColoredDigits(config, seed=3).train for config in configs)
     assert first.fingerprint == second.fingerprint
+
+
+def test_the_folder_may_name_an_environment_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path / "here", "mnist")
+    monkeypatch.setenv("ADVMIX_DATA", str(tmp_path))
+    images, labels = load_gray("mnist", Path("$ADVMIX_DATA/here"), "train")
+    assert len(images) == len(labels) > 0

@@ -115,9 +115,8 @@ class Mixer(ABC):
     >>> loss = 0.5 * F.cross_entropy(classifier(x), y) + 0.5 * F.cross_entropy(classifier(mix.images), y)
 
     Args of a call:
-        classifier: any module from images in [0, 1] to logits `(B, C)`. Put in eval mode for the search and back
-            after it;
-            neither it nor the generator gathers gradients.
+        classifier: any module from images in [0, 1] to logits `(B, C)`. Put in eval mode for the search and back after
+            it; neither it nor the generator gathers gradients.
         latents: the examples' own, length B.
         labels: `(B,)`, class indices.
         pool: latents of the data set; their standard deviation is the search's unit of length.
@@ -166,8 +165,8 @@ class AdvMix(Mixer):
         split: Split,
         restarts: int = 1,
         steps: int = 2,
-        step_size: float = 0.5,
-        radius: float | None = 1.0,
+        step_size: float = 0.25,
+        radius: float | None = 0.5,
         step: Step = "sign",
         stop_early: bool = False,
     ) -> None:
@@ -214,13 +213,8 @@ class AdvMix(Mixer):
             perp = start
             for step in range(1, self.steps + 1):
                 if self.stop_early:
-                    alive = ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)[rows]
-                    rows, perp, gradient, state = (
-                        rows[alive],
-                        perp[alive],
-                        gradient[alive],
-                        state[alive.nonzero()[:, 0]],
-                    )
+                    kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
+                    rows, perp, gradient, state = rows[kept], perp[kept], gradient[kept], state[kept]
                     if not len(rows):
                         break
                 perp = ascend(perp, gradient, unit, self.step_size, self.step)
@@ -229,6 +223,10 @@ class AdvMix(Mixer):
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
         return self._worst_restart(worst, latents, donors, history if trace else None)
+
+    def _not_fooled(self, worst: Candidates) -> Tensor:
+        """Rows of the examples that the classifier got right so far, under all of their restarts."""
+        return ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)
 
     def _judge(
         self, model: nn.Module, state: State, perp: Tensor, labels: Tensor, loss: Loss, climb: bool

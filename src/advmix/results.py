@@ -6,6 +6,7 @@ import json
 from importlib import resources
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 RESULTS = "results.json"
@@ -14,7 +15,7 @@ COLUMNS = {
     "accuracy_biased": "biased",
     "accuracy_unbiased": "shuffled",
     "accuracy_uniform": "uniform",
-    "accuracy_reconstruction": "reconstr.",
+    "accuracy_reconstruction": "recon- struct.",
     "accuracy_worst_case": "worst case",
     "accuracy_recolor_worst": "worst recolour",
 }
@@ -29,11 +30,11 @@ def schema() -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> Table:
     """Accuracies in percent, one row per run."""
-    view = Table(title="accuracy, %", title_justify="left")
-    view.add_column("method")
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column("accuracy, %")
     for name in COLUMNS.values():
-        view.add_column(name, justify="right")
-    view.add_column("train s", justify="right")
+        view.add_column("\n".join(name.split()), justify="right")
+    view.add_column("train\nseconds", justify="right")
     for run in runs:
         cells = [_percent(run[key]) for key in COLUMNS]
         view.add_row(run["method"], *cells, f"{run['train_seconds']:.0f}")

@@ -42,6 +42,7 @@ class DataConfig:
     Args:
         data: `digits` (scikit-learn's, 16x16, no download), or 32x32: `mnist`, `fashion-mnist`, `kmnist`.
         data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
+            `$NAME` in it is an environment variable, filled in when files are read.
         color_std: standard deviation of an image's colour around its mean colour, colours in [0, 1].
         train_images: size of the training set, drawn at random; default all 1,297 of `digits`, 12,000 of the others.
         test_images: size of the test set; default all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,9 @@ def load_gray(source: str, data_dir: Path, part: Literal["train", "test"]) -> tu
     Raises:
         UserError: files missing (and no network to fetch them), or truncated.
     """
-    return _scikit_digits(part) if source == "digits" else _idx_digits(source, data_dir, part)
+    if source == "digits":
+        return _scikit_digits(part)
+    return _idx_digits(source, Path(os.path.expandvars(data_dir)).expanduser(), part)
 
 
 def _scikit_digits(part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,9 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     write_json(config.out / RESULTS, results)
     write_report(config.out, results, config.search)
     console.print(table(results["runs"]))
+    phases = results["phases"]
+    spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
+    console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} in all")
     console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
     return results
 
