@@ -28,6 +28,9 @@ COMMANDS: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {
     "evaluate": (EvaluateConfig, run_evaluate),
 }
 
+INTERRUPTED = (
+    "advmix: interrupted; what was done is kept: the same command goes on (with --resume, where it has that option)"
+)
 DESCRIPTION = (
     "Adversarial mixing of disentangled latents. COMMAND --config FILE runs a saved config.json again; "
     "further flags override it."
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"advmix: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("advmix: interrupted; what was done is kept, and the same command with --resume goes on", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 
