@@ -24,7 +24,7 @@ from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
 
 DATA = DataConfig("kmnist", Path("elsewhere"), 0.25, 100, None)
-SEARCH = SearchOptions(perp_layers=3, restarts=4, steps=5, step_size=0.125, radius=2.0, step="gradient")
+SEARCH = SearchOptions(perp=(0, -1), perp_grid=True, restarts=4, steps=5, step_size=0.125, radius=2.0, step="gradient")
 OUT: dict[str, Any] = {"out": Path("x/y"), "device": "cpu", "resume": True}
 CONFIGS: list[Any] = [
     DemoConfig(),

@@ -35,7 +35,7 @@ KINDS = {
     "grayscale": Nominal,
     "recolor": Recolor,
 }
-SEARCH = SearchOptions(perp_layers=1, restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
+SEARCH = SearchOptions(perp=(-1,), restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
 BASELINE = BaselineOptions(clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3)
 
 

@@ -86,6 +86,7 @@ def parse(words: list[str]) -> Any:
 
 def _take_config(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Remove `--config FILE` and read the file as a config of the command."""
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     if "--config" not in words:
         return words, {}
     place = words.index("--config")

@@ -76,6 +76,8 @@ def save(folder: Path, command: str, config: Any) -> None:
 def load(path: Path, command: str, kind: type[T]) -> T:
     """Read a saved config of `command`."""
     data = read_json(path)
+    if isinstance(data, dict) and "study" in data:
+        data = data.get("config")  # a results.json holds the config that made it
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from advmix.errors import UserError
+from advmix.files import read_tensors, write_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +52,28 @@ class Latents:
         return Latents(self.styles.to(device=device, dtype=dtype), grid)
 
     def detach(self) -> Latents:
-        """The same numbers without their history."""
+        """The same numbers without their history; itself where there is none."""
+        if not self.styles.requires_grad and not (self.grid is not None and self.grid.requires_grad):
+            return self
         return Latents(self.styles.detach(), None if self.grid is None else self.grid.detach())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, as they go into a file."""
+        return {"styles": self.styles} if self.grid is None else {"styles": self.styles, "grid": self.grid}
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, atomically."""
+        write_tensors(path, "latents", self.tensors(), {})
+
+    @staticmethod
+    def load(path: Path) -> Latents:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: missing, damaged or not latents.
+        """
+        tensors, _ = read_tensors(path, "latents")
+        return Latents(tensors["styles"], tensors.get("grid"))
 
     @staticmethod
     def cat(parts: Sequence[Latents]) -> Latents:

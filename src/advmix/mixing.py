@@ -65,6 +65,8 @@ def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: 
         return torch.randint(pool, shape, generator=rng)
     if pool < 2:
         raise ValueError("the pool must hold another example's latents besides the example's own")
+    if len(exclude) != shape[1] or not 0 <= int(exclude.min()) <= int(exclude.max()) < pool:
+        raise ValueError(f"exclude must hold {shape[1]} indices from 0 to {pool - 1}, one for each example")
     donors = torch.randint(pool - 1, shape, generator=rng)
     return donors + (donors >= exclude.cpu()).long()
 
@@ -125,6 +127,9 @@ class Mixer(ABC):
         exclude: `(B,)`, each example's own index in the pool.
         trace: keep every candidate.
     """
+
+    needs_classifier = True
+    """Whether a call needs the classifier to choose; a mixer that does not may be given None."""
 
     def __init__(self, generator: Generator, split: Split) -> None:
         self.generator = generator
@@ -200,6 +205,7 @@ class AdvMix(Mixer):
             raise ValueError("AdvMix needs a classifier: it looks for what hurts it")
         if trace and self.stop_early:
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
+        latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((self.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
         start = self.split.perp_of(pool[donors.flatten()])
         unit = self.split.perp_of(pool.spread)
@@ -269,6 +275,8 @@ class RandMix(Mixer):
     Without a classifier (None) nothing is judged, and `losses` and `fooled` are None.
     """
 
+    needs_classifier = False
+
     def __repr__(self) -> str:
         return "RandMix()"
 
@@ -288,6 +296,7 @@ class RandMix(Mixer):
         if classifier is not None:
             search = AdvMix(self.generator, self.split, restarts=1, steps=0)
             return search(classifier, latents, labels, pool, loss=loss, rng=rng, exclude=exclude, trace=trace)
+        latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
         perp = self.split.perp_of(pool[donors])
         with evaluating(self.generator), torch.no_grad():

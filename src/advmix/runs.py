@@ -7,14 +7,17 @@ from typing import Any
 
 from advmix import config as configs
 from advmix.errors import UserError
-from advmix.files import read_json
+from advmix.files import read_json, write_json
 
-HOW_NOT_WHAT = ("out", "device", "resume", "checkpoint_seconds")
-"""Fields that may differ between a run and its continuation."""
+HOW_NOT_WHAT = ("out", "device", "resume", "checkpoint_seconds", "generator", "latents", "classifier")
+"""Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 
-def open_run(out: Path, command: str, config: Any, resume: bool) -> None:
-    """Claim `out` for a run by writing its `config.json`.
+def open_run(out: Path, command: str, config: Any, resume: bool, inputs: dict[str, str | None]) -> str:
+    """Claim `out` for a run by writing its `config.json`, and `inputs.json` with the fingerprints of what it reads.
+
+    Returns:
+        A short name of the run, for its checkpoints: it changes with settings and inputs.
 
     Raises:
         UserError: the folder holds another run, or this one already and `resume` is off, or something else.
@@ -25,11 +28,22 @@ def open_run(out: Path, command: str, config: Any, resume: bool) -> None:
         if not isinstance(old, dict):
             raise UserError(f"{path}: not a config of advmix; choose another folder with --out")
         _check_same(out, old, {"command": command, **configs.to_dict(config)}, resume)
+        _check_inputs(out, read_json(out / "inputs.json"), inputs)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():
         raise UserError(f"{out}: not a folder; choose another with --out")
     configs.save(out, command, config)
+    write_json(out / "inputs.json", inputs)
+    return " ".join([command, *(f"{name} {value}" for name, value in inputs.items())])
+
+
+def _check_inputs(out: Path, old: Any, new: dict[str, str | None]) -> None:
+    for name, value in new.items():
+        if not isinstance(old, dict) or old.get(name) != value:
+            raise UserError(
+                f"{out}: this run began with another {name}; choose another folder with --out, or delete this one"
+            )
 
 
 def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from advmix.data.digits import SOURCES, class_names, load_gray
 from advmix.data.images import ImageSet, to_bytes
 from advmix.errors import UserError
+from advmix.options import require
 from advmix.seeds import derive, generator
 
 MEAN_COLORS = torch.tensor(
@@ -33,6 +34,7 @@ MEAN_COLORS = torch.tensor(
 )
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 MIN_BRIGHTNESS = 0.3
+DEFAULT_TRAIN_IMAGES = 12_000
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.data not in SOURCES:
             raise UserError(f"--data {self.data}: unknown; choose from {' '.join(SOURCES)}")
-        if not 0 <= self.color_std <= 10:
-            raise UserError(f"--color-std {self.color_std}: must be between 0 and 10 (colours are in [0, 1])")
-        for name in ("train_images", "test_images"):
-            value = getattr(self, name)
-            if value is not None and value < 2:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 2")
+        require(self, "color_std", least=0)
+        require(self, "train_images test_images", least=2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,18 +134,19 @@ class ColoredDigits:
     @cached_property
     def gray_train(self) -> GrayDigits:
         """Training digits without colour."""
-        default = None if self.config.data == "digits" else 12_000
-        return self._gray("train", self.config.train_images or default)
+        default = None if self.config.data == "digits" else DEFAULT_TRAIN_IMAGES
+        return self._gray("train", self.config.train_images, default)
 
     @cached_property
     def gray_test(self) -> GrayDigits:
         """Test digits without colour."""
         return self._gray("test", self.config.test_images)
 
-    def _gray(self, part: str, count: int | None) -> GrayDigits:
+    def _gray(self, part: str, asked: int | None, default: int | None = None) -> GrayDigits:
         pixels, labels = load_gray(self.config.data, self.config.data_dir, "train" if part == "train" else "test")
-        if count is not None and count > len(labels):
-            raise UserError(f"--{part}-images {count}: {self.config.data} has only {len(labels)}")
+        if asked is not None and asked > len(labels):
+            raise UserError(f"--{part}-images {asked}: {self.config.data} has only {len(labels)}")
+        count = asked or default
         if count is not None and count < len(labels):
             chosen = torch.randperm(len(labels), generator=self._rng(part, "choice"))[:count]
             pixels, labels = pixels[chosen], labels[chosen]

@@ -36,7 +36,10 @@ def load_gray(source: str, data_dir: Path, part: Literal["train", "test"]) -> tu
     """
     if source == "digits":
         return _scikit_digits(part)
-    return _idx_digits(source, Path(os.path.expandvars(data_dir)).expanduser(), part)
+    folder = os.path.expandvars(data_dir)
+    if "$" in folder:
+        raise UserError(f"--data-dir {data_dir}: the environment variable is not set")
+    return _idx_digits(source, Path(folder).expanduser(), part)
 
 
 def _scikit_digits(part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
@@ -63,6 +66,10 @@ def _idx_digits(source: str, data_dir: Path, part: Literal["train", "test"]) -> 
     for name in names:
         _check_size(raw / name)
     data = kind(str(data_dir), train=part == "train", download=False)
+    if data.targets.max() >= len(class_names(source)):
+        raise UserError(
+            f"{raw}: a label is {int(data.targets.max())}, but {source} has ten classes; fetch the files again"
+        )
     if len(data.data) != len(data.targets):
         raise UserError(f"{raw}: {len(data.data)} {part} images but {len(data.targets)} labels; fetch the files again")
     images = F.pad(data.data[:, None], (2, 2, 2, 2))
@@ -71,13 +78,18 @@ def _idx_digits(source: str, data_dir: Path, part: Literal["train", "test"]) -> 
 
 def _download(kind: type, source: str, data_dir: Path, missing: str) -> None:
     """Let torchvision fetch the files, or say in one line what is missing and where it may be put."""
+    raw = data_dir / kind.__name__ / "raw"
+    absent = [folder for folder in (raw, *raw.parents) if not folder.exists()]
     try:
         kind(str(data_dir), download=True)
     except (OSError, RuntimeError) as error:
+        for folder in absent:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{missing}; downloading failed ({reason}). Put {source}'s four idx files there, "
-            "or name their folder with --data-dir"
+            f"{missing}; downloading failed ({reason}). Put {source}'s four idx files there, or name the folder that "
+            f"contains {kind.__name__}/raw with --data-dir"
         ) from error
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.encoders.base import Encoder
-from advmix.errors import UserError
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
+from advmix.options import require
 from advmix.seeds import generator as seeded
 
 
@@ -44,9 +44,7 @@ class OptimizeOptions:
     optimize_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must not be negative")
+        require(self, "optimize_steps optimize_lr pixel_weight feature_weight mixing_weight optimize_seed", least=0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 from advmix.data import ImageSet, slices
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
-from advmix.files import read_json, read_tensors, write_json, write_tensors
+from advmix.files import FORMAT_VERSION, read_json, read_tensors, write_json, write_tensors
 from advmix.latents import Latents
 from advmix.progress import track
 
@@ -131,7 +131,7 @@ def write_store(
         "count": len(images),
         "shard_size": shard_size,
     }
-    index = {"format": "advmix.latents", **identity, **(metadata or {})}
+    index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
     write_json(folder / INDEX, index)
     with track("encode", len(images)) as advance:
@@ -147,4 +147,4 @@ def _encode(encoder: Encoder, images: ImageSet, batch: int, device: torch.device
     for part in slices(len(images), batch):
         parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
     latents = Latents.cat(parts)
-    return {"styles": latents.styles} if latents.grid is None else {"styles": latents.styles, "grid": latents.grid}
+    return latents.tensors()

@@ -30,7 +30,7 @@ COLUMNS = (
     ),
     Column(
         "accuracy_unbiased",
-        "Unbiased",
+        "Shuffled",
         "training colours at random",
         "The same digits in the same ten colours, drawn at random. Colour says nothing; only the shape helps.",
     ),

@@ -39,7 +39,8 @@ class EncodeConfig:
         features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
             default.
         optimize: settings of Algorithm 2; `network` uses none of them.
-        perp_layers: how many of the finest layers are z⊥ in Algorithm 2's mixing loss.
+        perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest.
+        perp_grid: whether a spatial grid is z⊥ too.
         batch: images encoded at once.
         shard_size: images per file.
         out: folder for what is written.
@@ -51,7 +52,8 @@ class EncodeConfig:
     encoder: str = "network"
     features: Path | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
-    perp_layers: int = 2
+    perp: tuple[int, ...] = (-2, -1)
+    perp_grid: bool = False
     batch: int = 256
     shard_size: int = 4096
     out: Path = Path("runs/latents")
@@ -76,8 +78,10 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     model, metadata = load_autoencoder(config.generator)
     images = data_of(metadata, config.generator).train
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device)
-    open_run(config.out, "encode", config, config.resume)
+    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint}
+    open_run(config.out, "encode", config, config.resume, inputs)
     if (config.out / "seconds.json").is_file():
+        console.print(f"  done already: {config.out}")
         return LatentStore.open(config.out, generator=metadata["fingerprint"])
     begun = time.monotonic()
     store = write_store(
@@ -109,7 +113,7 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
         pool = model.encoder(images.batch(slice(0, 1024))[0].to(device))
     return OptimizeEncoder(
         model.generator,
-        SearchOptions(perp_layers=config.perp_layers).split(model.generator.layers),
+        SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(model.generator.layers),
         pool,
         features=features,
         start=model.encoder if config.encoder == "refine" else None,

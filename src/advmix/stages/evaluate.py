@@ -5,22 +5,27 @@ recolouring.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advmix import config as configs
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, color_grid
+from advmix.encoders import Encoder, fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
+from advmix.latents import Latents
 from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
+from advmix.seeds import generator
+from advmix.stages.encode import EncodeConfig, make_encoder
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import load_classifier
 from advmix.training.methods import SearchOptions
@@ -40,7 +45,7 @@ class EvaluateConfig:
         generator: folder that fit wrote; without it there is no worst case under the search.
         latents: folder that encode wrote, the pool of the search.
         search: the search for the worst case.
-        worst_images: the search is run on at most so many test images.
+        worst_images: the search is run on at most so many test images, drawn at random.
         seed: fixes the donors.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -73,10 +78,12 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     data = data_of(metadata, config.classifier)
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     if mixable is not None:
-        config.search.split(mixable.model.generator.layers)
-    open_run(config.out, "evaluate", config, config.resume)
+        _check_fit(config, metadata, mixable)
+    open_run(config.out, "evaluate", config, config.resume, _inputs(network, mixable))
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)
+        if show:
+            console.print(table(results["runs"]))
         return results
     begun = time.monotonic()
     run = _identity(metadata, data) | _accuracies(network.to(fabric.device), data, fabric.device)
@@ -85,10 +92,10 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     results = {
         "schema": SCHEMA_VERSION,
         "study": "evaluate",
-        "config": to_dict(config),
+        "config": {"command": "evaluate", **to_dict(config)},
         "environment": environment(),
         "generator": None if mixable is None else generator_summary(mixable.metadata),
-        "search": None if mixable is None else asdict(config.search),
+        "search": None if mixable is None else to_dict(config.search),
         "phases": {"evaluate": round(time.monotonic() - begun, 2)},
         "runs": [run],
     }
@@ -96,6 +103,25 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     if show:
         console.print(table(results["runs"]))
     return results
+
+
+def _check_fit(config: EvaluateConfig, metadata: dict[str, Any], mixable: Mixable) -> None:
+    """Generator and pool must be of the classifier's training data; a search unlike the training's is remarked on."""
+    if metadata["data_fingerprint"] != mixable.metadata["data_fingerprint"]:
+        raise UserError(
+            f"{config.generator}: fitted on other images than those of {config.classifier}; "
+            "a worst case under another data set's pool says nothing about this classifier"
+        )
+    config.search.split(mixable.model.generator.layers)
+    setting, search = metadata["setting"], to_dict(config.search)
+    unlike = [key for key in ("perp", "radius", "step_size", "step") if setting.get(key, search[key]) != search[key]]
+    for key in unlike:
+        console.print(f"  note: trained with {key} {setting[key]}, searched with {search[key]}")
+
+
+def _inputs(network: nn.Module, mixable: Mixable | None) -> dict[str, str | None]:
+    generator = None if mixable is None else mixable.metadata["fingerprint"]
+    return {"classifier": fingerprint(network), "generator": generator}
 
 
 def generator_summary(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -131,18 +157,20 @@ def _accuracies(network: nn.Module, data: ColoredDigits, device: torch.device) -
 def _searched(config: EvaluateConfig, network: nn.Module, data: ColoredDigits, mixable: Mixable) -> dict[str, Any]:
     """Reconstructions and worst case on the shuffled test, and the gallery file."""
     device = mixable.pool.styles.device
-    images, labels = data.shuffled.batch(slice(0, config.worst_images))
+    count = min(len(data.shuffled), config.worst_images)
+    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
+    images, labels = data.shuffled.batch(chosen)
+    encoder = _encoder(config, data, mixable)
     with torch.no_grad():
-        latents = mixable.model.encoder(images.to(device))
-    found = worst_case(
-        network,
-        config.search.mixer(mixable.model, stop_early=True),
-        latents,
-        labels.to(device),
-        mixable.pool,
-        seed=config.seed,
-    )
-    write_tensors(config.out / GALLERY, "gallery", _gallery(images, labels, found), {})
+        latents = Latents.cat([encoder(part.to(device)) for part in images.split(256)])
+
+    def search(rows: slice, stop_early: bool) -> WorstCase:
+        mixer = config.search.mixer(mixable.model, stop_early)
+        return worst_case(network, mixer, latents[rows], labels[rows].to(device), mixable.pool, seed=config.seed)
+
+    found = search(slice(None), stop_early=True)
+    shown = slice(0, GALLERY_SIZE)
+    write_tensors(config.out / GALLERY, "gallery", _gallery(images[shown], labels[shown], search(shown, False)), {})
     return {
         "accuracy_reconstruction": share(found.right_reconstruction),
         "accuracy_worst_case": share(found.right),
@@ -150,13 +178,20 @@ def _searched(config: EvaluateConfig, network: nn.Module, data: ColoredDigits, m
     }
 
 
+def _encoder(config: EvaluateConfig, data: ColoredDigits, mixable: Mixable) -> Encoder:
+    """The encoder that made the pool: test images must be encoded alike."""
+    assert config.latents is not None
+    made_by = configs.load(config.latents / "config.json", "encode", EncodeConfig)
+    return make_encoder(made_by, mixable.model, data.train, mixable.pool.styles.device)
+
+
 def _gallery(images: Tensor, labels: Tensor, found: WorstCase) -> dict[str, Tensor]:
-    """The first test images, whatever became of them: nothing is picked."""
-    confidence, predictions = found.probabilities[:GALLERY_SIZE].max(dim=1)
+    """The first of the searched images with the worst of *all* candidates: nothing is picked."""
+    confidence, predictions = found.probabilities.max(dim=1)
     return {
-        "originals": images[:GALLERY_SIZE].contiguous(),
-        "variations": found.images[:GALLERY_SIZE].contiguous(),
-        "labels": labels[:GALLERY_SIZE],
+        "originals": images,
+        "variations": found.images,
+        "labels": labels,
         "predictions": predictions,
         "confidence": confidence,
     }

@@ -48,12 +48,13 @@ def run_fit(config: FitConfig) -> None:
     """
     fabric = make_fabric(config.device)
     images = ColoredDigits(config.data, config.seed).train
-    open_run(config.out, "fit", config, config.resume)
+    run = open_run(config.out, "fit", config, config.resume, {"images": images.fingerprint})
     if (config.out / FILE).is_file():
+        console.print(f"  done already: {config.out / FILE}")
         return
     trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric)
     steps = config.fit.steps(images.pixels.shape[-1])
-    loop = Loop("fit generator and encoder", steps, config.out, images.fingerprint, config.checkpoint_seconds)
+    loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
     model = trainee.model.eval()
     mse = reconstruction_mse(model, images, fabric.device)

@@ -32,6 +32,8 @@ def data_of(metadata: dict[str, Any], source: Path) -> ColoredDigits:
     Raises:
         UserError: the data on disk are not the same any more.
     """
+    if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
+        raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
     data = ColoredDigits(from_dict(DataConfig, metadata["data"], str(source)), int(metadata["data_seed"]))
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")

@@ -18,7 +18,14 @@ from advmix.runs import open_run
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import BaselineOptions, SearchOptions, build_network, check_method, make_recipe
+from advmix.training.methods import (
+    NEEDS_LATENTS,
+    BaselineOptions,
+    SearchOptions,
+    build_network,
+    check_method,
+    make_recipe,
+)
 
 FILE = "classifier.safetensors"
 
@@ -72,12 +79,15 @@ def run_train(config: TrainConfig) -> None:
     data = _data(config, mixable)
     model, pool = (mixable.model, mixable.pool) if mixable else (None, None)
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
-    open_run(config.out, "train", config, config.resume)
+    generator = mixable.metadata["fingerprint"] if mixable and config.method in NEEDS_LATENTS else None
+    inputs = {"images": recipe.images.fingerprint, "generator": generator}
+    run = open_run(config.out, "train", config, config.resume, inputs)
     if (config.out / FILE).is_file():
+        console.print(f"  done already: {config.out / FILE}")
         return
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, config.train, config.seed, fabric)
-    steps, identity = config.train.steps(recipe.images), recipe.images.fingerprint
-    loop = Loop(f"train {config.method}", steps, config.out, identity, config.checkpoint_seconds)
+    steps = config.train.steps(recipe.images)
+    loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
     metadata = {
         "method": config.method,
@@ -86,6 +96,8 @@ def run_train(config: TrainConfig) -> None:
         "data_seed": data.seed,
         "data_fingerprint": data.train.fingerprint,
         "setting": recipe.setting,
+        "generator": generator,
+        "encoder": mixable.store.index["encoder"] if mixable and generator else None,
         "train": to_dict(config.train),
         "train_images": len(recipe.images),
         "train_seconds": round(loop.seconds, 2),

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import ColoredDigits, DataConfig, ImageSet
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
-from advmix.files import read_json, write_json
+from advmix.files import atomic_write, read_json, write_json
+from advmix.options import require
 from advmix.progress import console
+from advmix.report import render
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.train import TrainConfig, run_train
-from advmix.studies.demo_report import write_report
+from advmix.studies.demo_report import draw
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_method
@@ -65,6 +68,10 @@ class DemoConfig:
             raise UserError("--methods: name at least one")
         for method in self.methods:
             check_method(method)
+        if len(set(self.methods)) < len(self.methods):
+            raise UserError(f"--methods {' '.join(self.methods)}: names one twice")
+        require(self, "worst_restarts worst_images", least=1)
+        require(self, "worst_steps", least=0)
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:
@@ -73,15 +80,14 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    make_fabric(config.device)
-    images = ColoredDigits(config.data, config.seed).train
-    config.search.split(style_config(images).layers)  # whatever is wrong is said before anything is written
-    open_run(config.out, "demo", config, resume=True)
+    images = _check(config)
+    open_run(config.out, "demo", config, resume=True, inputs={"images": images.fingerprint})
     console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
     common: dict[str, Any] = {"device": config.device, "resume": True}
     fitted, latents = config.out / "fit", config.out / "latents"
     run_fit(FitConfig(data=config.data, fit=config.fit, seed=config.seed, out=fitted, **common))
-    run_encode(EncodeConfig(generator=fitted, perp_layers=config.search.perp_layers, out=latents, **common))
+    split: dict[str, Any] = {"perp": config.search.perp, "perp_grid": config.search.perp_grid}
+    run_encode(EncodeConfig(generator=fitted, out=latents, **split, **common))
     console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
     found = []
     for method in config.methods:
@@ -89,14 +95,27 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         found.append(_evaluate(config, method, fitted, latents))
     results = _gather(config, found)
     console.print("[bold]4 Report[/]")
+    begun = time.monotonic()
+    figures = draw(config.out, results, config.search)
+    results["phases"]["report"] = round(time.monotonic() - begun, 2)
     write_json(config.out / RESULTS, results)
-    write_report(config.out, results, config.search)
+    atomic_write(config.out / "report.html", render(results, figures).encode())
     console.print(table(results["runs"]))
     phases = results["phases"]
     spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
-    console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} in all")
+    console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} together")
     console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
     return results
+
+
+def _check(config: DemoConfig) -> ImageSet:
+    """Whatever is wrong with the settings is said before anything is written."""
+    make_fabric(config.device)
+    data = ColoredDigits(config.data, config.seed)
+    config.search.split(style_config(data.train).layers)
+    if not len(data.shuffled):
+        raise UserError(f"--data {config.data.data}: no test images")
+    return data.train
 
 
 def _train(config: DemoConfig, method: str, fitted: Path, latents: Path) -> None:
@@ -144,7 +163,7 @@ def _gather(config: DemoConfig, found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "study": "demo",
-        "config": to_dict(config),
+        "config": {"command": "demo", **to_dict(config)},
         "environment": environment(),
         "generator": found[0]["generator"],
         "search": found[0]["search"],

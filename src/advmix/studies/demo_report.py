@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from advmix.data import ColoredDigits
 from advmix.encoders import LatentStore, load_autoencoder
-from advmix.files import atomic_write, read_tensors
+from advmix.files import read_tensors
 from advmix.report import (
     Gallery,
     accuracy_chart,
     data_strip,
     mixing_grid,
-    render,
     save_figures,
     training_curves,
     variations,
@@ -29,8 +28,8 @@ from advmix.training.methods import SearchOptions
 GRID_ROWS, GRID_COLUMNS = 7, 9
 
 
-def write_report(out: Path, results: dict[str, Any], search: SearchOptions) -> None:
-    """Write `figures/*.png` and the self-contained `report.html` into the folder of a demo run."""
+def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str, Figure]:
+    """The figures of a demo run, written to its `figures/*.png` too."""
     data = data_of(load_autoencoder(out / "fit")[1], out / "fit")
     figures = {
         "data": _data_figure(data),
@@ -41,7 +40,7 @@ def write_report(out: Path, results: dict[str, Any], search: SearchOptions) -> N
     for run in results["runs"]:
         figures[f"variations-{run['method']}"] = _variations_figure(out, run["method"], data.train.classes)
     save_figures(figures, out / "figures")
-    atomic_write(out / "report.html", render(results, figures).encode())
+    return figures
 
 
 def _data_figure(data: ColoredDigits) -> Figure:
@@ -51,14 +50,15 @@ def _data_figure(data: ColoredDigits) -> Figure:
 def _mixing_figure(out: Path, data: ColoredDigits, search: SearchOptions) -> Figure:
     """Rows: test digits that the generator has never seen. Columns: the first training images."""
     model, metadata = load_autoencoder(out / "fit")
+    height, width = min(GRID_ROWS, len(data.shuffled)), min(GRID_COLUMNS, len(data.train))
     split = search.split(model.generator.layers)
-    shapes, _ = data.shuffled.batch(slice(0, GRID_ROWS))
-    colors, _ = data.train.batch(slice(0, GRID_COLUMNS))
+    shapes, _ = data.shuffled.batch(slice(0, height))
+    colors, _ = data.train.batch(slice(0, width))
     with torch.no_grad():
         parallel = model.encoder(shapes)
-        perp = LatentStore.open(out / "latents", metadata["fingerprint"]).latents[:GRID_COLUMNS]
-        rows = torch.arange(GRID_ROWS).repeat_interleave(GRID_COLUMNS)
-        columns = torch.arange(GRID_COLUMNS).repeat(GRID_ROWS)
+        perp = LatentStore.open(out / "latents", metadata["fingerprint"]).latents[:width]
+        rows = torch.arange(height).repeat_interleave(width)
+        columns = torch.arange(width).repeat(height)
         mixes = model.generator(split.combine(parallel[rows], perp[columns]))
     return mixing_grid(shapes, colors, mixes)
 

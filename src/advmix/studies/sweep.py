@@ -9,7 +9,7 @@ every colour of the grid.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from advmix.data import ColoredDigits, DataConfig, GrayDigits, color_grid
 from advmix.data.colored import apart_colors
 from advmix.encoders import Autoencoder
 from advmix.engine import environment, make_fabric
+from advmix.errors import UserError
 from advmix.files import read_json, write_json
 from advmix.latents import Latents
 from advmix.progress import console
@@ -77,7 +78,7 @@ class HeldOutDigits(ColoredDigits):
         return self._part(train=False)
 
     def _part(self, train: bool) -> GrayDigits:
-        whole = self._gray("train", None)
+        whole = self._gray("train", self.config.train_images)
         cut = 2 * len(whole.labels) // 3
         part = slice(0, cut) if train else slice(cut, None)
         return GrayDigits(whole.pixels[part], whole.labels[part], whole.classes)
@@ -87,7 +88,7 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
     """Every setting under every seed; writes `sweep.json` after each run."""
     fabric = make_fabric(config.device)
     path = config.out / "sweep.json"
-    runs: list[dict[str, Any]] = read_json(path)["runs"] if path.is_file() else []
+    runs = _earlier_runs(path, config)
     for seed in config.seeds:
         data = HeldOutDigits(
             DataConfig(color_std=config.color_std), seed, apart_colors(10, generator(seed, "sweep", "means"))
@@ -104,8 +105,19 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
     return _summary(config, runs)
 
 
+def _earlier_runs(path: Path, config: SweepConfig) -> list[dict[str, Any]]:
+    """What an earlier, stopped sweep of the same kind has done."""
+    if not path.is_file():
+        return []
+    earlier = read_json(path)
+    if earlier["config"]["color_std"] != config.color_std:
+        raise UserError(f"{path}: a sweep at color_std {earlier['config']['color_std']}; choose another --out")
+    runs: list[dict[str, Any]] = earlier["runs"]
+    return runs
+
+
 def _same(run: dict[str, Any], seed: int, method: str, setting: SearchOptions) -> bool:
-    return bool(run["seed"] == seed and run["method"] == method and run["search"] == asdict(setting))
+    return bool(run["seed"] == seed and run["method"] == method and run["search"] == to_dict(setting))
 
 
 def _fit(data: ColoredDigits, seed: int, fabric: Fabric) -> tuple[Autoencoder, Latents]:
@@ -133,7 +145,7 @@ def _run(
     return {
         "method": method,
         "seed": seed,
-        "search": asdict(setting),
+        "search": to_dict(setting),
         "accuracy_unbiased": unbiased,
         "accuracy_recolor_worst": recolored,
         "score": (unbiased + recolored) / 2,

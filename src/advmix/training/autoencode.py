@@ -13,6 +13,7 @@ from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
 from advmix.generators import StyleConfig
+from advmix.options import require
 from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
 
@@ -36,10 +37,8 @@ class FitOptions:
     latent_penalty: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("fit_steps", "fit_batch", "fit_lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be positive")
+        require(self, "fit_steps fit_batch fit_lr", above=0)
+        require(self, "latent_noise latent_penalty", least=0)
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from advmix.data import ImageSet, epoch_batches
-from advmix.errors import UserError
+from advmix.options import require
 from advmix.seeds import generator
 from advmix.training.loop import Trainee
 from advmix.training.objectives import Batch, Objective
@@ -31,12 +31,8 @@ class TrainOptions:
     lr: float = 3e-3
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "lr"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"--{name} {value}: must be positive")
-        if self.batch < 2:
-            raise UserError(f"--batch {self.batch}: must be at least 2, because of batch normalisation")
+        require(self, "epochs lr", above=0)
+        require(self, "batch", least=2)  # batch normalisation cannot train on one
 
     def steps(self, images: ImageSet) -> int:
         """Number of optimisation steps in all."""

@@ -118,7 +118,10 @@ class Loop:
         state = read_checkpoint(path)
         if state.get("run") != self.run:
             raise UserError(f"{path}: a checkpoint of another run; delete it to start anew")
-        trainee.load_state_dict(state["trainee"])
+        try:
+            trainee.load_state_dict(state["trainee"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path}: does not fit this network; delete it to start anew") from error
         self.history, self.seconds = list(state["history"]), float(state["seconds"])
         return int(state["step"])
 
@@ -147,7 +150,7 @@ class Loop:
         kept = "there is no checkpoint"
         if path is not None and path.exists():
             kept = f"the last good checkpoint is {path} (step {read_checkpoint(path)['step']})"
-        return f"{kept}. Try a smaller learning rate"
+        return f"{kept}. Try a smaller learning rate, with another --out"
 
     def finish(self) -> None:
         """The result is safe on disk: the checkpoint is no longer needed."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from torch import nn
 
 from advmix.classifier import Grayscale, conv_net
+from advmix.config import to_dict
 from advmix.data import ColoredDigits, ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix, Step
+from advmix.options import require
 from advmix.seeds import global_seed
 from advmix.training.objectives import Adversarial, Mixing, Mixup, Nominal, Objective, Recolor
 
@@ -26,43 +28,54 @@ class SearchOptions:
     """Algorithm 1's settings. None of the paper's is known to us: these are our own choice, found by a sweep.
 
     Args:
-        perp_layers: how many of the finest layers are z⊥.
+        perp: layers that are z⊥; negative ones count from the finest, as in Python.
+        perp_grid: whether a spatial grid is z⊥ too (the reversed task).
         restarts: starts per example.
         steps: gradient steps per start.
-        step_size: length of a step, in standard deviations of the pool per latent number.
-        radius: half-width of the box around each start, in the same unit.
+        step_size: length of a step, in standard deviations of the pool per latent number (`sign`: of each number's
+            move; `gradient`: of the whole vector's).
+        radius: half-width of the box around each start, in the same unit; None for no box.
         step: along the gradient's sign, or along the gradient normalised to unit length.
     """
 
-    perp_layers: int = 2
+    perp: tuple[int, ...] = (-2, -1)
+    perp_grid: bool = False
     restarts: int = 1
     steps: int = 2
     step_size: float = 0.25
-    radius: float = 0.5
+    radius: float | None = 0.5
     step: Step = "sign"
 
     def __post_init__(self) -> None:
         if self.step not in get_args(Step):
             raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
-        for name, least in (("restarts", 1), ("steps", 0), ("step_size", 0), ("radius", 0)):
-            if not getattr(self, name) >= least:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least {least}")
+        require(self, "restarts", least=1)
+        require(self, "steps step_size radius", least=0)
 
     def split(self, layers: int) -> Split:
-        """The split for a generator with so many layers."""
-        return Split.fine(layers, self.perp_layers)
+        """The split for a generator with so many layers.
 
-    def mixer(self, model: Autoencoder, restarts: int | None = None, steps: int | None = None, **more: Any) -> AdvMix:
-        """The search over a generator, with other restarts and steps where they are given."""
+        Raises:
+            UserError: a layer outside the network.
+        """
+        outside = [layer for layer in self.perp if not -layers <= layer < layers]
+        if outside:
+            raise UserError(
+                f"--perp {outside[0]}: outside the network, which has layers 0 to {layers - 1} (or -{layers} to -1)"
+            )
+        return Split(layers, tuple(layer % layers for layer in self.perp), self.perp_grid)
+
+    def mixer(self, model: Autoencoder, stop_early: bool = False) -> AdvMix:
+        """The search over a generator."""
         return AdvMix(
             model.generator,
             self.split(model.generator.layers),
-            restarts=self.restarts if restarts is None else restarts,
-            steps=self.steps if steps is None else steps,
+            restarts=self.restarts,
+            steps=self.steps,
             step_size=self.step_size,
             radius=self.radius,
             step=self.step,
-            **more,
+            stop_early=stop_early,
         )
 
 
@@ -83,11 +96,10 @@ class BaselineOptions:
     linf_steps: int = 7
 
     def __post_init__(self) -> None:
-        if not 0 <= self.clean_weight <= 1:
+        require(self, "clean_weight", least=0)
+        if self.clean_weight > 1:
             raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
-        for name in ("mixup_alpha", "linf_radius", "linf_steps"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive")
+        require(self, "mixup_alpha linf_radius linf_steps", above=0)
 
 
 def check_method(name: str) -> None:
@@ -167,5 +179,9 @@ def _objective(
         raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
     if method == "randmix":
         mixer = RandMix(model.generator, search.split(model.generator.layers))
-        return Mixing(mixer, pool, weight), {"clean_weight": weight, "perp_layers": search.perp_layers}
-    return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **asdict(search)}
+        return Mixing(mixer, pool, weight), {
+            "clean_weight": weight,
+            "perp": list(search.perp),
+            "perp_grid": search.perp_grid,
+        }
+    return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **to_dict(search)}

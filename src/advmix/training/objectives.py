@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from advmix.data import paint, uniform_colors
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Mixer
+from advmix.mixing import Mixer
 from advmix.seeds import draw_seed, global_seed
 from advmix.training.attacks import Norm, pgd
 
@@ -127,7 +127,7 @@ class Mixing(WithCopy):
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
         index = batch.index.to(self.pool.styles.device)
-        judge = classifier if isinstance(self.mixer, AdvMix) else None
+        judge = classifier if self.mixer.needs_classifier else None
         return self.mixer(judge, self.pool[index], batch.labels, self.pool, rng=rng, exclude=batch.index).images
 
 

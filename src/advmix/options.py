@@ -1,0 +1,29 @@
+"""Checks of the numbers in option dataclasses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from advmix.errors import UserError
+
+
+def require(options: Any, names: str, *, least: float | None = None, above: float | None = None) -> None:
+    """Refuse a field of `options` that is not finite, below `least`, or not above `above`; None passes.
+
+    >>> require(self, "fit_batch fit_lr", above=0)
+
+    Raises:
+        UserError: naming the flag and its value.
+    """
+    for name in names.split():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        flag = f"--{name.replace('_', '-')} {value}"
+        if not math.isfinite(value):
+            raise UserError(f"{flag}: must be a finite number")
+        if least is not None and value < least:
+            raise UserError(f"{flag}: must be at least {least}")
+        if above is not None and value <= above:
+            raise UserError(f"{flag}: must be more than {above}")
