@@ -1,20 +1,24 @@
-"""Write the README's table of results from `results/`, between its markers. Run after results change; a test holds
-the two together.
+"""Write the README's tables from `results/`, between its markers, and copy its picture.
+
+Run after results change; a test holds README and results together.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PICTURE = ROOT / "results" / "demo" / "digits-std0.1-seed0" / "figures" / "mixing.png"
 COLUMNS = {
     "accuracy_biased": "biased",
     "accuracy_unbiased": "**shuffled**",
     "accuracy_uniform": "uniform",
+    "accuracy_reconstruction": "reconstruction",
     "accuracy_worst_case": "worst case",
     "accuracy_recolor_worst": "worst recolouring",
 }
@@ -57,7 +61,9 @@ def section() -> str:
     for (data, std, images), runs in groups.items():
         seeds = sorted({run["seed"] for run in runs})
         listed = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        parts += [f"**{data}**, {images:,} training images, colour std {std}, {listed}:", "", *table(runs), ""]
+        searched = f"{runs[0]['worst_case_images']:,} of {runs[0]['test_images']:,} test images searched"
+        title = f"**{data}**, {images:,} training images, colour std {std}, {listed}; {searched}:"
+        parts += [title, "", *table(runs), ""]
     return "\n".join([BEGIN, "", *parts, END])
 
 
@@ -70,3 +76,5 @@ def updated(readme: str) -> str:
 if __name__ == "__main__":
     path = ROOT / "README.md"
     path.write_text(updated(path.read_text()))
+    (ROOT / "docs" / "images").mkdir(exist_ok=True)
+    shutil.copyfile(PICTURE, ROOT / "docs" / "images" / "mixing.png")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from advmix.cli import main
+from advmix.results import schema
 
 CPU = ["--device", "cpu"]
 SMALL = ["--train-images", "120", "--test-images", "40", *CPU]
@@ -50,6 +52,7 @@ def test_stages_work_on_each_others_files(stages: Path, tmp_path: Path) -> None:
     assert results["study"] == "evaluate"
     assert results["runs"][0]["worst_case_images"] == 20
     assert results["search"]["restarts"] == 5
+    jsonschema.validate(results, schema())
 
 
 def test_a_nominal_classifier_needs_no_generator(tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ def test_a_nominal_classifier_needs_no_generator(tmp_path: Path) -> None:
     evaluation = tmp_path / "evaluation"
     assert main(["evaluate", *CPU, "--classifier", str(out), "--out", str(evaluation)]) == 0
     run = json.loads((evaluation / "results.json").read_text())["runs"][0]
+    jsonschema.validate(json.loads((evaluation / "results.json").read_text()), schema())
     assert run["accuracy_worst_case"] is None
     assert 0 <= run["accuracy_unbiased"] <= 1
 
@@ -76,7 +80,8 @@ def test_help_tells_units_and_defaults() -> None:
         [sys.executable, "-m", "advmix", "train", "--help"], capture_output=True, text=True, check=True
     )
     text = " ".join(done.stdout.replace("│", " ").split())
-    assert "in standard deviations of the pool per latent number. (default: 0.25)" in text
+    assert "length of a step, in standard deviations of the pool per latent number" in text
+    assert "(default: 0.25)" in text
 
 
 def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
@@ -141,6 +146,39 @@ def test_missing_data_files(
     assert str(tmp_path / "here" / "MNIST" / "raw") in line
     assert "train-images-idx3-ubyte" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_results_run_again_as_a_config(stages: Path, tmp_path: Path) -> None:
+    out, again = tmp_path / "evaluation", tmp_path / "again"
+    assert main(["evaluate", *CPU, "--classifier", str(stages / "advmix"), "--out", str(out)]) == 0
+    assert main(["evaluate", f"--config={out / 'results.json'}", "--out", str(again)]) == 0
+    first, second = (json.loads((folder / "results.json").read_text())["runs"] for folder in (out, again))
+    assert first == second
+
+
+def test_a_generator_of_other_data_is_refused(stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    assert main(["train", *SMALL, "--seed", "9", "--method", "nominal", "--epochs", "1", "--out", str(other)]) == 0
+    arguments = ["--classifier", other, "--generator", stages / "fit", "--latents", stages / "latents"]
+    line = refused(capsys, "evaluate", *CPU, *arguments, "--out", tmp_path / "out")
+    assert "other images" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_made_with_another_generator_is_not_continued(
+    stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same paths, but other content behind them."""
+    moved = tmp_path / "moved"
+    shutil.copytree(stages, moved)
+    train = ["train", *CPU, "--method", "advmix", "--epochs", "1", "--resume", "--out", str(moved / "advmix")]
+    inputs = ["--generator", str(moved / "fit"), "--latents", str(moved / "latents")]
+    assert main([*train, *inputs]) == 0  # moved folders are the same run
+    for name in ("fit", "latents"):
+        shutil.rmtree(moved / name)
+    assert main(["fit", *SMALL, "--fit-steps", "2", "--out", str(moved / "fit")]) == 0
+    assert main(["encode", *CPU, "--generator", str(moved / "fit"), "--out", str(moved / "latents")]) == 0
+    assert "another generator" in refused(capsys, *train, *inputs)
 
 
 def test_a_folder_with_another_run_is_left_alone(stages: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,16 @@ def test_advmix_no_longer_looks_at_colour(tmp_path: Path, color_std: float) -> N
     assert nominal["accuracy_unbiased"] < 0.45
     assert advmix["accuracy_unbiased"] >= 0.95
     assert advmix["accuracy_recolor_worst"] > nominal["accuracy_recolor_worst"] + 0.5
+
+
+def test_a_demo_that_was_moved_is_still_the_same_run(demo: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(demo, moved)
+    assert main(["demo", *SMALL, *CONTROLS, "--out", str(moved)]) == 0
+    assert numbers(moved) == numbers(demo)
+
+
+def test_a_demo_of_very_few_images(tmp_path: Path) -> None:
+    few = ["--train-images", "6", "--test-images", "3", "--fit-steps", "2", "--epochs", "1", "--device", "cpu"]
+    assert main(["demo", *few, "--methods", "nominal", "--out", str(tmp_path / "few")]) == 0
+    assert results_of(tmp_path / "few")["runs"][0]["test_images"] == 3

@@ -88,10 +88,30 @@ def test_idx_digits_are_coloured_like_the_others(tmp_path: Path, source: str) ->
     assert len(set(class_names(source))) == 10
 
 
-def test_default_size_is_more_than_a_small_file_holds(tmp_path: Path) -> None:
+def test_default_size_takes_what_a_small_file_holds_and_an_asked_one_does_not(tmp_path: Path) -> None:
     write_idx(tmp_path, "mnist")
-    with pytest.raises(UserError, match="--train-images 12000: mnist has only 12"):
-        ColoredDigits(DataConfig(data="mnist", data_dir=tmp_path)).train  # noqa: B018
+    assert len(ColoredDigits(DataConfig(data="mnist", data_dir=tmp_path)).train) == COUNTS["train"]
+    with pytest.raises(UserError, match="--train-images 13: mnist has only 12"):
+        ColoredDigits(DataConfig(data="mnist", data_dir=tmp_path, train_images=13)).train  # noqa: B018
+
+
+def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
+    raw = write_idx(tmp_path, "kmnist")
+    (raw / "train-labels-idx1-ubyte").write_bytes(idx(np.full(COUNTS["train"], 11, dtype=np.uint8)))
+    with pytest.raises(UserError, match="a label is 11"):
+        load_gray("kmnist", tmp_path, "train")
+
+
+def test_a_variable_that_is_not_set_is_named() -> None:
+    with pytest.raises(UserError, match=r"--data-dir \$NOT_SET_ANYWHERE: the environment variable is not set"):
+        load_gray("mnist", Path("$NOT_SET_ANYWHERE"), "train")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_failed_download_leaves_no_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="contains MNIST/raw"):
+        load_gray("mnist", tmp_path / "a" / "b", "train")
+    assert not list(tmp_path.iterdir())
 
 
 @SOURCES

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +159,12 @@ def test_wrong_shapes_are_refused() -> None:
 
 def test_repr_shows_the_shapes() -> None:
     assert repr(draw(0, 2, 5, grid=True)) == "Latents(styles (2, 5, 3), grid (2, 2, 4, 4))"
+
+
+@pytest.mark.parametrize("grid", [None, torch.rand(3, 2, 4, 4)])
+def test_saved_latents_come_back(tmp_path: Path, grid: torch.Tensor | None) -> None:
+    latents = Latents(torch.rand(3, 2, 5), grid)
+    latents.save(tmp_path / "code.safetensors")
+    found = Latents.load(tmp_path / "code.safetensors")
+    assert torch.equal(found.styles, latents.styles)
+    assert (found.grid is None and grid is None) or torch.equal(found.tensors()["grid"], latents.tensors()["grid"])

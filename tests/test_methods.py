@@ -117,7 +117,7 @@ def test_unknown_method_is_refused_with_those_that_exist() -> None:
         (SearchOptions, {"radius": -1.0}, "--radius -1.0"),
         (SearchOptions, {"step_size": float("nan")}, "--step-size nan"),
         (BaselineOptions, {"clean_weight": 1.5}, "--clean-weight 1.5: must be between 0 and 1"),
-        (BaselineOptions, {"mixup_alpha": 0.0}, "--mixup-alpha 0.0: must be positive"),
+        (BaselineOptions, {"mixup_alpha": 0.0}, "--mixup-alpha 0.0: must be more than 0"),
         (BaselineOptions, {"linf_steps": 0}, "--linf-steps 0"),
         (BaselineOptions, {"linf_radius": float("nan")}, "--linf-radius nan"),
     ],
@@ -127,7 +127,13 @@ def test_bad_settings_are_refused_by_their_flag(kind: type, wrong: dict[str, Any
         kind(**wrong)
 
 
-@pytest.mark.parametrize("layers", [0, 7])
-def test_split_that_the_generator_does_not_have_is_refused(layers: int) -> None:
-    with pytest.raises(UserError, match=f"the {layers} finest layers"):
-        SearchOptions(perp_layers=layers).split(6)
+@pytest.mark.parametrize("layer", [6, -7])
+def test_split_that_the_generator_does_not_have_is_refused(layer: int) -> None:
+    with pytest.raises(UserError, match=f"--perp {layer}: outside the network, which has layers 0 to 5"):
+        SearchOptions(perp=(layer,)).split(6)
+
+
+def test_split_counts_from_either_end() -> None:
+    assert SearchOptions(perp=(-1, 0)).split(6) == Split(6, (0, 5))
+    with pytest.raises(UserError, match="nothing to mix"):
+        SearchOptions(perp=()).split(6)

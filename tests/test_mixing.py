@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from advmix.latents import Split
+from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mix, RandMix, ascend, draw_donors, project
 from advmix.seeds import generator as seeded
 from tiny import (
@@ -271,3 +271,18 @@ def test_repr_prints_every_setting() -> None:
     expected = "AdvMix(restarts=2, steps=5, step_size=0.1, radius=None, step='gradient', stop_early=True)"
     assert repr(search) == expected
     assert repr(RandMix(GENERATOR, SPLIT)) == "RandMix()"
+
+
+def test_latents_with_a_history_leave_none_in_the_mix() -> None:
+    generator, split = make_generator(), Split.fine(VECTOR.layers, 2)
+    code = make_latents(VECTOR, 4).styles.requires_grad_()
+    for mixer in (AdvMix(generator, split), RandMix(generator, split)):
+        mix = mixer(make_classifier(), Latents(code), torch.zeros(4, dtype=torch.long), Latents(code * 2))
+        assert not mix.latents.styles.requires_grad
+        assert not mix.images.requires_grad
+
+
+@pytest.mark.parametrize("exclude", [torch.tensor([0, 1, 7]), torch.tensor([-1, 0, 1]), torch.tensor([0])])
+def test_indices_outside_the_pool_are_refused(exclude: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="indices from 0 to 6"):
+        draw_donors((1, 3), 7, exclude, None)

@@ -194,7 +194,7 @@ def test_features_may_be_plain_vectors() -> None:
 
 @pytest.mark.parametrize("name", ["optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"])
 def test_negative_setting_is_refused_by_its_flag(name: str) -> None:
-    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} -1: must not be negative"):
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} -1: must be at least 0"):
         OptimizeOptions(**{name: -1})
 
 
