@@ -33,7 +33,7 @@ def test_the_table_is_what_results_holds() -> None:
 
 
 def test_committed_results_reach_the_issue_s_bars() -> None:
-    """AdvMix at least 95 % on shuffled colours in each seed, nominal under 45 %, worst case at least RandMix's on average."""
+    """AdvMix at least 95 % on shuffled colours for each seed, nominal under 45 %, worst case at least RandMix's."""
     runs = [run for run in load_script().load(ROOT / "results" / "demo") if run["data"] == "digits"]
     for std in (0.1, 0.02):
         found = {
