@@ -108,7 +108,7 @@ def recolor_worst(classifier: nn.Module, digits: GrayDigits, colors: Tensor, dev
         device: the classifier's.
     """
     alive = torch.arange(len(digits.labels))
-    with evaluating(classifier) as (model,), track("recolouring", len(colors)) as advance:
+    with evaluating(classifier) as (model,), track("recolour", len(colors)) as advance:
         for color in colors:
             right = []
             for rows in alive.split(2 * BATCH):

@@ -164,13 +164,18 @@ def _searched(config: EvaluateConfig, network: nn.Module, data: ColoredDigits, m
     with torch.no_grad():
         latents = Latents.cat([encoder(part.to(device)) for part in images.split(256)])
 
-    def search(rows: slice, stop_early: bool) -> WorstCase:
-        mixer = config.search.mixer(mixable.model, stop_early)
-        return worst_case(network, mixer, latents[rows], labels[rows].to(device), mixable.pool, seed=config.seed)
+    def search(rows: slice, stop_early: bool, title: str) -> WorstCase:
+        mixer, theirs = config.search.mixer(mixable.model, stop_early), labels[rows].to(device)
+        return worst_case(network, mixer, latents[rows], theirs, mixable.pool, seed=config.seed, title=title)
 
-    found = search(slice(None), stop_early=True)
+    found = search(slice(None), True, "search the worst case")
     shown = slice(0, GALLERY_SIZE)
-    write_tensors(config.out / GALLERY, "gallery", _gallery(images[shown], labels[shown], search(shown, False)), {})
+    write_tensors(
+        config.out / GALLERY,
+        "gallery",
+        _gallery(images[shown], labels[shown], search(shown, False, "search for the pictures")),
+        {},
+    )
     return {
         "accuracy_reconstruction": share(found.right_reconstruction),
         "accuracy_worst_case": share(found.right),
