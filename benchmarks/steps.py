@@ -28,10 +28,10 @@ from advmix.generators import Generator, State, StyleConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix
 from advmix.progress import console
+from advmix.training.autoencode import WIDTHS
 from advmix.training.objectives import Batch, Mixing, Nominal, Objective
 
 Work = Callable[[], object]
-WIDTHS = {16: (64, 64, 32), 32: (64, 64, 32, 32)}
 
 
 @dataclass(frozen=True)

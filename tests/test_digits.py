@@ -171,3 +171,9 @@ def test_the_folder_may_name_an_environment_variable(tmp_path: Path, monkeypatch
     monkeypatch.setenv("ADVMIX_DATA", str(tmp_path))
     images, labels = load_gray("mnist", Path("$ADVMIX_DATA/here"), "train")
     assert len(images) == len(labels) > 0
+
+
+def test_data_of_an_earlier_stage_are_never_fetched(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="which were there when this was made"):
+        load_gray("mnist", tmp_path, "train", download=False)
+    assert not list(tmp_path.iterdir())

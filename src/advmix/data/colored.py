@@ -125,11 +125,13 @@ class ColoredDigits:
         config: which digits.
         seed: fixes the choice of images and their colours.
         means: `(10, 3)`, the mean colours.
+        download: whether missing files may be fetched.
     """
 
     config: DataConfig
     seed: int = 0
     means: Tensor = field(default_factory=lambda: MEAN_COLORS)
+    download: bool = True
 
     @cached_property
     def gray_train(self) -> GrayDigits:
@@ -143,9 +145,10 @@ class ColoredDigits:
         return self._gray("test", self.config.test_images)
 
     def _gray(self, part: str, asked: int | None, default: int | None = None) -> GrayDigits:
-        pixels, labels = load_gray(self.config.data, self.config.data_dir, "train" if part == "train" else "test")
+        config = self.config
+        pixels, labels = load_gray(config.data, config.data_dir, "train" if part == "train" else "test", self.download)
         if asked is not None and asked > len(labels):
-            raise UserError(f"--{part}-images {asked}: {self.config.data} has only {len(labels)}")
+            raise UserError(f"--{part}-images {asked}: {config.data} has only {len(labels)}")
         count = asked or default
         if count is not None and count < len(labels):
             chosen = torch.randperm(len(labels), generator=self._rng(part, "choice"))[:count]

@@ -28,7 +28,9 @@ def class_names(source: str) -> tuple[str, ...]:
     return CLASS_NAMES.get(source, tuple("0123456789"))
 
 
-def load_gray(source: str, data_dir: Path, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+def load_gray(
+    source: str, data_dir: Path, part: Literal["train", "test"], download: bool = True
+) -> tuple[Tensor, Tensor]:
     """Grey images `(N, 1, H, W)` uint8 and labels `(N,)`: 16x16 for `digits`, 32x32 for the others.
 
     Raises:
@@ -39,7 +41,7 @@ def load_gray(source: str, data_dir: Path, part: Literal["train", "test"]) -> tu
     folder = os.path.expandvars(data_dir)
     if "$" in folder:
         raise UserError(f"--data-dir {data_dir}: the environment variable is not set")
-    return _idx_digits(source, Path(folder).expanduser(), part)
+    return _idx_digits(source, Path(folder).expanduser(), part, download)
 
 
 def _scikit_digits(part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
@@ -54,13 +56,17 @@ def _scikit_digits(part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
     return to_bytes(larger), labels[chosen]
 
 
-def _idx_digits(source: str, data_dir: Path, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+def _idx_digits(source: str, data_dir: Path, part: Literal["train", "test"], download: bool) -> tuple[Tensor, Tensor]:
     from torchvision import datasets
 
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}[source]
     raw = data_dir / kind.__name__ / "raw"
     names = [Path(name).stem for name, _ in kind.resources]
     missing = [name for name in names if not (raw / name).is_file()]
+    if missing and not download:
+        raise UserError(
+            f"{raw.absolute()}: missing {', '.join(missing)}, which were there when this was made; put them back"
+        )
     if missing:
         _download(kind, source, data_dir, f"{raw}: missing {', '.join(missing)}")
     for name in names:

@@ -29,6 +29,11 @@ class State:
         return State(torch.cat([self.features] * times), Latents.cat([self.latents] * times), self.split)
 
 
+def _to_unit(signed: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1], clamped."""
+    return ((signed + 1) / 2).clamp(0, 1)
+
+
 class Generator(nn.Module, ABC):
     """`dec(z∥, z⊥) -> x`. Images leave in [0, 1]; [-1, 1] never leaves the class.
 
@@ -56,12 +61,11 @@ class Generator(nn.Module, ABC):
 
     def render(self, state: State, perp: Tensor) -> Tensor:
         """Finish `state` with `z⊥` rows `(B, P)`: images `(B, C, H, W)` in [0, 1]."""
-        return ((self.render_signed(state, perp) + 1) / 2).clamp(0, 1)
+        return _to_unit(self.render_signed(state, perp))
 
     def forward(self, latents: Latents) -> Tensor:
         """Decode: images `(B, C, H, W)` in [0, 1]."""
-        split = Split(self.layers, tuple(range(self.layers)))
-        return self.render(self.prefix(latents, split), split.perp_of(latents))
+        return _to_unit(self.decode_signed(latents))
 
     def decode_signed(self, latents: Latents) -> Tensor:
         """Decode without the final clamp, around [-1, 1]: what a training loss wants."""

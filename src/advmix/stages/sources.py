@@ -34,7 +34,8 @@ def data_of(metadata: dict[str, Any], source: Path) -> ColoredDigits:
     """
     if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
         raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
-    data = ColoredDigits(from_dict(DataConfig, metadata["data"], str(source)), int(metadata["data_seed"]))
+    config = from_dict(DataConfig, metadata["data"], str(source))
+    data = ColoredDigits(config, int(metadata["data_seed"]), download=False)
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
     return data

@@ -17,6 +17,9 @@ from advmix.options import require
 from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
 
+WIDTHS = {16: (64, 64, 32), 32: (64, 64, 32, 32), 64: (64, 64, 32, 32, 16)}
+"""Feature channels at each resolution, from 4 pixels up, for images of each size."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -48,10 +51,9 @@ class FitOptions:
 def style_config(images: ImageSet) -> StyleConfig:
     """The network for images of this size and these channels: four pixels to start with, double after double."""
     channels, resolution = int(images.pixels.shape[1]), int(images.pixels.shape[2])
-    widths = {16: (64, 64, 32), 32: (64, 64, 32, 32), 64: (64, 64, 32, 32, 16)}
-    if resolution not in widths:
-        raise UserError(f"images of {resolution} pixels: fit takes {', '.join(map(str, widths))}; resize them")
-    return StyleConfig(resolution=resolution, channels=channels, widths=widths[resolution])
+    if resolution not in WIDTHS:
+        raise UserError(f"images of {resolution} pixels: fit takes {', '.join(map(str, WIDTHS))}; resize them")
+    return StyleConfig(resolution=resolution, channels=channels, widths=WIDTHS[resolution])
 
 
 class AutoencoderTrainee(Trainee):
