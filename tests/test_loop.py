@@ -18,7 +18,7 @@ from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.loop import Loop, Trainee
-from tiny import assert_same_state, state_of
+from tiny import assert_same_state, interrupt_at, state_of
 
 STEPS = 8
 
@@ -211,14 +211,7 @@ class TestAutoencoder:
     ) -> None:
         whole, stopped, resumed = self.make(digits), self.make(digits), self.make(digits)
         Loop("fit", STEPS).train(whole)
-        loss = stopped.loss
-
-        def interrupted(step: int) -> Tensor:
-            if step == 3:
-                signal.raise_signal(signal.SIGINT)
-            return loss(step)
-
-        monkeypatch.setattr(stopped, "loss", interrupted)
+        interrupt_at(3, stopped, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             Loop("fit", STEPS, tmp_path).train(stopped)
         loop = Loop("fit", STEPS, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from advmix.seeds import global_seed
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Adversarial, Batch, Mixing, Mixup, Nominal, Objective, Recolor, WithCopy
-from tiny import assert_same_state, no_gradients, state_of
+from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 
 SPLIT = Split.fine(6, 2)
 
@@ -158,14 +157,7 @@ def test_resumed_training_equals_one_without_a_stop(
 ) -> None:
     expected = train(name, parts)
     trainee = make_trainee(name, parts, epochs=2)
-    loss = trainee.loss
-
-    def interrupted(step: int) -> Tensor:
-        if step == 3:
-            signal.raise_signal(signal.SIGINT)
-        return loss(step)
-
-    monkeypatch.setattr(trainee, "loss", interrupted)
+    interrupt_at(3, trainee, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         Loop("test", 6, tmp_path).train(trainee)
     assert not torch.equal(state_of(trainee.network)["0.weight"], expected["0.weight"])

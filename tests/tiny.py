@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +12,7 @@ from advmix.generators import StyleConfig, StyleGenerator
 from advmix.latents import Latents
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
+from advmix.training.loop import Trainee
 
 VECTOR = StyleConfig(resolution=8, style_dim=4, widths=(6, 6, 5), start=2)
 SPATIAL = StyleConfig(resolution=8, style_dim=4, widths=(6, 5), start=4, grid_channels=8)
@@ -56,3 +60,15 @@ def assert_same_state(found: dict[str, Tensor], expected: dict[str, Tensor]) -> 
 
 def no_gradients(*modules: nn.Module) -> bool:
     return all(parameter.grad is None for module in modules for parameter in module.parameters())
+
+
+def interrupt_at(step: int, trainee: Trainee, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C while the trainee is in this step."""
+    loss = trainee.loss
+
+    def interrupted(current: int) -> Tensor:
+        if current == step:
+            signal.raise_signal(signal.SIGINT)
+        return loss(current)
+
+    monkeypatch.setattr(trainee, "loss", interrupted)

@@ -17,6 +17,7 @@ from advmix.encoders.store import LatentStore, write_store
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
+from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.stages.sources import data_of
@@ -63,9 +64,7 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
-        for name in ("batch", "shard_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        require(self, "batch shard_size", least=1)
 
 
 def run_encode(config: EncodeConfig) -> LatentStore:

@@ -21,6 +21,7 @@ from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
 from advmix.latents import Latents
+from advmix.options import require
 from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
@@ -63,8 +64,7 @@ class EvaluateConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.worst_images < 1:
-            raise UserError(f"--worst-images {self.worst_images}: must be at least 1")
+        require(self, "worst_images", least=1)
 
 
 def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:

@@ -112,9 +112,8 @@ def _check(config: DemoConfig) -> ImageSet:
     """Whatever is wrong with the settings is said before anything is written."""
     make_fabric(config.device)
     data = ColoredDigits(config.data, config.seed)
-    config.search.split(style_config(data.train).layers)
-    if not len(data.shuffled):
-        raise UserError(f"--data {config.data.data}: no test images")
+    for images in (data.train, data.shuffled):
+        config.search.split(style_config(images).layers)
     return data.train
 
 
