@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data import ColoredDigits, DataConfig, GrayDigits, ImageSet, color_grid, paint, uniform_colors
-from advmix.data.colored import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, bright, noisy
+from advmix.data import ColoredDigits, DataConfig, GrayDigits, ImageSet
+from advmix.data.looks import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
 from advmix.errors import UserError
 from advmix.seeds import generator as seeded
 
@@ -90,7 +90,7 @@ def test_color_grid_holds_every_bright_colour_once() -> None:
 def test_painting_multiplies_grey_by_colour(seed: int) -> None:
     rng = seeded(seed)
     gray, colors = torch.rand(2, 1, 3, 3, generator=rng), torch.rand(2, 3, generator=rng)
-    painted = paint(gray, colors)
+    painted = Colored(MEAN_COLORS, 0.1).paint(gray, colors)
     for example in range(2):
         for channel in range(3):
             assert torch.equal(painted[example, channel], gray[example, 0] * colors[example, channel])
@@ -98,7 +98,7 @@ def test_painting_multiplies_grey_by_colour(seed: int) -> None:
 
 def test_painted_digits_are_rounded_bytes() -> None:
     gray = GrayDigits(torch.tensor([[[[0, 100, 255]]]], dtype=torch.uint8), torch.tensor([3]), ("a",))
-    pixels = gray.painted(torch.tensor([[1.0, 0.5, 0.0]])).pixels
+    pixels = gray.painted(Colored(MEAN_COLORS, 0.1), torch.tensor([[1.0, 0.5, 0.0]])).pixels
     assert pixels[0, :, 0].tolist() == [[0, 100, 255], [0, 50, 128], [0, 0, 0]]
 
 
@@ -174,7 +174,11 @@ def test_more_images_than_there_are_is_refused(flag: str, part: str) -> None:
     ("wrong", "words"),
     [
         ({"data": "cifar"}, "--data cifar: unknown; choose from digits mnist"),
+        ({"look": "plain"}, "--look plain: unknown; choose from colored double-colored wildlife"),
+        ({"target": "size"}, "--target size: unknown; choose from digit color"),
+        ({"target": "color", "look": "wildlife"}, "--target color: only with --look colored"),
         ({"color_std": -0.1}, "--color-std -0.1"),
+        ({"color_variance": -0.1}, "--color-variance -0.1"),
         ({"color_std": float("nan")}, "--color-std nan"),
         ({"train_images": 1}, "--train-images 1: must be at least 2"),
         ({"test_images": 0}, "--test-images 0: must be at least 2"),
@@ -183,3 +187,22 @@ def test_more_images_than_there_are_is_refused(flag: str, part: str) -> None:
 def test_bad_settings_are_refused_by_their_flag(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         DataConfig(**wrong)
+
+
+def test_a_variance_is_the_square_of_a_standard_deviation() -> None:
+    one, other = DataConfig(color_std=0.2, train_images=50), DataConfig(color_variance=0.04, train_images=50)
+    assert ColoredDigits(one).train.fingerprint == ColoredDigits(other).train.fingerprint
+
+
+def test_the_reversed_task_has_the_same_images_and_the_colour_as_label() -> None:
+    digit, color = (ColoredDigits(DataConfig(color_std=0.02, target=target)) for target in ("digit", "color"))
+    for name in SETS:
+        one, other = getattr(digit, name), getattr(color, name)
+        assert torch.equal(one.pixels, other.pixels)
+        assert other.classes[0] == "red"
+    assert torch.equal(digit.train.labels, color.train.labels)
+    for name in ("shuffled", "train_unbiased"):
+        images = getattr(color, name)
+        assert (painted_classes(images) == images.labels).double().mean() > 0.97
+        assert abs(float((images.labels == getattr(digit, name).labels).double().mean()) - 0.1) < 0.05
+    assert (painted_classes(color.uniform) == color.uniform.labels).double().mean() > 0.9

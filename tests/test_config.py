@@ -23,7 +23,7 @@ from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
 
-DATA = DataConfig("kmnist", Path("elsewhere"), 0.25, 100, None)
+DATA = DataConfig("kmnist", Path("elsewhere"), color_variance=0.25, target="color", train_images=100)
 SEARCH = SearchOptions(perp=(0, -1), perp_grid=True, restarts=4, steps=5, step_size=0.125, radius=2.0, step="gradient")
 OUT: dict[str, Any] = {"out": Path("x/y"), "device": "cpu", "resume": True}
 CONFIGS: list[Any] = [

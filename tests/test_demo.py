@@ -11,7 +11,12 @@ import jsonschema
 import pytest
 
 from advmix.cli import main
+from advmix.data.colored import TARGETS
+from advmix.data.digits import SOURCES
+from advmix.data.looks import LOOKS
 from advmix.results import schema
+from advmix.training.methods import CONTROLS as ALL_CONTROLS
+from advmix.training.methods import METHODS
 
 SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--epochs", "1", "--worst-images", "20"]
 SMALL += ["--device", "cpu", "--seed", "3"]
@@ -44,11 +49,53 @@ def test_results_follow_the_schema(demo: Path) -> None:
     assert results["runs"][0]["worst_case_images"] == 20
 
 
-def test_the_schema_refuses_percentages(demo: Path) -> None:
+def test_a_run_has_every_key_of_the_schema(demo: Path) -> None:
+    known = schema()["$defs"]["run"]["properties"].keys()
+    for run in results_of(demo)["runs"]:
+        assert run.keys() == known - {"color_variance"}
+
+
+def test_the_schema_knows_all_methods_and_data() -> None:
+    known = schema()["$defs"]["run"]["properties"]
+    assert known["method"]["enum"] == [*METHODS, *ALL_CONTROLS]
+    assert set(known["data"]["enum"]) == set(SOURCES)
+    assert known["look"]["enum"] == list(LOOKS)
+    assert known["target"]["enum"] == list(TARGETS)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"accuracy_unbiased": 97.4},
+        {"color_variance": 0.02},
+        {"worst_case_images": None},
+        {"method": "magic"},
+        {"target": "color", "accuracy_recolor_worst": 0.5},
+        {"generator": "mine"},
+    ],
+)
+def test_the_schema_refuses(demo: Path, wrong: dict[str, Any]) -> None:
     results = results_of(demo)
-    results["runs"][0]["accuracy_unbiased"] = 97.4
+    results["runs"][0].update(wrong)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(results, schema())
+
+
+def test_the_schema_wants_a_colour_spread(demo: Path) -> None:
+    results = results_of(demo)
+    del results["runs"][0]["color_std"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(results, schema())
+    results["runs"][0]["color_variance"] = 0.02
+    jsonschema.validate(results, schema())
+
+
+def test_the_schema_leaves_other_studies_their_keys(demo: Path) -> None:
+    results = results_of(demo)
+    results["runs"] = [{"points": 200}]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(results, schema())
+    jsonschema.validate({**results, "study": "toy"}, schema())
 
 
 def test_everything_is_written(demo: Path) -> None:

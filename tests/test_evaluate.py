@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from advmix.audit.evaluate import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
 from advmix.classifier import conv_net
-from advmix.data import ColoredDigits, DataConfig, ImageSet, color_grid, paint
+from advmix.data import ColoredDigits, DataConfig, ImageSet
+from advmix.data.looks import color_grid
 from advmix.encoders import Autoencoder
 from advmix.engine import make_fabric
 from advmix.latents import Latents, Split
@@ -101,12 +102,12 @@ def test_predictions_cover_more_than_one_batch() -> None:
 
 def test_worst_recolouring_equals_brute_force(trained: Trained) -> None:
     digits, network = trained.data.gray_test, trained.classifier
-    found = recolor_worst(network, digits, GRID, CPU)
+    found = recolor_worst(network, digits, trained.data.look, GRID, CPU)
     network.eval()
     every = []
     with torch.no_grad():
         for color in GRID:
-            images = paint(digits.pixels.float() / 255, color.expand(60, 3))
+            images = trained.data.look.paint(digits.pixels.float() / 255, color.expand(60, 3))
             every.append(network(images).argmax(dim=1) == digits.labels)
     network.train()
     assert torch.equal(found, torch.stack(every).all(dim=0))
@@ -118,7 +119,7 @@ def test_worst_recolouring_goes_on_when_no_digit_is_left(trained: Trained) -> No
         def forward(self, images: Tensor) -> Tensor:
             return -nn.functional.one_hot(trained.data.gray_test.labels[: len(images)], 10).float()
 
-    assert not recolor_worst(Wrong(), trained.data.gray_test, GRID, CPU).any()
+    assert not recolor_worst(Wrong(), trained.data.gray_test, trained.data.look, GRID, CPU).any()
 
 
 def test_worst_case_is_never_right_where_the_reconstruction_is_wrong(trained: Trained) -> None:
@@ -207,7 +208,7 @@ def test_classifiers_are_held_against_the_same_donors(trained: Trained) -> None:
 def test_classifier_is_left_as_it_was(trained: Trained) -> None:
     before = state_of(trained.classifier)
     trained.worst()
-    recolor_worst(trained.classifier, trained.data.gray_test, GRID, CPU)
+    recolor_worst(trained.classifier, trained.data.gray_test, trained.data.look, GRID, CPU)
     accuracy(trained.classifier, trained.data.shuffled, CPU)
     assert_same_state(trained.classifier.state_dict(), before)
     assert all(part.training for part in trained.classifier.modules())

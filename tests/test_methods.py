@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.classifier import Grayscale
+from advmix.classifier import Grayscale, InstanceNorm
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder
 from advmix.errors import UserError
@@ -22,7 +22,7 @@ from advmix.training.methods import (
     check_method,
     make_recipe,
 )
-from advmix.training.objectives import Adversarial, Mixing, Mixup, Nominal, Recolor
+from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Recolor
 from tiny import assert_same_state, state_of
 
 KINDS = {
@@ -33,10 +33,15 @@ KINDS = {
     "advmix": Mixing,
     "ceiling": Nominal,
     "grayscale": Nominal,
+    "instnorm": Nominal,
     "recolor": Recolor,
+    "jitter": Augment,
+    "permute": Augment,
+    "randmix-long": Mixing,
+    "randmix-best": Mixing,
 }
 SEARCH = SearchOptions(perp=(-1,), restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
-BASELINE = BaselineOptions(clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3)
+BASELINE = BaselineOptions(clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3, jitter=0.2, long_factor=3, best_of=6)
 
 
 def recipe(method: str, data: ColoredDigits, seed: int = 0) -> Recipe:
@@ -69,9 +74,22 @@ def test_first_weights_follow_from_the_seed_alone(digits: ColoredDigits, method:
     assert any(not torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
 
 
-def test_only_the_grayscale_control_cannot_see_colour(digits: ColoredDigits) -> None:
-    blind = [method for method in KINDS if isinstance(next(recipe(method, digits).network.children()), Grayscale)]
-    assert blind == ["grayscale"]
+@pytest.mark.parametrize(("front", "name"), [(Grayscale, "grayscale"), (InstanceNorm, "instnorm")])
+def test_only_one_control_has_the_layer(digits: ColoredDigits, front: type, name: str) -> None:
+    behind = [method for method in KINDS if isinstance(next(recipe(method, digits).network.children()), front)]
+    assert behind == [name]
+
+
+def test_the_random_controls_of_equal_compute(digits: ColoredDigits) -> None:
+    best, long = recipe("randmix-best", digits), recipe("randmix-long", digits)
+    assert isinstance(best.objective, Mixing)
+    assert isinstance(best.objective.mixer, AdvMix)
+    assert (best.objective.mixer.restarts, best.objective.mixer.steps, best.passes) == (6, 0, 1)
+    assert isinstance(long.objective, Mixing)
+    assert isinstance(long.objective.mixer, RandMix)
+    assert long.passes == 3
+    assert (best.setting["best_of"], long.setting["epochs_factor"]) == (6, 3)
+    assert best.objective.mixer.split == long.objective.mixer.split == Split(6, (5,))
 
 
 def test_settings_reach_the_objectives(digits: ColoredDigits) -> None:
@@ -95,7 +113,7 @@ def test_random_mixing_has_the_split_of_the_search(digits: ColoredDigits) -> Non
     assert objective.mixer.split == Split(6, (5,))
 
 
-@pytest.mark.parametrize("method", ["randmix", "advmix"])
+@pytest.mark.parametrize("method", ["randmix", "advmix", "randmix-best"])
 def test_mixing_needs_latents(digits: ColoredDigits, method: str) -> None:
     with pytest.raises(UserError, match="--generator, --latents"):
         make_recipe(method, digits, 0, SEARCH, BASELINE)
@@ -120,6 +138,9 @@ def test_unknown_method_is_refused_with_those_that_exist() -> None:
         (BaselineOptions, {"mixup_alpha": 0.0}, "--mixup-alpha 0.0: must be more than 0"),
         (BaselineOptions, {"linf_steps": 0}, "--linf-steps 0"),
         (BaselineOptions, {"linf_radius": float("nan")}, "--linf-radius nan"),
+        (BaselineOptions, {"jitter": 0.6}, "--jitter 0.6: must be between 0 and 0.5"),
+        (BaselineOptions, {"long_factor": 0}, "--long-factor 0"),
+        (BaselineOptions, {"best_of": 0}, "--best-of 0"),
     ],
 )
 def test_bad_settings_are_refused_by_their_flag(kind: type, wrong: dict[str, Any], words: str) -> None:

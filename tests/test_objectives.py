@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import ColorJitter, RandomChannelPermutation
 
 from advmix.classifier import conv_net
 from advmix.data import ColoredDigits
@@ -20,7 +22,17 @@ from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.objectives import Adversarial, Batch, Mixing, Mixup, Nominal, Objective, Recolor, WithCopy
+from advmix.training.objectives import (
+    Adversarial,
+    Augment,
+    Batch,
+    Mixing,
+    Mixup,
+    Nominal,
+    Objective,
+    Recolor,
+    WithCopy,
+)
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 
 SPLIT = Split.fine(6, 2)
@@ -49,11 +61,12 @@ OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "randmix": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool),
     "advmix": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT, restarts=2, steps=1), parts.pool),
     "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
-    "recolor": lambda parts: Recolor(parts.data.gray_train.pixels),
+    "recolor": lambda parts: Recolor(parts.data.gray_train.pixels, parts.data.look),
+    "jitter": lambda parts: Augment(ColorJitter(0.5, 0.5, 0.5, 0.5)),
 }
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
 LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
-COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "recolor"])
+COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "recolor", "jitter"])
 
 
 @pytest.fixture
@@ -206,7 +219,7 @@ def test_copy_is_a_batch_of_images(name: str, parts: Parts) -> None:
 
 def test_recolor_paints_the_same_digits(parts: Parts) -> None:
     batch = parts.batch()
-    copy = Recolor(parts.data.gray_train.pixels).copy(make_network(), batch, seeded(0))
+    copy = Recolor(parts.data.gray_train.pixels, parts.data.look).copy(make_network(), batch, seeded(0))
     gray = parts.data.gray_train.pixels[batch.index, 0].float() / 255
     shapes = copy.amax(dim=1) / copy.amax(dim=(1, 2, 3))[:, None, None]
     torch.testing.assert_close(shapes, gray / gray.amax(dim=(1, 2))[:, None, None])
@@ -224,4 +237,15 @@ def test_clean_weight_mixes_the_two_losses(parts: Parts) -> None:
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
 def test_clean_weight_outside_its_range_is_refused(parts: Parts, weight: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        Recolor(parts.data.gray_train.pixels, weight)
+        Recolor(parts.data.gray_train.pixels, parts.data.look, weight)
+
+
+def test_every_image_is_augmented_on_its_own(parts: Parts) -> None:
+    batch = parts.batch()
+    copy = Augment(RandomChannelPermutation()).copy(make_network(), batch, seeded(0))
+    orders = [
+        [order for order in itertools.permutations(range(3)) if torch.equal(image[list(order)], found)]
+        for image, found in zip(batch.images, copy, strict=True)
+    ]
+    assert all(orders)
+    assert len({found[0] for found in orders}) > 3

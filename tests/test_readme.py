@@ -1,40 +1,28 @@
-"""The README says what results/ holds, and its example runs."""
+"""README and docs say what results/ holds, and the README's example runs."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import jsonschema
 
 from advmix.results import schema
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("update_readme", ROOT / "scripts" / "update_readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from study_runs import ROOT, docs
 
 
-def test_the_table_is_what_results_holds() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert load_script().updated(readme) == readme
-    assert "AdvMix" in load_script().section()
+def test_the_tables_are_what_results_holds() -> None:
+    for path in docs.pages():
+        assert docs.updated(path.read_text(), path.parent) == path.read_text(), f"{path}: python scripts/update_docs.py"
+    assert "**AdvMix**" in (ROOT / "README.md").read_text()
 
 
 def test_committed_results_reach_the_issue_s_bars() -> None:
     """AdvMix at least 95 % on shuffled colours for each seed, nominal under 45 %, worst case at least RandMix's."""
-    runs = [run for run in load_script().load(ROOT / "results" / "demo") if run["data"] == "digits"]
+    runs = [run for run in docs.all_runs(docs.load(ROOT / "results" / "demo")) if run["data"] == "digits"]
     for std in (0.1, 0.02):
         found = {
             method: [run for run in runs if run["method"] == method and run["color_std"] == std]
@@ -54,13 +42,38 @@ def test_every_committed_result_follows_the_schema() -> None:
         jsonschema.validate(json.loads(path.read_text()), schema())
 
 
+def test_every_worst_case_names_a_generator_of_its_study() -> None:
+    for path in (ROOT / "results").glob("**/results.json"):
+        results = json.loads(path.read_text())
+        if results["study"] == "colored-mnist":
+            known = {generator["fingerprint"] for generator in results["generators"]}
+            assert {run["generator"] for run in results["runs"]} == known, path
+
+
+def test_committed_results_hold_no_paths_of_a_machine() -> None:
+    for path in (ROOT / "results").glob("**/*.json"):
+        assert not re.search(r'"(/|~|\.\.|[A-Za-z]:\\)', path.read_text()), path
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/*.md")):
+    """But for those into the folder of a study that was not run yet."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md")):
         if ROOT / ".venv" in page.parents:
             continue
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not target.startswith("http"):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not target.startswith("http") and not _not_run_yet((page.parent / target).resolve()):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def _not_run_yet(path: Path) -> bool:
+    results = ROOT / "results"
+    return results in path.parents and not (results / path.relative_to(results).parts[0]).exists()
+
+
+def test_every_study_is_listed() -> None:
+    listed = (ROOT / "docs" / "studies" / "README.md").read_text()
+    for page in (ROOT / "docs" / "studies").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in listed, f"docs/studies/README.md: add {page.name}"
 
 
 def test_the_plain_loop_runs_and_is_short() -> None:

@@ -59,7 +59,17 @@ def gallery(digits: tuple[Tensor, Tensor], data: ColoredDigits) -> Gallery:
 
 def run(method: str, seed: int = 0, **numbers: Any) -> dict[str, Any]:
     tests = {column.key: 0.5 for column in COLUMNS}
-    return {"method": method, "seed": seed, "data": "digits", "train_seconds": 10.0, **tests, **numbers}
+    searched = {"generator": "0123456789abcdef", "worst_case_images": 60}
+    return {
+        "method": method,
+        "seed": seed,
+        "data": "digits",
+        "color_std": 0.1,
+        "train_seconds": 10.0,
+        **searched,
+        **tests,
+        **numbers,
+    }
 
 
 def results(*runs: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,16 @@ class Grayscale(nn.Module):
         return images.mean(dim=1, keepdim=True).expand_as(images)
 
 
+class InstanceNorm(nn.Module):
+    """Every channel of every image with zero mean and unit variance: a network that sees colours hardly at all, by
+    architecture alone (a control).
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        return F.instance_norm(images, eps=1e-5)
+
+
 def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128)) -> nn.Sequential:
     """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2
     averages.

@@ -6,7 +6,8 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -17,15 +18,30 @@ from advmix.errors import UserError
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
+from advmix.stages.inspect import InspectConfig, run_inspect
 from advmix.stages.train import TrainConfig, run_train
+from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
+from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
+from advmix.studies.encoding import EncodingConfig, run_encoding
+from advmix.studies.search import SearchConfig, run_search
+from advmix.studies.toy import ToyConfig, run_toy
 
-COMMANDS: dict[str, tuple[type[Any], Callable[[Any], Any]]] = {
+Commands = dict[str, tuple[type[Any], Callable[[Any], Any]]]
+COMMANDS: Commands = {
     "demo": (DemoConfig, run_demo),
     "fit": (FitConfig, run_fit),
     "encode": (EncodeConfig, run_encode),
     "train": (TrainConfig, run_train),
     "evaluate": (EvaluateConfig, run_evaluate),
+    "inspect": (InspectConfig, run_inspect),
+}
+STUDIES: Commands = {
+    "augmentations": (AugmentationsConfig, run_augmentations),
+    "colored-mnist": (ColoredMnistConfig, run_colored_mnist),
+    "encoding": (EncodingConfig, run_encoding),
+    "search": (SearchConfig, run_search),
+    "toy": (ToyConfig, run_toy),
 }
 
 INTERRUPTED = (
@@ -42,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         config = parse(words)
-        for kind, run in COMMANDS.values():
+        for kind, run in (*COMMANDS.values(), *STUDIES.values()):
             if isinstance(config, kind):
                 run(config)
     except UserError as error:
@@ -61,27 +77,33 @@ def parse(words: list[str]) -> Any:
         UserError: whatever tyro refuses, in one line.
     """
     words, saved = _take_config(words)
-    union = tuple(
-        Annotated[kind, tyro.conf.subcommand(name, default=saved[name])]
-        if name in saved
-        else Annotated[kind, tyro.conf.subcommand(name)]
-        for name, (kind, _) in COMMANDS.items()
-    )
-    choice: Any = Union[union]  # noqa: UP007
+    study = make_dataclass("Study", [("study", _choice(STUDIES, saved, "study "))], frozen=True)
+    study.__doc__ = "The paper's figures and tables, and what could refute them."
+    choice: Any = Union[_choice(COMMANDS, saved), Annotated[study, tyro.conf.subcommand("study")]]  # noqa: UP007
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            config: Any = tyro.cli(
                 choice,
                 prog="advmix",
                 description=DESCRIPTION,
                 args=words,
-                config=(tyro.conf.OmitArgPrefixes,),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
+            return getattr(config, "study", config)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UserError(_one_line(errors.getvalue())) from None
+
+
+def _choice(commands: Commands, saved: Mapping[str, Any], prefix: str = "") -> Any:
+    """The union of the commands' configs, with the saved one as its command's default."""
+    members = []
+    for name, (kind, _) in commands.items():
+        default = {"default": saved[prefix + name]} if prefix + name in saved else {}
+        members.append(Annotated[kind, tyro.conf.subcommand(name, **default)])
+    return Union[tuple(members)]  # noqa: UP007
 
 
 def _take_config(words: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -90,10 +112,11 @@ def _take_config(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     if "--config" not in words:
         return words, {}
     place = words.index("--config")
-    if place + 1 == len(words) or words[0] not in COMMANDS:
+    known = {**COMMANDS, **{f"study {name}": command for name, command in STUDIES.items()}}
+    name = " ".join(words[: 2 if words[0] == "study" else 1])
+    if place + 1 == len(words) or name not in known:
         raise UserError("--config: write advmix COMMAND --config FILE")
-    name = words[0]
-    saved = configs.load(Path(words[place + 1]), name, COMMANDS[name][0])
+    saved = configs.load(Path(words[place + 1]), name, known[name][0])
     return words[:place] + words[place + 2 :], {name: saved}
 
 

@@ -38,6 +38,16 @@ def track(title: str, total: int, start: int = 0) -> Iterator[Advance]:
     yield advance
 
 
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Print nothing meanwhile."""
+    before, console.quiet = console.quiet, quiet or console.quiet
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def _bar() -> Progress:
     return Progress(
         TextColumn("  {task.description}"),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from advmix.errors import UserError
+
+Run = Mapping[str, Any]
 RESULTS = "results.json"
 SCHEMA_VERSION = 1
 COLUMNS = {
@@ -39,6 +44,65 @@ def table(runs: list[dict[str, Any]]) -> Table:
         cells = [_percent(run[key]) for key in COLUMNS]
         view.add_row(run["method"], *cells, f"{run['train_seconds']:.0f}")
     return view
+
+
+def comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs whose worst cases were found under different generators or with different data of one seed.
+
+    Raises:
+        UserError: naming the two.
+    """
+    first: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        if run["accuracy_worst_case"] is None:
+            continue
+        other = first.setdefault((*training_set(run), run["seed"]), run)
+        for key in ("generator", "worst_case_images"):
+            if run[key] != other[key]:
+                raise UserError(
+                    f"{run['method']} (seed {run['seed']}): worst case looked for with {key} {run[key]}, that of "
+                    f"{other['method']} with {other[key]}; they compare only under one generator, pool and search"
+                )
+
+
+def training_set(run: Run) -> tuple[Any, ...]:
+    """What a run was trained on, but for the seed: runs that share it are averaged over their seeds."""
+    keys = ("data", "look", "target", "color_std", "color_variance", "train_images")
+    return tuple(run.get(key) for key in keys)
+
+
+def color_spread(run: Run) -> float:
+    """Standard deviation or variance, as the run has it."""
+    value: float = run["color_variance"] if "color_variance" in run else run["color_std"]
+    return value
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and standard deviation over the seeds (of a sample; 0 for one)."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def sweep_table(runs: Sequence[Run], key: str) -> Table:
+    """One accuracy in percent, mean and standard deviation over seeds: a row per method, a column per colour spread."""
+    unit = "variance" if "color_variance" in runs[0] else "std"
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column(f"{COLUMNS[key].replace('- ', '')}, %")
+    spreads = sorted({color_spread(run) for run in runs})
+    for spread in spreads:
+        view.add_column(f"{unit}\n{spread:g}", justify="right")
+    for method in dict.fromkeys(run["method"] for run in runs):
+        mine = [run for run in runs if run["method"] == method]
+        cells = [_summary([run[key] for run in mine if color_spread(run) == spread]) for spread in spreads]
+        view.add_row(method, *cells)
+    return view
+
+
+def _summary(values: Sequence[float | None]) -> str:
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean, spread = mean_and_spread(known)
+    return f"{mean:.1f}" + (f" ± {spread:.1f}" if len(known) > 1 else "")
 
 
 def _percent(value: float | None) -> str:

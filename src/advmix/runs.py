@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ HOW_NOT_WHAT = ("out", "device", "resume", "checkpoint_seconds", "generator", "l
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 
-def open_run(out: Path, command: str, config: Any, resume: bool, inputs: dict[str, str | None]) -> str:
+def open_run(out: Path, command: str, config: Any, resume: bool, inputs: Mapping[str, str | None]) -> str:
     """Claim `out` for a run by writing its `config.json`, and `inputs.json` with the fingerprints of what it reads.
 
     Returns:
@@ -38,7 +39,7 @@ def open_run(out: Path, command: str, config: Any, resume: bool, inputs: dict[st
     return " ".join([command, *(f"{name} {value}" for name, value in inputs.items())])
 
 
-def _check_inputs(out: Path, old: Any, new: dict[str, str | None]) -> None:
+def _check_inputs(out: Path, old: Any, new: Mapping[str, str | None]) -> None:
     for name, value in new.items():
         if not isinstance(old, dict) or old.get(name) != value:
             raise UserError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.data import GrayDigits, ImageSet, paint, slices
+from advmix.data import GrayDigits, ImageSet, Look, slices
 from advmix.latents import Latents
 from advmix.mixing import AdvMix
 from advmix.modes import evaluating
@@ -98,21 +98,24 @@ def _search(
 
 
 @torch.no_grad()
-def recolor_worst(classifier: nn.Module, digits: GrayDigits, colors: Tensor, device: torch.device) -> Tensor:
-    """Whether each real digit is right under *every* colour: `(N,)`. Exact, because here the true generator is known.
+def recolor_worst(
+    classifier: nn.Module, digits: GrayDigits, look: Look, paints: Tensor, device: torch.device
+) -> Tensor:
+    """Whether each real digit is right under *every* paint: `(N,)`. Exact, because here the true generator is known.
 
     Args:
         classifier: images in [0, 1] to logits.
         digits: without colour.
-        colors: `(G, 3)` in [0, 1].
+        look: how they are painted.
+        paints: `(G, P)`, the look's grid.
         device: the classifier's.
     """
     alive = torch.arange(len(digits.labels))
-    with evaluating(classifier) as (model,), track("recolour", len(colors)) as advance:
-        for color in colors:
+    with evaluating(classifier) as (model,), track("recolour", len(paints)) as advance:
+        for row in paints:
             right = []
             for rows in alive.split(2 * BATCH):
-                images = paint(digits.pixels[rows].float() / 255, color.expand(len(rows), 3)).to(device)
+                images = look.paint(digits.pixels[rows].float() / 255, row.expand(len(rows), -1)).to(device)
                 logits = model(images.contiguous(memory_format=torch.channels_last))
                 right.append(logits.argmax(dim=1).cpu() == digits.labels[rows])
             alive = alive[torch.cat(right)] if right else alive

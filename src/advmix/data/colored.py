@@ -1,66 +1,69 @@
-"""Colored-MNIST: digits whose colour gives them away in training and says nothing in the test.
-
-One colour per image, `gray * clip(mean[c] + N(0, std²), 0, 1)`. Training: `c` is the digit.
-"""
+"""Colored-MNIST and its harder relatives: digits whose look gives them away in training, and says nothing in tests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from advmix.data.digits import SOURCES, class_names, load_gray
-from advmix.data.images import ImageSet, to_bytes
+from advmix.data.images import ImageSet, slices, to_bytes
+from advmix.data.looks import COLOR_NAMES, LOOKS, MEAN_COLORS, Look, make_look
 from advmix.errors import UserError
 from advmix.options import require
 from advmix.seeds import derive, generator
 
-MEAN_COLORS = torch.tensor(
-    [
-        [0.90, 0.15, 0.15],  # red
-        [0.10, 0.65, 0.20],  # green
-        [0.25, 0.35, 1.00],  # blue
-        [0.95, 0.90, 0.15],  # yellow
-        [0.90, 0.20, 0.90],  # magenta
-        [0.15, 0.90, 0.90],  # cyan
-        [1.00, 0.55, 0.10],  # orange
-        [0.95, 0.95, 0.95],  # white
-        [0.50, 0.45, 0.40],  # grey
-        [1.00, 0.65, 0.75],  # pink
-    ]
-)
-LUMA = torch.tensor([0.299, 0.587, 0.114])
-MIN_BRIGHTNESS = 0.3
 DEFAULT_TRAIN_IMAGES = 12_000
+TARGETS = ("digit", "color")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which digits, and how they are coloured.
+    """Which digits, how they are painted, and what is to be recognised.
 
     Args:
         data: `digits` (scikit-learn's, 16x16, no download), or 32x32: `mnist`, `fashion-mnist`, `kmnist`.
         data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
             `$NAME` in it is an environment variable, filled in when files are read.
+        look: `colored` (one colour per image), `double-colored` (digit and background each have one) or `wildlife`
+            (digit and background each have a texture).
         color_std: standard deviation of an image's colour around its mean colour, colours in [0, 1].
+        color_variance: the same as a variance, as some papers have it; replaces `color_std` when given.
+        target: what is to be recognised, `digit`, or `color`, the reversed task on the same training images.
         train_images: size of the training set, drawn at random; default all 1,297 of `digits`, 12,000 of the others.
         test_images: size of the test set; default all.
     """
 
     data: str = "digits"
     data_dir: Path = Path("data")
+    look: str = "colored"
     color_std: float = 0.1
+    color_variance: float | None = None
+    target: str = "digit"
     train_images: int | None = None
     test_images: int | None = None
 
     def __post_init__(self) -> None:
-        if self.data not in SOURCES:
-            raise UserError(f"--data {self.data}: unknown; choose from {' '.join(SOURCES)}")
-        require(self, "color_std", least=0)
+        for flag, value, known in (
+            ("data", self.data, SOURCES),
+            ("look", self.look, LOOKS),
+            ("target", self.target, TARGETS),
+        ):
+            if value not in known:
+                raise UserError(f"--{flag} {value}: unknown; choose from {' '.join(known)}")
+        if self.target == "color" and self.look != "colored":
+            raise UserError(f"--target color: only with --look colored, not {self.look}")
+        require(self, "color_std color_variance", least=0)
         require(self, "train_images test_images", least=2)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the colours, however it was given."""
+        return self.color_std if self.color_variance is None else sqrt(self.color_variance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,50 +74,17 @@ class GrayDigits:
     labels: Tensor
     classes: tuple[str, ...]
 
-    def painted(self, colors: Tensor) -> ImageSet:
-        """The same digits in the given colours, `(N, 3)` in [0, 1]."""
-        return ImageSet(to_bytes(paint(self.pixels.float() / 255, colors)), self.labels, self.classes)
+    def __len__(self) -> int:
+        return len(self.labels)
 
+    def __getitem__(self, index: Tensor | slice) -> GrayDigits:
+        return GrayDigits(self.pixels[index], self.labels[index], self.classes)
 
-def paint(gray: Tensor, colors: Tensor) -> Tensor:
-    """`(B, 1, H, W)` in [0, 1] times `(B, 3)` in [0, 1]: `(B, 3, H, W)`."""
-    return gray * colors[:, :, None, None]
-
-
-def noisy(means: Tensor, std: float, rng: torch.Generator) -> Tensor:
-    """`clip(mean + N(0, std²), 0, 1)`, `(N, 3)`."""
-    return (means + std * torch.randn(means.shape, generator=rng)).clamp(0, 1)
-
-
-def bright(colors: Tensor) -> Tensor:
-    """Which colours `(N, 3)` are bright enough to see: Rec. 601 luma of at least 0.3."""
-    return colors @ LUMA >= MIN_BRIGHTNESS
-
-
-def uniform_colors(count: int, rng: torch.Generator) -> Tensor:
-    """`(count, 3)`, uniform over the RGB cube above the brightness floor, by rejection."""
-    colors = torch.empty(0, 3)
-    while len(colors) < count:
-        draw = torch.rand(2 * count, 3, generator=rng)
-        colors = torch.cat([colors, draw[bright(draw)]])
-    return colors[:count]
-
-
-def apart_colors(count: int, rng: torch.Generator) -> Tensor:
-    """`(count, 3)` bright colours, each one as far as possible from those before it among 512 random ones."""
-    pool = uniform_colors(512, rng)
-    chosen = pool[:1]
-    while len(chosen) < count:
-        distance = torch.cdist(pool, chosen).min(dim=1).values
-        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
-    return chosen
-
-
-def color_grid(levels: int = 4) -> Tensor:
-    """The fixed grid of the exact worst case: all bright colours with channels in {0, 1/3, 2/3, 1}, `(G, 3)`."""
-    axis = torch.linspace(0, 1, levels)
-    grid = torch.cartesian_prod(axis, axis, axis)
-    return grid[bright(grid)]
+    def painted(self, look: Look, paints: Tensor) -> ImageSet:
+        """The same digits under paints `(N, P)` of a look."""
+        parts = slices(len(self), 4096)
+        painted = [to_bytes(look.paint(self.pixels[part].float() / 255, paints[part])) for part in parts]
+        return ImageSet(torch.cat(painted), self.labels, self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +93,8 @@ class ColoredDigits:
 
     Args:
         config: which digits.
-        seed: fixes the choice of images and their colours.
-        means: `(10, 3)`, the mean colours.
+        seed: fixes the choice of images and their paints.
+        means: `(10, 3)`, the mean colours of the look `colored`.
         download: whether missing files may be fetched.
     """
 
@@ -132,6 +102,11 @@ class ColoredDigits:
     seed: int = 0
     means: Tensor = field(default_factory=lambda: MEAN_COLORS)
     download: bool = True
+
+    @cached_property
+    def look(self) -> Look:
+        """How the digits are painted."""
+        return make_look(self.config.look, self.config.spread, self.means)
 
     @cached_property
     def gray_train(self) -> GrayDigits:
@@ -158,35 +133,46 @@ class ColoredDigits:
     def _rng(self, *path: str) -> torch.Generator:
         return generator(derive(self.seed, "colored"), *path)
 
-    def _in_mean_colors(self, gray: GrayDigits, which: Tensor, name: str) -> ImageSet:
-        return gray.painted(noisy(self.means[which], self.config.color_std, self._rng(name, "noise")))
+    def _painted(self, gray: GrayDigits, name: str, biased: bool) -> ImageSet:
+        """In class paints: of the digit's own class, or of any."""
+        if biased:
+            classes = gray.labels[:, None].expand(-1, self.look.parts)
+        else:
+            classes = self.look.any_classes(len(gray), self._rng(name, "class"))
+        images = gray.painted(self.look, self.look.of_classes(classes, self._rng(name, "noise")))
+        return self._for_target(images, classes[:, 0])
 
-    def _any_class(self, gray: GrayDigits, name: str) -> Tensor:
-        return torch.randint(len(self.means), (len(gray.labels),), generator=self._rng(name, "class"))
+    def _for_target(self, images: ImageSet, colors: Tensor) -> ImageSet:
+        return images if self.config.target == "digit" else ImageSet(images.pixels, colors, COLOR_NAMES)
 
     @cached_property
     def train(self) -> ImageSet:
-        """Colour gives the digit away."""
-        return self._in_mean_colors(self.gray_train, self.gray_train.labels, "train")
+        """The look gives the digit away."""
+        return self._painted(self.gray_train, "train", biased=True)
 
     @cached_property
     def train_unbiased(self) -> ImageSet:
-        """The training digits with colours that say nothing: what the `ceiling` control sees, and nobody else."""
-        gray = self.gray_train
-        return self._in_mean_colors(gray, self._any_class(gray, "train-unbiased"), "train-unbiased")
+        """The training digits with looks that say nothing: what the `ceiling` control sees, and nobody else."""
+        return self._painted(self.gray_train, "train-unbiased", biased=False)
 
     @cached_property
     def biased(self) -> ImageSet:
-        """Test digits coloured as in training."""
-        return self._in_mean_colors(self.gray_test, self.gray_test.labels, "biased")
+        """Test digits painted as in training."""
+        return self._painted(self.gray_test, "biased", biased=True)
 
     @cached_property
     def shuffled(self) -> ImageSet:
-        """Test digits under the same mean colours, drawn uniformly: the primary unbiased test."""
-        gray = self.gray_test
-        return self._in_mean_colors(gray, self._any_class(gray, "shuffled"), "shuffled")
+        """Test digits under the same class paints, drawn uniformly: the primary unbiased test."""
+        return self._painted(self.gray_test, "shuffled", biased=False)
 
     @cached_property
     def uniform(self) -> ImageSet:
-        """Test digits in colours from all over the cube, most of them never seen in training."""
-        return self.gray_test.painted(uniform_colors(len(self.gray_test.labels), self._rng("uniform")))
+        """Test digits under any paints, most of them never seen in training; a colour's class is the nearest mean's."""
+        paints = self.look.anything(len(self.gray_test), self._rng("uniform"))
+        images = self.gray_test.painted(self.look, paints)
+        return images if self.config.target == "digit" else self._for_target(images, nearest(paints, self.means))
+
+
+def nearest(colors: Tensor, means: Tensor) -> Tensor:
+    """Index of the nearest mean colour, `(N, 3)` and `(C, 3)` to `(N,)`."""
+    return torch.cdist(colors, means).argmin(dim=1)

@@ -8,6 +8,7 @@ deviation per channel, what AdaIN sets) the giver of `z⊥`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,12 +57,14 @@ class Encoding:
         losses: `(steps + 1, B)`, the total loss of each image before each step and at the end.
         frames: reconstructions in [0, 1], `(frames, B, C, H, W)`, at the steps in `frame_steps`.
         frame_steps: which steps.
+        frame_seconds: wall-clock seconds from the start, the network's guess included, until each of these was decoded.
     """
 
     latents: Latents
     losses: Tensor
     frames: Tensor
     frame_steps: tuple[int, ...]
+    frame_seconds: tuple[float, ...] = ()
 
 
 class OptimizeEncoder(Encoder):
@@ -96,7 +99,7 @@ class OptimizeEncoder(Encoder):
 
     def optimize(self, signed: Tensor, frame_steps: Sequence[int] = ()) -> Encoding:
         """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way."""
-        options, frames, losses = self.options, [], []
+        options, frames, losses, seconds, begun = self.options, [], [], [], time.perf_counter()
         borrowed = [module for module in (self.generator, self.features, self.start) if module is not None]
         with evaluating(*borrowed), torch.enable_grad():
             targets = self._features((signed + 1) / 2)
@@ -110,6 +113,8 @@ class OptimizeEncoder(Encoder):
                 losses.append(loss.detach())
                 if step in frame_steps:
                     frames.append(((decoded.detach() + 1) / 2).clamp(0, 1))
+                    _wait_for(decoded.device)
+                    seconds.append(time.perf_counter() - begun)
                 if step == options.optimize_steps:
                     break
                 gradients = torch.autograd.grad(loss.sum(), numbers)
@@ -119,7 +124,7 @@ class OptimizeEncoder(Encoder):
                 schedule.step()
         shown = tuple(step for step in sorted(frame_steps) if step <= options.optimize_steps)
         stacked = torch.stack(frames) if frames else signed.new_empty((0, *signed.shape))
-        return Encoding(_latents(numbers).detach(), torch.stack(losses), stacked, shown)
+        return Encoding(_latents(numbers).detach(), torch.stack(losses), stacked, shown, tuple(seconds))
 
     def _first(self, signed: Tensor) -> list[Tensor]:
         if self.start is not None:
@@ -166,6 +171,12 @@ class OptimizeEncoder(Encoder):
             total += [_layout_distance(*pair) for pair in zip(found, layout_from, strict=True)]
             total += [_statistics_distance(*pair) for pair in zip(found, statistics_from, strict=True)]
         return _sum(total)
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until all that was queued on an accelerator is done: a time read before that means nothing."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _latents(numbers: list[Tensor]) -> Latents:

@@ -40,9 +40,9 @@ class Canvas:
         self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, parse_math=False, **style)
 
 
-def frame(axes: Axes, color: str) -> None:
-    """A thick coloured frame around the axes."""
-    axes.spines[:].set(visible=True, color=color, linewidth=2.5)
+def frame(axes: Axes, color: str, width: float = 2.5) -> None:
+    """A coloured frame around the axes, so many points thick."""
+    axes.spines[:].set(visible=True, color=color, linewidth=width)
 
 
 def tile(images: Tensor, columns: int, rows: int) -> Tensor:

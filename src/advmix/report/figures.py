@@ -15,8 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from torch import Tensor
 
 from advmix.report.canvas import Canvas, frame, of_class, shorten, tile
+from advmix.report.published import TEST, Published, caveat
 from advmix.report.style import INK, MUTED, RIGHT, TRACK, WRONG, method_color, method_label
-from advmix.report.summary import COLUMNS, Column, Run, Score, method_names, scores
+from advmix.report.summary import Column, Run, Score, columns, method_names, scores
+from advmix.results import color_spread, comparable
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +45,20 @@ class Gallery:
 
 
 def data_strip(
-    train_images: Tensor, train_labels: Tensor, test_images: Tensor, test_labels: Tensor, classes: Sequence[str]
+    train_images: Tensor,
+    train_labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
+    classes: Sequence[str],
+    hints: tuple[str, str] = ("each class has\nits own colour", "colours drawn\nat random"),
 ) -> Figure:
-    """Training images above test images, one block of six per class."""
+    """Training images above test images, one block of six per class; `hints` say what is special about the two."""
     margin, pitch, block, rows = 1.35, 0.84, (0.74, 1.13), 3
     canvas = Canvas(margin + pitch * len(classes), 2.97)
-    parts = (("Training", "each class has\nits own colour"), ("Test", "colours drawn\nat random"))
-    sets = ((train_images, train_labels), (test_images, test_labels))
-    for (title, hint), (images, labels), top in zip(parts, sets, (0.38, 1.72), strict=True):
-        canvas.text(margin - 0.2, top + 0.36, title, 11, ha="right", weight="bold")
-        canvas.text(margin - 0.2, top + 0.7, hint, 8.5, ha="right", color=MUTED)
+    parts = (("Training", train_images, train_labels), ("Test", test_images, test_labels))
+    for (title, images, labels), hint, top in zip(parts, hints, (0.38, 1.72), strict=True):
+        canvas.text(margin - 0.2, top + 0.34, title, 11, ha="right", weight="bold")
+        canvas.text(margin - 0.2, top + 0.5, hint, 8.5, ha="right", va="top", color=MUTED)
         for index in range(len(classes)):
             picture = tile(of_class(images, labels, index, 2 * rows), 2, rows)
             canvas.image(picture, margin + index * pitch, top, *block)
@@ -61,19 +67,27 @@ def data_strip(
     return canvas.figure
 
 
-def mixing_grid(parallel_images: Tensor, perp_images: Tensor, mixes: Tensor) -> Figure:
+def mixing_grid(
+    parallel_images: Tensor,
+    perp_images: Tensor,
+    mixes: Tensor,
+    keeps: str = "its shape, z∥",
+    lends: str = "its colour, z⊥",
+) -> Figure:
     """Rows keep `z∥`, columns lend `z⊥`.
 
     Args:
         parallel_images: `(R, 3, H, W)`, shown on the left.
         perp_images: `(C, 3, H, W)`, shown on top.
         mixes: `(R * C, 3, H, W)`, row by row.
+        keeps: what `z∥` is, in words.
+        lends: what `z⊥` is.
     """
     rows, columns, size, left, top = len(parallel_images), len(perp_images), 0.72, 0.5, 0.5
     pitch, body = size * 1.08, size + 0.26
     canvas = Canvas(left + body + columns * pitch + 0.1, top + body + rows * pitch + 0.1)
-    canvas.text(left + body + columns * pitch / 2, 0.22, "lends its colour, z⊥  →", 13)
-    canvas.text(0.24, top + body + rows * pitch / 2, "keeps its shape, z∥  →", 13, rotation=270)
+    canvas.text(left + body + columns * pitch / 2, 0.22, f"lends {lends}  →", 13)
+    canvas.text(0.24, top + body + rows * pitch / 2, f"keeps {keeps}  →", 13, rotation=270)
     for column, image in enumerate(perp_images):
         canvas.image(image, left + body + column * pitch, top, size, size)
     for row, image in enumerate(parallel_images):
@@ -84,23 +98,40 @@ def mixing_grid(parallel_images: Tensor, perp_images: Tensor, mixes: Tensor) -> 
     return canvas.figure
 
 
-def accuracy_chart(runs: Sequence[Run]) -> Figure:
-    """A panel per test, a bar per method: mean over the seeds, with a line from the lowest to the highest seed."""
+def accuracy_chart(runs: Sequence[Run], published: Sequence[Published] = ()) -> Figure:
+    """A panel per test, a bar per method: mean over the seeds, with a line from the lowest to the highest seed.
+
+    Args:
+        runs: of one training set, but for the seed.
+        published: rows of others, drawn as grey lines where the test is like theirs.
+
+    Raises:
+        UserError: worst cases that cannot be compared.
+    """
+    comparable(runs)
     names = method_names(runs)
-    panels = [(column, found) for column in COLUMNS if (found := scores(runs, column.key))]
-    left, width, height, head, pitch = 1.45, 2.2, 0.29 * max(len(names), 1), 0.62, 2.78
-    canvas = Canvas(left + 3 * pitch - 0.1, -(-len(panels) // 3) * (head + height + 0.12) + 0.3)
+    panels = [(column, found) for column in columns(runs) if (found := scores(runs, column.key))]
+    others = {row.label: value for row in published if (value := row.at(color_spread(runs[0]))) is not None}
+    left, width, height, head, pitch = 1.75, 2.2, 0.29 * max(len(names), 1), 0.62, 2.78
+    canvas = Canvas(left + 3 * pitch - 0.1, -(-len(panels) // 3) * (head + height + 0.12) + (0.5 if others else 0.3))
     for index, (column, found) in enumerate(panels):
         row, place = divmod(index, 3)
         x, y = left + place * pitch, row * (head + height + 0.12) + head
         _panel_head(canvas, column, x, y)
-        _bars(canvas.axes(x, y, width, height), names, found)
+        axes = canvas.axes(x, y, width, height)
+        _bars(axes, names, found)
+        for value in others.values() if column.key == TEST else ():
+            axes.axvline(value, color="white", linewidth=3.2, alpha=0.7)
+            axes.axvline(value, color=INK, linewidth=1.4, linestyle=":")
         if place == 0:
             for line, name in enumerate(names):
                 canvas.text(x - 0.14, y + (line + 0.5) * 0.29, method_label(name), 9.5, ha="right")
     several = any(value.spread for _, found in panels for value in found.values())
     note = "Accuracy in percent" + (", mean over the seeds; black line: lowest to highest seed" if several else "")
-    canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
+    if others:
+        listed = ", ".join(f"{label} {100 * value:.4g}" for label, value in others.items())
+        note += f".\nDotted, {listed}: {caveat(runs)}."
+    canvas.text(left, canvas.height - 0.08, note, 8, ha="left", va="bottom", color=MUTED, linespacing=1.4)
     return canvas.figure
 
 

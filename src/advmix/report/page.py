@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from advmix.files import atomic_write
 from advmix.report.story import CAPTIONS, SEARCH, facts, headline, rows, settings
 from advmix.report.style import DPI, method, method_label
-from advmix.report.summary import COLUMNS, method_names
+from advmix.report.summary import columns, method_names
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def render(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         style=Markup(_resource("report.css")),
         headline=headline(runs),
         facts=facts(runs),
-        columns=COLUMNS,
+        columns=columns(runs),
         rows=rows(runs),
         methods=[method(name) for name in names],
         settings=settings(runs),

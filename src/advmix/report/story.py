@@ -100,12 +100,16 @@ def headline(runs: Sequence[Run]) -> Headline | None:
 
 
 def looks_at(runs: Sequence[Run], name: str) -> str:
-    """`digit` when random colours cost less than a tenth of the accuracy, `colour` when more than half, else `both`."""
+    """What a classifier looks at, `digit` where it should: when random colours cost less than a tenth of the accuracy;
+    `colour` when they cost more than half, else `both`. In the reversed task, where it should look at the colour, the
+    other way round.
+    """
     biased, unbiased = (scores(runs, f"accuracy_{test}").get(name) for test in ("biased", "unbiased"))
     if biased is None or unbiased is None:
         return ""
     kept = unbiased.mean / max(biased.mean, 1e-12)
-    return "digit" if kept > 0.9 else "colour" if kept < 0.5 else "both"
+    right, wrong = ("colour", "digit") if any(run.get("target") == "color" for run in runs) else ("digit", "colour")
+    return right if kept > 0.9 else wrong if kept < 0.5 else "both"
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
@@ -123,17 +127,22 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def facts(runs: Sequence[Run]) -> list[str]:
-    """Data and seeds in a few words; several values of one thing are listed."""
+    """Data and seeds in a few words; several values of one thing are listed, the usual look and target go unsaid."""
     wanted = {
         "data": "{}",
+        "look": "look {}",
+        "target": "target {}",
         "train_images": "{} training images",
         "test_images": "{} test images",
         "color_std": "colours with standard deviation {}",
+        "color_variance": "colours with variance {}",
         "seed": "seed {}",
     }
     found = []
     for key, words in wanted.items():
-        values = list(dict.fromkeys(_number(run[key]) for run in runs if run.get(key) is not None))
+        values = list(
+            dict.fromkeys(_number(run[key]) for run in runs if run.get(key) not in (None, "colored", "digit"))
+        )
         if values:
             found.append(words.format(", ".join(values)))
     return found

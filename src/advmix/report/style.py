@@ -18,7 +18,9 @@ DPI = 200
 
 @dataclass(frozen=True)
 class Method:
-    """One way of training: display name, colour, a sentence about it; a control knows what the others may not know."""
+    """One way of training: display name, colour, a sentence about it; a control is there to be compared with: it knows
+    what the others may not know, or is what else could explain their difference.
+    """
 
     label: str
     color: str
@@ -37,9 +39,22 @@ METHODS = {
     "ceiling": Method(
         "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True
     ),
-    "grayscale": Method("Greyscale", "#9aa1ab", "Sees no colour, because somebody knew that colour misleads.", True),
     "recolor": Method(
         "Recolour", "#d55e00", "Each image also repainted in a random colour: a perfect generator.", True
+    ),
+    "jitter": Method(
+        "Colour jitter", "#999933", "Each image also with brightness, contrast, saturation and hue changed.", True
+    ),
+    "permute": Method("Permuted RGB", "#882255", "Each image also with its colour channels in a random order.", True),
+    "grayscale": Method("Greyscale", "#9aa1ab", "Sees no colour, because somebody knew that colour misleads.", True),
+    "instnorm": Method(
+        "Instance norm", "#332288", "Sees every channel less its mean, over its deviation: nearly no colour.", True
+    ),
+    "randmix-long": Method(
+        "RandMix, longer", "#44aa99", "RandMix for more epochs, to take about as long as AdvMix.", True
+    ),
+    "randmix-best": Method(
+        "RandMix, worst of n", "#8a7fd6", "The worst of several random mixes: AdvMix without a gradient.", True
     ),
 }
 

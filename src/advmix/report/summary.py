@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from advmix.report.style import METHODS
@@ -26,13 +26,14 @@ COLUMNS = (
         "accuracy_biased",
         "Biased",
         "colours as in training",
-        "New digits, each in the colour its class had in training. Looking at the colour alone is enough here.",
+        "New digits, each in the colour its class had in training. The two go together, so that looking at the wrong "
+        "one is enough here.",
     ),
     Column(
         "accuracy_unbiased",
         "Shuffled",
         "training colours at random",
-        "The same digits in the same ten colours, drawn at random. Colour says nothing; only the shape helps.",
+        "The same digits in the same ten colours, drawn at random: digit and colour say nothing about each other.",
     ),
     Column(
         "accuracy_uniform",
@@ -56,9 +57,23 @@ COLUMNS = (
         "accuracy_recolor_worst",
         "Worst recolour",
         "right in every colour of a grid",
-        "Right on the real digit under every colour of a fixed RGB grid: an exact worst case, no generator needed.",
+        "Right on the real digit under every colour of a fixed grid: an exact worst case, no generator needed.",
     ),
 )
+
+
+def columns(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """`COLUMNS`, in words that suit the look of the runs."""
+    if not any(run.get("look") == "wildlife" for run in runs):
+        return COLUMNS
+    return tuple(
+        replace(
+            column,
+            hint=column.hint.replace("colour", "texture"),
+            meaning=column.meaning.replace("colour", "texture"),
+        )
+        for column in COLUMNS
+    )
 
 
 @dataclass(frozen=True)
@@ -96,10 +111,11 @@ def scores(runs: Sequence[Run], key: str) -> dict[str, Score]:
 def best(found: Mapping[str, Score], highest: bool = True) -> set[str]:
     """Methods, controls left aside, whose mean is the best one to the digit that the table shows."""
     digits = 3 if highest else 1
-    means = {name: round(value.mean, digits) for name, value in found.items() if not _is_control(name)}
+    means = {name: round(value.mean, digits) for name, value in found.items() if not is_control(name)}
     wanted = (max if highest else min)(means.values(), default=None)
     return {name for name, mean in means.items() if mean == wanted}
 
 
-def _is_control(name: str) -> bool:
+def is_control(name: str) -> bool:
+    """Whether a method is there to be compared with."""
     return name in METHODS and METHODS[name].control

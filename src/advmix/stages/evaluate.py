@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advmix import config as configs
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, color_grid
+from advmix.data import ColoredDigits, DataConfig
 from advmix.encoders import Encoder, fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -46,7 +46,7 @@ class EvaluateConfig:
         generator: folder that fit wrote; without it there is no worst case under the search.
         latents: folder that encode wrote, the pool of the search.
         search: the search for the worst case.
-        worst_images: the search is run on at most so many test images, drawn at random.
+        worst_images: worst cases are looked for on at most so many test images, drawn at random.
         seed: fixes the donors.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -86,9 +86,12 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
             console.print(table(results["runs"]))
         return results
     begun = time.monotonic()
-    run = _identity(metadata, data) | _accuracies(network.to(fabric.device), data, fabric.device)
+    count = min(len(data.shuffled), config.worst_images)
+    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
+    run = _identity(metadata, data) | {"worst_case_images": count}
+    run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
     if mixable is not None:
-        run |= _searched(config, network, data, mixable)
+        run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
     results = {
         "schema": SCHEMA_VERSION,
         "study": "evaluate",
@@ -134,31 +137,45 @@ def _identity(metadata: dict[str, Any], data: ColoredDigits) -> dict[str, Any]:
         "method": metadata["method"],
         "seed": metadata["seed"],
         "data": data.config.data,
-        "color_std": data.config.color_std,
+        "look": data.config.look,
+        "target": data.config.target,
+        **_color_spread(data.config),
         "train_images": metadata["train_images"],
         "test_images": len(data.shuffled),
         "train_seconds": metadata["train_seconds"],
         "setting": metadata["setting"],
         "accuracy_reconstruction": None,
         "accuracy_worst_case": None,
-        "worst_case_images": None,
+        "generator": None,
     }
 
 
-def _accuracies(network: nn.Module, data: ColoredDigits, device: torch.device) -> dict[str, float]:
+def _color_spread(config: DataConfig) -> dict[str, float]:
+    """In the unit in which it was given."""
+    if config.color_variance is not None:
+        return {"color_variance": config.color_variance}
+    return {"color_std": config.color_std}
+
+
+def _accuracies(
+    network: nn.Module, data: ColoredDigits, chosen: Tensor, device: torch.device
+) -> dict[str, float | None]:
+    worst = None
+    if data.config.target == "digit":  # a colour's worst recolouring is another colour
+        worst = share(recolor_worst(network, data.gray_test[chosen], data.look, data.look.grid(), device))
     return {
         "accuracy_biased": accuracy(network, data.biased, device),
         "accuracy_unbiased": accuracy(network, data.shuffled, device),
         "accuracy_uniform": accuracy(network, data.uniform, device),
-        "accuracy_recolor_worst": share(recolor_worst(network, data.gray_test, color_grid(), device)),
+        "accuracy_recolor_worst": worst,
     }
 
 
-def _searched(config: EvaluateConfig, network: nn.Module, data: ColoredDigits, mixable: Mixable) -> dict[str, Any]:
-    """Reconstructions and worst case on the shuffled test, and the gallery file."""
+def _searched(
+    config: EvaluateConfig, network: nn.Module, data: ColoredDigits, chosen: Tensor, mixable: Mixable
+) -> dict[str, Any]:
+    """Reconstructions and worst case on the chosen shuffled test images, and the gallery file."""
     device = mixable.pool.styles.device
-    count = min(len(data.shuffled), config.worst_images)
-    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
     images, labels = data.shuffled.batch(chosen)
     encoder = _encoder(config, data, mixable)
     with torch.no_grad():
@@ -179,7 +196,6 @@ def _searched(config: EvaluateConfig, network: nn.Module, data: ColoredDigits, m
     return {
         "accuracy_reconstruction": share(found.right_reconstruction),
         "accuracy_worst_case": share(found.right),
-        "worst_case_images": len(labels),
     }
 
 

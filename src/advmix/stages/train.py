@@ -32,7 +32,8 @@ FILE = "classifier.safetensors"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, grayscale, recolor).
+    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, recolor, jitter, permute,
+    grayscale, instnorm, randmix-long, randmix-best).
 
     Writes classifier.safetensors, log.jsonl and config.json.
 
@@ -85,8 +86,9 @@ def run_train(config: TrainConfig) -> None:
     if (config.out / FILE).is_file():
         console.print(f"  done already: {config.out / FILE}")
         return
-    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, config.train, config.seed, fabric)
-    steps = config.train.steps(recipe.images)
+    options = config.train.times(recipe.passes, recipe.images)
+    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+    steps = options.steps(recipe.images)
     loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
     metadata = {
@@ -98,7 +100,7 @@ def run_train(config: TrainConfig) -> None:
         "setting": recipe.setting,
         "generator": generator,
         "encoder": mixable.store.index["encoder"] if mixable and generator else None,
-        "train": to_dict(config.train),
+        "train": to_dict(options),
         "train_images": len(recipe.images),
         "train_seconds": round(loop.seconds, 2),
     }

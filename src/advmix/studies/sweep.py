@@ -20,8 +20,8 @@ from lightning_fabric import Fabric
 
 from advmix.audit.evaluate import accuracy, recolor_worst, share
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig, GrayDigits, color_grid
-from advmix.data.colored import apart_colors
+from advmix.data import ColoredDigits, DataConfig, GrayDigits
+from advmix.data.looks import apart_colors
 from advmix.encoders import Autoencoder
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -81,7 +81,7 @@ class HeldOutDigits(ColoredDigits):
         whole = self._gray("train", self.config.train_images)
         cut = 2 * len(whole.labels) // 3
         part = slice(0, cut) if train else slice(cut, None)
-        return GrayDigits(whole.pixels[part], whole.labels[part], whole.classes)
+        return whole[part]
 
 
 def run_sweep(config: SweepConfig) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _run(
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, TrainOptions(), seed, fabric)
     Loop(f"seed {seed}: {method} {setting}", TrainOptions().steps(recipe.images)).train(trainee)
     unbiased = accuracy(recipe.network, data.shuffled, fabric.device)
-    recolored = share(recolor_worst(recipe.network, data.gray_test, color_grid(), fabric.device))
+    recolored = share(recolor_worst(recipe.network, data.gray_test, data.look, data.look.grid(), fabric.device))
     return {
         "method": method,
         "seed": seed,

@@ -57,10 +57,20 @@ def style_config(images: ImageSet) -> StyleConfig:
 
 
 class AutoencoderTrainee(Trainee):
-    """Mean squared error in [-1, 1], noise on the latents, a small latent penalty; Adam, one cycle."""
+    """Mean squared error in [-1, 1], noise on the latents, a small latent penalty; Adam, one cycle.
 
-    def __init__(self, images: ImageSet, options: FitOptions, seed: int, fabric: Fabric) -> None:
-        config = style_config(images)
+    Args:
+        images: what is reconstructed.
+        options: how.
+        seed: fixes the first weights and every batch.
+        fabric: the machine.
+        config: shape of the network; default `style_config(images)`.
+    """
+
+    def __init__(
+        self, images: ImageSet, options: FitOptions, seed: int, fabric: Fabric, config: StyleConfig | None = None
+    ) -> None:
+        config = config or style_config(images)
         with global_seed(seed):
             self.model = Autoencoder(config)
         super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -34,10 +34,16 @@ class TrainOptions:
         require(self, "epochs lr", above=0)
         require(self, "batch", least=2)  # batch normalisation cannot train on one
 
+    def times(self, factor: int, images: ImageSet) -> TrainOptions:
+        """The same with `factor` times as many epochs."""
+        return replace(self, epochs=factor * self._epochs(images))
+
     def steps(self, images: ImageSet) -> int:
         """Number of optimisation steps in all."""
-        epochs = self.epochs or (15 if images.pixels.shape[-1] <= 16 else 5)
-        return epochs * batches_per_epoch(len(images), self.batch)
+        return self._epochs(images) * batches_per_epoch(len(images), self.batch)
+
+    def _epochs(self, images: ImageSet) -> int:
+        return self.epochs or (15 if images.pixels.shape[-1] <= 16 else 5)
 
 
 def batches_per_epoch(count: int, batch: int) -> int:
@@ -59,15 +65,19 @@ class ClassifierTrainee(Trainee):
     ) -> None:
         super().__init__(network, fabric, options.lr, options.steps(images), betas=(0.9, 0.999))
         self.objective, self.images, self.options, self.seed = objective, images, options, seed
-        self.order = lru_cache(maxsize=1)(self._order)
+        self.epoch, self.batches = -1, [torch.empty(0)]
 
-    def _order(self, epoch: int) -> list[Tensor]:
-        return list(epoch_batches(len(self.images), self.options.batch, self.seed, epoch))
+    def _batch(self, epoch: int, position: int) -> Tensor:
+        """Indices of a batch; the epoch's order is kept until the next epoch."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.batches = list(epoch_batches(len(self.images), self.options.batch, self.seed, epoch))
+        return self.batches[position]
 
     def loss(self, step: int) -> Tensor:
         """The objective on the step's batch."""
         epoch, position = divmod(step, batches_per_epoch(len(self.images), self.options.batch))
-        index = self.order(epoch)[position]
+        index = self._batch(epoch, position)
         batch = Batch(*self.images.batch(index), index).to(self.fabric.device)
         self.wrapped.train()
         return self.objective(self.wrapped, batch, generator(self.seed, "train", step))

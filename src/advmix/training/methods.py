@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
-from advmix.classifier import Grayscale, conv_net
+from advmix.classifier import Grayscale, InstanceNorm, conv_net
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, ImageSet
 from advmix.encoders.autoencoder import Autoencoder
@@ -16,11 +17,13 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix, Step
 from advmix.options import require
 from advmix.seeds import global_seed
-from advmix.training.objectives import Adversarial, Mixing, Mixup, Nominal, Objective, Recolor
+from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
-CONTROLS = ("ceiling", "grayscale", "recolor")
-NEEDS_LATENTS = ("randmix", "advmix")
+CONTROLS = ("ceiling", "recolor", "jitter", "permute", "grayscale", "instnorm", "randmix-long", "randmix-best")
+NEEDS_LATENTS = ("randmix", "advmix", "randmix-long", "randmix-best")
+FRONTS = {"grayscale": Grayscale, "instnorm": InstanceNorm}
+"""Controls that are the plain network behind a fixed layer."""
 
 
 @dataclass(frozen=True)
@@ -84,22 +87,33 @@ class BaselineOptions:
     """Settings of the methods that are compared.
 
     Args:
-        clean_weight: weight of the clean images' loss in RandMix, AdvMix and recolor, in [0, 1]; 0 is the paper's risk.
+        clean_weight: weight of the clean images' loss beside that of mixes or augmented copies, in [0, 1]; 0 is the
+            paper's risk.
         mixup_alpha: of mixup's Beta distribution.
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
+        jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
+        long_factor: `randmix-long` is RandMix with so many times the epochs, as long as AdvMix takes.
+        best_of: `randmix-best` trains on the worst of so many random mixes, as long as AdvMix takes.
     """
 
     clean_weight: float = 0.5
     mixup_alpha: float = 1.0
     linf_radius: float = 0.1
     linf_steps: int = 7
+    jitter: float = 0.5
+    long_factor: int = 2
+    best_of: int = 4
 
     def __post_init__(self) -> None:
         require(self, "clean_weight", least=0)
         if self.clean_weight > 1:
             raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
+        require(self, "jitter", least=0)
+        if self.jitter > 0.5:
+            raise UserError(f"--jitter {self.jitter}: must be between 0 and 0.5")
         require(self, "mixup_alpha linf_radius linf_steps", above=0)
+        require(self, "long_factor best_of", least=1)
 
 
 def check_method(name: str) -> None:
@@ -112,6 +126,20 @@ def check_method(name: str) -> None:
         raise UserError(f"method {name!r}: unknown; choose from {' '.join(METHODS)}, controls {' '.join(CONTROLS)}")
 
 
+def check_methods(names: tuple[str, ...]) -> None:
+    """Refuse a list of methods that is empty, or names one that does not exist, or one twice.
+
+    Raises:
+        UserError: saying which.
+    """
+    if not names:
+        raise UserError("--methods: name at least one")
+    for name in names:
+        check_method(name)
+    if len(set(names)) < len(names):
+        raise UserError(f"--methods {' '.join(names)}: names one twice")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One method, ready to train.
@@ -121,12 +149,14 @@ class Recipe:
         objective: what each step minimises.
         images: the training set.
         setting: the numbers that define the method, for the record.
+        passes: factor on the number of epochs.
     """
 
     network: nn.Module
     objective: Objective
     images: ImageSet
     setting: dict[str, Any]
+    passes: int = 1
 
 
 def make_recipe(
@@ -147,14 +177,14 @@ def make_recipe(
     images = data.train_unbiased if method == "ceiling" else data.train
     objective, setting = _objective(method, data, search, baseline, model, pool)
     network = build_network(method, images, seed)
-    return Recipe(network, objective, images, setting)
+    return Recipe(network, objective, images, setting, baseline.long_factor if method == "randmix-long" else 1)
 
 
 def build_network(method: str, images: ImageSet, seed: int) -> nn.Module:
-    """The studies' classifier; behind a grayscale layer for that control."""
+    """The studies' classifier; behind a fixed layer for the controls that are nothing else."""
     with global_seed(seed):
         network: nn.Module = conv_net(len(images.classes), int(images.pixels.shape[1]))
-    return nn.Sequential(Grayscale(), network) if method == "grayscale" else network
+    return nn.Sequential(FRONTS[method](), network) if method in FRONTS else network
 
 
 def _objective(
@@ -165,6 +195,8 @@ def _objective(
     model: Autoencoder | None,
     pool: Latents | None,
 ) -> tuple[Objective, dict[str, Any]]:
+    if method in NEEDS_LATENTS:
+        return _mixing(method, search, baseline, model, pool)
     weight = baseline.clean_weight
     if method == "mixup":
         return Mixup(len(data.train.classes), baseline.mixup_alpha), {"alpha": baseline.mixup_alpha}
@@ -172,16 +204,34 @@ def _objective(
         attack = {"radius": baseline.linf_radius, "steps": baseline.linf_steps}
         return Adversarial(baseline.linf_radius, baseline.linf_steps), attack
     if method == "recolor":
-        return Recolor(data.gray_train.pixels, weight), {"clean_weight": weight}
-    if method not in NEEDS_LATENTS:
-        return Nominal(), {}
+        return Recolor(data.gray_train.pixels, data.look, weight), {"clean_weight": weight}
+    if method in ("jitter", "permute"):
+        setting = {"clean_weight": weight} | ({"strength": baseline.jitter} if method == "jitter" else {})
+        return Augment(_transform(method, baseline.jitter), weight), setting
+    return Nominal(), {}
+
+
+def _transform(method: str, strength: float) -> Callable[[Tensor], Tensor]:
+    from torchvision.transforms import v2
+
+    transform: Callable[[Tensor], Tensor] = (
+        v2.ColorJitter(strength, strength, strength, strength) if method == "jitter" else v2.RandomChannelPermutation()
+    )
+    return transform
+
+
+def _mixing(
+    method: str, search: SearchOptions, baseline: BaselineOptions, model: Autoencoder | None, pool: Latents | None
+) -> tuple[Objective, dict[str, Any]]:
     if model is None or pool is None:
         raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
-    if method == "randmix":
-        mixer = RandMix(model.generator, search.split(model.generator.layers))
-        return Mixing(mixer, pool, weight), {
-            "clean_weight": weight,
-            "perp": list(search.perp),
-            "perp_grid": search.perp_grid,
-        }
-    return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **to_dict(search)}
+    weight, split = baseline.clean_weight, search.split(model.generator.layers)
+    setting = {"clean_weight": weight, "perp": list(search.perp), "perp_grid": search.perp_grid}
+    if method == "advmix":
+        return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **to_dict(search)}
+    if method == "randmix-best":
+        best = AdvMix(model.generator, split, restarts=baseline.best_of, steps=0)
+        return Mixing(best, pool, weight), {**setting, "best_of": baseline.best_of}
+    if method == "randmix-long":
+        setting["epochs_factor"] = baseline.long_factor
+    return Mixing(RandMix(model.generator, split), pool, weight), setting

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import paint, uniform_colors
+from advmix.data import Look
 from advmix.latents import Latents
 from advmix.mixing import Mixer
 from advmix.seeds import draw_seed, global_seed
@@ -132,19 +133,42 @@ class Mixing(WithCopy):
 
 
 class Recolor(WithCopy):
-    """The oracle augmentation: the same digit in a random colour (a control that knows what the nuisance is).
+    """The oracle augmentation: the same digit in random paint (a control that knows what the nuisance is).
 
     Args:
         gray: the training digits without colour, `(N, 1, H, W)` uint8, in the training set's order.
+        look: how digits are painted.
         clean_weight: see `WithCopy`.
     """
 
-    def __init__(self, gray: Tensor, clean_weight: float = 0.5) -> None:
+    def __init__(self, gray: Tensor, look: Look, clean_weight: float = 0.5) -> None:
         super().__init__(clean_weight)
-        self.gray = gray
+        self.gray, self.look = gray, look
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """Repainted digits."""
         gray = self.gray[batch.index].float() / 255
-        painted = paint(gray, uniform_colors(len(gray), rng))
+        painted = self.look.paint(gray, self.look.anything(len(gray), rng))
         return painted.to(batch.images.device).contiguous(memory_format=torch.channels_last)
+
+
+class Augment(WithCopy):
+    """A usual augmentation: the copy is the image under a random transform, drawn anew for each image.
+
+    >>> Augment(ColorJitter(0.5, 0.5, 0.5, 0.5))
+
+    Args:
+        transform: one image `(C, H, W)` in [0, 1] to another one; its randomness is torch's global one, as in
+            torchvision.
+        clean_weight: see `WithCopy`.
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor], clean_weight: float = 0.5) -> None:
+        super().__init__(clean_weight)
+        self.transform = transform
+
+    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Transformed images."""
+        with global_seed(draw_seed(rng)):
+            copies = [self.transform(image) for image in batch.images]
+        return torch.stack(copies).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,231 @@
+"""Charts of the search study: saturation, what is held against what, and the transfer matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from advmix.report.canvas import Canvas, frame
+from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
+from advmix.report.summary import Score, score
+
+SHADE = (0x00 / 255, 0x72 / 255, 0xB2 / 255)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Searches of which one number is varied.
+
+    Args:
+        title: what is varied, `Steps`.
+        values: as they are called on the axis, weakest first.
+        setting: place of the study's own setting among them, None when it is not there.
+        curves: method to one score for each value.
+    """
+
+    title: str
+    values: Sequence[str]
+    setting: int | None
+    curves: Mapping[str, Sequence[Score]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A test: title, a few words, and each method's score in [0, 1]."""
+
+    title: str
+    hint: str
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A set of images: name, colour, quantiles (10, 50, 90 %) of contrast and of what no recolouring explains, and the
+    share that a reference classifier reads."""
+
+    name: str
+    color: str
+    contrast: Sequence[float]
+    unexplained: Sequence[float]
+    read: float
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Worst cases of classifiers (rows) under generators (columns).
+
+    Args:
+        rows: names of the classifiers.
+        columns: names of the generators.
+        worst: `rows x columns`, each the numbers of the seeds, in [0, 1].
+        reconstruction: likewise, accuracy on that generator's reconstructions.
+        own: cells `(row, column)` whose classifier was trained with that very generator.
+    """
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    worst: Sequence[Sequence[Sequence[float]]]
+    reconstruction: Sequence[Sequence[Sequence[float]]]
+    own: frozenset[tuple[int, int]]
+
+
+def saturation_chart(accuracy: Sequence[Sweep], loss: Sequence[Sweep]) -> Figure:
+    """Worst-case accuracy above, loss of the worst mix below; a column for each number that is varied."""
+    width, height, pitch, left, tops = 2.75, 1.85, 3.1, 0.75, (0.72, 2.95)
+    canvas = Canvas(left + pitch * len(accuracy) + 0.05, 5.5)
+    _legend(canvas, list(accuracy[0].curves), left)
+    for row, (sweeps, top) in enumerate(zip((accuracy, loss), tops, strict=True)):
+        for place, sweep in enumerate(sweeps):
+            axes = canvas.axes(left + place * pitch, top, width, height)
+            _curves(axes, sweep, factor=100 if row == 0 else 1)
+            axes.set_ylim((-3, 103) if row == 0 else (0, _highest(loss) * 1.05))
+            if row == 1:
+                axes.set_xlabel(sweep.title, fontsize=9.5, color=INK)
+            if place == 0:
+                axes.set_ylabel(("worst case, %", "loss of the worst mix, nats")[row], fontsize=9.5, color=INK)
+    canvas.text(left, 5.38, _several(accuracy), 8, ha="left", color=MUTED)
+    return canvas.figure
+
+
+def _highest(sweeps: Sequence[Sweep]) -> float:
+    return max(value.high for sweep in sweeps for curve in sweep.curves.values() for value in curve)
+
+
+def _several(sweeps: Sequence[Sweep]) -> str:
+    spread = any(value.spread for sweep in sweeps for curve in sweep.curves.values() for value in curve)
+    note = "dotted: the study's setting, which the other two panels keep"
+    return note + ("; lines: mean over the seeds, bands: lowest to highest seed" if spread else "")
+
+
+def _legend(canvas: Canvas, names: Sequence[str], left: float) -> None:
+    pitch = min(1.5, (canvas.width - left) / len(names))
+    for place, name in enumerate(names):
+        x = left + place * pitch
+        canvas.text(x, 0.3, "■", 12, ha="left", color=method_color(name))
+        canvas.text(x + 0.2, 0.3, method_label(name), 10, ha="left")
+
+
+def _curves(axes: Axes, sweep: Sweep, factor: float) -> None:
+    places = range(len(sweep.values))
+    if sweep.setting is not None:
+        axes.axvline(sweep.setting, color=MUTED, linewidth=1, linestyle=":")
+    for name, curve in sweep.curves.items():
+        color = method_color(name)
+        axes.fill_between(
+            places, [factor * p.low for p in curve], [factor * p.high for p in curve], color=color, alpha=0.18, lw=0
+        )
+        axes.plot(places, [factor * p.mean for p in curve], color=color, linewidth=1.8, marker="o", markersize=3.5)
+    plain_axes(axes)
+    axes.set_xticks(places, sweep.values)
+
+
+def plain_axes(axes: Axes) -> None:
+    """Two thin axes with small ticks."""
+    axes.spines[["left", "bottom"]].set(visible=True, color=MUTED)
+    axes.tick_params(labelsize=8.5, colors=MUTED, length=3, left=True, bottom=True)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", color=TRACK, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def bar_panels(panels: Sequence[Panel], note: str) -> Figure:
+    """A panel per test, a bar per method: mean over the seeds, with a line from the lowest to the highest seed."""
+    names = list(panels[0].scores)
+    left, width, pitch, top, line = 1.3, 1.25, 1.72, 0.78, 0.29
+    canvas = Canvas(left + pitch * len(panels) + 0.05, top + line * len(names) + 0.4)
+    for place, panel in enumerate(panels):
+        x = left + place * pitch
+        canvas.text(x, 0.2, panel.title, 10, ha="left", weight="bold")
+        canvas.text(x, 0.36, panel.hint, 8, ha="left", va="top", color=MUTED, linespacing=1.15)
+        axes = canvas.axes(x, top, width, line * len(names))
+        axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+        for row, name in enumerate(names):
+            _bar(axes, row, panel.scores[name], method_color(name))
+    for row, name in enumerate(names):
+        canvas.text(left - 0.14, top + (row + 0.5) * line, method_label(name), 9.5, ha="right")
+    canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
+    return canvas.figure
+
+
+def _bar(axes: Axes, row: int, value: Score, color: str) -> None:
+    axes.barh(row, 1, height=0.6, color=TRACK)
+    axes.barh(row, value.mean, height=0.6, color=color)
+    axes.text(1.04, row, f"{100 * value.mean:.1f}", fontsize=9, va="center", color=INK)
+    if value.spread:
+        for outline, width in (("white", 3.4), ("black", 1.4)):
+            axes.plot((value.low, value.high), (row, row), color=outline, linewidth=width, solid_capstyle="butt")
+
+
+def strips(sets: Sequence[Strip], floor: float, reference: str) -> Figure:
+    """Sets of images, a line each: contrast, what no recolouring explains, and how many a reference still reads."""
+    left, width, pitch, top, line = 1.75, 2.3, 2.75, 0.78, 0.29
+    canvas = Canvas(left + 3 * pitch, top + line * len(sets) + 0.62)
+    heads = (
+        ("Contrast", "luma of the digit less that of the ground"),
+        ("Unexplained", "share of variance that no flat recolouring has"),
+        ("Still read", f"by the {reference} classifier of another seed, %"),
+    )
+    for place, (title, hint) in enumerate(heads):
+        canvas.text(left + place * pitch, 0.26, title, 11, ha="left", weight="bold")
+        canvas.text(left + place * pitch, 0.5, hint, 8, ha="left", color=MUTED)
+    panels = [canvas.axes(left + place * pitch, top, width, line * len(sets)) for place in range(3)]
+    for axes in panels:
+        axes.set(xlim=(0, 1), ylim=(len(sets) - 0.5, -0.5))
+    for axes in panels[:2]:
+        axes.spines["bottom"].set(visible=True, color=MUTED)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+        axes.tick_params(labelsize=8.5, colors=MUTED, length=3)
+    panels[0].axvline(floor, color=MUTED, linewidth=1, linestyle=":")
+    for row, strip in enumerate(sets):
+        canvas.text(left - 0.14, top + (row + 0.5) * line, strip.name, 9.5, ha="right")
+        for axes, (low, middle, high) in zip(panels, (strip.contrast, strip.unexplained), strict=False):
+            axes.plot((low, high), (row, row), color=strip.color, linewidth=5, alpha=0.35, solid_capstyle="butt")
+            axes.plot(middle, row, "o", color=strip.color, markersize=6, clip_on=False)
+        _bar(panels[2], row, Score(strip.read, strip.read, strip.read), strip.color)
+    note = f"dot: median; bar: 10 to 90 % of the images; dotted: the darkest colour of the grid has a luma of {floor:g}"
+    canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
+    return canvas.figure
+
+
+def transfer_matrix(matrix: Matrix) -> Figure:
+    """Worst cases in percent, shaded; columns stand apart, because numbers compare down a column only."""
+    left, top, width, height, pitch = 1.95, 1.05, 1.55, 0.52, 1.8
+    canvas = Canvas(left + pitch * len(matrix.columns) + 0.1, top + height * len(matrix.rows) + 0.72)
+    canvas.text(left, 0.22, "Searched with", 11, ha="left", weight="bold")
+    canvas.text(0.1, 0.8, "Classifier", 11, ha="left", weight="bold")
+    for row, name in enumerate(matrix.rows):
+        canvas.text(left - 0.15, top + (row + 0.5) * height, name, 9.5, ha="right")
+    for place, name in enumerate(matrix.columns):
+        x = left + place * pitch
+        canvas.text(x + width / 2, 0.56, name, 10.5)
+        canvas.text(x + width / 2, 0.82, "compare within this column", 7.5, color=MUTED)
+        for row in range(len(matrix.rows)):
+            axes = canvas.axes(x, top + row * height, width, height * 0.92)
+            _cell(axes, matrix.worst[row][place], matrix.reconstruction[row][place])
+            if (row, place) in matrix.own:
+                frame(axes, INK)
+    notes = (
+        "large: worst-case accuracy, %; small: on that generator's reconstructions; frame: trained with that generator",
+        "each column has a generator, a pool and so a search of its own: never compare numbers of two columns",
+    )
+    for line, note in enumerate(notes):
+        canvas.text(0.1, canvas.height - 0.42 + 0.22 * line, note, 7.5, ha="left", color=MUTED)
+    return canvas.figure
+
+
+def _cell(axes: Axes, worst: Sequence[float], reconstruction: Sequence[float]) -> None:
+    value, plain = score(worst), score(reconstruction)
+    assert value is not None
+    assert plain is not None
+    color = tuple(1 - 0.85 * value.mean * (1 - part) for part in SHADE)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.add_patch(Rectangle((0, 0), 1, 1, color=color))
+    ink = "white" if value.mean > 0.6 else INK
+    spread = f"  {100 * value.low:.0f}–{100 * value.high:.0f}" if value.spread else ""
+    axes.text(0.5, 0.62, f"{100 * value.mean:.1f}{spread}", fontsize=11, ha="center", va="center", color=ink)
+    axes.text(0.5, 0.22, f"{100 * plain.mean:.1f}", fontsize=7.5, ha="center", va="center", color=ink)

@@ -1,0 +1,257 @@
+"""`advmix inspect`: which layers of a generator carry the label, and which can be z⊥."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from advmix.audit.layers import (
+    DimensionScores,
+    LayerScores,
+    SwapScore,
+    dimension_scores,
+    join,
+    layer_scores,
+    other_label,
+    parts,
+    rest,
+    unit_name,
+)
+from advmix.audit.proposal import Proposal, propose_split, verdict
+from advmix.config import to_dict
+from advmix.data import ColoredDigits
+from advmix.encoders import fingerprint
+from advmix.engine import environment, make_fabric
+from advmix.errors import UserError
+from advmix.files import read_json, write_json
+from advmix.generators import Generator
+from advmix.latents import Latents, Split
+from advmix.modes import evaluating
+from advmix.options import require
+from advmix.progress import console
+from advmix.report import save_figures
+from advmix.report.layer_words import headline, layer_table, sentences
+from advmix.report.layers import GridRow, dimension_maps, layer_bars, mixing_by_layer, row_name
+from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.runs import open_run
+from advmix.seeds import generator
+from advmix.stages.evaluate import generator_summary
+from advmix.stages.inspect_entries import dimensions_entry, layer_entries, proposal_entry, reference_entry, swap_entry
+from advmix.stages.reference import UNBIASED, Reference, load_reference, unbiased_images
+from advmix.stages.sources import Mixable, data_of, load_mixable
+from advmix.stages.train import TrainConfig, load_classifier, run_train
+from advmix.training.classify import TrainOptions
+
+GRID_DONORS = 10
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Measure which layers of a generator carry the label, and propose a split.
+
+    Gives each image the styles of another one with another label, layers by layers, and asks a reference classifier:
+    z⊥ are the layers whose joint swap changes the image and keeps the label. Writes results.json and figures/.
+
+    Args:
+        generator: folder that fit wrote.
+        latents: folder that encode wrote: the images that are swapped.
+        reference: folder that train wrote: the classifier whose answers count. Where the images are biased, it must
+            not share the bias (`--method ceiling`, or another trained on unbiased images). Without it, one is trained.
+        unbiased: images on which the bias says nothing: `train` (the training digits, painted at random) or `test`
+            (the shuffled test). A reference that was named is tested on them; otherwise one is trained on `train`.
+        train: how a reference is trained where none is named.
+        images: how many of the images are swapped, the first ones.
+        dimension_images: how many for the swaps of single latent numbers; 0 leaves these out.
+        threshold: share of labels that a joint swap must keep, in [0, 1].
+        resamples: how often the pairs are resampled to say how sure the proposal is.
+        seed: fixes the pairs, the resamples and a reference's training.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped.
+    """
+
+    generator: Path
+    latents: Path
+    reference: Path | None = None
+    unbiased: str | None = None
+    train: TrainOptions = field(default_factory=TrainOptions)
+    images: int = 1000
+    dimension_images: int = 64
+    threshold: float = 0.95
+    resamples: int = 200
+    seed: int = 0
+    out: Path = Path("runs/inspect")
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unbiased not in (None, *UNBIASED):
+            raise UserError(f"--unbiased {self.unbiased}: unknown; choose from {' '.join(UNBIASED)}")
+        if self.unbiased == "test" and self.reference is None:
+            raise UserError("--unbiased test: no reference is trained on a test; name one, or use --unbiased train")
+        require(self, "images resamples", least=1)
+        require(self, "dimension_images threshold", least=0)
+        if self.threshold > 1:
+            raise UserError(f"--threshold {self.threshold}: must be between 0 and 1")
+
+
+def run_inspect(config: InspectConfig) -> dict[str, Any]:
+    """Measure, unless `out` holds the finished result already; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input, or nothing to measure.
+    """
+    fabric = make_fabric(config.device)
+    mixable = load_mixable(config.generator, config.latents, fabric.device)
+    assert mixable is not None
+    data = data_of(mixable.store.index, config.latents)
+    named = None if config.reference is None else fingerprint(load_classifier(config.reference)[0])
+    inputs = {"generator": mixable.metadata["fingerprint"], "images": data.train.fingerprint, "reference": named}
+    open_run(config.out, "inspect", config, config.resume, inputs)
+    if (config.out / RESULTS).is_file():
+        results: dict[str, Any] = read_json(config.out / RESULTS)
+    else:
+        results = _inspect(config, mixable, data, fabric.device)
+        write_json(config.out / RESULTS, results)
+    console.print(layer_table(results["layers"], results["proposal"]["added"]))
+    for sentence in sentences(results):
+        console.print(sentence)
+    console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
+    return results
+
+
+def _inspect(config: InspectConfig, mixable: Mixable, data: ColoredDigits, device: torch.device) -> dict[str, Any]:
+    begun = time.monotonic()
+    reference = _reference(config, data, device)
+    ready = time.monotonic()
+    pairs = draw_pairs(mixable.pool, data.train.labels, config.images, config.seed)
+    found = measure(config, mixable.model.generator, reference.network, pairs)
+    scores, proposal = found.scores, found.proposal
+    results: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "study": "inspect",
+        "config": {"command": "inspect", **to_dict(config)},
+        "environment": environment(),
+        "phases": {"reference": round(ready - begun, 2), "measure": round(time.monotonic() - ready, 2)},
+        "generator": generator_summary(mixable.metadata),
+        "reference": reference_entry(reference, scores),
+        "pairs": {"images": len(pairs.labels), "counted": int(scores.right.sum())},
+        "layers": layer_entries(scores, proposal, mixable.model.config),
+        "swaps": [swap_entry(scores, proposal, split) for split in scores.splits],
+        "proposal": proposal_entry(scores, proposal, found.rest, found.added),
+        "dimensions": None if found.numbers is None else dimensions_entry(found.numbers, config.dimension_images),
+    }
+    figures = {"layers": layer_bars(results["layers"], headline(results), config.threshold)}
+    figures["mixing-by-layer"] = _mixing(mixable, data, reference.network, found)
+    if found.numbers is not None:
+        figures["dimensions"] = dimension_maps(found.numbers.change, found.numbers.probability_change)
+    save_figures(figures, config.out / "figures")
+    return results
+
+
+def _reference(config: InspectConfig, data: ColoredDigits, device: torch.device) -> Reference:
+    """The named classifier, or one that is trained in a subfolder: on unbiased images where they are named."""
+    folder = config.reference or config.out / "reference"
+    if config.reference is None:
+        run_train(
+            TrainConfig(
+                method="nominal" if config.unbiased is None else "ceiling",
+                generator=config.generator,
+                latents=config.latents,
+                train=config.train,
+                seed=config.seed,
+                out=folder,
+                device=config.device,
+                resume=True,
+            )
+        )
+    return load_reference(folder, data, unbiased_images(data, config.unbiased), device)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """N images of the pool and their donors, each of another label; labels `(N,)` are on the latents' device."""
+
+    latents: Latents
+    labels: Tensor
+    donors: Latents
+    donor_labels: Tensor
+
+    def scores(self, dec: Generator, network: nn.Module, splits: Sequence[Split] | None = None) -> LayerScores:
+        """All swaps, or the named ones."""
+        return layer_scores(dec, network, self.latents, self.labels, self.donors, self.donor_labels, splits)
+
+
+def draw_pairs(pool: Latents, labels: Tensor, count: int, seed: int) -> Pairs:
+    """The first `count` of the pool (all, where it has fewer), each with a donor from the whole pool."""
+    first = slice(0, min(count, len(pool)))
+    rows = other_label(labels[first], labels, generator(seed, "inspect", "donors"))
+    device = pool.styles.device
+    return Pairs(pool[first], labels[first].to(device), pool[rows.to(device)], labels[rows].to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All that is measured: `rest` is the swap of all that the proposal leaves out, `added` that of the proposal with
+    one more layer, by the layer's name.
+    """
+
+    scores: LayerScores
+    proposal: Proposal
+    rest: SwapScore | None
+    added: dict[str, SwapScore]
+    numbers: DimensionScores | None
+
+
+def measure(config: InspectConfig, dec: Generator, network: nn.Module, pairs: Pairs) -> Measured:
+    """Layers, proposal, single numbers."""
+    scores = pairs.scores(dec, network)
+    proposal = propose_split(scores, config.threshold, config.resamples, generator(config.seed, "inspect", "resamples"))
+    left, added = _around(proposal.split, dec, network, pairs)
+    few, numbers = slice(0, config.dimension_images), None
+    if config.dimension_images:
+        numbers = dimension_scores(dec, network, pairs.latents[few], pairs.labels[few], pairs.donors[few])
+    return Measured(scores, proposal, left, added, numbers)
+
+
+def _around(
+    split: Split | None, dec: Generator, network: nn.Module, pairs: Pairs
+) -> tuple[SwapScore | None, dict[str, SwapScore]]:
+    """What the proposal leaves out, swapped together; and the proposal with one more layer of it."""
+    others = None if split is None else rest(split, pairs.latents.grid is not None)
+    if split is None or others is None:
+        return None, {}
+    larger = {unit_name(unit): join([split, unit]) for unit in parts(others)}
+    scores = pairs.scores(dec, network, [others, *larger.values()])
+    return scores.of(others), {name: scores.of(joint) for name, joint in larger.items()}
+
+
+@torch.no_grad()
+def _mixing(mixable: Mixable, data: ColoredDigits, network: nn.Module, found: Measured) -> Figure:
+    """The first image with layers of the first images that have another label."""
+    dec, pool, labels = mixable.model.generator, mixable.pool, data.train.labels
+    donors = pool[(labels != labels[0]).nonzero()[:GRID_DONORS, 0].to(pool.styles.device)]
+    first = Latents.cat([pool[:1]] * len(donors))
+
+    def row(name: str, split: Split) -> GridRow:
+        with evaluating(network) as (model,):
+            images = dec.render(dec.prefix(first, split), split.perp_of(donors))
+            changed = model(images).argmax(dim=1).cpu() != labels[0]
+        return GridRow(name, _rgb(images), changed, verdict(found.scores, found.proposal, split))
+
+    singles = [row(row_name(unit_name(unit)), unit) for unit in found.scores.units]
+    groups = []
+    if found.proposal.split is not None and found.rest is not None:
+        groups = [row("proposed z⊥", found.proposal.split), row("all others", found.rest.split)]
+    return mixing_by_layer(_rgb(dec(pool[:1]))[0], _rgb(dec(donors)), singles, groups)
+
+
+def _rgb(images: Tensor) -> Tensor:
+    return images.expand(-1, 3, -1, -1)

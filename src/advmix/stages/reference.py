@@ -1,0 +1,101 @@
+"""The classifier whose answers `advmix inspect` counts: named or trained, and asked whether it reads the bias."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from advmix.audit.evaluate import accuracy
+from advmix.data import ColoredDigits, ImageSet
+from advmix.errors import UserError
+from advmix.stages.sources import data_of
+from advmix.stages.train import load_classifier
+
+UNBIASED = ("train", "test")
+READS_BIAS = 0.9
+"""A reference reads the bias when its accuracy on unbiased images is below this share of that on the generator's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A trained classifier, in eval mode on its device, and what is known of its honesty.
+
+    Attributes:
+        network: images in [0, 1] to logits.
+        method: how it was trained.
+        accuracy: on the generator's own images.
+        accuracy_unbiased: on images where the bias says nothing; None where there are none.
+        bias: `no`, `unknown` or `yes`: whether it reads the bias of the generator's images.
+        caveat: the same as a sentence.
+    """
+
+    network: nn.Module
+    method: str
+    accuracy: float
+    accuracy_unbiased: float | None
+    bias: str
+    caveat: str
+
+
+def unbiased_images(data: ColoredDigits, name: str | None) -> ImageSet | None:
+    """The images that `--unbiased` names."""
+    return None if name is None else {"train": data.train_unbiased, "test": data.shuffled}[name]
+
+
+def load_reference(folder: Path, data: ColoredDigits, unbiased: ImageSet | None, device: torch.device) -> Reference:
+    """What `train` wrote into `folder`, tested on the generator's images and on the unbiased ones.
+
+    Raises:
+        UserError: not a classifier, or one of other images or classes.
+    """
+    network, metadata = load_classifier(folder)
+    theirs, ours = data_of(metadata, folder).train, data.train
+    if theirs.classes != ours.classes:
+        raise UserError(
+            f"--reference {folder}: tells {_brief(theirs.classes)} apart, but the generator's images are labelled "
+            f"{_brief(ours.classes)}; name a classifier of these"
+        )
+    if theirs.pixels.shape[1:] != ours.pixels.shape[1:]:
+        raise UserError(
+            f"--reference {folder}: for images of {_size(theirs)}, but the generator's are {_size(ours)}; "
+            "name a classifier of these"
+        )
+    network = network.to(device)
+    right = accuracy(network, ours, device)
+    right_unbiased = None if unbiased is None else accuracy(network, unbiased, device)
+    bias, caveat = _honesty(metadata, ours, right, right_unbiased)
+    return Reference(network, metadata["method"], right, right_unbiased, bias, caveat)
+
+
+def _brief(classes: tuple[str, ...]) -> str:
+    return " ".join(classes[:3]) + (" ..." if len(classes) > 3 else "")
+
+
+def _size(images: ImageSet) -> str:
+    channels, height, width = images.pixels.shape[1:]
+    return f"{height}x{width} pixels and {channels} channels"
+
+
+def _honesty(metadata: dict[str, Any], images: ImageSet, right: float, unbiased: float | None) -> tuple[str, str]:
+    """Whether a reference shares the bias of the generator's images: measured, or known by its making, or unknown."""
+    measured = ""
+    if unbiased is not None:
+        measured = f"right on {unbiased:.1%} of the unbiased images and on {right:.1%} of the generator's own"
+        if unbiased < READS_BIAS * right:
+            return (
+                "yes",
+                f"{measured}: it reads the bias, and the split is about what it looks at, not about the label.",
+            )
+    if metadata["method"] == "ceiling":
+        return "no", f"{measured}{', ' if measured else ''}trained on unbiased images: it does not read the bias."
+    if measured:
+        return "no", f"{measured}: no sign that it reads a bias of these."
+    which = "the generator's own" if metadata["data_fingerprint"] == images.fingerprint else "other"
+    return "unknown", (
+        f"trained ({metadata['method']}) on {which} images. If these are biased it may read the bias, and the split is "
+        "then about what it looks at, not about the label. --unbiased tests that, or trains a reference without it."
+    )

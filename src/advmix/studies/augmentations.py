@@ -1,0 +1,181 @@
+"""`advmix study augmentations`: what usual augmentations, pixel attacks and mixing do to the same images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advmix.audit.evaluate import share
+from advmix.config import to_dict
+from advmix.data import ColoredDigits, DataConfig
+from advmix.engine import environment, make_fabric
+from advmix.files import write_json
+from advmix.modes import evaluating
+from advmix.options import require
+from advmix.progress import console, track
+from advmix.report import save_figures
+from advmix.report.augmentations import Augmented, augmentations_page
+from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.runs import open_run
+from advmix.stages.evaluate import generator_summary
+from advmix.studies.augmenters import AUGMENTERS, Scene
+from advmix.studies.cell import Cell, CellSettings
+from advmix.studies.colored_mnist import make_cell
+from advmix.training.methods import check_method
+
+REFERENCE = "ceiling"
+
+
+@dataclass(frozen=True)
+class AugmentationsConfig(CellSettings):
+    """What mixup, CutMix, random erasing, AugMix, l_inf, RandMix and AdvMix do to the same images, on one page.
+
+    The images are the first test digits, coloured as in training. Goes on where it was stopped.
+
+    Args:
+        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
+        data_dir: folder in torchvision's layout.
+        look: `colored`, `double-colored` or `wildlife`.
+        color_std: standard deviation of the colours in training.
+        train_images: default all 1,297 of `digits`, 12,000 of the others.
+        test_images: default all.
+        seed: fixes everything.
+        attacked: method whose classifier l_inf and AdvMix attack.
+        images: shown.
+        measured: images behind the numbers.
+        cells: folder of all that is trained; shared by the studies.
+        out: folder for numbers and figure.
+    """
+
+    data: str = "mnist"
+    data_dir: Path = Path("data")
+    look: str = "colored"
+    color_std: float = 0.1
+    train_images: int | None = None
+    test_images: int | None = None
+    seed: int = 0
+    attacked: str = "nominal"
+    images: int = 6
+    measured: int = 500
+    cells: Path = Path("runs/cells")
+    out: Path = Path("runs/study/augmentations")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_method(self.attacked)
+        require(self, "images", least=1)
+        require(self, "measured", least=2)
+        self.data_config()
+
+    def data_config(self) -> DataConfig:
+        """The data set of the cell."""
+        return DataConfig(
+            data=self.data,
+            data_dir=self.data_dir,
+            look=self.look,
+            color_std=self.color_std,
+            train_images=self.train_images,
+            test_images=self.test_images,
+        )
+
+
+def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
+    """Make the cell's parts that are not there, augment, measure, draw; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    device = make_fabric(config.device).device
+    cell = make_cell(config.cells, config.data_config(), config.seed, config)
+    data = cell.check()
+    open_run(config.out, "study augmentations", config, resume=True, inputs={"images": data.train.fingerprint})
+    begun = time.monotonic()
+    scene, reference = make_scene(config, cell, data, device), cell.classifier(REFERENCE, device)
+    made = time.monotonic()
+    augmented = augment(scene)
+    numbers = measure(scene, augmented, reference)
+    measured = time.monotonic()
+    shown = min(config.images, len(scene.labels))
+    page = augmentations_page(
+        scene.images[:shown],
+        [scene.classes[label] for label in scene.labels[:shown].tolist()],
+        [Augmented(name, images[:shown], **numbers["augmentations"][name]) for name, images in augmented.items()],
+        config.attacked,
+        numbers["attacked_right"],
+    )
+    save_figures({"augmentations": page}, config.out / "figures")
+    results = {
+        "schema": SCHEMA_VERSION,
+        "study": "augmentations",
+        "config": {"command": "study augmentations", **to_dict(config)},
+        "environment": environment(),
+        "generator": generator_summary(scene.mixable.metadata),
+        "phases": {
+            "parts": round(made - begun, 2),
+            "augment": round(measured - made, 2),
+            "report": round(time.monotonic() - measured, 2),
+        },
+        **numbers,
+    }
+    write_json(config.out / RESULTS, results)
+    console.print(f"Look at {config.out / 'figures' / 'augmentations.png'} (numbers: {config.out / RESULTS})")
+    return results
+
+
+def make_scene(config: AugmentationsConfig, cell: Cell, data: ColoredDigits, device: torch.device) -> Scene:
+    """The first test digits, and all that augmentations need."""
+    count = min(max(config.images, config.measured), len(data.biased))
+    images, labels = data.biased.batch(slice(0, count))
+    return Scene(
+        images=images.to(device),
+        labels=labels.to(device),
+        classes=data.biased.classes,
+        gray=data.gray_test.pixels[:count],
+        look=data.look,
+        mixable=cell.mixable(device),
+        attacked=cell.classifier(config.attacked, device),
+        search=config.search,
+        baseline=config.baseline,
+        seed=config.seed,
+    )
+
+
+def augment(scene: Scene) -> dict[str, Tensor]:
+    """Every augmentation's images, `(N, 3, H, W)` in [0, 1], by name."""
+    found = {}
+    with track("augment", len(AUGMENTERS)) as advance:
+        for name, augmenter in AUGMENTERS.items():
+            found[name] = augmenter(scene)
+            advance(1, name)
+    return found
+
+
+def measure(scene: Scene, augmented: Mapping[str, Tensor], reference: nn.Module) -> dict[str, Any]:
+    """How much each augmentation changes, whether the reference still sees the label, and who is fooled."""
+    known = answers(reference, scene.images) == scene.labels
+    return {
+        "measured": len(scene.labels),
+        "attacked_right": share(answers(scene.attacked, scene.images) == scene.labels),
+        "reference_right": share(known),
+        "augmentations": {
+            name: {
+                "pixel_change": round(float((images - scene.images).abs().double().mean()), 5),
+                "label_kept": share((answers(reference, images) == scene.labels)[known]),
+                "attacked_right": share(answers(scene.attacked, images) == scene.labels),
+            }
+            for name, images in augmented.items()
+        },
+    }
+
+
+@torch.no_grad()
+def answers(classifier: nn.Module, images: Tensor) -> Tensor:
+    """Predicted classes, `(N,)`."""
+    with evaluating(classifier) as (model,):
+        return torch.cat([model(part).argmax(dim=1) for part in images.split(500)])

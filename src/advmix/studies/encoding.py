@@ -1,0 +1,141 @@
+"""`advmix study encoding`: how good is each encoder, how long does it take, and can what it finds be mixed?
+
+Algorithm 2 of the paper, from the mean latent and from the network's guess, with and without its mixing loss, beside
+the network alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from advmix.config import to_dict
+from advmix.data import DataConfig
+from advmix.encoders import OptimizeOptions
+from advmix.engine import environment, make_fabric
+from advmix.errors import UserError
+from advmix.files import write_json
+from advmix.options import require
+from advmix.progress import console
+from advmix.report import save_figures
+from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.runs import open_run
+from advmix.stages.evaluate import generator_summary
+from advmix.studies.cell import Cell, CellSettings
+from advmix.studies.colored_mnist import make_cell
+from advmix.studies.encoding_parts import ENCODERS, Bench, Part, make_bench, make_part
+from advmix.studies.encoding_report import draw, encoding_table
+from advmix.training.methods import check_method
+
+
+@dataclass(frozen=True)
+class EncodingConfig(CellSettings):
+    """Encoders compared: error against time, pictures of the convergence, and whether labels survive mixing.
+
+    Test images in shuffled colours are encoded by the network, and by Algorithm 2 from the mean latent and from the
+    network's guess, with and without the mixing loss; then mixed with training images that the same encoder encoded.
+    The classifier that says what a mix shows is the `ceiling` of the next seed. Goes on where it was stopped.
+
+    Args:
+        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
+        data_dir: folder in torchvision's layout.
+        look: `colored`, `double-colored` or `wildlife`.
+        color_std: standard deviation of the colours in training.
+        seeds: every one fixes a cell, the images and the donors.
+        images: test images to encode, drawn at random.
+        donors: mixes of each.
+        pool_images: training images to encode, from which the donors are drawn.
+        features: method whose classifier lends its features to Algorithm 2, `nominal` for one; pixels alone by default.
+        optimize: settings of Algorithm 2.
+        train_images: default all 1,297 of `digits`, 12,000 of the others.
+        test_images: default all.
+        cells: folder of all that is trained; shared by the studies.
+        out: folder for tables and figures.
+    """
+
+    data: str = "mnist"
+    data_dir: Path = Path("data")
+    look: str = "colored"
+    color_std: float = 0.1
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int = 100
+    donors: int = 10
+    pool_images: int = 50
+    features: str | None = None
+    optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
+    train_images: int | None = None
+    test_images: int | None = None
+    cells: Path = Path("runs/cells")
+    out: Path = Path("runs/study/encoding")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "images donors pool_images", least=1)
+        require(self.optimize, "mixing_weight", above=0)
+        require(self.optimize, "optimize_steps", least=1)
+        if self.features is not None:
+            check_method(self.features)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds {' '.join(map(str, self.seeds))}: name at least one, and none twice")
+        self.data_config()
+
+    def data_config(self) -> DataConfig:
+        """The data set of every cell."""
+        return DataConfig(
+            data=self.data,
+            data_dir=self.data_dir,
+            look=self.look,
+            color_std=self.color_std,
+            train_images=self.train_images,
+            test_images=self.test_images,
+        )
+
+
+def run_encoding(config: EncodingConfig) -> dict[str, Any]:
+    """Do what is not done yet; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    cells = [make_cell(config.cells, config.data_config(), seed, config) for seed in config.seeds]
+    inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
+    open_run(config.out, "study encoding", config, resume=True, inputs=inputs)
+    judges = cells[1:] + cells[:1]
+    benches, parts = [], []
+    for cell, judge in zip(cells, judges, strict=True):
+        benches.append(_bench(config, cell, judge))
+        parts.append(_parts(config, benches[-1]))
+    results = _gather(config, benches, parts)
+    begun = time.monotonic()
+    save_figures(draw(benches[0], parts[0], results["encodings"]), config.out / "figures")
+    results["phases"]["report"] = round(time.monotonic() - begun, 2)
+    write_json(config.out / RESULTS, results)
+    console.print(encoding_table(results["encodings"]))
+    console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
+    return results
+
+
+def _bench(config: EncodingConfig, cell: Cell, judge: Cell) -> Bench:
+    console.print(f"[bold]Seed {cell.seed}[/], judged by the ceiling of seed {judge.seed}")
+    sizes = (config.images, config.donors, config.pool_images)
+    return make_bench(cell, judge, config.features, sizes, make_fabric(config.device).device)
+
+
+def _parts(config: EncodingConfig, bench: Bench) -> dict[str, Part]:
+    folder = config.out / f"seed{bench.cell.seed}"
+    return {name: make_part(folder / f"{name}.safetensors", bench, name, config.optimize) for name in ENCODERS}
+
+
+def _gather(config: EncodingConfig, benches: list[Bench], parts: list[dict[str, Part]]) -> dict[str, Any]:
+    runs = [part.run for found in parts for part in found.values()]
+    return {
+        "schema": SCHEMA_VERSION,
+        "study": "encoding",
+        "config": {"command": "study encoding", **to_dict(config)},
+        "environment": environment(),
+        "generators": [generator_summary(bench.mixable.metadata) for bench in benches],
+        "phases": {f"seed {run['seed']} {run['encoder']}": run["seconds"] for run in runs},
+        "encodings": runs,
+    }

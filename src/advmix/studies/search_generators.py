@@ -1,0 +1,203 @@
+"""Independently trained generators of one data set: what a classifier was trained with, and what else it is searched
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from advmix.config import to_dict
+from advmix.data import DataConfig, ImageSet
+from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
+from advmix.engine import make_fabric
+from advmix.errors import UserError
+from advmix.generators import StyleConfig
+from advmix.runs import open_run
+from advmix.seeds import derive
+from advmix.stages.encode import EncodeConfig, run_encode
+from advmix.stages.evaluate import generator_summary
+from advmix.stages.train import FILE as CLASSIFIER
+from advmix.stages.train import TrainConfig, run_train
+from advmix.studies.cell import Cell
+from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
+from advmix.training.loop import Loop
+
+OWN = "own"
+
+
+def with_grid(images: ImageSet) -> StyleConfig:
+    """`z∥` is a spatial grid of a quarter of the image's side, as for photographs."""
+    channels, side = int(images.pixels.shape[1]), int(images.pixels.shape[2])
+    return StyleConfig(
+        resolution=side, channels=channels, widths=style_config(images).widths[-3:], start=side // 4, grid_channels=8
+    )
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way of making a generator. Another one, a GAN say, is one more entry of `REGIMES`.
+
+    Attributes:
+        label: as a table calls it.
+        meaning: a sentence.
+        shape: images to the shape of the network.
+        trainee: images, options, seed, machine and shape to what is trained; its `model` is the autoencoder.
+    """
+
+    label: str
+    meaning: str
+    shape: Callable[[ImageSet], StyleConfig] = style_config
+    trainee: Callable[[ImageSet, FitOptions, int, Fabric, StyleConfig], AutoencoderTrainee] = AutoencoderTrainee
+
+
+REGIMES = {
+    OWN: Regime("own", "The generator that the cell's classifiers were trained with."),
+    "seed": Regime("other seed", "The same network, trained on the same images from other weights in other batches."),
+    "grid": Regime("grid z∥", "Another network: z∥ is a spatial grid; trained on the same images.", with_grid),
+}
+
+
+def check_regimes(names: tuple[str, ...]) -> None:
+    """Refuse a list that does not begin with the own generator, or names an unknown one, or one twice.
+
+    Raises:
+        UserError: saying which.
+    """
+    unknown = [name for name in names if name not in REGIMES]
+    if unknown:
+        raise UserError(f"--generators {unknown[0]}: unknown; choose from {' '.join(REGIMES)}")
+    if names[:1] != (OWN,) or len(set(names)) < len(names):
+        raise UserError(f"--generators {' '.join(names)}: begin with {OWN}, and name none twice")
+
+
+@dataclass(frozen=True)
+class OtherFit:
+    """What made a generator that is not the cell's own: kept beside it, so that another one is refused.
+
+    Args:
+        data: the data set.
+        data_seed: of its colours.
+        fit: how it is trained.
+        regime: one of `REGIMES`.
+        seed: fixes the first weights and every batch.
+        out: folder.
+        device: as everywhere.
+    """
+
+    data: DataConfig
+    data_seed: int
+    fit: FitOptions
+    regime: str
+    seed: int
+    out: Path
+    device: str
+
+
+def check_split(cell: Cell, names: tuple[str, ...], images: ImageSet) -> None:
+    """Refuse a split that one of the generators does not have.
+
+    Raises:
+        UserError: naming the layer.
+    """
+    for name in names:
+        cell.settings.search.split(REGIMES[name].shape(images).layers)
+
+
+def fit_folder(cell: Cell, regime: str) -> Path:
+    """Where a generator is kept."""
+    return cell.fitted if regime == OWN else cell.folder / f"fit-{regime}"
+
+
+def latents_folder(cell: Cell, regime: str) -> Path:
+    """Where the latents of the training set under a generator are kept."""
+    return cell.latents if regime == OWN else cell.place(f"latents-{regime}")
+
+
+def classifier_folder(cell: Cell, method: str, trained_with: str = OWN) -> Path:
+    """Where a classifier is kept, trained with a generator that may not be the cell's own."""
+    return cell.place(method if trained_with == OWN else f"{method}-{trained_with}")
+
+
+def is_fitted(cell: Cell, regime: str) -> bool:
+    """Whether a generator and its latents are there."""
+    return (latents_folder(cell, regime) / "seconds.json").is_file()
+
+
+def is_trained(cell: Cell, method: str, trained_with: str = OWN) -> bool:
+    """Whether a classifier is there."""
+    return (classifier_folder(cell, method, trained_with) / CLASSIFIER).is_file()
+
+
+def fit(cell: Cell, regime: str) -> None:
+    """Generator and latents, unless they are there."""
+    if regime == OWN:
+        cell.fit()
+        return
+    settings, out = cell.settings, fit_folder(cell, regime)
+    seed = derive(cell.seed, "search", regime) % 2**31
+    _fit_other(OtherFit(cell.data, cell.seed, settings.fit, regime, seed, out, settings.device), cell)
+    run_encode(
+        EncodeConfig(
+            generator=out,
+            perp=settings.search.perp,
+            perp_grid=settings.search.perp_grid,
+            out=latents_folder(cell, regime),
+            device=settings.device,
+            resume=True,
+        )
+    )
+
+
+def _fit_other(config: OtherFit, cell: Cell) -> None:
+    fabric, images = make_fabric(config.device), cell.check().train
+    run = open_run(config.out, "fit other", config, True, {"images": images.fingerprint})
+    if (config.out / FILE).is_file():
+        return
+    regime = REGIMES[config.regime]
+    trainee = regime.trainee(images, config.fit, config.seed, fabric, regime.shape(images))
+    loop = Loop(f"fit generator: {config.regime}", config.fit.steps(images.pixels.shape[-1]), config.out, run)
+    loop.train(trainee)
+    model = trainee.model.eval()
+    metadata = {
+        "data": to_dict(config.data),
+        "data_seed": config.data_seed,
+        "data_fingerprint": images.fingerprint,
+        "fit": to_dict(config.fit),
+        "fit_seconds": round(loop.seconds, 2),
+        "reconstruction_mse": reconstruction_mse(model, images, fabric.device),
+    }
+    save_autoencoder(config.out, model, metadata)
+    loop.finish()
+
+
+def summary(cell: Cell, regime: str) -> dict[str, Any]:
+    """What `results.json` says about a generator."""
+    metadata = load_autoencoder(fit_folder(cell, regime))[1]
+    return {"seed": cell.seed, "regime": regime, **generator_summary(metadata)}
+
+
+def train(cell: Cell, method: str, trained_with: str = OWN) -> None:
+    """A classifier, unless it is there; alike but for the generator that it mixes with."""
+    if trained_with == OWN:
+        cell.train(method)
+        return
+    settings = cell.settings
+    run_train(
+        TrainConfig(
+            method=method,
+            generator=fit_folder(cell, trained_with),
+            latents=latents_folder(cell, trained_with),
+            train=settings.train,
+            search=settings.search,
+            baseline=settings.baseline,
+            seed=cell.seed,
+            out=classifier_folder(cell, method, trained_with),
+            device=settings.device,
+            resume=True,
+        )
+    )

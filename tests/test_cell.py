@@ -1,0 +1,203 @@
+"""A cell makes each of its parts once; the study of cells divides, stops, goes on and gathers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+
+from advmix.cli import main
+from advmix.data import DataConfig
+from advmix.errors import UserError
+from advmix.results import comparable, schema
+from advmix.studies.cell import Cell, CellSettings
+from advmix.studies.colored_mnist import (
+    COLOR_STDS,
+    LNL_VARIANCES,
+    ColoredMnistConfig,
+    make_cell,
+    run_colored_mnist,
+)
+from advmix.training.autoencode import FitOptions
+from advmix.training.classify import TrainOptions
+from advmix.training.methods import SearchOptions
+
+SETTINGS = CellSettings(
+    fit=FitOptions(fit_steps=20), train=TrainOptions(epochs=1), worst_images=20, worst_restarts=2, device="cpu"
+)
+DATA = DataConfig(train_images=150, test_images=40)
+CPU = torch.device("cpu")
+SMALL = ["--data", "digits", "--train-images", "150", "--test-images", "40", "--fit-steps", "20", "--epochs", "1"]
+SMALL += ["--worst-images", "20", "--worst-restarts", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cells")
+
+
+def study(cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
+    assert main(["study", "colored-mnist", *SMALL, *arguments, "--cells", str(cells), "--out", str(out)]) == 0
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    jsonschema.validate(results, schema())
+    return results
+
+
+def test_parts_are_made_once(tmp_path: Path) -> None:
+    cell = Cell(tmp_path / "cell", DATA, 0, SETTINGS)
+    assert not cell.is_fitted()
+    first = cell.classifier("randmix", CPU)
+    weights = cell.folder / "randmix" / "classifier.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = Cell(tmp_path / "cell", DATA, 0, SETTINGS).classifier("randmix", CPU)
+    assert weights.stat().st_mtime_ns == written
+    image = torch.rand(2, 3, 16, 16)
+    assert torch.equal(first(image), again(image))
+    assert cell.is_fitted()
+    assert not cell.is_evaluated("randmix")
+
+
+def test_a_part_made_otherwise_is_refused(tmp_path: Path) -> None:
+    Cell(tmp_path, DATA, 0, SETTINGS).fit()
+    other = replace(SETTINGS, fit=FitOptions(fit_steps=21))
+    with pytest.raises(UserError, match=r"holds another run .* choose another folder with --cells"):
+        Cell(tmp_path, DATA, 0, other).fit()
+
+
+def test_cells_are_named_by_what_they_hold() -> None:
+    def name(data: DataConfig, search: SearchOptions | None = None) -> str:
+        return make_cell(Path("c"), data, 3, replace(SETTINGS, search=search or SearchOptions())).name
+
+    assert name(DataConfig("mnist")) == "mnist-std0.1-seed3"
+    assert name(DataConfig("mnist", color_variance=0.025, train_images=60000)) == "mnist-60000-var0.025-seed3"
+    assert name(DataConfig("mnist", look="wildlife", color_std=0.01)) == "mnist-wildlife-std0.01-seed3"
+    assert name(DataConfig("mnist", target="color"), SearchOptions(perp=(0, 1))) == "mnist-std0.1-color-seed3 perp0.1"
+
+
+def test_another_split_shares_the_generator(cells: Path) -> None:
+    fine = make_cell(cells, DATA, 5, SETTINGS)
+    coarse = make_cell(cells, DATA, 5, replace(SETTINGS, search=SearchOptions(perp=(0, 1, 2, 3))))
+    assert fine.fitted == coarse.fitted
+    assert fine.place("advmix") != coarse.place("advmix")
+    fine.fit()
+    coarse.fit()
+    assert coarse.latents.is_dir()
+
+
+def test_study_gathers_every_run_of_every_cell(cells: Path, tmp_path: Path) -> None:
+    arguments = ["--color-std", "0.02", "0.1", "--seeds", "0", "1", "--methods", "nominal", "randmix"]
+    results = study(cells, tmp_path / "out", *arguments)
+    found = [(run["color_std"], run["seed"], run["method"]) for run in results["runs"]]
+    assert found == [(std, seed, name) for std in (0.02, 0.1) for seed in (0, 1) for name in ("nominal", "randmix")]
+    assert len({run["generator"] for run in results["runs"]}) == len(results["generators"]) == 4
+    again = study(cells, tmp_path / "again", *arguments)
+    assert again["runs"] == results["runs"]
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} >= {"mixing", "shuffled", "worst-case"}
+
+
+def test_study_goes_on_where_it_was_killed(cells: Path, tmp_path: Path) -> None:
+    """What one cell lacks is made, what the others have is left alone."""
+    arguments = ["--color-std", "0.02", "--seeds", "7", "--methods", "nominal", "instnorm"]
+    whole = study(cells, tmp_path / "whole", *arguments)
+    cell = cells / "digits-150-std0.02-seed7"
+    (cell / "instnorm" / "classifier.safetensors").unlink()
+    (cell / "instnorm" / "evaluation" / "results.json").unlink()
+    kept = (cell / "nominal" / "classifier.safetensors").stat().st_mtime_ns
+    again = study(cells, tmp_path / "again", *arguments)
+
+    def numbers(results: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in run.items() if key != "train_seconds"} for run in results["runs"]]
+
+    assert numbers(again) == numbers(whole)
+    assert (cell / "nominal" / "classifier.safetensors").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize("look", ["double-colored", "wildlife"])
+def test_study_of_a_harder_look(cells: Path, tmp_path: Path, look: str) -> None:
+    results = study(cells, tmp_path / "out", "--look", look, "--color-std", "0.01", "--seeds", "0", "--methods", "recolor")
+    assert results["runs"][0]["look"] == look
+    assert results["runs"][0]["accuracy_recolor_worst"] is not None
+
+
+def test_study_of_the_reversed_task(cells: Path, tmp_path: Path) -> None:
+    arguments = ["--target", "color", "--perp", "0", "1", "2", "3", "--color-std", "0.1", "--seeds", "0"]
+    results = study(cells, tmp_path / "out", *arguments, "--methods", "nominal", "advmix")
+    nominal, advmix = results["runs"]
+    assert nominal["target"] == "color"
+    assert nominal["accuracy_recolor_worst"] is None
+    assert advmix["setting"]["perp"] == [0, 1, 2, 3]
+
+
+def test_study_under_the_variance_protocol(cells: Path, tmp_path: Path) -> None:
+    arguments = ["--protocol", "lnl", "--color-variance", "0.02", "--seeds", "0", "--methods", "nominal"]
+    run = study(cells, tmp_path / "out", *arguments)["runs"][0]
+    assert run["color_variance"] == 0.02
+    assert "color_std" not in run
+
+
+def test_protocols_have_their_spreads_and_sizes() -> None:
+    assert [data.color_std for data in ColoredMnistConfig().data_configs()] == list(COLOR_STDS)
+    lnl = ColoredMnistConfig(protocol="lnl").data_configs()
+    assert [data.color_variance for data in lnl] == list(LNL_VARIANCES)
+    assert {data.train_images for data in lnl} == {60_000}
+
+
+def test_worst_cases_under_different_generators_are_not_mixed(cells: Path, tmp_path: Path) -> None:
+    runs = study(cells, tmp_path / "out", "--color-std", "0.1", "--seeds", "0", "--methods", "nominal", "randmix")["runs"]
+    comparable(runs)
+    for key, value in (("generator", "0" * 16), ("worst_case_images", 21)):
+        with pytest.raises(UserError, match=f"with {key} {value}.*compare only under one generator"):
+            comparable([runs[0], {**runs[1], key: value}])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--protocol", "paper"], "--protocol paper: unknown"),
+        (["--protocol", "lnl", "--color-std", "0.1"], "--color-std: not under --protocol lnl"),
+        (["--color-variance", "0.02"], "--color-variance: not under --protocol std"),
+        (["--seeds", "1", "1"], "--seeds 1 1"),
+        (["--methods", "advmx"], "'advmx': unknown"),
+        (["--look", "plain"], "--look plain: unknown"),
+        (["--color-std", "-1"], "--color-std -1"),
+        (["--perp", "9"], "--perp 9: outside"),
+    ],
+)
+def test_bad_settings_of_the_study_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    assert main(["study", "colored-mnist", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_saved_study_runs_again(cells: Path, tmp_path: Path) -> None:
+    arguments = ["--color-std", "0.1", "--seeds", "0", "--methods", "nominal"]
+    first = study(cells, tmp_path / "one", *arguments)
+    saved = tmp_path / "one" / "results.json"
+    assert main(["study", "colored-mnist", "--config", str(saved), "--out", str(tmp_path / "two")]) == 0
+    assert json.loads((tmp_path / "two" / "results.json").read_text())["runs"] == first["runs"]
+
+
+def test_the_python_api_returns_what_it_writes(cells: Path, tmp_path: Path) -> None:
+    config = ColoredMnistConfig(
+        data="digits",
+        train_images=150,
+        test_images=40,
+        color_std=(0.1,),
+        seeds=(0,),
+        methods=("nominal",),
+        fit=SETTINGS.fit,
+        train=SETTINGS.train,
+        worst_images=20,
+        worst_restarts=2,
+        device="cpu",
+        cells=cells,
+        out=tmp_path / "out",
+    )
+    assert run_colored_mnist(config) == json.loads((tmp_path / "out" / "results.json").read_text())

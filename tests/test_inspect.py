@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from advmix.cli import main, parse
+from advmix.config import to_dict
+from advmix.data import DataConfig
+from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
+from advmix.generators import StyleConfig
+from advmix.latents import Split
+from advmix.report.layer_words import headline, layer_table, sentences
+from advmix.report.layers import layer_bars
+from advmix.seeds import global_seed
+from advmix.stages.encode import EncodeConfig, run_encode
+from advmix.stages.inspect import draw_pairs
+from advmix.stages.inspect_entries import flags
+from advmix.stages.reference import load_reference
+from advmix.stages.train import TrainConfig, run_train
+from advmix.studies.cell import Cell, CellSettings
+from advmix.training.autoencode import FitOptions
+from advmix.training.classify import TrainOptions
+
+CPU = torch.device("cpu")
+SMALL = ["--images", "40", "--dimension-images", "2", "--resamples", "20", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    """A generator that shows something, a biased reference and an honest one."""
+    settings = CellSettings(
+        fit=FitOptions(fit_steps=60, fit_batch=32), train=TrainOptions(epochs=8, batch=32), device="cpu"
+    )
+    data = DataConfig(train_images=200, test_images=60)
+    made = Cell(tmp_path_factory.mktemp("cell") / "cell", data, 1, settings)
+    made.fit()
+    for method in ("nominal", "ceiling"):
+        made.train(method)
+    return made
+
+
+def words(cell: Cell, out: Path, *more: str) -> list[str]:
+    return [
+        "inspect",
+        "--generator",
+        str(cell.fitted),
+        "--latents",
+        str(cell.latents),
+        "--out",
+        str(out),
+        *SMALL,
+        *more,
+    ]
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return parsed
+
+
+@pytest.fixture(scope="module")
+def inspected(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("inspected") / "run"
+    assert main(words(cell, out, "--reference", str(cell.place("ceiling")))) == 0
+    return out
+
+
+def test_results_hold_every_layer_and_a_proposal(inspected: Path) -> None:
+    results = results_of(inspected)
+    assert results["study"] == "inspect"
+    assert [row["name"] for row in results["layers"]] == list("012345")
+    assert [row["resolution"] for row in results["layers"]] == [4, 4, 8, 8, 16, 16]
+    assert len(results["swaps"]) == 21
+    assert results["pairs"]["images"] == 40
+    assert 0 < results["pairs"]["counted"] == round(40 * results["reference"]["accuracy_reconstruction"]) <= 40
+    everything = results["layers"][0]["with_finer"]
+    assert everything == results["layers"][-1]["with_coarser"]
+    assert (everything["layers"], everything["image_share"]) == ([0, 1, 2, 3, 4, 5], 1.0)
+    assert everything["label_changes"] > 0.5
+    assert results["layers"][5]["alone"]["image_change"] > 0
+
+
+def test_the_proposal_is_one_of_the_swaps_and_its_parts_are_z_perp(inspected: Path) -> None:
+    results = results_of(inspected)
+    proposal = results["proposal"]
+    assert proposal["split"] in results["swaps"]
+    assert proposal["flags"] == "--perp " + " ".join(map(str, proposal["split"]["layers"]))
+    assert 1 - proposal["split"]["label_changes"] >= 0.95
+    verdicts = {row["name"]: row["verdict"] for row in results["layers"]}
+    assert [name for name, found in verdicts.items() if found == "z⊥"] == [str(n) for n in proposal["split"]["layers"]]
+    assert sorted(proposal["rest"]["layers"] + proposal["split"]["layers"]) == [0, 1, 2, 3, 4, 5]
+    assert list(proposal["added"]) == [str(layer) for layer in proposal["rest"]["layers"]]
+
+
+def test_dimensions_cover_every_number(inspected: Path) -> None:
+    numbers = results_of(inspected)["dimensions"]
+    assert numbers["images"] == 2
+    assert [len(row) for row in numbers["image_change"]] == [64] * 6
+    for row, top in zip(numbers["image_change"], numbers["top"], strict=True):
+        assert [entry["image_change"] for entry in top] == sorted(row, reverse=True)[:3]
+
+
+def test_figures_show_something(inspected: Path) -> None:
+    names = sorted(path.name for path in (inspected / "figures").iterdir())
+    assert names == ["dimensions.png", "layers.png", "mixing-by-layer.png"]
+    for name in names:
+        assert imread(inspected / "figures" / name)[..., :3].std() > 0.05
+
+
+def test_a_finished_run_is_shown_again_and_not_overwritten(
+    cell: Cell, inspected: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (inspected / "results.json").read_bytes()
+    again = words(cell, inspected, "--reference", str(cell.place("ceiling")))
+    assert main(again) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main([*again, "--resume"]) == 0
+    assert "Proposal: --perp" in capsys.readouterr().out
+    assert (inspected / "results.json").read_bytes() == before
+    assert main([*words(cell, inspected, "--reference", str(cell.place("nominal"))), "--resume"]) == 2
+    assert "another" in capsys.readouterr().err
+
+
+def test_same_seed_same_numbers(cell: Cell, inspected: Path, tmp_path: Path) -> None:
+    assert main(["inspect", "--config", str(inspected / "config.json"), "--out", str(tmp_path / "again")]) == 0
+    measured = ("reference", "pairs", "layers", "swaps", "proposal", "dimensions")
+    one, two = results_of(inspected), results_of(tmp_path / "again")
+    assert [one[key] for key in measured] == [two[key] for key in measured]
+
+
+def test_a_reference_is_trained_on_unbiased_images_where_they_are_named(
+    cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--epochs", "4", "--dimension-images", "0"]
+    assert main(words(cell, tmp_path / "biased", *few)) == 0
+    assert "Careful. Reference: trained (nominal) on the generator's own images" in capsys.readouterr().out
+    assert main(words(cell, tmp_path / "honest", *few, "--unbiased", "train")) == 0
+    assert "Careful" not in capsys.readouterr().out
+    biased, honest = (results_of(tmp_path / name) for name in ("biased", "honest"))
+    assert (biased["reference"]["method"], biased["reference"]["bias"]) == ("nominal", "unknown")
+    assert (honest["reference"]["method"], honest["reference"]["bias"]) == ("ceiling", "no")
+    assert biased["dimensions"] is None
+    assert not (tmp_path / "biased" / "figures" / "dimensions.png").exists()
+    assert (tmp_path / "honest" / "reference" / "classifier.safetensors").is_file()
+
+
+def test_a_biased_reference_is_found_out(cell: Cell) -> None:
+    data = cell.check()
+    biased = load_reference(cell.place("nominal"), data, data.shuffled, CPU)
+    assert biased.bias == "yes"
+    assert biased.accuracy_unbiased is not None
+    assert biased.accuracy_unbiased < 0.6 < 0.95 < biased.accuracy
+    assert "it reads the bias" in biased.caveat
+    assert load_reference(cell.place("ceiling"), data, data.shuffled, CPU).bias == "no"
+    assert load_reference(cell.place("ceiling"), data, None, CPU).accuracy_unbiased is None
+
+
+def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colors = tmp_path / "colors"
+    data = DataConfig(train_images=40, test_images=20, target="color")
+    run_train(TrainConfig("nominal", data=data, train=TrainOptions(epochs=1), out=colors, device="cpu"))
+    for more, message in (
+        (["--unbiased", "mine"], "--unbiased mine: unknown; choose from train test"),
+        (["--unbiased", "test"], "no reference is trained on a test"),
+        (["--threshold", "1.5"], "--threshold 1.5: must be between 0 and 1"),
+        (["--images", "0"], "--images 0: must be at least 1"),
+        (["--reference", str(tmp_path / "nothing")], "no such file"),
+        (["--reference", str(colors)], "tells red green blue ... apart, but the generator's images are labelled 0 1 2"),
+    ):
+        assert main(words(cell, tmp_path / "run", *more)) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_grid_is_one_more_layer(cell: Cell, tmp_path: Path) -> None:
+    """A generator with a spatial grid, untrained: the grid is measured first, and can be proposed."""
+    data = cell.check()
+    with global_seed(0):
+        model = Autoencoder(StyleConfig(widths=(16, 16, 8), style_dim=4, grid_channels=4))
+    metadata = {"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
+    save_autoencoder(tmp_path / "fit", model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
+    run_encode(EncodeConfig(tmp_path / "fit", out=tmp_path / "latents", device="cpu"))
+    folders = ["--generator", str(tmp_path / "fit"), "--latents", str(tmp_path / "latents")]
+    reference = ["--reference", str(cell.place("ceiling")), "--out", str(tmp_path / "run")]
+    assert main(["inspect", *folders, *reference, *SMALL, "--images", "200"]) == 0
+    results = results_of(tmp_path / "run")
+    assert [row["name"] for row in results["layers"]] == ["grid", *"012345"]
+    assert len(results["swaps"]) == 28
+    assert results["layers"][0]["alone"]["grid"] is True
+    assert results["layers"][0]["alone"]["layers"] == []
+    assert results["layers"][0]["alone"]["image_change"] > 0
+
+
+def test_donors_come_from_the_whole_pool(cell: Cell) -> None:
+    pool, labels = cell.mixable(CPU).pool, cell.check().train.labels
+    pairs = draw_pairs(pool, labels, 30, seed=0)
+    assert torch.equal(pairs.latents.styles, pool.styles[:30])
+    assert torch.equal(pairs.labels, labels[:30])
+    assert bool((pairs.labels != pairs.donor_labels).all())
+    rows = [int((pool.styles == donor).flatten(1).all(dim=1).nonzero()[0, 0]) for donor in pairs.donors.styles]
+    assert labels[rows].tolist() == pairs.donor_labels.tolist()
+    assert max(rows) > 100
+    assert len(draw_pairs(pool, labels, 9999, seed=0).labels) == 200
+    assert draw_pairs(pool, labels, 30, seed=1).donor_labels.tolist() != pairs.donor_labels.tolist()
+
+
+@pytest.mark.parametrize("split", [Split(6, (4, 5)), Split(6, (0, 1), grid=True), Split(6, (), grid=True)])
+def test_flags_are_what_the_commands_take(split: Split) -> None:
+    config = parse(["evaluate", "--classifier", "c", *flags(split).split()])
+    assert config.search.split(6) == split
+
+
+def test_what_is_said_follows_the_results(inspected: Path) -> None:
+    results = results_of(inspected)
+    said = " ".join(sentences(results))
+    assert results["proposal"]["flags"] in headline(results)
+    assert f"{1 - results['proposal']['split']['label_changes']:.1%} of {results['pairs']['counted']} pairs" in said
+    assert "Careful" not in said
+    assert layer_table(results["layers"], {}).row_count == 6
+    doubtful = results | {"reference": results["reference"] | {"bias": "yes"}}
+    assert "but the reference reads the bias" in headline(doubtful)
+    assert "Careful" in " ".join(sentences(doubtful))
+    empty = {"split": None, "flags": None, "rest": None, "next_larger": None, "could_join": [], "other_proposals": []}
+    nothing = results | {"proposal": results["proposal"] | empty | {"idle": ["0", "1"]}}
+    assert headline(nothing) == "No split: every swap changes too many labels"
+    assert "Idle, hardly changing the image: 0, 1." in " ".join(sentences(nothing))
+    assert layer_bars(results["layers"], headline(nothing), 0.95).get_size_inches()[0] > 5

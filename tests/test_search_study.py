@@ -1,0 +1,422 @@
+"""The search study: which numbers compare, one search for all smaller ones, what a mix is made of, the whole run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advmix.audit import nested
+from advmix.audit.comparison import Measured, WorstCaseKey, check_same, difference, ranked, strength
+from advmix.audit.evaluate import worst_case
+from advmix.audit.nested import nested_search
+from advmix.cli import main
+from advmix.config import load
+from advmix.data import ColoredDigits, make_look
+from advmix.encoders import Autoencoder
+from advmix.errors import UserError
+from advmix.files import read_tensors
+from advmix.latents import Latents
+from advmix.seeds import generator
+from advmix.studies.colored_mnist import make_cell
+from advmix.studies.search import SearchConfig
+from advmix.studies.search_bench import Bench, in_words
+from advmix.studies.search_found import flat_paint
+from advmix.studies.search_generators import is_fitted
+from advmix.studies.search_jobs import FOUND, TRACE
+from advmix.studies.search_measure import recoloring
+from advmix.studies.search_results import column, comparisons, curves_of, row_label
+from advmix.studies.search_trace import principal, shadow
+from advmix.training.methods import SearchOptions
+from tiny import (
+    VECTOR,
+    assert_same_state,
+    make_classifier,
+    make_generator,
+    make_latents,
+    no_gradients,
+    state_of,
+)
+
+CPU = torch.device("cpu")
+KEY = WorstCaseKey("generator", "pool", "search", "images")
+SMALL = ["--data", "digits", "--train-images", "96", "--test-images", "60", "--fit-steps", "10", "--epochs", "1"]
+SMALL += ["--fit-batch", "16", "--worst-images", "6", "--worst-restarts", "3", "--worst-steps", "2", "--device", "cpu"]
+SMALL += ["--step-counts", "0", "2", "3", "--restart-counts", "1", "4", "--radii", "0", "0.5", "None"]
+SMALL += ["--methods", "nominal", "advmix", "--reference", "nominal", "--seeds", "3", "4"]
+
+
+def number(value: float = 0.5, classifier: str = "network", **other: Any) -> Measured:
+    return Measured(value, classifier, replace(KEY, **other))
+
+
+def test_classifiers_compare_in_the_same_circumstances() -> None:
+    good, bad = number(0.9, "good"), number(0.4, "bad")
+    assert difference(good, bad) == pytest.approx(0.5)
+    assert ranked([bad, good]) == [good, bad]
+
+
+@pytest.mark.parametrize("what", ["generator", "pool", "search", "images"])
+def test_numbers_of_other_circumstances_are_refused(what: str) -> None:
+    other = Measured(0.5, "network", replace(KEY, **{what: "another"}))
+    for refused in (lambda: difference(number(), other), lambda: ranked([number(), number(), other])):
+        with pytest.raises(UserError, match=f"under different {what} .*; another"):
+            refused()
+    check_same([number(), other], apart_from=[what])
+
+
+def test_searches_compare_on_one_classifier_only() -> None:
+    assert strength(number(0.7), number(0.2, search="stronger", pool="another")) == pytest.approx(0.5)
+    with pytest.raises(UserError, match="two classifiers under two searches"):
+        strength(number(), number(classifier="another", search="stronger"))
+    with pytest.raises(UserError, match="different generator"):
+        strength(number(), number(generator="another"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"restarts": 2},
+        {"steps": 3},
+        {"step_size": 0.3},
+        {"radius": None},
+        {"radius": 0.25},
+        {"step": "gradient"},
+        {"perp": (-1,)},
+        {"perp_grid": True},
+    ],
+)
+def test_every_setting_of_a_search_is_in_its_name(other: dict[str, Any]) -> None:
+    assert in_words(replace(SearchOptions(), **other), 0) != in_words(SearchOptions(), 0)
+    assert in_words(SearchOptions(), 1) != in_words(SearchOptions(), 0)
+
+
+Parts = tuple[nn.Module, Autoencoder, Latents, Tensor, Latents]
+
+
+@pytest.fixture
+def parts() -> Parts:
+    """Untrained networks in float64 and seeded codes; most answers are right before the search, few after it."""
+    model = Autoencoder(VECTOR).double()
+    model.generator = make_generator()
+    classifier, latents, pool = make_classifier().eval(), make_latents(VECTOR, 30, seed=1), make_latents(VECTOR, 40)
+    with torch.no_grad():
+        labels = classifier(model.generator(latents)).argmax(dim=1)
+    labels[:3] = (labels[:3] + 1) % 3
+    return classifier, model.requires_grad_(False).eval(), latents, labels, pool
+
+
+def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The literal way: every smaller search anew; here in blocks of two restarts and batches of twelve images."""
+    classifier, model, latents, labels, pool = parts
+    monkeypatch.setattr(nested, "ROWS", 24)
+    monkeypatch.setattr(nested, "BATCH", 12)
+    monkeypatch.setattr("advmix.audit.evaluate.BATCH", 12)
+    options = SearchOptions(restarts=5, steps=3, step_size=0.3, radius=0.5)
+    found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
+    shares = set()
+    for restarts, steps in product((1, 2, 5), (0, 1, 3)):
+        mixer = replace(options, restarts=restarts, steps=steps).mixer(model)
+        expected = worst_case(classifier, mixer, latents, labels, pool, seed=2)
+        assert torch.equal(found.right(restarts, steps), expected.right)
+        assert torch.equal(found.plain, expected.right_reconstruction)
+        losses = -expected.probabilities[range(30), labels].log()
+        torch.testing.assert_close(found.loss(restarts, steps), losses)
+        shares.add(float(expected.right.double().mean()))
+    torch.testing.assert_close(found.images, expected.images)
+    assert len(shares) > 3
+
+
+def test_the_nested_search_leaves_no_trace(parts: Parts) -> None:
+    classifier, model, latents, labels, pool = parts
+    classifier.train()
+    before = state_of(classifier)
+    nested_search(classifier, model, SearchOptions(), latents, labels, pool, seed=0)
+    assert_same_state(classifier.state_dict(), before)
+    assert no_gradients(classifier, model)
+    assert classifier.training
+    classifier.eval()
+
+
+@pytest.mark.parametrize("look", ["colored", "double-colored"])
+def test_flat_paint_finds_the_colours_of_a_recolouring(digits: ColoredDigits, look: str) -> None:
+    gray = digits.gray_test.pixels[:20].float() / 255
+    chosen = make_look(look, 0.1)
+    paints = chosen.anything(20, generator(0, "tests", "paints"))
+    digit, ground, unexplained = flat_paint(chosen.paint(gray, paints), gray)
+    torch.testing.assert_close(digit.float(), paints[:, :3])
+    torch.testing.assert_close(ground.float(), paints[:, 3:] if look == "double-colored" else torch.zeros(20, 3))
+    assert unexplained.max() < 1e-6
+
+
+def test_flat_paint_equals_least_squares_one_by_one(digits: ColoredDigits) -> None:
+    """Digits that are *not* recolourings of the grey ones they are held against."""
+    gray, images = digits.gray_test.pixels[:6].float() / 255, digits.shuffled.batch(slice(10, 16))[0]
+    paint, ground, unexplained = flat_paint(images, gray)
+    for index in range(6):
+        design = torch.stack([gray[index].flatten(), 1 - gray[index].flatten()], dim=1).double()
+        pixels = images[index].flatten(1).T.double()
+        solution = torch.linalg.lstsq(design, pixels).solution
+        torch.testing.assert_close(torch.stack([paint[index], ground[index]]), solution)
+        rest = (pixels - design @ solution).square().sum() / (pixels - pixels.mean(dim=0)).square().sum()
+        torch.testing.assert_close(unexplained[index], rest)
+    assert unexplained.min() > 0.05
+
+
+def test_an_image_without_a_digit_is_unexplained(digits: ColoredDigits) -> None:
+    gray = digits.gray_test.pixels[:1].float() / 255
+    assert flat_paint(torch.full((1, 3, 16, 16), 0.3), gray)[2] == 1
+
+
+def test_the_shadow_of_a_box_is_the_hull_of_its_corners() -> None:
+    rng = generator(0, "tests", "shadow")
+    widths, directions = torch.rand(6, generator=rng) + 0.1, torch.randn(6, 2, generator=rng)
+    corners = torch.tensor(list(product((-1.0, 1.0), repeat=6))) * widths @ directions
+    outline = shadow(widths, directions)
+    assert len(outline) == 12
+    assert torch.cdist(outline, corners).min(dim=1).values.max() < 1e-5
+    edges = outline.roll(-1, 0) - outline
+    inward = corners[:, None] - outline[None]
+    assert (edges[:, 0] * inward[..., 1] - edges[:, 1] * inward[..., 0]).min() > -1e-4
+
+
+def test_principal_components_equal_those_of_torch() -> None:
+    points = torch.randn(200, 5, generator=generator(0, "tests", "pca")) @ torch.diag(torch.tensor([1, 4, 0.5, 2, 0.1]))
+    mean, directions, explained = principal(points)
+    _, values, vectors = torch.linalg.svd((points - points.mean(dim=0)).double(), full_matrices=False)
+    assert (directions * vectors[:2].T).sum(dim=0).abs().min() > 1 - 1e-6
+    torch.testing.assert_close(explained, values[:2] ** 2 / (values**2).sum())
+    torch.testing.assert_close(mean, points.double().mean(dim=0))
+    assert bool((directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)) > 0).all())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_prints() -> Iterator[None]:
+    """The same figures in fewer pixels, for speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("advmix.report.page.DPI", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("search")
+    assert main(["study", "search", *SMALL, "--cells", str(root / "cells"), "--out", str(root / "out")]) == 0
+    return root
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return parsed
+
+
+def bench_of(study: Path, seed: int) -> Bench:
+    config = load(study / "out" / "config.json", "study search", SearchConfig)
+    cell = make_cell(study / "cells", config.data_config(), seed, config)
+    return Bench(cell, config.worst_images, CPU)
+
+
+def test_everything_is_written(study: Path) -> None:
+    results = results_of(study / "out")
+    figures = {path.stem for path in (study / "out" / "figures").iterdir()}
+    assert figures == {"saturation", "recolouring", "leaves", "found", "transfer", "steps-nominal", "steps-advmix"}
+    assert len(results["saturation"]) == 2 * 2 * (2 + 3 + 3)
+    assert len(results["transfer"]) == 2 * 3 * 4
+    assert [(found["seed"], found["regime"]) for found in results["generators"][:3]] == [
+        (3, "own"),
+        (3, "seed"),
+        (3, "grid"),
+    ]
+    assert len({found["fingerprint"] for found in results["generators"]}) == 6
+
+
+def test_the_own_column_is_what_evaluate_measures(study: Path) -> None:
+    """The same images, donors and verdicts as `advmix evaluate` with the same settings, found another way."""
+    for method in ("nominal", "advmix"):
+        (run,) = bench_of(study, 4).cell.evaluate(method)["runs"]
+        (found,) = [
+            record
+            for record in results_of(study / "out")["transfer"]
+            if (record["method"], record["trained_with"], record["generator"], record["seed"])
+            == (method, "own", "own", 4)
+        ]
+        for key in ("accuracy_worst_case", "accuracy_reconstruction"):
+            assert found[key] == run[key]
+        (held,) = [r for r in results_of(study / "out")["recolouring"] if (r["method"], r["seed"]) == (method, 4)]
+        assert held["accuracy_recolor_worst"] == run["accuracy_recolor_worst"]
+
+
+def test_curves_meet_at_the_setting_they_share(study: Path) -> None:
+    """No step is a box of no width; the study's setting is on the axes of steps and radius."""
+    records = results_of(study / "out")["saturation"]
+    for method, place in product(("nominal", "advmix"), (0, 1)):
+        steps, radii, restarts = (curves_of(records, method, axis)[place] for axis in ("steps", "radius", "restarts"))
+        assert [record["steps"] for record in steps] == [0, 2, 3]
+        assert [record["radius"] for record in radii] == [0, 0.5, None]
+        assert steps[1]["key"] == radii[1]["key"]
+        for value in ("accuracy_worst_case", "loss"):
+            assert steps[1][value] == radii[1][value]
+            assert steps[0][value] == radii[0][value]
+        for curve in (steps, restarts):
+            losses = [record["loss"] for record in curve]
+            assert losses == sorted(losses)
+        assert restarts[0]["loss"] < restarts[-1]["loss"]
+
+
+def test_each_column_is_one_comparison_and_columns_are_not(study: Path) -> None:
+    transfer = results_of(study / "out")["transfer"]
+    for regime in ("own", "seed", "grid"):
+        assert [len(values) for values in column(transfer, regime).values()] == [2] * 4
+    first = [record for record in transfer if record["method"] == "nominal" and record["seed"] == 3]
+    assert len({json.dumps(record["key"]) for record in first}) == 3
+    with pytest.raises(UserError, match="under different generator"):
+        difference(*(Measured.of(record) for record in first[:2]))
+
+
+def test_differences_are_taken_seed_by_seed(study: Path) -> None:
+    results = results_of(study / "out")
+    transfer = results["transfer"]
+    found = comparisons(transfer, results["saturation"])
+    assert found == results["comparisons"]
+    (entry,) = [
+        row for row in found["classifiers"] if (row["generator"], row["second"]) == ("grid", ["advmix", "grid"])
+    ]
+    numbers = column(transfer, "grid")
+    for value, mine, theirs in zip(entry["values"], numbers["advmix", "own"], numbers["advmix", "grid"], strict=True):
+        assert value == pytest.approx(mine - theirs)
+    assert all(row["mean"] >= 0 for row in found["searches"] if row["axis"] != "radius")
+
+
+def test_a_number_from_elsewhere_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A point whose pool is another one: the run ends with one line, and gives no table."""
+    path = study / "out" / "points" / "transfer-advmix-seed-seed4.json"
+    kept = path.read_text()
+    point = json.loads(kept)
+    point["records"][0]["key"]["pool"] = "another"
+    path.write_text(json.dumps(point))
+    again = ["study", "search", *SMALL, "--cells", str(study / "cells"), "--out", str(study / "out")]
+    try:
+        assert main(again) == 2
+    finally:
+        path.write_text(kept)
+    assert "worst cases under different pool" in capsys.readouterr().err
+
+
+def test_recolourings_in_the_generator_equal_brute_force(study: Path) -> None:
+    bench = Bench(bench_of(study, 3).cell, 2, CPU)
+    judge, _ = bench.classifier("advmix")
+    model, grid = bench.searched().model, bench.data.look.grid()
+    right = {"decoded": 0, "mixed": 0}
+    with torch.no_grad():
+        for index, label in enumerate(bench.labels.tolist()):
+            gray = bench.gray.pixels[index].float() / 255
+            own = model.encoder(bench.images[index : index + 1])
+            painted = [model.encoder((gray * color[:, None, None])[None]) for color in grid]
+            mixed = [Latents(torch.cat([own.styles[:, :-2], code.styles[:, -2:]], dim=1)) for code in painted]
+            for name, codes in (("decoded", painted), ("mixed", mixed)):
+                answers = [int(judge(model.generator(code)).argmax()) for code in [own, *codes]]
+                right[name] += answers == [label] * 49
+    found = recoloring(bench, "advmix")
+    assert {name: found[f"accuracy_recolor_{name}"] * 2 for name in right} == right
+
+
+def test_the_trace_shows_what_the_search_saw(study: Path) -> None:
+    tensors, _ = read_tensors(study / "out" / "points" / "trace-advmix-seed3.safetensors", TRACE)
+    bench = bench_of(study, 3)
+    judge, _ = bench.classifier("advmix")
+    searched = bench.searched()
+    assert torch.equal(tensors["original"], bench.images[0])
+    with torch.no_grad():
+        logits = judge(tensors["images"].flatten(0, 1))
+    losses = nn.functional.cross_entropy(logits, tensors["label"].expand(9), reduction="none")
+    torch.testing.assert_close(losses.view(3, 3), tensors["losses"], atol=1e-4, rtol=1e-4)
+    assert torch.equal(logits.argmax(dim=1).view(3, 3), tensors["predictions"])
+    assert bool((tensors["losses"].amax(dim=0) > tensors["losses"][0]).all())
+    pool = bench.split(searched).perp_of(searched.pool)
+    mean, directions, _ = principal(pool)
+    places = ((pool - mean) @ directions).float()
+    assert (tensors["path"][0][:, None] - places).norm(dim=2).min(dim=1).values.max() < 1e-4
+    torch.testing.assert_close(tensors["cloud"], places, atol=1e-5, rtol=1e-5)
+    brightest = bench.data.train.batch(slice(None))[0].amax(dim=(2, 3))
+    whitest = bench.data.gray_train.pixels.float().flatten(1).amax(dim=1) / 255
+    torch.testing.assert_close(tensors["colors"] * whitest[:, None], brightest, atol=0.01, rtol=0)
+
+
+def test_worst_mixes_are_read_by_the_next_seeds_reference(study: Path) -> None:
+    for seed, other in ((3, 4), (4, 3)):
+        tensors, _ = read_tensors(study / "out" / "points" / f"found-advmix-seed{seed}.safetensors", FOUND)
+        reader = bench_of(study, other)
+        answers = reader.read(reader.classifier("nominal")[0], tensors["variations"]).argmax(dim=1)
+        assert torch.equal(answers, tensors["reference"])
+        (record,) = [r for r in results_of(study / "out")["found"] if (r["method"], r["seed"]) == ("advmix", seed)]
+        assert record["accuracy_reference"] == float((answers == tensors["labels"]).double().mean())
+
+
+def test_generators_differ_and_their_data_do_not(study: Path) -> None:
+    bench = bench_of(study, 3)
+    own, other, grid = (bench._searched(regime) for regime in ("own", "seed", "grid"))
+    assert len({own.name, other.name, grid.name}) == len({own.pool_name, other.pool_name, grid.pool_name}) == 3
+    assert own.model.config == other.model.config != grid.model.config
+    assert own.latents.grid is None
+    assert grid.latents.grid is not None
+    assert own.mixable.metadata["data_fingerprint"] == grid.mixable.metadata["data_fingerprint"]
+    assert is_fitted(bench.cell, "grid")
+
+
+def test_a_stopped_study_does_only_what_is_missing(study: Path) -> None:
+    out, before = study / "out", results_of(study / "out")
+    points = sorted((out / "points").glob("*.json"))
+    missing = out / "points" / "saturation-nominal-seed4.json"
+    missing.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in points if path != missing}
+    assert main(["study", "search", *SMALL, "--cells", str(study / "cells"), "--out", str(out)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    after = results_of(out)
+    assert {**after, "phases": None} == {**before, "phases": None}
+
+
+def test_the_saved_config_runs_it_again_with_the_same_numbers(study: Path, tmp_path: Path) -> None:
+    """From nothing but the cells' seeds: the cells are made anew too."""
+    again = ["--seeds", "3", "--methods", "advmix", "--generators", "own", "--cells", str(tmp_path / "cells")]
+    saved = str(study / "out" / "results.json")
+    assert main(["study", "search", "--config", saved, *again, "--out", str(tmp_path / "out")]) == 0
+    first, second = results_of(study / "out"), results_of(tmp_path / "out")
+    assert second["saturation"] == [r for r in first["saturation"] if (r["method"], r["seed"]) == ("advmix", 3)]
+    assert len(second["transfer"]) == 1
+
+
+def test_rows_are_called_by_method_and_generator() -> None:
+    assert row_label(("advmix", "own")) == "AdvMix"
+    assert row_label(("advmix", "seed")) == "AdvMix, other seed"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--methods", "magic"], "magic"),
+        (["--reference", "magic"], "magic"),
+        (["--generators", "own", "gan"], "--generators gan: unknown; choose from own seed grid"),
+        (["--generators", "seed", "own"], "begin with own"),
+        (["--step-counts", "-1"], "--step-counts -1: each must be at least 0"),
+        (["--restart-counts", "0"], "--restart-counts 0: each must be at least 1"),
+        (["--radii", "0.5", "0.5"], "--radii 0.5 0.5: name at least one, and none twice"),
+        (["--radii", "nan"], "--radii nan: each must be at least 0, and finite"),
+        (["--seeds", "1", "1"], "--seeds 1 1"),
+        (["--data", "digits", "--perp", "9"], "--perp 9: outside the network"),
+    ],
+)
+def test_bad_input_is_one_line(
+    flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", "search", *flags, "--out", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
