@@ -24,11 +24,11 @@ from advmix.config import to_dict
 from advmix.report import method_label, published
 from advmix.report.published import TEST, caveat
 from advmix.report.summary import Column, columns, is_control, method_names
-from advmix.results import Run, color_spread, comparable, mean_and_spread
+from advmix.results import Run, color_spread, comparable, in_percent
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
-PICTURE = Path("demo", "digits-std0.1-seed0", "figures", "mixing.png")
+PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
     "shuffled": "accuracy_unbiased",
@@ -170,21 +170,12 @@ def table(runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]
         label = f"*{method_label(name)}*" if is_control(name) else method_label(name)
         mine = [run for run in runs if run["method"] == name]
         numbers = [[run[column.key] for run in mine if color_spread(run) == spread] for column, spread in cells]
-        lines.append([f"**{label}**" if name == "advmix" else label, *map(cell, numbers)])
+        lines.append([f"**{label}**" if name == "advmix" else label, *map(in_percent, numbers)])
     for row in published(runs):
         others = [row.at(spread) if column.key == TEST else None for column, spread in cells]
         if any(value is not None for value in others):
             lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in others)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cell(values: Sequence[float | None]) -> str:
-    """Mean in percent, with the standard deviation over seeds where there are several."""
-    known = [100 * value for value in values if value is not None]
-    if not known:
-        return "–"
-    mean, spread = mean_and_spread(known)
-    return f"{mean:.1f}" + (f" ± {spread:.1f}" if len(known) > 1 else "")
 
 
 def neighbours(runs: Sequence[Run]) -> Iterator[str]:

@@ -119,7 +119,9 @@ def test_study_goes_on_where_it_was_killed(cells: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("look", ["double-colored", "wildlife"])
 def test_study_of_a_harder_look(cells: Path, tmp_path: Path, look: str) -> None:
-    results = study(cells, tmp_path / "out", "--look", look, "--color-std", "0.01", "--seeds", "0", "--methods", "recolor")
+    results = study(
+        cells, tmp_path / "out", "--look", look, "--color-std", "0.01", "--seeds", "0", "--methods", "recolor"
+    )
     assert results["runs"][0]["look"] == look
     assert results["runs"][0]["accuracy_recolor_worst"] is not None
 
@@ -148,7 +150,9 @@ def test_protocols_have_their_spreads_and_sizes() -> None:
 
 
 def test_worst_cases_under_different_generators_are_not_mixed(cells: Path, tmp_path: Path) -> None:
-    runs = study(cells, tmp_path / "out", "--color-std", "0.1", "--seeds", "0", "--methods", "nominal", "randmix")["runs"]
+    runs = study(cells, tmp_path / "out", "--color-std", "0.1", "--seeds", "0", "--methods", "nominal", "randmix")[
+        "runs"
+    ]
     comparable(runs)
     for key, value in (("generator", "0" * 16), ("worst_case_images", 21)):
         with pytest.raises(UserError, match=f"with {key} {value}.*compare only under one generator"):

@@ -122,6 +122,16 @@ def test_idle_layers_are_named_and_not_proposed() -> None:
     assert verdict(scores, proposal, Split(4, (2, 3))) == "z∥"
 
 
+def test_layers_of_a_group_go_together() -> None:
+    halves = [Split(4, (0, 1)), Split(4, (2, 3))]
+    assert propose_split(found((1, 0, 0, 0)), groups=halves).split == Split(4, (2, 3))
+    assert propose_split(found((0, 0, 1, 0)), groups=halves).split == Split(4, (0, 1))
+    assert propose_split(found((1, 0, 0, 1), unclear=0.1), groups=halves).split is None
+    still = found((1, 0, 0, 0), strength=(1, 1, 1, IDLE))
+    assert propose_split(still, groups=halves).split == Split(4, (2, 3))
+    assert propose_split(found((1, 0, 0, 0), strength=(1, 1, IDLE, IDLE)), groups=halves).split is None
+
+
 def test_only_pairs_with_a_right_reconstruction_count_for_labels() -> None:
     latents, labels, donors, donor_labels = signs()
     mislabelled = labels.clone()
@@ -294,17 +304,80 @@ def test_wilson_interval() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A generator of biased digits, the codes of its training images, and three references."""
+    """A generator of biased digits, fitted briefly, and the codes of its training images."""
 
     decoder: Generator
     pool: Latents
     labels: Tensor
-    honest: nn.Module
-    color: nn.Module
-    biased: nn.Module
 
-    def scores(self, network: nn.Module) -> LayerScores:
-        rows = other_label(self.labels[:300], self.labels, seeded(0, "donors"))
+    def scores(self, method: str, target: str) -> LayerScores:
+        """By a reference of this kind, on the first images; of biased images, both targets have the same labels."""
+        rows = other_label(self.labels[:250], self.labels, seeded(0, "donors"))
         return layer_scores(
-            self.decoder, network, self.pool[:300], self.labels[:300], self.pool[rows], self.labels[rows]
+            self.decoder,
+            trained(method, target),
+            self.pool[:250],
+            self.labels[:250],
+            self.pool[rows],
+            self.labels[rows],
+            [*units(6, grid=False), *(split for split in neighbours(6, grid=False) if whole(split))],
         )
+
+
+RESOLUTIONS = tuple(Split(6, (layer, layer + 1)) for layer in (0, 2, 4))
+
+
+def whole(split: Split) -> bool:
+    return split.perp[0] % 2 == 0 and split.perp[-1] % 2 == 1
+
+
+def trained(method: str, target: str) -> nn.Module:
+    recipe = make_recipe(method, ColoredDigits(DataConfig(target=target)), 0, SearchOptions(), BaselineOptions())
+    options = TrainOptions(epochs=4)
+    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, 0, make_fabric("cpu"))
+    Loop(f"{method} {target}", options.steps(recipe.images)).train(trainee)
+    return recipe.network
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    images = ColoredDigits(DataConfig()).train
+    options = FitOptions(fit_steps=300, fit_batch=32, fit_lr=6e-3)
+    trainee = AutoencoderTrainee(images, options, 0, make_fabric("cpu"))
+    Loop("fit", options.steps(16)).train(trainee)
+    model = trainee.model.requires_grad_(False).eval()
+    return Fitted(model.generator, model.encoder(images.batch(slice(None))[0]), images.labels)
+
+
+THRESHOLD = 0.85
+"""After half of the usual steps, and half of the usual batch, a swap of colours costs some labels."""
+
+
+def test_colour_layers_are_proposed_for_digits(fitted: Fitted) -> None:
+    scores = fitted.scores("ceiling", "digit")
+    proposal = propose_split(scores, THRESHOLD, groups=RESOLUTIONS)
+    print({split.perp: (scores.of(split).label_changes.value, scores.of(split).image_share) for split in scores.splits})
+    assert proposal.split == COLOR_LAYERS
+    assert proposal.agreement > 0.9
+    assert scores.of(COLOR_LAYERS).image_share > 0.5
+    assert scores.of(Split(6, (0, 1, 2, 3))).takes_donor.value > 0.8
+    singles = [scores.of(Split(6, (layer,))).label_changes.value for layer in range(4)]
+    assert max(singles) < 0.5  # the shape is written into several layers: alone, none of them is enough
+
+
+def test_colour_layers_are_not_proposed_when_colour_is_the_label(fitted: Fitted) -> None:
+    scores = fitted.scores("ceiling", "color")
+    proposal = propose_split(scores, THRESHOLD, groups=RESOLUTIONS)
+    print({split.perp: (scores.of(split).label_changes.value, scores.of(split).image_share) for split in scores.splits})
+    assert proposal.split == Split(6, (0, 1, 2, 3))
+    assert proposal.agreement > 0.9
+    assert scores.of(COLOR_LAYERS).takes_donor.value > 0.8
+
+
+def test_a_biased_reference_does_not_propose_the_colour_layers(fitted: Fitted) -> None:
+    scores = fitted.scores("nominal", "digit")
+    print({split.perp: (scores.of(split).label_changes.value, scores.of(split).image_share) for split in scores.splits})
+    assert scores.of(COLOR_LAYERS).label_changes.value > 0.5
+    split = propose_split(scores, THRESHOLD, groups=RESOLUTIONS).split
+    assert split is not None
+    assert not {4, 5} & set(split.perp)

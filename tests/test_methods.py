@@ -41,7 +41,9 @@ KINDS = {
     "randmix-best": Mixing,
 }
 SEARCH = SearchOptions(perp=(-1,), restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
-BASELINE = BaselineOptions(clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3, jitter=0.2, long_factor=3, best_of=6)
+BASELINE = BaselineOptions(
+    clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3, jitter=0.2, long_factor=3, best_of=6
+)
 
 
 def recipe(method: str, data: ColoredDigits, seed: int = 0) -> Recipe:

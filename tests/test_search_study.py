@@ -1,4 +1,4 @@
-"""The search study: which numbers compare, one search for all smaller ones, what a mix is made of, the whole run."""
+"""The search study: what a mix is made of, the map of a search, the whole run."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advmix.audit import nested
-from advmix.audit.comparison import Measured, WorstCaseKey, check_same, difference, ranked, strength
-from advmix.audit.evaluate import worst_case
-from advmix.audit.nested import nested_search
+from advmix.audit.comparison import Measured, difference
 from advmix.cli import main
 from advmix.config import load
 from advmix.data import ColoredDigits, make_look
-from advmix.encoders import Autoencoder
 from advmix.errors import UserError
 from advmix.files import read_tensors
 from advmix.latents import Latents
+from advmix.results import schema
 from advmix.seeds import generator
 from advmix.studies.colored_mnist import make_cell
 from advmix.studies.search import SearchConfig
@@ -35,49 +33,12 @@ from advmix.studies.search_measure import recoloring
 from advmix.studies.search_results import column, comparisons, curves_of, row_label
 from advmix.studies.search_trace import principal, shadow
 from advmix.training.methods import SearchOptions
-from tiny import (
-    VECTOR,
-    assert_same_state,
-    make_classifier,
-    make_generator,
-    make_latents,
-    no_gradients,
-    state_of,
-)
 
 CPU = torch.device("cpu")
-KEY = WorstCaseKey("generator", "pool", "search", "images")
 SMALL = ["--data", "digits", "--train-images", "96", "--test-images", "60", "--fit-steps", "10", "--epochs", "1"]
 SMALL += ["--fit-batch", "16", "--worst-images", "6", "--worst-restarts", "3", "--worst-steps", "2", "--device", "cpu"]
 SMALL += ["--step-counts", "0", "2", "3", "--restart-counts", "1", "4", "--radii", "0", "0.5", "None"]
 SMALL += ["--methods", "nominal", "advmix", "--reference", "nominal", "--seeds", "3", "4"]
-
-
-def number(value: float = 0.5, classifier: str = "network", **other: Any) -> Measured:
-    return Measured(value, classifier, replace(KEY, **other))
-
-
-def test_classifiers_compare_in_the_same_circumstances() -> None:
-    good, bad = number(0.9, "good"), number(0.4, "bad")
-    assert difference(good, bad) == pytest.approx(0.5)
-    assert ranked([bad, good]) == [good, bad]
-
-
-@pytest.mark.parametrize("what", ["generator", "pool", "search", "images"])
-def test_numbers_of_other_circumstances_are_refused(what: str) -> None:
-    other = Measured(0.5, "network", replace(KEY, **{what: "another"}))
-    for refused in (lambda: difference(number(), other), lambda: ranked([number(), number(), other])):
-        with pytest.raises(UserError, match=f"under different {what} .*; another"):
-            refused()
-    check_same([number(), other], apart_from=[what])
-
-
-def test_searches_compare_on_one_classifier_only() -> None:
-    assert strength(number(0.7), number(0.2, search="stronger", pool="another")) == pytest.approx(0.5)
-    with pytest.raises(UserError, match="two classifiers under two searches"):
-        strength(number(), number(classifier="another", search="stronger"))
-    with pytest.raises(UserError, match="different generator"):
-        strength(number(), number(generator="another"))
 
 
 @pytest.mark.parametrize(
@@ -96,53 +57,6 @@ def test_searches_compare_on_one_classifier_only() -> None:
 def test_every_setting_of_a_search_is_in_its_name(other: dict[str, Any]) -> None:
     assert in_words(replace(SearchOptions(), **other), 0) != in_words(SearchOptions(), 0)
     assert in_words(SearchOptions(), 1) != in_words(SearchOptions(), 0)
-
-
-Parts = tuple[nn.Module, Autoencoder, Latents, Tensor, Latents]
-
-
-@pytest.fixture
-def parts() -> Parts:
-    """Untrained networks in float64 and seeded codes; most answers are right before the search, few after it."""
-    model = Autoencoder(VECTOR).double()
-    model.generator = make_generator()
-    classifier, latents, pool = make_classifier().eval(), make_latents(VECTOR, 30, seed=1), make_latents(VECTOR, 40)
-    with torch.no_grad():
-        labels = classifier(model.generator(latents)).argmax(dim=1)
-    labels[:3] = (labels[:3] + 1) % 3
-    return classifier, model.requires_grad_(False).eval(), latents, labels, pool
-
-
-def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The literal way: every smaller search anew; here in blocks of two restarts and batches of twelve images."""
-    classifier, model, latents, labels, pool = parts
-    monkeypatch.setattr(nested, "ROWS", 24)
-    monkeypatch.setattr(nested, "BATCH", 12)
-    monkeypatch.setattr("advmix.audit.evaluate.BATCH", 12)
-    options = SearchOptions(restarts=5, steps=3, step_size=0.3, radius=0.5)
-    found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
-    shares = set()
-    for restarts, steps in product((1, 2, 5), (0, 1, 3)):
-        mixer = replace(options, restarts=restarts, steps=steps).mixer(model)
-        expected = worst_case(classifier, mixer, latents, labels, pool, seed=2)
-        assert torch.equal(found.right(restarts, steps), expected.right)
-        assert torch.equal(found.plain, expected.right_reconstruction)
-        losses = -expected.probabilities[range(30), labels].log()
-        torch.testing.assert_close(found.loss(restarts, steps), losses)
-        shares.add(float(expected.right.double().mean()))
-    torch.testing.assert_close(found.images, expected.images)
-    assert len(shares) > 3
-
-
-def test_the_nested_search_leaves_no_trace(parts: Parts) -> None:
-    classifier, model, latents, labels, pool = parts
-    classifier.train()
-    before = state_of(classifier)
-    nested_search(classifier, model, SearchOptions(), latents, labels, pool, seed=0)
-    assert_same_state(classifier.state_dict(), before)
-    assert no_gradients(classifier, model)
-    assert classifier.training
-    classifier.eval()
 
 
 @pytest.mark.parametrize("look", ["colored", "double-colored"])
@@ -225,6 +139,7 @@ def bench_of(study: Path, seed: int) -> Bench:
 
 def test_everything_is_written(study: Path) -> None:
     results = results_of(study / "out")
+    jsonschema.validate(results, schema())
     figures = {path.stem for path in (study / "out" / "figures").iterdir()}
     assert figures == {"saturation", "recolouring", "leaves", "found", "transfer", "steps-nominal", "steps-advmix"}
     assert len(results["saturation"]) == 2 * 2 * (2 + 3 + 3)
@@ -294,9 +209,10 @@ def test_differences_are_taken_seed_by_seed(study: Path) -> None:
     assert all(row["mean"] >= 0 for row in found["searches"] if row["axis"] != "radius")
 
 
-def test_a_number_from_elsewhere_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["transfer-advmix-seed", "saturation-nominal", "found-advmix", "recolouring-advmix"])
+def test_a_number_from_elsewhere_is_refused(study: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A point whose pool is another one: the run ends with one line, and gives no table."""
-    path = study / "out" / "points" / "transfer-advmix-seed-seed4.json"
+    path = study / "out" / "points" / f"{name}-seed4.json"
     kept = path.read_text()
     point = json.loads(kept)
     point["records"][0]["key"]["pool"] = "another"

@@ -92,12 +92,13 @@ def sweep_table(runs: Sequence[Run], key: str) -> Table:
         view.add_column(f"{unit}\n{spread:g}", justify="right")
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
-        cells = [_summary([run[key] for run in mine if color_spread(run) == spread]) for spread in spreads]
+        cells = [in_percent([run[key] for run in mine if color_spread(run) == spread]) for spread in spreads]
         view.add_row(method, *cells)
     return view
 
 
-def _summary(values: Sequence[float | None]) -> str:
+def in_percent(values: Sequence[float | None]) -> str:
+    """`[0.971, 0.969]` to `97.0 ± 0.1`; what was not measured is left out, and a dash where nothing was."""
     known = [100 * value for value in values if value is not None]
     if not known:
         return "–"

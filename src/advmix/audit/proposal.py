@@ -6,6 +6,7 @@ Split(layers=6, perp=(4, 5), grid=False)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,16 +45,22 @@ class Proposal:
 
 
 def propose_split(
-    scores: LayerScores, threshold: float = 0.95, resamples: int = 200, rng: torch.Generator | None = None
+    scores: LayerScores,
+    threshold: float = 0.95,
+    resamples: int = 200,
+    rng: torch.Generator | None = None,
+    groups: Sequence[Split] | None = None,
 ) -> Proposal:
     """Of all measured swaps that keep at least `threshold` of the labels, the one that changes the image most.
 
-    Swaps that begin or end with an idle layer are left out, and so is the one of everything: `z∥` would be empty.
+    Only whole `groups` are proposed: layers that belong together, such as those of one resolution; every layer is its
+    own by default. Swaps that begin or end with an idle group are left out, and so is the one of everything: `z∥` would
+    be empty.
     The pairs are resampled with replacement `resamples` times (a bootstrap) and every resample makes a proposal of its
     own. `sure`: 95 % of them agree, and the whole interval of the kept labels lies above the threshold; `fairly sure`:
     80 % agree.
     """
-    allowed = torch.tensor([_is_candidate(scores, split) for split in scores.splits])
+    allowed = torch.tensor([_is_candidate(scores, groups or scores.units, split) for split in scores.splits])
     count = len(scores.labels)
     draws = torch.randint(count, (resamples, count), generator=rng)
     weights = torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(
@@ -76,9 +83,12 @@ def propose_split(
     )
 
 
-def _is_candidate(scores: LayerScores, split: Split) -> bool:
-    mine = parts(split)
-    return split != scores.everything and mine[0] not in scores.idle and mine[-1] not in scores.idle
+def _is_candidate(scores: LayerScores, groups: Sequence[Split], split: Split) -> bool:
+    mine = set(parts(split))
+    whole = [set(parts(group)) for group in groups if set(parts(group)) <= mine]
+    if split == scores.everything or not whole or set().union(*whole) != mine:
+        return False
+    return not (whole[0] <= set(scores.idle) or whole[-1] <= set(scores.idle))
 
 
 def _choose(scores: LayerScores, allowed: Tensor, threshold: float, weights: Tensor) -> Tensor:

@@ -45,7 +45,9 @@ def headline(results: Entry) -> str:
     proposal, bias = results["proposal"], results["reference"]["bias"]
     if proposal["split"] is None:
         return "No split: every swap changes too many labels"
-    doubt = {"no": "", "unknown": ", if the reference is unbiased", "yes": ", but the reference reads the bias"}[bias]
+    doubt = {"no": "", "unknown": "; only if the reference is unbiased", "yes": "; but the reference reads the bias"}[
+        bias
+    ]
     return f"Proposal: {proposal['flags']} ({proposal['sure']}{doubt})"
 
 
@@ -81,7 +83,7 @@ def _proposal(results: Entry) -> list[str]:
     if split["image_share"] < LITTLE:
         said.append("[bold]Careful.[/] These layers change little: mixing them says little about a classifier.")
     if proposal["could_join"]:
-        said.append(f"Not next to these, but could join them: {', '.join(proposal['could_join'])}.")
+        said.append(f"Layers that could join them one by one: {' '.join(proposal['could_join'])}.")
     return said
 
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from advmix.report.canvas import Canvas, frame
 from advmix.report.style import INK, MUTED, TRACK, WRONG
 
-PERP, PARALLEL, IDLE = "#0072b2", "#4a4f57", "#b9c0ca"
-VERDICTS = {"z⊥": PERP, "z∥": PARALLEL, "idle": IDLE}
+VERDICTS = {"z⊥": "#0072b2", "either": "#56b4e9", "z∥": "#4a4f57", "idle": "#b9c0ca"}
 """What a layer is found to be, and its colour."""
 
 Row = Mapping[str, Any]
@@ -48,8 +47,8 @@ def layer_bars(rows: Sequence[Row], headline: str, threshold: float) -> Figure:
         headline: the proposal, above the bars.
         threshold: share of labels that a swap must keep, drawn as a line.
     """
-    left, width, pitch, head, line = 1.45, 1.75, 2.3, 1.12, 0.32
-    canvas = Canvas(left + len(PANELS) * pitch - 0.05, head + line * len(rows) + 0.42)
+    left, width, pitch, head, line = 1.45, 1.75, 2.42, 1.08, 0.32
+    canvas = Canvas(left + len(PANELS) * pitch - 0.12, head + line * len(rows) + 0.42)
     canvas.text(0.15, 0.24, headline, 11.5, ha="left", weight="bold")
     for index, row in enumerate(rows):
         y = head + (index + 0.5) * line
@@ -88,7 +87,7 @@ def _bars(axes: Axes, rows: Sequence[Row], panel: Panel, threshold: float) -> No
 
 def _legend(canvas: Canvas, left: float, top: float, threshold: float) -> None:
     x = left
-    for name, width in (("z⊥", 0.6), ("z∥", 0.6), ("idle", 0.75)):
+    for name, width in (("z⊥", 0.55), ("either", 0.75), ("z∥", 0.55), ("idle", 0.75)):
         canvas.text(x, top, "■", 11, ha="left", color=VERDICTS[name])
         canvas.text(x + 0.17, top, name, 9, ha="left")
         x += width

@@ -24,14 +24,14 @@ from advmix.audit.layers import (
     rest,
     unit_name,
 )
-from advmix.audit.proposal import Proposal, propose_split, verdict
+from advmix.audit.proposal import Proposal, propose_split
 from advmix.config import to_dict
 from advmix.data import ColoredDigits
 from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
-from advmix.generators import Generator
+from advmix.generators import Generator, StyleConfig
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
 from advmix.options import require
@@ -44,11 +44,12 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.inspect_entries import dimensions_entry, layer_entries, proposal_entry, reference_entry, swap_entry
-from advmix.stages.reference import UNBIASED, Reference, load_reference, unbiased_images
+from advmix.stages.reference import UNBIASED, Opened, judge_reference, open_reference
 from advmix.stages.sources import Mixable, data_of, load_mixable
-from advmix.stages.train import TrainConfig, load_classifier, run_train
+from advmix.stages.train import TrainConfig, run_train
 from advmix.training.classify import TrainOptions
 
+GROUPINGS = ("resolution", "layer")
 GRID_DONORS = 10
 
 
@@ -69,6 +70,7 @@ class InspectConfig:
         train: how a reference is trained where none is named.
         images: how many of the images are swapped, the first ones.
         dimension_images: how many for the swaps of single latent numbers; 0 leaves these out.
+        by: what is proposed: `resolution` (the layers of one resolution go together) or `layer`.
         threshold: share of labels that a joint swap must keep, in [0, 1].
         resamples: how often the pairs are resampled to say how sure the proposal is.
         seed: fixes the pairs, the resamples and a reference's training.
@@ -84,6 +86,7 @@ class InspectConfig:
     train: TrainOptions = field(default_factory=TrainOptions)
     images: int = 1000
     dimension_images: int = 64
+    by: str = "resolution"
     threshold: float = 0.95
     resamples: int = 200
     seed: int = 0
@@ -96,6 +99,8 @@ class InspectConfig:
             raise UserError(f"--unbiased {self.unbiased}: unknown; choose from {' '.join(UNBIASED)}")
         if self.unbiased == "test" and self.reference is None:
             raise UserError("--unbiased test: no reference is trained on a test; name one, or use --unbiased train")
+        if self.by not in GROUPINGS:
+            raise UserError(f"--by {self.by}: unknown; choose from {' '.join(GROUPINGS)}")
         require(self, "images resamples", least=1)
         require(self, "dimension_images threshold", least=0)
         if self.threshold > 1:
@@ -112,13 +117,17 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     assert mixable is not None
     data = data_of(mixable.store.index, config.latents)
-    named = None if config.reference is None else fingerprint(load_classifier(config.reference)[0])
-    inputs = {"generator": mixable.metadata["fingerprint"], "images": data.train.fingerprint, "reference": named}
+    named = None if config.reference is None else open_reference(config.reference, data)
+    inputs = {
+        "generator": mixable.metadata["fingerprint"],
+        "images": data.train.fingerprint,
+        "reference": None if named is None else fingerprint(named[0]),
+    }
     open_run(config.out, "inspect", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)
     else:
-        results = _inspect(config, mixable, data, fabric.device)
+        results = _inspect(config, mixable, data, named, fabric.device)
         write_json(config.out / RESULTS, results)
     console.print(layer_table(results["layers"], results["proposal"]["added"]))
     for sentence in sentences(results):
@@ -127,12 +136,15 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     return results
 
 
-def _inspect(config: InspectConfig, mixable: Mixable, data: ColoredDigits, device: torch.device) -> dict[str, Any]:
+def _inspect(
+    config: InspectConfig, mixable: Mixable, data: ColoredDigits, named: Opened | None, device: torch.device
+) -> dict[str, Any]:
     begun = time.monotonic()
-    reference = _reference(config, data, device)
+    reference = judge_reference(named or _trained(config, data), data, config.unbiased, device)
     ready = time.monotonic()
     pairs = draw_pairs(mixable.pool, data.train.labels, config.images, config.seed)
-    found = measure(config, mixable.model.generator, reference.network, pairs)
+    groups = None if config.by == "layer" else resolutions(mixable.model.config)
+    found = measure(config, mixable.model.generator, reference.network, pairs, groups)
     scores, proposal = found.scores, found.proposal
     results: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
@@ -143,36 +155,36 @@ def _inspect(config: InspectConfig, mixable: Mixable, data: ColoredDigits, devic
         "generator": generator_summary(mixable.metadata),
         "reference": reference_entry(reference, scores),
         "pairs": {"images": len(pairs.labels), "counted": int(scores.right.sum())},
-        "layers": layer_entries(scores, proposal, mixable.model.config),
+        "layers": layer_entries(scores, proposal, found.added, mixable.model.config),
         "swaps": [swap_entry(scores, proposal, split) for split in scores.splits],
         "proposal": proposal_entry(scores, proposal, found.rest, found.added),
         "dimensions": None if found.numbers is None else dimensions_entry(found.numbers, config.dimension_images),
     }
     figures = {"layers": layer_bars(results["layers"], headline(results), config.threshold)}
-    figures["mixing-by-layer"] = _mixing(mixable, data, reference.network, found)
+    verdicts = [row["verdict"] for row in results["layers"]]
+    figures["mixing-by-layer"] = _mixing(mixable, data, reference.network, found, verdicts)
     if found.numbers is not None:
         figures["dimensions"] = dimension_maps(found.numbers.change, found.numbers.probability_change)
     save_figures(figures, config.out / "figures")
     return results
 
 
-def _reference(config: InspectConfig, data: ColoredDigits, device: torch.device) -> Reference:
-    """The named classifier, or one that is trained in a subfolder: on unbiased images where they are named."""
-    folder = config.reference or config.out / "reference"
-    if config.reference is None:
-        run_train(
-            TrainConfig(
-                method="nominal" if config.unbiased is None else "ceiling",
-                generator=config.generator,
-                latents=config.latents,
-                train=config.train,
-                seed=config.seed,
-                out=folder,
-                device=config.device,
-                resume=True,
-            )
+def _trained(config: InspectConfig, data: ColoredDigits) -> Opened:
+    """A reference of our own, in a subfolder: trained on the unbiased images where they are named."""
+    folder = config.out / "reference"
+    run_train(
+        TrainConfig(
+            method="nominal" if config.unbiased is None else "ceiling",
+            generator=config.generator,
+            latents=config.latents,
+            train=config.train,
+            seed=config.seed,
+            out=folder,
+            device=config.device,
+            resume=True,
         )
-    return load_reference(folder, data, unbiased_images(data, config.unbiased), device)
+    )
+    return open_reference(folder, data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,10 +222,18 @@ class Measured:
     numbers: DimensionScores | None
 
 
-def measure(config: InspectConfig, dec: Generator, network: nn.Module, pairs: Pairs) -> Measured:
+def resolutions(network: StyleConfig) -> tuple[Split, ...]:
+    """The grid, where there is one, and the two layers of every resolution."""
+    levels = tuple(Split(network.layers, (layer, layer + 1)) for layer in range(0, network.layers, 2))
+    return (Split(network.layers, (), grid=True), *levels) if network.grid_channels else levels
+
+
+def measure(
+    config: InspectConfig, dec: Generator, network: nn.Module, pairs: Pairs, groups: Sequence[Split] | None
+) -> Measured:
     """Layers, proposal, single numbers."""
-    scores = pairs.scores(dec, network)
-    proposal = propose_split(scores, config.threshold, config.resamples, generator(config.seed, "inspect", "resamples"))
+    scores, rng = pairs.scores(dec, network), generator(config.seed, "inspect", "resamples")
+    proposal = propose_split(scores, config.threshold, config.resamples, rng, groups)
     left, added = _around(proposal.split, dec, network, pairs)
     few, numbers = slice(0, config.dimension_images), None
     if config.dimension_images:
@@ -234,22 +254,25 @@ def _around(
 
 
 @torch.no_grad()
-def _mixing(mixable: Mixable, data: ColoredDigits, network: nn.Module, found: Measured) -> Figure:
+def _mixing(
+    mixable: Mixable, data: ColoredDigits, network: nn.Module, found: Measured, verdicts: Sequence[str]
+) -> Figure:
     """The first image with layers of the first images that have another label."""
     dec, pool, labels = mixable.model.generator, mixable.pool, data.train.labels
     donors = pool[(labels != labels[0]).nonzero()[:GRID_DONORS, 0].to(pool.styles.device)]
     first = Latents.cat([pool[:1]] * len(donors))
 
-    def row(name: str, split: Split) -> GridRow:
+    def row(name: str, split: Split, verdict: str) -> GridRow:
         with evaluating(network) as (model,):
             images = dec.render(dec.prefix(first, split), split.perp_of(donors))
             changed = model(images).argmax(dim=1).cpu() != labels[0]
-        return GridRow(name, _rgb(images), changed, verdict(found.scores, found.proposal, split))
+        return GridRow(name, _rgb(images), changed, verdict)
 
-    singles = [row(row_name(unit_name(unit)), unit) for unit in found.scores.units]
+    named = zip(found.scores.units, verdicts, strict=True)
+    singles = [row(row_name(unit_name(unit)), unit, verdict) for unit, verdict in named]
     groups = []
     if found.proposal.split is not None and found.rest is not None:
-        groups = [row("proposed z⊥", found.proposal.split), row("all others", found.rest.split)]
+        groups = [row("proposed z⊥", found.proposal.split, "z⊥"), row("all others", found.rest.split, "z∥")]
     return mixing_by_layer(_rgb(dec(pool[:1]))[0], _rgb(dec(donors)), singles, groups)
 
 

@@ -45,16 +45,28 @@ def _share(name: str, share: Share) -> dict[str, Any]:
     return {name: share.value, f"{name}_interval": [share.low, share.high]}
 
 
-def layer_entries(scores: LayerScores, proposal: Proposal, network: StyleConfig) -> list[dict[str, Any]]:
-    """A row per layer, coarse to fine: swapped alone, with all finer ones, with all coarser ones."""
+def layer_entries(
+    scores: LayerScores, proposal: Proposal, added: Mapping[str, SwapScore], network: StyleConfig
+) -> list[dict[str, Any]]:
+    """A row per layer, coarse to fine: swapped alone, with all finer ones, with all coarser ones.
+
+    The verdict `either` is that of a layer that is not proposed, but could join those that are.
+    """
+    either = could_join(proposal, added)
     rows = []
     for unit, support in zip(scores.units, proposal.support, strict=True):
         level = 0 if unit.grid else unit.perp[0] // 2
         swaps = {"alone": unit, "with_finer": scores.starting(unit), "with_coarser": scores.ending(unit)}
         row = {"name": unit_name(unit), "resolution": network.start * 2**level}
-        row |= {"verdict": verdict(scores, proposal, unit), "support": support}
-        rows.append(row | {name: swap_entry(scores, proposal, split) for name, split in swaps.items()})
+        row |= {name: swap_entry(scores, proposal, split) for name, split in swaps.items()}
+        row["alone"]["verdict"] = "either" if unit_name(unit) in either else row["alone"]["verdict"]
+        rows.append(row | {"verdict": row["alone"]["verdict"], "support": support})
     return rows
+
+
+def could_join(proposal: Proposal, added: Mapping[str, SwapScore]) -> list[str]:
+    """The layers with any one of which the proposal would still keep the label, by their whole interval."""
+    return [name for name, score in added.items() if score.label_changes.rest.low >= proposal.threshold]
 
 
 def proposal_entry(
@@ -68,7 +80,7 @@ def proposal_entry(
         "rest": None if left is None else {"layers": list(left.split.perp), "grid": left.split.grid, **_numbers(left)},
         "next_larger": None if larger is None else swap_entry(scores, proposal, larger),
         "added": {name: _numbers(score) for name, score in added.items()},
-        "could_join": [name for name, score in added.items() if score.label_changes.rest.low >= proposal.threshold],
+        "could_join": could_join(proposal, added),
         "idle": [unit_name(unit) for unit in scores.idle],
         "threshold": proposal.threshold,
         "resamples": proposal.resamples,

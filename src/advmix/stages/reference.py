@@ -41,13 +41,12 @@ class Reference:
     caveat: str
 
 
-def unbiased_images(data: ColoredDigits, name: str | None) -> ImageSet | None:
-    """The images that `--unbiased` names."""
-    return None if name is None else {"train": data.train_unbiased, "test": data.shuffled}[name]
+Opened = tuple[nn.Module, dict[str, Any]]
+"""A classifier and the metadata of its file."""
 
 
-def load_reference(folder: Path, data: ColoredDigits, unbiased: ImageSet | None, device: torch.device) -> Reference:
-    """What `train` wrote into `folder`, tested on the generator's images and on the unbiased ones.
+def open_reference(folder: Path, data: ColoredDigits) -> Opened:
+    """What `train` wrote into `folder`, checked to be for images like these.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
@@ -64,10 +63,17 @@ def load_reference(folder: Path, data: ColoredDigits, unbiased: ImageSet | None,
             f"--reference {folder}: for images of {_size(theirs)}, but the generator's are {_size(ours)}; "
             "name a classifier of these"
         )
-    network = network.to(device)
-    right = accuracy(network, ours, device)
-    right_unbiased = None if unbiased is None else accuracy(network, unbiased, device)
-    bias, caveat = _honesty(metadata, ours, right, right_unbiased)
+    return network, metadata
+
+
+def judge_reference(opened: Opened, data: ColoredDigits, unbiased: str | None, device: torch.device) -> Reference:
+    """Test a classifier on the generator's images, and on the unbiased ones where they are named."""
+    network, metadata = opened[0].to(device), opened[1]
+    right, right_unbiased = accuracy(network, data.train, device), None
+    if unbiased is not None:
+        images = {"train": data.train_unbiased, "test": data.shuffled}[unbiased]
+        right_unbiased = accuracy(network, images, device)
+    bias, caveat = _honesty(metadata, data.train, right, right_unbiased)
     return Reference(network, metadata["method"], right, right_unbiased, bias, caveat)
 
 

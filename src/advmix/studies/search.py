@@ -26,7 +26,7 @@ from advmix.studies.search_bench import Bench
 from advmix.studies.search_generators import REGIMES, check_regimes, check_split, summary
 from advmix.studies.search_jobs import Plan, Point, collect, points, training
 from advmix.studies.search_report import draw, show
-from advmix.studies.search_results import comparisons
+from advmix.studies.search_results import check_figures, comparisons
 from advmix.studies.share import work
 from advmix.training.methods import SearchOptions, check_method, check_methods
 
@@ -157,9 +157,10 @@ def gather(config: SearchConfig, benches: list[Bench], measured: list[Point]) ->
     """All points; differences are taken only where the circumstances are the same.
 
     Raises:
-        UserError: numbers of one column of the transfer matrix with other circumstances.
+        UserError: numbers that a figure would put side by side, measured in different circumstances.
     """
     found = collect(measured)
+    check_figures(found)
     return {
         "schema": SCHEMA_VERSION,
         "study": "search",

@@ -126,11 +126,9 @@ class Bench:
         """Which layers of a generator are z⊥."""
         return self.cell.settings.search.split(searched.model.generator.layers)
 
-    def key(self, searched: Searched, search: SearchOptions, pool_name: str | None = None) -> WorstCaseKey:
+    def key(self, searched: Searched, search: SearchOptions) -> WorstCaseKey:
         """The circumstances of a worst case of this bench."""
-        return WorstCaseKey(
-            searched.name, pool_name or searched.pool_name, in_words(search, self.cell.seed), self.images_name
-        )
+        return WorstCaseKey(searched.name, searched.pool_name, in_words(search, self.cell.seed), self.images_name)
 
 
 def in_words(search: SearchOptions, seed: int) -> str:

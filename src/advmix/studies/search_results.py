@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,28 @@ from advmix.studies.search_generators import OWN, REGIMES
 
 Record = dict[str, Any]
 Row = tuple[str, str]
+TOGETHER = {
+    "saturation": ("accuracy_worst_case", "axis", "restarts", "steps", "radius"),
+    "recolouring": ("accuracy_recolor_mixed",),
+    "found": ("accuracy_worst_case",),
+    "transfer": ("accuracy_worst_case", "generator"),
+}
+"""Numbers of classifiers that stand side by side in a figure, where they are of one seed and have these in common."""
+
+
+def check_figures(results: Mapping[str, Sequence[Record]]) -> None:
+    """Refuse measurements of different circumstances that a figure or table would put side by side.
+
+    Raises:
+        UserError: naming two of them.
+    """
+    for kind, (value, *together) in TOGETHER.items():
+        groups: dict[tuple[Any, ...], list[Measured]] = {}
+        for record in results[kind]:
+            place = tuple(record[name] for name in ("seed", *together))
+            groups.setdefault(place, []).append(Measured.of(record, value))
+        for numbers in groups.values():
+            check_same(numbers)
 
 
 def rows_of(transfer: Sequence[Record]) -> list[Row]:

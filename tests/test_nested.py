@@ -1,0 +1,72 @@
+"""One search for all smaller ones, against the literal way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advmix.audit import nested
+from advmix.audit.evaluate import worst_case
+from advmix.audit.nested import nested_search
+from advmix.encoders import Autoencoder
+from advmix.latents import Latents
+from advmix.training.methods import SearchOptions
+from tiny import (
+    VECTOR,
+    assert_same_state,
+    make_classifier,
+    make_generator,
+    make_latents,
+    no_gradients,
+    state_of,
+)
+
+Parts = tuple[nn.Module, Autoencoder, Latents, Tensor, Latents]
+
+
+@pytest.fixture
+def parts() -> Parts:
+    """Untrained networks in float64 and seeded codes; most answers are right before the search, few after it."""
+    model = Autoencoder(VECTOR).double()
+    model.generator = make_generator()
+    classifier, latents, pool = make_classifier().eval(), make_latents(VECTOR, 30, seed=1), make_latents(VECTOR, 40)
+    with torch.no_grad():
+        labels = classifier(model.generator(latents)).argmax(dim=1)
+    labels[:3] = (labels[:3] + 1) % 3
+    return classifier, model.requires_grad_(False).eval(), latents, labels, pool
+
+
+def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The literal way: every smaller search anew; here in blocks of two restarts and batches of twelve images."""
+    classifier, model, latents, labels, pool = parts
+    monkeypatch.setattr(nested, "ROWS", 24)
+    monkeypatch.setattr(nested, "BATCH", 12)
+    monkeypatch.setattr("advmix.audit.evaluate.BATCH", 12)
+    options = SearchOptions(restarts=5, steps=3, step_size=0.3, radius=0.5)
+    found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
+    shares = set()
+    for restarts, steps in product((1, 2, 5), (0, 1, 3)):
+        mixer = replace(options, restarts=restarts, steps=steps).mixer(model)
+        expected = worst_case(classifier, mixer, latents, labels, pool, seed=2)
+        assert torch.equal(found.right(restarts, steps), expected.right)
+        assert torch.equal(found.plain, expected.right_reconstruction)
+        losses = -expected.probabilities[range(30), labels].log()
+        torch.testing.assert_close(found.loss(restarts, steps), losses)
+        shares.add(float(expected.right.double().mean()))
+    torch.testing.assert_close(found.images, expected.images)
+    assert len(shares) > 3
+
+
+def test_the_nested_search_leaves_no_trace(parts: Parts) -> None:
+    classifier, model, latents, labels, pool = parts
+    classifier.train()
+    before = state_of(classifier)
+    nested_search(classifier, model, SearchOptions(), latents, labels, pool, seed=0)
+    assert_same_state(classifier.state_dict(), before)
+    assert no_gradients(classifier, model)
+    assert classifier.training
+    classifier.eval()
