@@ -256,6 +256,7 @@ def test_features_change_what_is_found(study: Path) -> None:
         (["--mixing-weight", "0"], "--mixing-weight 0.0: must be more than 0"),
         (["--optimize-steps", "0"], "--optimize-steps 0: must be at least 1"),
         (["--seeds", "1", "1"], "--seeds 1 1: name at least one, and none twice"),
+        (["--donors", "60"], "--donors 60: more than --pool-images 50 to draw them from"),
         (["--images", "0"], "--images 0: must be at least 1"),
         (["--features", "vgg"], "method 'vgg': unknown"),
         (["--look", "plaid"], "--look plaid: unknown"),

@@ -187,7 +187,7 @@ def strips(sets: Sequence[Strip], floor: float, reference: str) -> Figure:
             axes.plot((low, high), (row, row), color=strip.color, linewidth=5, alpha=0.35, solid_capstyle="butt")
             axes.plot(middle, row, "o", color=strip.color, markersize=6, clip_on=False)
         _bar(panels[2], row, Score(strip.read, strip.read, strip.read), strip.color)
-    note = f"dot: median; bar: 10 to 90 % of the images; dotted: the darkest colour of the grid has a luma of {floor:g}"
+    note = f"dot: median; bar: 10 to 90 % of the images; dotted: no colour of the grid is below {floor:g}"
     canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
     return canvas.figure
 
@@ -222,10 +222,9 @@ def _cell(axes: Axes, worst: Sequence[float], reconstruction: Sequence[float]) -
     value, plain = score(worst), score(reconstruction)
     assert value is not None
     assert plain is not None
-    color = tuple(1 - 0.85 * value.mean * (1 - part) for part in SHADE)
+    color = tuple(1 - 0.7 * value.mean * (1 - part) for part in SHADE)  # never too dark for dark print
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.add_patch(Rectangle((0, 0), 1, 1, color=color))
-    ink = "white" if value.mean > 0.6 else INK
+    axes.add_patch(Rectangle((0, 0), 1, 1, facecolor=color, edgecolor=TRACK, linewidth=2))
     spread = f"  {100 * value.low:.0f}–{100 * value.high:.0f}" if value.spread else ""
-    axes.text(0.5, 0.62, f"{100 * value.mean:.1f}{spread}", fontsize=11, ha="center", va="center", color=ink)
-    axes.text(0.5, 0.22, f"{100 * plain.mean:.1f}", fontsize=7.5, ha="center", va="center", color=ink)
+    axes.text(0.5, 0.62, f"{100 * value.mean:.1f}{spread}", fontsize=11, ha="center", va="center", color=INK)
+    axes.text(0.5, 0.22, f"{100 * plain.mean:.1f}", fontsize=7.5, ha="center", va="center", color=INK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -150,11 +151,21 @@ def _losses(axes: Axes, steps: Steps) -> None:
     for restart in range(steps.losses.shape[1]):
         worst = restart == steps.worst
         axes.plot(steps.losses[:, restart], color=INK if worst else MUTED, linewidth=2 if worst else 1)
-        axes.text(len(steps.losses) - 0.93, float(steps.losses[-1, restart]), str(restart + 1), fontsize=8, va="center")
+    for place, y in enumerate(apart(steps.losses[-1].tolist(), 0.1 * float(steps.losses.max() - steps.losses.min()))):
+        axes.text(len(steps.losses) - 0.93, y, str(place + 1), fontsize=8, va="center")
     plain_axes(axes)
     axes.set_xticks(range(len(steps.losses)))
     axes.set_xlabel("step", fontsize=8.5, color=INK)
     axes.set_ylabel("loss, nats", fontsize=8.5, color=INK)
+
+
+def apart(values: Sequence[float], gap: float) -> list[float]:
+    """The values in their order, moved up so far that no two are closer than `gap`: where labels go."""
+    places = list(values)
+    order = sorted(range(len(values)), key=values.__getitem__)
+    for below, above in pairwise(order):
+        places[above] = max(places[above], places[below] + gap)
+    return places
 
 
 def worst_figure(

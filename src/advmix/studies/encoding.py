@@ -48,7 +48,7 @@ class EncodingConfig(CellSettings):
         color_std: standard deviation of the colours in training.
         seeds: every one fixes a cell, the images and the donors.
         images: test images to encode, drawn at random.
-        donors: mixes of each.
+        donors: mixes of each, every one with another donor.
         pool_images: training images to encode, from which the donors are drawn.
         features: method whose classifier lends its features to Algorithm 2, `nominal` for one; pixels alone by default.
         optimize: settings of Algorithm 2.
@@ -78,6 +78,8 @@ class EncodingConfig(CellSettings):
         require(self, "images donors pool_images", least=1)
         require(self.optimize, "mixing_weight", above=0)
         require(self.optimize, "optimize_steps", least=1)
+        if self.donors > self.pool_images:
+            raise UserError(f"--donors {self.donors}: more than --pool-images {self.pool_images} to draw them from")
         if self.features is not None:
             check_method(self.features)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

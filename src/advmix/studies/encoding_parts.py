@@ -16,7 +16,6 @@ from advmix.data import ColoredDigits, ImageSet
 from advmix.encoders import Encoder, OptimizeOptions, fingerprint
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
-from advmix.mixing import draw_donors
 from advmix.progress import track
 from advmix.seeds import generator
 from advmix.stages.encode import EncodeConfig, make_encoder
@@ -61,7 +60,7 @@ class Bench:
         mixable: its generator and encoder network, on the device of all networks.
         tests: test images that the generator has never seen.
         lenders: training images, each encoded by the encoder that is tried; they lend their z⊥.
-        donors: `(D, N)`, each test image's places in `lenders`.
+        donors: `(D, N)`, places in `lenders`, different ones for each test image.
         reference: classifier that says what a mix shows.
         reference_seed: of the cell that it was trained in.
         features: folder of the classifier whose features compare images; None for pixels alone.
@@ -119,9 +118,9 @@ def make_bench(
     data, (images, donors, pool) = cell.check(), sizes
     tests = _drawn(data.shuffled, images, generator(cell.seed, "encoding", "images"))
     lenders = _drawn(data.train, pool, generator(cell.seed, "encoding", "pool"))
-    places = draw_donors((donors, len(tests)), len(lenders), None, generator(cell.seed, "encoding", "donors"))
+    order = torch.rand(len(tests), len(lenders), generator=generator(cell.seed, "encoding", "donors")).argsort(dim=1)
     folder = None if features is None else cell.place(features)
-    return Bench(cell, data, mixable, tests, lenders, places, reference, judge.seed, folder)
+    return Bench(cell, data, mixable, tests, lenders, order[:, :donors].T, reference, judge.seed, folder)
 
 
 def _drawn(images: ImageSet, count: int, rng: torch.Generator) -> ImageSet:

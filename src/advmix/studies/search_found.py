@@ -50,7 +50,7 @@ def describe(images: Tensor, gray: Tensor) -> dict[str, Any]:
     """Contrast and unexplained variance of images `(N, 3, H, W)`, as quantiles over the images.
 
     The contrast is the difference in Rec. 601 luma between the digit's and the ground's colour. `below_floor` is the
-    share of images with less contrast than the darkest colour of the grid has on black.
+    share of images with less contrast than any colour of the grid of `colored` has on black.
     """
     paint, ground, unexplained = flat_paint(images.cpu(), gray)
     contrast = ((paint - ground) @ LUMA.double()).abs()

@@ -170,6 +170,6 @@ def saturation_table(saturation: Sequence[Record], axis: str) -> Table:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and standard deviation over the seeds of fractions, as `97.4 ± 0.3`."""
+    """Mean and standard deviation over the seeds of fractions, as `97.4±0.3`."""
     mean, spread = mean_and_spread([100 * value for value in values])
-    return f"{mean:.1f}" + (f" ± {spread:.1f}" if len(values) > 1 else "")
+    return f"{mean:.1f}" + (f"±{spread:.1f}" if len(values) > 1 else "")
