@@ -10,7 +10,7 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 
-HOW_NOT_WHAT = ("out", "device", "resume", "checkpoint_seconds", "generator", "latents", "classifier")
+HOW_NOT_WHAT = ("out", "cells", "device", "resume", "checkpoint_seconds", "generator", "latents", "classifier")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 
