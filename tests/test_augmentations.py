@@ -19,7 +19,7 @@ from advmix.seeds import generator
 from advmix.studies.augmentations import AugmentationsConfig, augment, make_scene, measure
 from advmix.studies.augmenters import Scene
 from advmix.studies.cell import Cell
-from advmix.studies.colored_mnist import make_cell
+from advmix.studies.settings import make_cell
 from advmix.training.attacks import pgd
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions

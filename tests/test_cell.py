@@ -20,9 +20,9 @@ from advmix.studies.colored_mnist import (
     COLOR_STDS,
     LNL_VARIANCES,
     ColoredMnistConfig,
-    make_cell,
     run_colored_mnist,
 )
+from advmix.studies.settings import make_cell
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions

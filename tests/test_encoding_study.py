@@ -18,8 +18,8 @@ from advmix.encoders import Encoder, OptimizeEncoder, OptimizeOptions
 from advmix.files import read_tensors, write_tensors
 from advmix.latents import Latents, Split
 from advmix.report.encoding import error_curves, mixability_bars
-from advmix.studies.encoding_mixability import Mixed, bright_color, color_numbers, cross, label_numbers
-from advmix.studies.encoding_trace import BATCH, mean_squares, trace, trace_steps
+from advmix.studies.encoding.mixability import Mixed, bright_color, color_numbers, cross, label_numbers
+from advmix.studies.encoding.trace import BATCH, mean_squares, trace, trace_steps
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents, no_gradients
 
 SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "40", "--fit-steps", "12", "--epochs", "1"]

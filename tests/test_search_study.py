@@ -23,15 +23,15 @@ from advmix.files import read_tensors
 from advmix.latents import Latents
 from advmix.results import schema
 from advmix.seeds import generator
-from advmix.studies.colored_mnist import make_cell
-from advmix.studies.search import SearchConfig
-from advmix.studies.search_bench import Bench, in_words
-from advmix.studies.search_found import flat_paint
-from advmix.studies.search_generators import is_fitted
-from advmix.studies.search_jobs import FOUND, TRACE
-from advmix.studies.search_measure import recoloring
-from advmix.studies.search_results import column, comparisons, curves_of, row_label
-from advmix.studies.search_trace import principal, shadow
+from advmix.studies.search.bench import Bench, in_words
+from advmix.studies.search.found import flat_paint
+from advmix.studies.search.generators import is_fitted
+from advmix.studies.search.jobs import FOUND, TRACE
+from advmix.studies.search.measure import recoloring
+from advmix.studies.search.results import column, comparisons, curves_of, row_label
+from advmix.studies.search.study import SearchConfig
+from advmix.studies.search.trace import principal, shadow
+from advmix.studies.settings import make_cell
 from advmix.training.methods import SearchOptions
 
 CPU = torch.device("cpu")

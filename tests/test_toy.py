@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from advmix.cli import main
 from advmix.engine import make_fabric
 from advmix.seeds import generator
-from advmix.studies.toy import ToyConfig, accuracy, fit, make_network, worst_over_pool
-from advmix.studies.toy_plane import (
+from advmix.studies.toy.plane import (
     PERP_STD,
     PlaneDecoder,
     Points,
@@ -24,6 +23,7 @@ from advmix.studies.toy_plane import (
     to_images,
     to_plane,
 )
+from advmix.studies.toy.study import ToyConfig, accuracy, fit, make_network, worst_over_pool
 from advmix.training.methods import SearchOptions
 
 SEARCH = ToyConfig().search

@@ -23,9 +23,9 @@ from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
-from advmix.studies.encoding import EncodingConfig, run_encoding
-from advmix.studies.search import SearchConfig, run_search
-from advmix.studies.toy import ToyConfig, run_toy
+from advmix.studies.encoding.study import EncodingConfig, run_encoding
+from advmix.studies.search.study import SearchConfig, run_search
+from advmix.studies.toy.study import ToyConfig, run_toy
 
 Commands = dict[str, tuple[type[Any], Callable[[Any], Any]]]
 COMMANDS: Commands = {

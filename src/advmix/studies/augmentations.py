@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advmix.audit.evaluate import share
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import ColoredDigits
 from advmix.engine import environment, make_fabric
 from advmix.files import write_json
 from advmix.modes import evaluating
@@ -25,45 +25,31 @@ from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.augmenters import AUGMENTERS, Scene
-from advmix.studies.cell import Cell, CellSettings
-from advmix.studies.colored_mnist import make_cell
+from advmix.studies.cell import Cell
+from advmix.studies.settings import OneSpreadSettings
 from advmix.training.methods import check_method
 
 REFERENCE = "ceiling"
 
 
 @dataclass(frozen=True)
-class AugmentationsConfig(CellSettings):
+class AugmentationsConfig(OneSpreadSettings):
     """What mixup, CutMix, random erasing, AugMix, l_inf, RandMix and AdvMix do to the same images, on one page.
 
     The images are the first test digits, coloured as in training. Goes on where it was stopped.
 
     Args:
-        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
-        data_dir: folder in torchvision's layout.
-        look: `colored`, `double-colored` or `wildlife`.
-        color_std: standard deviation of the colours in training.
-        train_images: default all 1,297 of `digits`, 12,000 of the others.
-        test_images: default all.
         seed: fixes everything.
         attacked: method whose classifier l_inf and AdvMix attack.
         images: shown.
         measured: images behind the numbers.
-        cells: folder of all that is trained; shared by the studies.
         out: folder for numbers and figure.
     """
 
-    data: str = "mnist"
-    data_dir: Path = Path("data")
-    look: str = "colored"
-    color_std: float = 0.1
-    train_images: int | None = None
-    test_images: int | None = None
     seed: int = 0
     attacked: str = "nominal"
     images: int = 6
     measured: int = 500
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/augmentations")
 
     def __post_init__(self) -> None:
@@ -71,18 +57,6 @@ class AugmentationsConfig(CellSettings):
         check_method(self.attacked)
         require(self, "images", least=1)
         require(self, "measured", least=2)
-        self.data_config()
-
-    def data_config(self) -> DataConfig:
-        """The data set of the cell."""
-        return DataConfig(
-            data=self.data,
-            data_dir=self.data_dir,
-            look=self.look,
-            color_std=self.color_std,
-            train_images=self.train_images,
-            test_images=self.test_images,
-        )
 
 
 def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
@@ -92,7 +66,7 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     device = make_fabric(config.device).device
-    cell = make_cell(config.cells, config.data_config(), config.seed, config)
+    cell = config.cell(config.seed, config.data_config())
     data = cell.check()
     open_run(config.out, "study augmentations", config, resume=True, inputs={"images": data.train.fingerprint})
     begun = time.monotonic()

@@ -19,10 +19,11 @@ from advmix.files import write_json
 from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, comparable, sweep_table
 from advmix.runs import open_run
-from advmix.studies.cell import Cell, CellSettings
+from advmix.studies.cell import Cell
 from advmix.studies.colored_report import draw
+from advmix.studies.settings import StudySettings, check_seeds
 from advmix.studies.share import Job, work
-from advmix.training.methods import METHODS, SearchOptions, check_methods
+from advmix.training.methods import METHODS, check_methods
 
 PROTOCOLS = ("std", "lnl")
 COLOR_STDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -31,16 +32,13 @@ LNL_TRAIN_IMAGES = 60_000
 
 
 @dataclass(frozen=True)
-class ColoredMnistConfig(CellSettings):
+class ColoredMnistConfig(StudySettings):
     """Every method at every colour spread under every seed: tables, figures, results.json.
 
     Goes on where it was stopped. May be started in any number of processes, on any machines that share the folders:
     each takes the next run that nobody else is doing.
 
     Args:
-        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
-        data_dir: folder in torchvision's layout.
-        look: `colored`, `double-colored` or `wildlife`.
         target: `digit`, or `color`, the reversed task: give it the layers that are its z⊥ with --perp.
         protocol: `std` (spreads are standard deviations) or `lnl` (variances, 60,000 training images: the protocol of
             "Learning Not to Learn").
@@ -50,23 +48,15 @@ class ColoredMnistConfig(CellSettings):
             randmix-long randmix-best.
         seeds: every one fixes a training set and all that is trained on it.
         train_images: default all 1,297 of `digits`, 12,000 of the others, 60,000 under protocol `lnl`.
-        test_images: default all.
-        cells: folder of all that is trained; shared by the studies.
         out: folder for tables and figures.
     """
 
-    data: str = "mnist"
-    data_dir: Path = Path("data")
-    look: str = "colored"
     target: str = "digit"
     protocol: str = "std"
     color_std: tuple[float, ...] = ()
     color_variance: tuple[float, ...] = ()
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
-    train_images: int | None = None
-    test_images: int | None = None
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/colored-mnist")
 
     def __post_init__(self) -> None:
@@ -77,41 +67,18 @@ class ColoredMnistConfig(CellSettings):
         wrong = {"std": "color_variance", "lnl": "color_std"}[self.protocol]
         if getattr(self, wrong):
             raise UserError(f"--{wrong.replace('_', '-')}: not under --protocol {self.protocol}; leave it out")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"--seeds {' '.join(map(str, self.seeds))}: name at least one, and none twice")
+        check_seeds(self.seeds)
         self.data_configs()
 
     def data_configs(self) -> list[DataConfig]:
         """One data set for each spread."""
-        common: dict[str, Any] = {
-            "data": self.data,
-            "data_dir": self.data_dir,
-            "look": self.look,
-            "target": self.target,
-            "train_images": self.train_images,
-            "test_images": self.test_images,
-        }
         if self.protocol == "std":
-            return [DataConfig(color_std=std, **common) for std in self.color_std or COLOR_STDS]
-        common["train_images"] = self.train_images or LNL_TRAIN_IMAGES
-        return [DataConfig(color_variance=value, **common) for value in self.color_variance or LNL_VARIANCES]
-
-
-def make_cell(root: Path, data: DataConfig, seed: int, settings: CellSettings) -> Cell:
-    """The cell of a data set under a seed, in a folder that says which it is. Every study takes its cells from here.
-
-    Another split shares the cell's generator and has a folder of its own for the rest.
-    """
-    spread = f"std{data.color_std:g}" if data.color_variance is None else f"var{data.color_variance:g}"
-    look = "" if data.look == "colored" else f"-{data.look}"
-    target = "" if data.target == "digit" else f"-{data.target}"
-    size = "" if data.train_images is None else f"-{data.train_images}"
-    cell = Cell(root / f"{data.data}{size}{look}-{spread}{target}-seed{seed}", data, seed, settings)
-    search = settings.search
-    if (search.perp, search.perp_grid) == (SearchOptions().perp, SearchOptions().perp_grid):
-        return cell
-    tag = ".".join(map(str, search.perp)) + ("grid" if search.perp_grid else "")
-    return Cell(cell.folder, data, seed, settings, split_folder=f"perp{tag}")
+            return [self.data_config(color_std=std, target=self.target) for std in self.color_std or COLOR_STDS]
+        size = self.train_images or LNL_TRAIN_IMAGES
+        return [
+            self.data_config(color_variance=value, target=self.target, train_images=size)
+            for value in self.color_variance or LNL_VARIANCES
+        ]
 
 
 def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
@@ -120,7 +87,7 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    cells = [make_cell(config.cells, data, seed, config) for data in config.data_configs() for seed in config.seeds]
+    cells = [config.cell(seed, data) for data in config.data_configs() for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
     open_run(config.out, "study colored-mnist", config, resume=True, inputs=inputs)
     work([job for cell in cells for job in _jobs(cell, config.methods)])

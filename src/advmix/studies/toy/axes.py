@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.report.style import INK, MUTED
-from advmix.studies.toy_plane import to_images
+from advmix.studies.toy.plane import to_images
 
 LABELS = ("#882255", "#44aa99")
 """y = 0 and y = 1, after Tol: no method's colour."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from advmix.report.encoding import encoder_names, error_curves, mixability_bars
 from advmix.report.encoding_pictures import convergence, encoded_variations
-from advmix.studies.encoding_parts import VARIATIONS, Bench, Part
+from advmix.studies.encoding.parts import VARIATIONS, Bench, Part
 
 ROWS = 3
 STARTS = ("mean", "refine")

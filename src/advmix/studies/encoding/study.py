@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from advmix.config import to_dict
-from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -23,10 +22,10 @@ from advmix.report import save_figures
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
-from advmix.studies.cell import Cell, CellSettings
-from advmix.studies.colored_mnist import make_cell
-from advmix.studies.encoding_parts import ENCODERS, Bench, Part, make_bench, make_part
-from advmix.studies.encoding_report import draw, encoding_table
+from advmix.studies.cell import Cell
+from advmix.studies.encoding.parts import ENCODERS, Bench, Part, make_bench, make_part
+from advmix.studies.encoding.report import draw, encoding_table
+from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.training.methods import check_method
 
 STEPS = 100
@@ -34,7 +33,7 @@ STEPS = 100
 
 
 @dataclass(frozen=True)
-class EncodingConfig(CellSettings):
+class EncodingConfig(OneSpreadSettings):
     """Encoders compared: error against time, pictures of the convergence, and whether labels survive mixing.
 
     Test images in shuffled colours are encoded by the network, and by Algorithm 2 from the mean latent and from the
@@ -42,35 +41,21 @@ class EncodingConfig(CellSettings):
     The classifier that says what a mix shows is the `ceiling` of the next seed. Goes on where it was stopped.
 
     Args:
-        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
-        data_dir: folder in torchvision's layout.
-        look: `colored`, `double-colored` or `wildlife`.
-        color_std: standard deviation of the colours in training.
         seeds: every one fixes a cell, the images and the donors.
         images: test images to encode, drawn at random.
         donors: mixes of each, every one with another donor.
         pool_images: training images to encode, from which the donors are drawn.
         features: method whose classifier lends its features to Algorithm 2, `nominal` for one; pixels alone by default.
         optimize: settings of Algorithm 2.
-        train_images: default all 1,297 of `digits`, 12,000 of the others.
-        test_images: default all.
-        cells: folder of all that is trained; shared by the studies.
         out: folder for tables and figures.
     """
 
-    data: str = "mnist"
-    data_dir: Path = Path("data")
-    look: str = "colored"
-    color_std: float = 0.1
     seeds: tuple[int, ...] = (0, 1, 2)
     images: int = 100
     donors: int = 10
     pool_images: int = 50
     features: str | None = None
     optimize: OptimizeOptions = field(default_factory=lambda: OptimizeOptions(optimize_steps=STEPS))
-    train_images: int | None = None
-    test_images: int | None = None
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/encoding")
 
     def __post_init__(self) -> None:
@@ -82,20 +67,7 @@ class EncodingConfig(CellSettings):
             raise UserError(f"--donors {self.donors}: more than --pool-images {self.pool_images} to draw them from")
         if self.features is not None:
             check_method(self.features)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"--seeds {' '.join(map(str, self.seeds))}: name at least one, and none twice")
-        self.data_config()
-
-    def data_config(self) -> DataConfig:
-        """The data set of every cell."""
-        return DataConfig(
-            data=self.data,
-            data_dir=self.data_dir,
-            look=self.look,
-            color_std=self.color_std,
-            train_images=self.train_images,
-            test_images=self.test_images,
-        )
+        check_seeds(self.seeds)
 
 
 def run_encoding(config: EncodingConfig) -> dict[str, Any]:
@@ -104,7 +76,7 @@ def run_encoding(config: EncodingConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    cells = [make_cell(config.cells, config.data_config(), seed, config) for seed in config.seeds]
+    cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
     open_run(config.out, "study encoding", config, resume=True, inputs=inputs)
     judges = cells[1:] + cells[:1]

@@ -17,7 +17,7 @@ from advmix.seeds import generator
 from advmix.stages.sources import Mixable, load_mixable
 from advmix.stages.train import load_classifier
 from advmix.studies.cell import Cell
-from advmix.studies.search_generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train
+from advmix.studies.search.generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train
 from advmix.training.methods import SearchOptions
 
 AT_ONCE = 256

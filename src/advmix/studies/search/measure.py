@@ -13,8 +13,8 @@ from advmix.audit.comparison import WorstCaseKey, as_record
 from advmix.audit.evaluate import recolor_worst, share
 from advmix.audit.nested import Nested, nested_search
 from advmix.latents import Latents
-from advmix.studies.search_bench import Bench, Searched
-from advmix.studies.search_generators import OWN
+from advmix.studies.search.bench import Bench, Searched
+from advmix.studies.search.generators import OWN
 from advmix.training.methods import SearchOptions
 
 Record = dict[str, Any]

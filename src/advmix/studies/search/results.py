@@ -13,7 +13,7 @@ from rich.table import Table
 from advmix.audit.comparison import Measured, check_same, difference, strength
 from advmix.report.style import method_label
 from advmix.results import mean_and_spread
-from advmix.studies.search_generators import OWN, REGIMES
+from advmix.studies.search.generators import OWN, REGIMES
 
 Record = dict[str, Any]
 Row = tuple[str, str]

@@ -17,8 +17,8 @@ from advmix.report.canvas import Canvas
 from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
 from advmix.results import mean_and_spread
 from advmix.seeds import draw_seed, generator, global_seed
-from advmix.studies.toy_axes import answers, boundary, plane_axes, scatter
-from advmix.studies.toy_plane import PERP_GAP, Points, encode, mixers, to_images, to_plane
+from advmix.studies.toy.axes import answers, boundary, plane_axes, scatter
+from advmix.studies.toy.plane import PERP_GAP, Points, encode, mixers, to_images, to_plane
 from advmix.training.methods import SearchOptions
 
 MODEL_NAMES = {"mlp": "Small network", "logistic": "Logistic regression"}

@@ -13,36 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from advmix.config import to_dict
-from advmix.data import DataConfig
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
-from advmix.studies.cell import Cell, CellSettings
-from advmix.studies.colored_mnist import make_cell
-from advmix.studies.search_bench import Bench
-from advmix.studies.search_generators import REGIMES, check_regimes, check_split, summary
-from advmix.studies.search_jobs import Plan, Point, collect, points, training
-from advmix.studies.search_report import draw, show
-from advmix.studies.search_results import check_figures, comparisons
+from advmix.studies.cell import Cell
+from advmix.studies.search.bench import Bench
+from advmix.studies.search.generators import REGIMES, check_regimes, check_split, summary
+from advmix.studies.search.jobs import Plan, Point, collect, points, training
+from advmix.studies.search.report import draw, show
+from advmix.studies.search.results import check_figures, comparisons
+from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.studies.share import work
 from advmix.training.methods import SearchOptions, check_method, check_methods
 
 
 @dataclass(frozen=True)
-class SearchConfig(CellSettings):
+class SearchConfig(OneSpreadSettings):
     """How strong the search is, what it finds, and whether it goes over to another generator.
 
     Goes on where it was stopped. May be started in any number of processes, on any machines that share the folders:
     each takes the next part that nobody else is doing.
 
     Args:
-        data: `mnist`, `digits` (no download), `fashion-mnist` or `kmnist`.
-        data_dir: folder in torchvision's layout.
-        look: `colored`, `double-colored` or `wildlife`.
-        color_std: standard deviation of the colours in training.
         methods: classifiers that are searched: nominal mixup linf randmix advmix, controls ceiling recolor jitter
             permute grayscale instnorm randmix-long randmix-best.
         reference: how the classifier was trained that judges the worst mixes; it is the next seed's.
@@ -53,16 +48,9 @@ class SearchConfig(CellSettings):
         radii: half-widths of the box to try; `None` for no box.
         worst_images: test images that are searched, drawn at random.
         seeds: every one fixes a training set and all that is trained on it.
-        train_images: default all 1,297 of `digits`, 12,000 of the others.
-        test_images: default all.
-        cells: folder of all that is trained; shared by the studies.
         out: folder for tables and figures.
     """
 
-    data: str = "mnist"
-    data_dir: Path = Path("data")
-    look: str = "colored"
-    color_std: float = 0.1
     methods: tuple[str, ...] = ("nominal", "randmix", "advmix", "ceiling", "recolor")
     reference: str = "ceiling"
     generators: tuple[str, ...] = tuple(REGIMES)
@@ -71,9 +59,6 @@ class SearchConfig(CellSettings):
     radii: tuple[float | None, ...] = (0.0, 0.25, 0.5, 1.0, 1.5, None)
     worst_images: int = 200
     seeds: tuple[int, ...] = (0, 1, 2)
-    train_images: int | None = None
-    test_images: int | None = None
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/search")
 
     def __post_init__(self) -> None:
@@ -84,20 +69,7 @@ class SearchConfig(CellSettings):
         _check_numbers("step-counts", self.step_counts, 0)
         _check_numbers("restart-counts", self.restart_counts, 1)
         _check_numbers("radii", self.radii, 0)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"--seeds {' '.join(map(str, self.seeds))}: name at least one, and none twice")
-        self.data_config()
-
-    def data_config(self) -> DataConfig:
-        """The data set, but for its seed."""
-        return DataConfig(
-            data=self.data,
-            data_dir=self.data_dir,
-            look=self.look,
-            color_std=self.color_std,
-            train_images=self.train_images,
-            test_images=self.test_images,
-        )
+        check_seeds(self.seeds)
 
     def evaluation(self) -> SearchOptions:
         """The search around which numbers are varied: that of `advmix evaluate`."""
@@ -131,7 +103,7 @@ def run_search(config: SearchConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input, or numbers that must not be compared.
     """
-    cells = [make_cell(config.cells, config.data_config(), seed, config) for seed in config.seeds]
+    cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     inputs = {cell.name: _check(cell, config.generators) for cell in cells}
     open_run(config.out, "study search", config, resume=True, inputs=inputs)
     device = make_fabric(config.device).device

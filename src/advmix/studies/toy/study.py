@@ -28,8 +28,8 @@ from advmix.report import save_figures
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.seeds import generator, global_seed
-from advmix.studies.toy_plane import PlaneDecoder, Points, encode, mixers, sample, to_images
-from advmix.studies.toy_report import Fitted, draw, toy_table
+from advmix.studies.toy.plane import PlaneDecoder, Points, encode, mixers, sample, to_images
+from advmix.studies.toy.report import Fitted, draw, toy_table
 from advmix.training.loop import Trainee
 from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective

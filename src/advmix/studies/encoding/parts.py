@@ -21,8 +21,8 @@ from advmix.seeds import generator
 from advmix.stages.encode import EncodeConfig, make_encoder
 from advmix.stages.sources import Mixable
 from advmix.studies.cell import Cell
-from advmix.studies.encoding_mixability import bright_color, color_numbers, cross, label_numbers
-from advmix.studies.encoding_trace import Traced, trace
+from advmix.studies.encoding.mixability import bright_color, color_numbers, cross, label_numbers
+from advmix.studies.encoding.trace import Traced, trace
 
 ENCODERS = {
     "network": ("network", True),

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from advmix.files import read_json, write_json, write_tensors
-from advmix.studies.search_bench import Bench
-from advmix.studies.search_found import found, populations
-from advmix.studies.search_generators import OWN, classifier_folder, fit, is_fitted, is_trained, train
-from advmix.studies.search_measure import Record, recoloring, saturation, transfer
-from advmix.studies.search_trace import trace
+from advmix.studies.search.bench import Bench
+from advmix.studies.search.found import found, populations
+from advmix.studies.search.generators import OWN, classifier_folder, fit, is_fitted, is_trained, train
+from advmix.studies.search.measure import Record, recoloring, saturation, transfer
+from advmix.studies.search.trace import trace
 from advmix.studies.share import Job
 from advmix.training.methods import SearchOptions
 

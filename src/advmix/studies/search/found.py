@@ -17,9 +17,9 @@ from advmix.audit.evaluate import share
 from advmix.data.looks import LUMA, MIN_BRIGHTNESS
 from advmix.mixing import RandMix
 from advmix.seeds import generator
-from advmix.studies.search_bench import Bench
-from advmix.studies.search_generators import OWN
-from advmix.studies.search_measure import Record, search_of
+from advmix.studies.search.bench import Bench
+from advmix.studies.search.generators import OWN
+from advmix.studies.search.measure import Record, search_of
 from advmix.training.methods import SearchOptions
 
 QUANTILES = (0.1, 0.5, 0.9)

@@ -26,9 +26,9 @@ from advmix.report.search import (
 from advmix.report.search_pictures import Steps, Worst, steps_figure, worst_figure
 from advmix.report.style import MUTED, method_color, method_label
 from advmix.report.summary import Score, score
-from advmix.studies.search_generators import REGIMES
-from advmix.studies.search_jobs import FOUND, TRACE, Point
-from advmix.studies.search_results import (
+from advmix.studies.search.generators import REGIMES
+from advmix.studies.search.jobs import FOUND, TRACE, Point
+from advmix.studies.search.results import (
     Record,
     column,
     columns_of,

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from advmix.seeds import generator
-from advmix.studies.search_bench import Bench, Searched
-from advmix.studies.search_found import flat_paint
-from advmix.studies.search_generators import OWN
+from advmix.studies.search.bench import Bench, Searched
+from advmix.studies.search.found import flat_paint
+from advmix.studies.search.generators import OWN
 from advmix.training.methods import SearchOptions
 
 CLOUD = 1500

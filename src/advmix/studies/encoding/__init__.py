@@ -1,0 +1,1 @@
+"""`advmix study encoding`: how good is each encoder?"""

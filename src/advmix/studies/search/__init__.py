@@ -1,0 +1,1 @@
+"""`advmix study search`: is the maximisation strong enough?"""

@@ -1,0 +1,1 @@
+"""`advmix study toy`: the method in the plane."""
