@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,55 @@ def test_study_goes_on_where_it_was_killed(cells: Path, tmp_path: Path) -> None:
 
     assert numbers(again) == numbers(whole)
     assert (cell / "nominal" / "classifier.safetensors").stat().st_mtime_ns == kept
+
+
+ELSEWHERE = ["--color-std", "0.1", "--seeds", "0"]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two methods that was made on another machine."""
+    out = tmp_path_factory.mktemp("elsewhere") / "out"
+    study(cells, out, *ELSEWHERE, "--methods", "nominal", "randmix")
+    return out
+
+
+def test_runs_finished_elsewhere_are_not_made_again(elsewhere: Path, tmp_path: Path) -> None:
+    theirs = json.loads((elsewhere / "results.json").read_text())
+    arguments = [*ELSEWHERE, "--methods", "randmix", "--finished", str(elsewhere)]
+    results = study(tmp_path / "cells", tmp_path / "out", *arguments)
+    assert results["runs"] == theirs["runs"][1:]
+    assert results["generators"] == theirs["generators"]
+    assert not (tmp_path / "cells").exists()
+    assert not (tmp_path / "out" / "figures" / "mixing.png").exists()
+
+
+def test_runs_from_elsewhere_stand_beside_our_own(cells: Path, elsewhere: Path, tmp_path: Path) -> None:
+    arguments = [*ELSEWHERE, "--methods", "nominal", "instnorm", "--finished", str(elsewhere / "results.json")]
+    results = study(cells, tmp_path / "out", *arguments)
+    assert [run["method"] for run in results["runs"]] == ["nominal", "instnorm"]
+    assert len(results["generators"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "2"], r"made with other settings \(train epochs 1 there, 2 here\); give the same"),
+        (["--look", "wildlife"], r"\(look 'colored' there, 'wildlife' here\)"),
+    ],
+)
+def test_runs_made_otherwise_are_refused(
+    elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    command = ["study", "colored-mnist", *SMALL, *arguments, "--finished", str(elsewhere)]
+    assert main([*command, "--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]) == 2
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_results_of_another_command_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.json").write_text('{"config": {"command": "demo"}}')
+    assert main(["study", "colored-mnist", *SMALL, "--finished", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "not the results.json of advmix study colored-mnist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("look", ["double-colored", "wildlife"])

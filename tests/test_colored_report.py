@@ -105,7 +105,7 @@ def test_the_reversed_task_has_bars_and_no_recolouring(study: Path, tmp_path: Pa
     cell = Cell(tmp_path / "cell", data, 3, CellSettings(search=SearchOptions(perp=(0, 1, 2, 3)), **SMALL))
     cell.fit()
     runs = study_runs(["nominal"], [0.1], target="color", data="digits", accuracy_recolor_worst=None)
-    draw(tmp_path, cell, runs)
+    draw(tmp_path, [cell], runs)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"colors", "data", "mixing", "accuracy"}
     assert "Worst recolour" not in words(accuracy_figures(runs)["accuracy"])
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import dacite
 
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
+from advmix.progress import console
 
 T = TypeVar("T")
 
@@ -74,11 +75,26 @@ def save(folder: Path, command: str, config: Any) -> None:
 
 
 def load(path: Path, command: str, kind: type[T]) -> T:
-    """Read a saved config of `command`."""
+    """Read a saved config of `command`. Settings that are younger than the file get their defaults; a line says so."""
     data = read_json(path)
     if isinstance(data, dict) and "study" in data:
         data = data.get("config")  # a results.json holds the config that made it
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
-    return from_dict(kind, {key: value for key, value in data.items() if key != "command"}, str(path))
+    given = {key: value for key, value in data.items() if key != "command"}
+    return from_dict(kind, _filled(kind, given, str(path), ""), str(path))
+
+
+def _filled(kind: type[Any], data: Any, source: str, prefix: str) -> Any:
+    if not isinstance(data, dict):
+        return data
+    filled, hints = dict(data), get_type_hints(kind)
+    for field in fields(kind):
+        if field.name not in data and field.default is not MISSING:
+            console.print(f"  {source}: no {prefix}{field.name} in it, taken as {_plain(field.default)}")
+            filled[field.name] = _plain(field.default)
+        elif is_dataclass(hints[field.name]) and field.name in data:
+            nested = cast(type[Any], hints[field.name])
+            filled[field.name] = _filled(nested, data[field.name], source, f"{prefix}{field.name}.")
+    return filled

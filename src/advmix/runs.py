@@ -10,7 +10,8 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 
-HOW_NOT_WHAT = ("out", "cells", "device", "resume", "checkpoint_seconds", "generator", "latents", "classifier")
+PLACES = ("out", "cells", "finished", "generator", "latents", "classifier")
+HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 
@@ -53,16 +54,15 @@ def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: boo
     ]
     if differing:
         key = differing[0]
-        raise UserError(
-            f"{out}: holds another run ({key} {_brief(old.get(key), new.get(key))}); choose another folder with --out"
-        )
+        what = first_difference(old.get(key), new.get(key))
+        raise UserError(f"{out}: holds another run ({key} {what}); choose another folder with --out")
     if not resume:
         raise UserError(f"{out}: holds this run already; go on with --resume, or choose another folder with --out")
 
 
-def _brief(old: Any, new: Any) -> str:
+def first_difference(old: Any, new: Any) -> str:
     """The first difference between two values, nested ones by their key."""
     if isinstance(old, dict) and isinstance(new, dict):
         key = next(key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
-        return f"{key} {_brief(old.get(key), new.get(key))}"
+        return f"{key} {first_difference(old.get(key), new.get(key))}"
     return f"{old!r} there, {new!r} here"

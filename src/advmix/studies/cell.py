@@ -56,6 +56,10 @@ class CellSettings:
         require(self, "worst_restarts worst_images", least=1)
         require(self, "worst_steps", least=0)
 
+    def evaluation(self) -> SearchOptions:
+        """The search for the worst case."""
+        return replace(self.search, restarts=self.worst_restarts, steps=self.worst_steps)
+
 
 class Cell:
     """The parts, each made when asked for and kept in its folder; what is there already is not made again.
@@ -160,7 +164,7 @@ class Cell:
                 classifier=self.place(method),
                 generator=self.fitted,
                 latents=self.latents,
-                search=replace(settings.search, restarts=settings.worst_restarts, steps=settings.worst_steps),
+                search=settings.evaluation(),
                 worst_images=settings.worst_images,
                 seed=self.seed,
                 out=self.place(method) / "evaluation",

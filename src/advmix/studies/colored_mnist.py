@@ -17,14 +17,16 @@ from advmix.engine import environment
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
-from advmix.results import RESULTS, SCHEMA_VERSION, comparable, sweep_table
+from advmix.results import RESULTS, SCHEMA_VERSION, Run, comparable, sweep_table
 from advmix.runs import open_run
 from advmix.studies.cell import Cell
 from advmix.studies.colored_report import draw
+from advmix.studies.finished import Finished, read_finished
 from advmix.studies.settings import StudySettings, check_seeds
 from advmix.studies.share import Job, work
 from advmix.training.methods import METHODS, check_methods
 
+COMMAND = "study colored-mnist"
 PROTOCOLS = ("std", "lnl")
 COLOR_STDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 LNL_VARIANCES = (0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05)
@@ -48,6 +50,8 @@ class ColoredMnistConfig(StudySettings):
             randmix-long randmix-best.
         seeds: every one fixes a training set and all that is trained on it.
         train_images: default all 1,297 of `digits`, 12,000 of the others, 60,000 under protocol `lnl`.
+        finished: results.json of this study, or folders that hold one, made elsewhere with the same settings: their
+            runs are not made again.
         out: folder for tables and figures.
     """
 
@@ -57,6 +61,7 @@ class ColoredMnistConfig(StudySettings):
     color_variance: tuple[float, ...] = ()
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
+    finished: tuple[Path, ...] = ()
     out: Path = Path("runs/study/colored-mnist")
 
     def __post_init__(self) -> None:
@@ -89,57 +94,74 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     """
     cells = [config.cell(seed, data) for data in config.data_configs() for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
-    open_run(config.out, "study colored-mnist", config, resume=True, inputs=inputs)
-    work([job for cell in cells for job in _jobs(cell, config.methods)])
-    results = gather(config, cells)
+    finished = read_finished(config.finished, COMMAND, config)
+    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    runs = [_Run(cell, method, _find(finished, cell, method)) for cell in cells for method in config.methods]
+    work(_jobs([run for run in runs if run.elsewhere is None]))
+    results = gather(config, runs)
     write_json(config.out / RESULTS, results)
-    draw(config.out, cells[0], results["runs"])
+    draw(config.out, cells, results["runs"])
     for key in ("accuracy_unbiased", "accuracy_worst_case", "accuracy_recolor_worst"):
         console.print(sweep_table(results["runs"], key))
     console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
     return results
 
 
-def _jobs(cell: Cell, methods: tuple[str, ...]) -> list[Job]:
-    fit = Job(f"{cell.name}: generator", cell.folder / ".fit.lock", lambda: True, cell.is_fitted, cell.fit)
-    rest = [
-        Job(
-            f"{cell.name}: {method}",
-            cell.place(f".{method}.lock"),
-            cell.is_fitted,
-            partial(cell.is_evaluated, method),
-            partial(_train_and_evaluate, cell, method),
-        )
-        for method in methods
-    ]
-    return [fit, *rest]
+@dataclass(frozen=True)
+class _Run:
+    """One row of the tables: a classifier of a cell, and the file that has its numbers already, if any."""
+
+    cell: Cell
+    method: str
+    elsewhere: Finished | None
+
+    def do(self) -> None:
+        self.cell.train(self.method)
+        self.cell.evaluate(self.method)
+
+    def read(self) -> tuple[Run, dict[str, Any]]:
+        """Numbers, and generator."""
+        if self.elsewhere is not None:
+            run = self.elsewhere.find(spread(self.cell.data), self.cell.seed, self.method)
+            assert run is not None
+            return run, self.elsewhere.generator(run)
+        results = self.cell.evaluate(self.method)
+        return results["runs"][0], results["generator"]
 
 
-def _train_and_evaluate(cell: Cell, method: str) -> None:
-    cell.train(method)
-    cell.evaluate(method)
+def spread(data: DataConfig) -> float:
+    """Standard deviation or variance, whichever was given."""
+    return data.color_std if data.color_variance is None else data.color_variance
 
 
-def gather(config: ColoredMnistConfig, cells: list[Cell]) -> dict[str, Any]:
-    """All runs of all cells, checked to be comparable."""
-    found = []
-    for cell in cells:
-        cell.fit()
-        for method in config.methods:
-            cell.train(method)
-            found.append(cell.evaluate(method))
-    runs = [run for results in found for run in results["runs"]]
-    comparable(runs)
-    generators = {results["generator"]["fingerprint"]: results["generator"] for results in found}
-    seconds = {f"encode {cell.name}": cell.encode_seconds() for cell in cells}
+def _find(finished: list[Finished], cell: Cell, method: str) -> Finished | None:
+    return next((file for file in finished if file.find(spread(cell.data), cell.seed, method)), None)
+
+
+def _jobs(runs: list[_Run]) -> list[Job]:
+    jobs: dict[str, Job] = {}
+    for run in runs:
+        cell, method = run.cell, run.method
+        fit = Job(f"{cell.name}: generator", cell.folder / ".fit.lock", lambda: True, cell.is_fitted, cell.fit)
+        jobs.setdefault(fit.title, fit)
+        title, is_done = f"{cell.name}: {method}", partial(cell.is_evaluated, method)
+        jobs[title] = Job(title, cell.place(f".{method}.lock"), cell.is_fitted, is_done, run.do)
+    return list(jobs.values())
+
+
+def gather(config: ColoredMnistConfig, runs: list[_Run]) -> dict[str, Any]:
+    """All runs, checked to be comparable."""
+    found = [run.read() for run in runs]
+    comparable([run for run, _ in found])
+    cells = {run.cell.name: run.cell for run in runs if run.elsewhere is None}
     return {
         "schema": SCHEMA_VERSION,
         "study": "colored-mnist",
-        "config": {"command": "study colored-mnist", **to_dict(config)},
+        "config": {"command": COMMAND, **to_dict(config)},
         "environment": environment(),
         "generator": None,
-        "generators": list(generators.values()),
-        "search": found[0]["search"],
-        "phases": seconds | {"evaluate": round(sum(results["phases"]["evaluate"] for results in found), 2)},
-        "runs": runs,
+        "generators": list({generator["fingerprint"]: generator for _, generator in found}.values()),
+        "search": to_dict(config.evaluation()),
+        "phases": {f"encode {name}": cell.encode_seconds() for name, cell in cells.items()},
+        "runs": [run for run, _ in found],
     }

@@ -27,22 +27,29 @@ CURVES = {
 SWATCHES, DIGITS = 12, 4
 
 
-def draw(out: Path, cell: Cell, runs: Sequence[Run]) -> None:
-    """Write `figures/*.png`: the looks at every colour spread, data and mixes of one cell, the accuracies.
+def draw(out: Path, cells: Sequence[Cell], runs: Sequence[Run]) -> None:
+    """Write `figures/*.png`: the looks at every colour spread, data and mixes of the first cell, the accuracies.
+
+    Mixes are the first cell's that has a generator here; there are none where all runs were made elsewhere.
 
     Raises:
         UserError: worst cases that cannot be compared, or a folder that cannot be written.
     """
-    data = ColoredDigits(cell.data, cell.seed)
-    mixable = cell.mixable(torch.device("cpu"))
-    split = cell.settings.search.split(mixable.model.generator.layers)
+    data = cells[0].check()
     figures = {
         "colors": colors_figure(data, sorted({color_spread(run) for run in runs})),
         "data": data_figure(data),
-        "mixing": mixing_figure(mixable, data, split),
+        **next((mixes_figure(cell) for cell in cells if cell.is_fitted()), {}),
         **accuracy_figures(runs),
     }
     save_figures(figures, out / "figures")
+
+
+def mixes_figure(cell: Cell) -> dict[str, Figure]:
+    """What a cell's generator makes of its data."""
+    mixable = cell.mixable(torch.device("cpu"))
+    split = cell.settings.search.split(mixable.model.generator.layers)
+    return {"mixing": mixing_figure(mixable, cell.check(), split)}
 
 
 def accuracy_figures(runs: Sequence[Run]) -> dict[str, Figure]:

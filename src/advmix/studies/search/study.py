@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from advmix.studies.search.report import draw, show
 from advmix.studies.search.results import check_figures, comparisons
 from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.studies.share import work
-from advmix.training.methods import SearchOptions, check_method, check_methods
+from advmix.training.methods import check_method, check_methods
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,6 @@ class SearchConfig(OneSpreadSettings):
         _check_numbers("restart-counts", self.restart_counts, 1)
         _check_numbers("radii", self.radii, 0)
         check_seeds(self.seeds)
-
-    def evaluation(self) -> SearchOptions:
-        """The search around which numbers are varied: that of `advmix evaluate`."""
-        return replace(self.search, restarts=self.worst_restarts, steps=self.worst_steps)
 
     def plan(self) -> Plan:
         """What is measured on every bench."""

@@ -1,0 +1,64 @@
+"""Runs of a study that were made elsewhere: read from their `results.json`, so that they need not be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advmix.config import to_dict
+from advmix.errors import UserError
+from advmix.files import read_json
+from advmix.results import RESULTS, Run, color_spread
+from advmix.runs import HOW_NOT_WHAT, first_difference
+
+MAY_DIFFER = ("color_std", "color_variance", "methods", "seeds", "data_dir", *HOW_NOT_WHAT)
+"""Settings of a study that say which runs it consists of, or how it is done: not what a run is."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Runs of one `results.json`.
+
+    Attributes:
+        results: all that the file holds.
+    """
+
+    results: dict[str, Any]
+
+    def find(self, spread: float, seed: int, method: str) -> Run | None:
+        """A run, or None."""
+        for run in self.results["runs"]:
+            if (color_spread(run), run["seed"], run["method"]) == (spread, seed, method):
+                found: Run = run
+                return found
+        return None
+
+    def generator(self, run: Run) -> dict[str, Any]:
+        """What the file says about the generator behind a run."""
+        found: dict[str, Any] = next(
+            generator for generator in self.results["generators"] if generator["fingerprint"] == run["generator"]
+        )
+        return found
+
+
+def read_finished(paths: Sequence[Path], command: str, config: Any) -> list[Finished]:
+    """Files, or folders with a `results.json`, of a study with the settings of `config`.
+
+    Raises:
+        UserError: another study, or a setting that differs, by name.
+    """
+    return [Finished(_read(path / RESULTS if path.is_dir() else path, command, to_dict(config))) for path in paths]
+
+
+def _read(path: Path, command: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    results: dict[str, Any] = read_json(path)
+    theirs = results.get("config", {}) if isinstance(results, dict) else {}
+    if theirs.get("command") != command:
+        raise UserError(f"--finished {path}: not the {RESULTS} of advmix {command}")
+    for key in theirs.keys() & wanted.keys():
+        if key not in MAY_DIFFER and theirs[key] != wanted[key]:
+            words = f"{key} {first_difference(theirs[key], wanted[key])}"
+            raise UserError(f"--finished {path}: made with other settings ({words}); give the same")
+    return results
