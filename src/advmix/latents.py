@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,41 +25,48 @@ class Latents:
     Args:
         styles: `(B, L, D)`, no unit, any range.
         grid: `(B, C, H, W)` or None.
+        residual: `(B, C, H, W)` in [-1, 1] or None: what the generator cannot draw of the image, `x - dec(enc(x))`. It is
+            added to whatever is decoded, and stays with the image in every mix, as `z∥` does.
     """
 
     styles: Tensor
     grid: Tensor | None = None
+    residual: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.styles.ndim != 3:
             raise ValueError(f"styles must be (B, L, D), not {tuple(self.styles.shape)}")
         if self.grid is not None and (self.grid.ndim != 4 or len(self.grid) != len(self.styles)):
             raise ValueError(f"grid must be ({len(self.styles)}, C, H, W), not {tuple(self.grid.shape)}")
+        if self.residual is not None and len(self.residual) != len(self.styles):
+            raise ValueError(f"residual must be ({len(self.styles)}, C, H, W), not {tuple(self.residual.shape)}")
 
     def __len__(self) -> int:
         return len(self.styles)
 
     def __getitem__(self, index: Tensor | slice) -> Latents:
-        return Latents(self.styles[index], None if self.grid is None else self.grid[index])
+        return self._each(lambda part: part[index])
 
     def __repr__(self) -> str:
-        grid = "" if self.grid is None else f", grid {tuple(self.grid.shape)}"
-        return f"Latents(styles {tuple(self.styles.shape)}{grid})"
+        return f"Latents({', '.join(f'{name} {tuple(part.shape)}' for name, part in self.tensors().items())})"
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Latents:
+        return Latents(**{name: change(part) for name, part in self.tensors().items()})
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Latents:
         """The same code on another device or in another dtype."""
-        grid = None if self.grid is None else self.grid.to(device=device, dtype=dtype)
-        return Latents(self.styles.to(device=device, dtype=dtype), grid)
+        return self._each(lambda part: part.to(device=device, dtype=dtype))
 
     def detach(self) -> Latents:
         """The same numbers without their history; itself where there is none."""
-        if not self.styles.requires_grad and not (self.grid is not None and self.grid.requires_grad):
+        if not any(part.requires_grad for part in self.tensors().values()):
             return self
-        return Latents(self.styles.detach(), None if self.grid is None else self.grid.detach())
+        return self._each(Tensor.detach)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go into a file."""
-        return {"styles": self.styles} if self.grid is None else {"styles": self.styles, "grid": self.grid}
+        parts = {"styles": self.styles, "grid": self.grid, "residual": self.residual}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically."""
@@ -73,24 +80,19 @@ class Latents:
             UserError: missing, damaged or not latents.
         """
         tensors, _ = read_tensors(path, "latents")
-        return Latents(tensors["styles"], tensors.get("grid"))
+        return Latents(**tensors)
 
     @staticmethod
     def cat(parts: Sequence[Latents]) -> Latents:
         """Concatenate along the batch."""
-        grids = [part.grid for part in parts if part.grid is not None]
-        return Latents(torch.cat([part.styles for part in parts]), torch.cat(grids) if grids else None)
+        return Latents(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in parts[0].tensors()})
 
     @cached_property
     def spread(self) -> Latents:
         """Standard deviation of every latent number over the batch, as `Latents` of length 1: the search's unit of
         length.
         """
-
-        def std(x: Tensor) -> Tensor:
-            return x.std(dim=0, correction=0, keepdim=True)
-
-        return Latents(std(self.styles), None if self.grid is None else std(self.grid))
+        return replace(self, residual=None)._each(lambda part: part.std(dim=0, correction=0, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ class Split:
         index = torch.tensor(self.perp, device=perp.device, dtype=torch.long)
         styles = latents.styles.index_copy(1, index, perp[:, :count].unflatten(1, (len(self.perp), depth)))
         if not self.grid or latents.grid is None:
-            return Latents(styles, latents.grid)
-        return Latents(styles, perp[:, count:].unflatten(1, latents.grid.shape[1:]))
+            return replace(latents, styles=styles)
+        return replace(latents, styles=styles, grid=perp[:, count:].unflatten(1, latents.grid.shape[1:]))
 
     def combine(self, parallel_from: Latents, perp_from: Latents) -> Latents:
         """`z∥` of one batch with `z⊥` of another."""

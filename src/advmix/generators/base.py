@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,10 @@ class State:
         return State(torch.cat([self.features] * times), Latents.cat([self.latents] * times), self.split)
 
 
-def _to_unit(signed: Tensor) -> Tensor:
-    """[-1, 1] to [0, 1], clamped."""
-    return ((signed + 1) / 2).clamp(0, 1)
+def _to_unit(signed: Tensor, latents: Latents) -> Tensor:
+    """[-1, 1] to [0, 1], clamped; with the latents' residual where they have one."""
+    images = ((signed + 1) / 2).clamp(0, 1)
+    return images if latents.residual is None else (images + latents.residual).clamp(0, 1)
 
 
 class Generator(nn.Module, ABC):
@@ -61,13 +62,24 @@ class Generator(nn.Module, ABC):
 
     def render(self, state: State, perp: Tensor) -> Tensor:
         """Finish `state` with `z⊥` rows `(B, P)`: images `(B, C, H, W)` in [0, 1]."""
-        return _to_unit(self.render_signed(state, perp))
+        return _to_unit(self.render_signed(state, perp), state.latents)
 
     def forward(self, latents: Latents) -> Tensor:
         """Decode: images `(B, C, H, W)` in [0, 1]."""
-        return _to_unit(self.decode_signed(latents))
+        return _to_unit(self.decode_signed(latents), latents)
+
+    @torch.no_grad()
+    def complete(self, latents: Latents, images: Tensor) -> Latents:
+        """The latents of `images` `(B, C, H, W)` in [0, 1] with their residual, `x - dec(enc(x))`.
+
+        >>> generator(generator.complete(encoder(x), x))      # x itself
+
+        Mixes of them keep the details of the image that the generator cannot draw.
+        """
+        plain = replace(latents, residual=None)
+        return replace(latents, residual=images - self(plain))
 
     def decode_signed(self, latents: Latents) -> Tensor:
-        """Decode without the final clamp, around [-1, 1]: what a training loss wants."""
+        """Decode without the final clamp and without a residual, around [-1, 1]: what a training loss wants."""
         split = Split(self.layers, tuple(range(self.layers)))
         return self.render_signed(self.prefix(latents, split), split.perp_of(latents))
