@@ -14,6 +14,8 @@ from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.mixing import Step
 
+ZERO, ONE = torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64)
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -43,7 +45,7 @@ def decode(generator: Generator, split: Split, own: Latents, perp: Tensor) -> Te
     if split.grid and grid is not None:
         grid = perp[len(split.perp) * depth :].reshape(grid.shape)
     image: Tensor = generator(Latents(torch.stack(layers)[None], grid))
-    return image
+    return image if own.residual is None else torch.minimum(torch.maximum(image + own.residual, ZERO), ONE)
 
 
 def uphill(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:

@@ -286,3 +286,23 @@ def test_latents_with_a_history_leave_none_in_the_mix() -> None:
 def test_indices_outside_the_pool_are_refused(exclude: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="indices from 0 to 6"):
         draw_donors((1, 3), 7, exclude, None)
+
+
+def test_an_image_mixed_with_its_own_perp_is_itself_when_it_has_a_residual() -> None:
+    images = torch.rand(len(LATENTS), 3, 8, 8, dtype=torch.float64, generator=seeded(1))
+    complete = GENERATOR.complete(LATENTS, images)
+    torch.testing.assert_close(GENERATOR(complete), images)
+    torch.testing.assert_close(GENERATOR(SPLIT.combine(complete, LATENTS)), images)
+    torch.testing.assert_close(GENERATOR.complete(complete, images).residual, complete.residual)
+
+
+def test_a_residual_stays_with_its_image_in_every_mix() -> None:
+    images = torch.rand(len(LATENTS), 3, 8, 8, dtype=torch.float64, generator=seeded(1))
+    complete = GENERATOR.complete(LATENTS, images)
+    for mixer in (RandMix(GENERATOR, SPLIT), AdvMix(GENERATOR, SPLIT, restarts=2)):
+        mix = mixer(make_classifier(), complete, LABELS, POOL, rng=seeded(0))
+        assert mix.latents.residual is not None
+        assert complete.residual is not None
+        assert torch.equal(mix.latents.residual, complete.residual)
+        plain = GENERATOR(Latents(mix.latents.styles))
+        torch.testing.assert_close(mix.images, (plain + complete.residual).clamp(0, 1))

@@ -21,6 +21,7 @@ EXAMPLES = 4
 class Case:
     network: StyleConfig
     split: Split
+    residual: bool = False
 
 
 CASES = {
@@ -30,6 +31,8 @@ CASES = {
     "vector all": Case(VECTOR, Split.fine(6, 6)),
     "spatial": Case(SPATIAL, Split.fine(4, 3)),
     "spatial with gaps": Case(SPATIAL, Split(4, (0, 2))),
+    "vector with residual": Case(VECTOR, Split.fine(6, 2), residual=True),
+    "spatial with residual": Case(SPATIAL, Split.fine(4, 3), residual=True),
     "spatial reversed": Case(SPATIAL, Split(4, (0,), grid=True)),
     "spatial grid alone": Case(SPATIAL, Split(4, (), grid=True)),
 }
@@ -58,6 +61,8 @@ def test_fast_search_equals_the_literal_one(name: str, settings: dict[str, Any])
     network, split = CASES[name].network, CASES[name].split
     generator, classifier = make_generator(network), make_classifier()
     latents, pool = make_latents(network, EXAMPLES, seed=1), make_latents(network, 7, seed=2)
+    if CASES[name].residual:
+        latents = generator.complete(latents, torch.rand(EXAMPLES, 3, 8, 8, dtype=torch.float64, generator=seeded(4)))
     with torch.no_grad():
         labels = (classifier.eval()(generator(latents)).argmax(1) + torch.tensor([0, 0, 0, 1])) % 3
     exclude = torch.arange(EXAMPLES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_other_settings_are_refused_by_their_name(claimed: Path, resume: bool) -
     other = replace(FitConfig(), data=DataConfig(color_std=0.5))
     with pytest.raises(UserError, match=r"another run \(data color_std 0\.1 there, 0\.5 here\)"):
         open_run(claimed, "fit", other, resume, inputs=INPUTS)
+
+
+def test_run_of_an_older_version_goes_on_unless_a_younger_setting_was_changed(claimed: Path) -> None:
+    old = json.loads((claimed / "config.json").read_text())
+    del old["data"]["look"], old["fit"]["fit_lr"]
+    (claimed / "config.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"another run \(data look 'colored' there, 'wildlife' here\)"):
+        open_run(claimed, "fit", FitConfig(data=DataConfig(look="wildlife")), resume=True, inputs=INPUTS)
+    open_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS)
 
 
 def test_other_inputs_are_refused_and_other_paths_are_not(claimed: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
@@ -83,18 +84,26 @@ def load(path: Path, command: str, kind: type[T]) -> T:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
     given = {key: value for key, value in data.items() if key != "command"}
-    return from_dict(kind, _filled(kind, given, str(path), ""), str(path))
+    filled, added = with_defaults(kind, given)
+    for name, value in added.items():
+        console.print(f"  {path}: no {name} in it, taken as {value}")
+    return from_dict(kind, filled, str(path))
 
 
-def _filled(kind: type[Any], data: Any, source: str, prefix: str) -> Any:
-    if not isinstance(data, dict):
-        return data
-    filled, hints = dict(data), get_type_hints(kind)
+def with_defaults(kind: type[Any], data: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """A saved config with the settings that are younger than it, at their defaults; and these alone, by name."""
+    filled, added, hints = dict(data), {}, get_type_hints(kind)
     for field in fields(kind):
-        if field.name not in data and field.default is not MISSING:
-            console.print(f"  {source}: no {prefix}{field.name} in it, taken as {_plain(field.default)}")
-            filled[field.name] = _plain(field.default)
-        elif is_dataclass(hints[field.name]) and field.name in data:
+        if field.name not in data:
+            value = _default(field)
+            if value is not MISSING:
+                filled[field.name] = added[f"{prefix}{field.name}"] = _plain(value)
+        elif is_dataclass(hints[field.name]) and isinstance(data[field.name], dict):
             nested = cast(type[Any], hints[field.name])
-            filled[field.name] = _filled(nested, data[field.name], source, f"{prefix}{field.name}.")
-    return filled
+            filled[field.name], inner = with_defaults(nested, data[field.name], f"{prefix}{field.name}.")
+            added |= inner
+    return filled, added
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

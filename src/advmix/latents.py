@@ -25,8 +25,8 @@ class Latents:
     Args:
         styles: `(B, L, D)`, no unit, any range.
         grid: `(B, C, H, W)` or None.
-        residual: `(B, C, H, W)` in [-1, 1] or None: what the generator cannot draw of the image, `x - dec(enc(x))`. It is
-            added to whatever is decoded, and stays with the image in every mix, as `z∥` does.
+        residual: `(B, C, H, W)` in [-1, 1] or None: what the generator cannot draw of the image, `x - dec(enc(x))`.
+            It is added to whatever is decoded, and stays with the image in every mix, as `z∥` does.
     """
 
     styles: Tensor

@@ -29,7 +29,8 @@ def open_run(out: Path, command: str, config: Any, resume: bool, inputs: Mapping
         old = read_json(path)
         if not isinstance(old, dict):
             raise UserError(f"{path}: not a config of advmix; choose another folder with --out")
-        _check_same(out, old, {"command": command, **configs.to_dict(config)}, resume)
+        filled, _ = configs.with_defaults(type(config), old)
+        _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
         _check_inputs(out, read_json(out / "inputs.json"), inputs)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")

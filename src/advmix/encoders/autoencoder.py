@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.config import from_dict, to_dict
+from advmix.config import from_dict, to_dict, with_defaults
 from advmix.encoders.network import StyleEncoder
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
@@ -81,7 +81,8 @@ def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "autoencoder")
-    model = Autoencoder(from_dict(StyleConfig, metadata["network"], str(path)))
+    network, _ = with_defaults(StyleConfig, metadata["network"])
+    model = Autoencoder(from_dict(StyleConfig, network, str(path)))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advmix.config import from_dict
+from advmix.config import from_dict, with_defaults
 from advmix.data import ColoredDigits, DataConfig
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.store import LatentStore
@@ -34,7 +34,8 @@ def data_of(metadata: dict[str, Any], source: Path) -> ColoredDigits:
     """
     if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
         raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
-    config = from_dict(DataConfig, metadata["data"], str(source))
+    filled, _ = with_defaults(DataConfig, metadata["data"])
+    config = from_dict(DataConfig, filled, str(source))
     data = ColoredDigits(config, int(metadata["data_seed"]), download=False)
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
