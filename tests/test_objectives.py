@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
-from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.classify import ClassifierTrainee, TrainOptions, flipped
 from advmix.training.loop import Loop
 from advmix.training.objectives import (
     Adversarial,
@@ -61,12 +62,13 @@ OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "randmix": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool),
     "advmix": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT, restarts=2, steps=1), parts.pool),
     "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
+    "randmix residual": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True),
     "recolor": lambda parts: Recolor(parts.data.gray_train.pixels, parts.data.look),
     "jitter": lambda parts: Augment(ColorJitter(0.5, 0.5, 0.5, 0.5)),
 }
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
 LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
-COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "recolor", "jitter"])
+COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "randmix residual", "recolor", "jitter"])
 
 
 @pytest.fixture
@@ -249,3 +251,44 @@ def test_every_image_is_augmented_on_its_own(parts: Parts) -> None:
     ]
     assert all(orders)
     assert len({found[0] for found in orders}) > 3
+
+
+def test_augmented_images_are_encoded_and_others_come_from_the_pool(parts: Parts) -> None:
+    objective = Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, encoder=parts.model.encoder)
+    batch = parts.batch()
+    mirrored = replace(batch, images=batch.images.flip(-1), augmented=True)
+    assert torch.equal(objective.latents(batch).styles, parts.pool[batch.index].styles)
+    torch.testing.assert_close(objective.latents(mirrored).styles, parts.model.encoder(mirrored.images).styles)
+    with pytest.raises(ValueError, match="give Mixing an encoder"):
+        Mixing(RandMix(parts.model.generator, SPLIT), parts.pool).latents(mirrored)
+
+
+def test_a_residual_is_that_of_the_batch(parts: Parts) -> None:
+    objective = Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True)
+    batch = parts.batch()
+    torch.testing.assert_close(parts.model.generator(objective.latents(batch)), batch.images)
+
+
+def test_about_half_of_the_images_are_mirrored_and_the_others_are_not() -> None:
+    images = torch.rand(200, 3, 4, 4)
+    found = flipped(images, seeded(0))
+    mirrored = (found == images.flip(-1)).flatten(1).all(1)
+    assert torch.equal(found[~mirrored], images[~mirrored])
+    assert 80 < int(mirrored.sum()) < 120
+    assert torch.equal(found, flipped(images, seeded(0)))
+
+
+def test_flip_reaches_the_objective(parts: Parts) -> None:
+    class Seen(Nominal):
+        def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+            self.batch = batch
+            return super().__call__(classifier, batch, rng)
+
+    objective = Seen()
+    options = TrainOptions(epochs=1, batch=32, flip=True)
+    trainee = ClassifierTrainee(make_network(), objective, parts.data.train, options, 0, make_fabric("cpu"))
+    trainee.loss(0)
+    original = parts.data.train.batch(objective.batch.index)[0]
+    assert objective.batch.augmented
+    assert torch.equal(objective.batch.images, flipped(original, seeded(0, "flip", 0)))
+    assert not torch.equal(objective.batch.images, original)

@@ -76,7 +76,7 @@ class LatentStore:
             tensors, metadata = read_tensors(path, "latents")
             if metadata != self._shard_metadata:
                 raise UserError(f"{path}: a shard of another store; delete it and go on with advmix encode --resume")
-            parts.append(Latents(tensors["styles"], tensors.get("grid")))
+            parts.append(Latents(**tensors))
         return Latents.cat(parts)
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.latents import Latents, Split
+from advmix.modes import evaluating
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +77,8 @@ class Generator(nn.Module, ABC):
 
         Mixes of them keep the details of the image that the generator cannot draw.
         """
-        plain = replace(latents, residual=None)
-        return replace(latents, residual=images - self(plain))
+        with evaluating(self):
+            return replace(latents, residual=images - self(replace(latents, residual=None)))
 
     def decode_signed(self, latents: Latents) -> Tensor:
         """Decode without the final clamp and without a residual, around [-1, 1]: what a training loss wants."""

@@ -24,11 +24,13 @@ class TrainOptions:
         epochs: passes over the training set; default 15 at 16x16 pixels, 5 above.
         batch: images per step.
         lr: peak learning rate of Adam, one cycle.
+        flip: mirror every second image at random, whatever the method.
     """
 
     epochs: int | None = None
     batch: int = 64
     lr: float = 3e-3
+    flip: bool = False
 
     def __post_init__(self) -> None:
         require(self, "epochs lr", above=0)
@@ -78,6 +80,15 @@ class ClassifierTrainee(Trainee):
         """The objective on the step's batch."""
         epoch, position = divmod(step, batches_per_epoch(len(self.images), self.options.batch))
         index = self._batch(epoch, position)
-        batch = Batch(*self.images.batch(index), index).to(self.fabric.device)
+        images, labels = self.images.batch(index)
+        if self.options.flip:
+            images = flipped(images, generator(self.seed, "flip", step))
+        batch = Batch(images, labels, index, augmented=self.options.flip).to(self.fabric.device)
         self.wrapped.train()
         return self.objective(self.wrapped, batch, generator(self.seed, "train", step))
+
+
+def flipped(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Images `(B, C, H, W)`, each of them mirrored left to right with probability one half."""
+    mirror = torch.rand(len(images), generator=rng) < 0.5
+    return torch.where(mirror[:, None, None, None], images.flip(-1), images)

@@ -14,7 +14,7 @@ from advmix.data import ColoredDigits, ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, RandMix, Step
+from advmix.mixing import AdvMix, Mixer, RandMix, Step
 from advmix.options import require
 from advmix.seeds import global_seed
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
@@ -95,6 +95,7 @@ class BaselineOptions:
         jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
         long_factor: `randmix-long` is RandMix with so many times the epochs, as long as AdvMix takes.
         best_of: `randmix-best` trains on the worst of so many random mixes, as long as AdvMix takes.
+        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
     """
 
     clean_weight: float = 0.5
@@ -104,6 +105,7 @@ class BaselineOptions:
     jitter: float = 0.5
     long_factor: int = 2
     best_of: int = 4
+    residual: bool = False
 
     def __post_init__(self) -> None:
         require(self, "clean_weight", least=0)
@@ -225,13 +227,15 @@ def _mixing(
 ) -> tuple[Objective, dict[str, Any]]:
     if model is None or pool is None:
         raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
-    weight, split = baseline.clean_weight, search.split(model.generator.layers)
-    setting = {"clean_weight": weight, "perp": list(search.perp), "perp_grid": search.perp_grid}
+    split = search.split(model.generator.layers)
+    common = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
+    setting = {**common, "perp": list(search.perp), "perp_grid": search.perp_grid}
+    mixer: Mixer = RandMix(model.generator, split)
     if method == "advmix":
-        return Mixing(search.mixer(model), pool, weight), {"clean_weight": weight, **to_dict(search)}
-    if method == "randmix-best":
-        best = AdvMix(model.generator, split, restarts=baseline.best_of, steps=0)
-        return Mixing(best, pool, weight), {**setting, "best_of": baseline.best_of}
-    if method == "randmix-long":
+        mixer, setting = search.mixer(model), {**common, **to_dict(search)}
+    elif method == "randmix-best":
+        mixer = AdvMix(model.generator, split, restarts=baseline.best_of, steps=0)
+        setting["best_of"] = baseline.best_of
+    elif method == "randmix-long":
         setting["epochs_factor"] = baseline.long_factor
-    return Mixing(RandMix(model.generator, split), pool, weight), setting
+    return Mixing(mixer, pool, baseline.clean_weight, model.encoder, baseline.residual), setting

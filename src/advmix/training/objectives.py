@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data import Look
+from advmix.encoders.base import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Mixer
+from advmix.modes import evaluating
 from advmix.seeds import draw_seed, global_seed
 from advmix.training.attacks import Norm, pgd
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images `(B, C, H, W)` in [0, 1], labels `(B,)` and the examples' indices in the training set `(B,)`."""
+    """Images `(B, C, H, W)` in [0, 1], labels `(B,)` and the examples' indices in the training set `(B,)`.
+
+    `augmented` images are not those of the training set any more, so that their latents are not in the pool.
+    """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    augmented: bool = False
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(self.images.to(device), self.labels.to(device), self.index)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 class Objective(ABC):
@@ -119,17 +125,41 @@ class Mixing(WithCopy):
         mixer: `RandMix(...)` or `AdvMix(...)`.
         pool: latents of the training set, in its order.
         clean_weight: see `WithCopy`.
+        encoder: of augmented images, whose latents the pool does not have.
+        residual: whether a mix keeps what the generator cannot draw of its image.
     """
 
-    def __init__(self, mixer: Mixer, pool: Latents, clean_weight: float = 0.5) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        pool: Latents,
+        clean_weight: float = 0.5,
+        encoder: Encoder | None = None,
+        residual: bool = False,
+    ) -> None:
         super().__init__(clean_weight)
-        self.mixer, self.pool = mixer, pool
+        self.mixer, self.pool, self.encoder, self.residual = mixer, pool, encoder, residual
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
-        index = batch.index.to(self.pool.styles.device)
         judge = classifier if self.mixer.needs_classifier else None
-        return self.mixer(judge, self.pool[index], batch.labels, self.pool, rng=rng, exclude=batch.index).images
+        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, rng=rng, exclude=batch.index).images
+
+    @torch.no_grad()
+    def latents(self, batch: Batch) -> Latents:
+        """The batch's own: from the pool, or encoded where it was augmented.
+
+        Raises:
+            ValueError: augmented, and there is no encoder.
+        """
+        if not batch.augmented:
+            own = self.pool[batch.index.to(self.pool.styles.device)]
+        elif self.encoder is None:
+            raise ValueError("augmented images have no latents in the pool: give Mixing an encoder")
+        else:
+            with evaluating(self.encoder):
+                own = self.encoder(batch.images)
+        return self.mixer.generator.complete(own, batch.images) if self.residual else own
 
 
 class Recolor(WithCopy):
