@@ -105,7 +105,7 @@ class Cell:
         make_fabric(self.settings.device)
         digits = ColoredDigits(self.data, self.seed)
         for images in (digits.train, digits.shuffled):
-            self.settings.search.split(style_config(images).layers)
+            self.settings.search.split(style_config(images, self.settings.fit).layers)
         return digits
 
     def is_fitted(self) -> bool:

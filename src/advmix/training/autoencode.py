@@ -6,19 +6,23 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
 from advmix.generators import StyleConfig
+from advmix.modes import evaluating
 from advmix.options import require
 from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
 
 WIDTHS = {16: (64, 64, 32), 32: (64, 64, 32, 32), 64: (64, 64, 32, 32, 16)}
 """Feature channels at each resolution, from 4 pixels up, for images of each size."""
+GRID_WIDTHS = (64, 64, 32)
+"""The same where z∥ is a spatial grid, from a quarter of the image's side up."""
+GRID_STYLE_DIM = 32
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class FitOptions:
         fit_lr: peak learning rate of Adam, one cycle.
         latent_noise: standard deviation of the noise added to the latents before decoding.
         latent_penalty: weight of the latents' mean square.
+        grid_channels: channels of a spatial z∥ of a quarter of the image's side, for photographs; 0 for a code of
+            styles alone. Default 0 up to 32 pixels, 8 above.
+        l1_weight: of the mean absolute pixel error beside the mean squared one. Default 0 up to 32 pixels, 1 above.
+        perceptual_weight: of the mean squared error of a network's features.
     """
 
     fit_steps: int | None = None
@@ -38,52 +46,97 @@ class FitOptions:
     fit_lr: float = 4e-3
     latent_noise: float = 0.1
     latent_penalty: float = 1e-3
+    grid_channels: int | None = None
+    l1_weight: float | None = None
+    perceptual_weight: float = 0.0
 
     def __post_init__(self) -> None:
         require(self, "fit_steps fit_batch fit_lr", above=0)
-        require(self, "latent_noise latent_penalty", least=0)
+        require(self, "latent_noise latent_penalty grid_channels l1_weight perceptual_weight", least=0)
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""
         return self.fit_steps or (600 if resolution <= 16 else 1500)
 
+    def grid(self, resolution: int) -> int:
+        """Channels of the spatial grid for images of this size."""
+        return (0 if resolution <= 32 else 8) if self.grid_channels is None else self.grid_channels
 
-def style_config(images: ImageSet) -> StyleConfig:
-    """The network for images of this size and these channels: four pixels to start with, double after double."""
+    def l1(self, resolution: int) -> float:
+        """Weight of the mean absolute error for images of this size."""
+        return (0.0 if resolution <= 32 else 1.0) if self.l1_weight is None else self.l1_weight
+
+
+def style_config(images: ImageSet, options: FitOptions) -> StyleConfig:
+    """The network for images of this size and these channels: four pixels to start with, double after double; or from
+    a grid of a quarter of their side.
+    """
     channels, resolution = int(images.pixels.shape[1]), int(images.pixels.shape[2])
-    if resolution not in WIDTHS:
-        raise UserError(f"images of {resolution} pixels: fit takes {', '.join(map(str, WIDTHS))}; resize them")
+    grid = options.grid(resolution)
+    if grid and resolution % 4 == 0:
+        return StyleConfig(resolution, channels, GRID_STYLE_DIM, GRID_WIDTHS, resolution // 4, grid)
+    if grid or resolution not in WIDTHS:
+        sizes = "a multiple of 4" if grid else ", ".join(map(str, WIDTHS))
+        raise UserError(f"images of {resolution} pixels: fit takes {sizes}; resize them")
     return StyleConfig(resolution=resolution, channels=channels, widths=WIDTHS[resolution])
 
 
 class AutoencoderTrainee(Trainee):
-    """Mean squared error in [-1, 1], noise on the latents, a small latent penalty; Adam, one cycle.
+    """Pixel error in [-1, 1], perceptual error, noise on the latents, a small latent penalty; Adam, one cycle.
 
     Args:
         images: what is reconstructed.
         options: how.
         seed: fixes the first weights and every batch.
         fabric: the machine.
-        config: shape of the network; default `style_config(images)`.
+        config: shape of the network; default `style_config(images, options)`.
+        features: images in [0, 1] to tensors, for the perceptual error; on the machine's device.
     """
 
     def __init__(
-        self, images: ImageSet, options: FitOptions, seed: int, fabric: Fabric, config: StyleConfig | None = None
+        self,
+        images: ImageSet,
+        options: FitOptions,
+        seed: int,
+        fabric: Fabric,
+        config: StyleConfig | None = None,
+        features: nn.Module | None = None,
     ) -> None:
-        config = config or style_config(images)
+        if (features is not None) != (options.perceptual_weight > 0):
+            raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --fit-features")
+        config = config or style_config(images, options)
         with global_seed(seed):
             self.model = Autoencoder(config)
         super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
-        self.images, self.options, self.seed = images, options, seed
+        self.images, self.options, self.seed, self.features = images, options, seed, features
 
     def loss(self, step: int) -> Tensor:
-        """Mean squared error plus penalty on a random batch."""
+        """Reconstruction error plus penalty on a random batch."""
         rng = generator(self.seed, "fit", step)
         index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
         decoded, size = self.wrapped(signed, self.options.latent_noise, draw_seed(rng))
-        loss: Tensor = F.mse_loss(decoded, signed) + self.options.latent_penalty * size
-        return loss
+        penalty: Tensor = self.options.latent_penalty * size
+        return self.error(decoded, signed) + penalty
+
+    def error(self, decoded: Tensor, signed: Tensor) -> Tensor:
+        """Of reconstructions: squared, absolute, perceptual."""
+        total, l1 = F.mse_loss(decoded, signed), self.options.l1(signed.shape[-1])
+        if l1:
+            total = total + l1 * F.l1_loss(decoded, signed)
+        if self.features is not None:
+            total = total + self.options.perceptual_weight * perceptual_error(self.features, decoded, signed)
+        return total
+
+
+def perceptual_error(features: nn.Module, decoded: Tensor, signed: Tensor) -> Tensor:
+    """Mean squared error of features, averaged over the layers, of images in [-1, 1] (Johnson et al., 2016)."""
+    with evaluating(features) as (network,):
+        with torch.no_grad():
+            wanted = network((signed + 1) / 2)
+        found = network((decoded + 1) / 2)
+    pairs = zip(found, wanted, strict=True) if isinstance(found, list) else [(found, wanted)]
+    return torch.stack([F.mse_loss(*pair) for pair in pairs]).mean()
 
 
 @torch.no_grad()

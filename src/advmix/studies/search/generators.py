@@ -5,7 +5,7 @@ with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,11 @@ from advmix.training.loop import Loop
 OWN = "own"
 
 
-def with_grid(images: ImageSet) -> StyleConfig:
+def with_grid(images: ImageSet, options: FitOptions) -> StyleConfig:
     """`z∥` is a spatial grid of a quarter of the image's side, as for photographs."""
     channels, side = int(images.pixels.shape[1]), int(images.pixels.shape[2])
-    return StyleConfig(
-        resolution=side, channels=channels, widths=style_config(images).widths[-3:], start=side // 4, grid_channels=8
-    )
+    widths = style_config(images, replace(options, grid_channels=0)).widths[-3:]
+    return StyleConfig(resolution=side, channels=channels, widths=widths, start=side // 4, grid_channels=8)
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,13 @@ class Regime:
     Attributes:
         label: as a table calls it.
         meaning: a sentence.
-        shape: images to the shape of the network.
+        shape: images and options to the shape of the network.
         trainee: images, options, seed, machine and shape to what is trained; its `model` is the autoencoder.
     """
 
     label: str
     meaning: str
-    shape: Callable[[ImageSet], StyleConfig] = style_config
+    shape: Callable[[ImageSet, FitOptions], StyleConfig] = style_config
     trainee: Callable[[ImageSet, FitOptions, int, Fabric, StyleConfig], AutoencoderTrainee] = AutoencoderTrainee
 
 
@@ -105,7 +104,7 @@ def check_split(cell: Cell, names: tuple[str, ...], images: ImageSet) -> None:
         UserError: naming the layer.
     """
     for name in names:
-        cell.settings.search.split(REGIMES[name].shape(images).layers)
+        cell.settings.search.split(REGIMES[name].shape(images, cell.settings.fit).layers)
 
 
 def fit_folder(cell: Cell, regime: str) -> Path:
@@ -159,7 +158,7 @@ def _fit_other(config: OtherFit, cell: Cell) -> None:
     if (config.out / FILE).is_file():
         return
     regime = REGIMES[config.regime]
-    trainee = regime.trainee(images, config.fit, config.seed, fabric, regime.shape(images))
+    trainee = regime.trainee(images, config.fit, config.seed, fabric, regime.shape(images, config.fit))
     loop = Loop(f"fit generator: {config.regime}", config.fit.steps(images.pixels.shape[-1]), config.out, run)
     loop.train(trainee)
     model = trainee.model.eval()

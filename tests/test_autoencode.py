@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+from torch import nn
+
+from advmix.classifier import conv_net
+from advmix.data import ImageSet
+from advmix.encoders.features import Activations
+from advmix.engine import make_fabric
+from advmix.errors import UserError
+from advmix.latents import Split
+from advmix.seeds import global_seed
+from advmix.training.autoencode import (
+    AutoencoderTrainee,
+    FitOptions,
+    perceptual_error,
+    reconstruction_mse,
+    style_config,
+)
+from advmix.training.loop import Loop
+
+
+def photographs(side: int = 64, count: int = 60) -> ImageSet:
+    """Patches of scikit-learn's two photographs, a temple and a flower."""
+    rows = [torch.from_numpy(picture.copy()).permute(2, 0, 1) for picture in load_sample_images().images]
+    patches = [row.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).flatten(0, 1) for row in rows]
+    pixels = torch.cat([patch[: count // 2] for patch in patches]).contiguous()
+    return ImageSet(pixels, torch.arange(count) // (count // 2), ("temple", "flower"))
+
+
+@pytest.fixture(scope="module")
+def photos() -> ImageSet:
+    return photographs()
+
+
+def small_images(side: int) -> ImageSet:
+    return ImageSet(torch.zeros(2, 3, side, side, dtype=torch.uint8), torch.zeros(2, dtype=torch.long), ("only",))
+
+
+@pytest.mark.parametrize(("side", "grid"), [(16, None), (32, None), (64, (8, 16, 16)), (128, (8, 32, 32))])
+def test_photographs_get_a_grid_and_digits_do_not(side: int, grid: tuple[int, int, int] | None) -> None:
+    config = style_config(small_images(side), FitOptions())
+    assert config.grid_shape == grid
+    assert config.resolution == side
+
+
+def test_grid_can_be_asked_for_and_left_out() -> None:
+    assert style_config(small_images(16), FitOptions(grid_channels=3)).grid_shape == (3, 4, 4)
+    assert style_config(small_images(64), FitOptions(grid_channels=0)).grid_shape is None
+
+
+@pytest.mark.parametrize(("side", "channels"), [(50, None), (48, 0), (66, 8)])
+def test_sizes_that_no_network_has_are_refused(side: int, channels: int | None) -> None:
+    with pytest.raises(UserError, match=f"images of {side} pixels: fit takes"):
+        style_config(small_images(side), FitOptions(grid_channels=channels))
+
+
+def test_errors_are_added_up(photos: ImageSet) -> None:
+    """Squared alone for small images; for large ones with the absolute one; perceptual where there are features."""
+    features = Activations(conv_net(2, widths=(4, 4)))
+    options = FitOptions(fit_steps=1, l1_weight=0.5, perceptual_weight=2.0)
+    trainee = AutoencoderTrainee(photos, options, 0, make_fabric("cpu"), features=features)
+    decoded, signed = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, 3, 64, 64) * 2 - 1
+    difference = decoded - signed
+    expected = difference.square().mean() + 0.5 * difference.abs().mean()
+    expected = expected + 2.0 * perceptual_error(features, decoded, signed)
+    torch.testing.assert_close(trainee.error(decoded, signed), expected)
+    plain = AutoencoderTrainee(small_images(16), FitOptions(fit_steps=1), 0, make_fabric("cpu"))
+    small = decoded[..., :16, :16], signed[..., :16, :16]
+    torch.testing.assert_close(plain.error(*small), (small[0] - small[1]).square().mean())
+
+
+def test_perceptual_error_is_the_mean_over_the_layers() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 5, 3), nn.ReLU()).double()
+    a, b = (torch.rand(3, 3, 6, 6, dtype=torch.float64) for _ in range(2))
+    first = network[:2](a) - network[:2](b)
+    second = network(a) - network(b)
+    expected = (first.pow(2).mean() + second.pow(2).mean()) / 2
+    torch.testing.assert_close(perceptual_error(Activations(network), 2 * a - 1, 2 * b - 1), expected)
+    plain = (network(a) - network(b)).pow(2).mean()
+    torch.testing.assert_close(perceptual_error(network, 2 * a - 1, 2 * b - 1), plain)
+
+
+def test_perceptual_error_teaches_the_autoencoder_and_leaves_the_features_alone(photos: ImageSet) -> None:
+    with global_seed(0):
+        network = conv_net(2, widths=(4, 4))
+    before = {name: part.clone() for name, part in network.state_dict().items()}
+    options = FitOptions(fit_steps=2, fit_batch=4, perceptual_weight=1.0)
+    trainee = AutoencoderTrainee(
+        photos, options, 0, make_fabric("cpu"), features=Activations(network.requires_grad_(False))
+    )
+    Loop("test", 2).train(trainee)
+    assert all(torch.equal(part, before[name]) for name, part in network.state_dict().items())
+    assert network.training
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_features_and_their_weight_go_together(photos: ImageSet, weight: float) -> None:
+    features = None if weight else Activations(conv_net(2))
+    with pytest.raises(UserError, match="goes together with --fit-features"):
+        AutoencoderTrainee(photos, FitOptions(perceptual_weight=weight), 0, make_fabric("cpu"), features=features)
+
+
+def test_photographs_are_reconstructed_and_styles_carry_the_light(photos: ImageSet) -> None:
+    """A few steps already tell light from layout: a mix has its own layout and is as bright as the other image."""
+    options = FitOptions(fit_steps=60, fit_batch=16)
+    trainee = AutoencoderTrainee(photos, options, 0, make_fabric("cpu"))
+    flat = float(photos.pixels.double().div(127.5).flatten(1).var(1).mean())
+    Loop("test", 60).train(trainee)
+    model = trainee.model.eval()
+    assert reconstruction_mse(model, photos, torch.device("cpu")) < 0.5 * flat
+    images, _ = photos.batch(slice(None))
+    light, dark = images.mean((1, 2, 3)).argsort()[[-1, 0]]
+    split = Split(6, tuple(range(6)))
+    with torch.no_grad():
+        latents = model.encoder(images[[int(light), int(dark)]])
+        plain, mixed = model.generator(latents), model.generator(split.combine(latents, latents[torch.tensor([1, 0])]))
+    own, other = plain.mean((1, 2, 3)), mixed.mean((1, 2, 3))
+    assert own[0] - own[1] > 0.1
+    assert (other[0] - own[1]).abs() < (other[0] - own[0]).abs()
