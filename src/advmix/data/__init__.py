@@ -3,15 +3,19 @@
 from advmix.data.colored import ColoredDigits, DataConfig, GrayDigits
 from advmix.data.images import ImageSet, epoch_batches, slices, to_bytes, to_float
 from advmix.data.looks import Look, make_look
+from advmix.data.sources import Data, open_data, painted_digits
 
 __all__ = [
     "ColoredDigits",
+    "Data",
     "DataConfig",
     "GrayDigits",
     "ImageSet",
     "Look",
     "epoch_batches",
     "make_look",
+    "open_data",
+    "painted_digits",
     "slices",
     "to_bytes",
     "to_float",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advmix import config as configs
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import ColoredDigits, DataConfig, painted_digits
 from advmix.encoders import Encoder, fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -75,7 +75,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     """
     fabric = make_fabric(config.device)
     network, metadata = load_classifier(config.classifier)
-    data = data_of(metadata, config.classifier)
+    data = painted_digits(data_of(metadata, config.classifier), "evaluate")
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     if mixable is not None:
         _check_fit(config, metadata, mixable)

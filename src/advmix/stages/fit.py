@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import DataConfig, open_data
 from advmix.encoders.autoencoder import FILE, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.progress import console
@@ -47,7 +47,7 @@ def run_fit(config: FitConfig) -> None:
         UserError: bad input, or a loss that is not finite.
     """
     fabric = make_fabric(config.device)
-    images = ColoredDigits(config.data, config.seed).train
+    images = open_data(config.data, config.seed).train
     run = open_run(config.out, "fit", config, config.resume, {"images": images.fingerprint})
     if (config.out / FILE).is_file():
         console.print(f"  done already: {config.out / FILE}")

@@ -26,7 +26,7 @@ from advmix.audit.layers import (
 )
 from advmix.audit.proposal import Proposal, propose_split
 from advmix.config import to_dict
-from advmix.data import ColoredDigits
+from advmix.data import Data
 from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -137,7 +137,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
 
 
 def _inspect(
-    config: InspectConfig, mixable: Mixable, data: ColoredDigits, named: Opened | None, device: torch.device
+    config: InspectConfig, mixable: Mixable, data: Data, named: Opened | None, device: torch.device
 ) -> dict[str, Any]:
     begun = time.monotonic()
     reference = judge_reference(named or _trained(config, data), data, config.unbiased, device)
@@ -169,7 +169,7 @@ def _inspect(
     return results
 
 
-def _trained(config: InspectConfig, data: ColoredDigits) -> Opened:
+def _trained(config: InspectConfig, data: Data) -> Opened:
     """A reference of our own, in a subfolder: trained on the unbiased images where they are named."""
     folder = config.out / "reference"
     run_train(
@@ -254,9 +254,7 @@ def _around(
 
 
 @torch.no_grad()
-def _mixing(
-    mixable: Mixable, data: ColoredDigits, network: nn.Module, found: Measured, verdicts: Sequence[str]
-) -> Figure:
+def _mixing(mixable: Mixable, data: Data, network: nn.Module, found: Measured, verdicts: Sequence[str]) -> Figure:
     """The first image with layers of the first images that have another label."""
     dec, pool, labels = mixable.model.generator, mixable.pool, data.train.labels
     donors = pool[(labels != labels[0]).nonzero()[:GRID_DONORS, 0].to(pool.styles.device)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
-from advmix.data import ColoredDigits, ImageSet
+from advmix.data import Data, ImageSet, painted_digits
 from advmix.errors import UserError
-from advmix.stages.sources import data_of
 from advmix.stages.train import load_classifier
 
 UNBIASED = ("train", "test")
@@ -45,33 +45,34 @@ Opened = tuple[nn.Module, dict[str, Any]]
 """A classifier and the metadata of its file."""
 
 
-def open_reference(folder: Path, data: ColoredDigits) -> Opened:
+def open_reference(folder: Path, data: Data) -> Opened:
     """What `train` wrote into `folder`, checked to be for images like these.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
     network, metadata = load_classifier(folder)
-    theirs, ours = data_of(metadata, folder).train, data.train
-    if theirs.classes != ours.classes:
+    classes, ours = tuple(metadata["classes"]), data.train
+    if classes != ours.classes:
         raise UserError(
-            f"--reference {folder}: tells {_brief(theirs.classes)} apart, but the generator's images are labelled "
+            f"--reference {folder}: tells {_brief(classes)} apart, but the generator's images are labelled "
             f"{_brief(ours.classes)}; name a classifier of these"
         )
-    if theirs.pixels.shape[1:] != ours.pixels.shape[1:]:
+    if metadata["image"] != list(ours.pixels.shape[1:]):
         raise UserError(
-            f"--reference {folder}: for images of {_size(theirs)}, but the generator's are {_size(ours)}; "
-            "name a classifier of these"
+            f"--reference {folder}: for images of {_size(metadata['image'])}, but the generator's are "
+            f"{_size(ours.pixels.shape[1:])}; name a classifier of these"
         )
     return network, metadata
 
 
-def judge_reference(opened: Opened, data: ColoredDigits, unbiased: str | None, device: torch.device) -> Reference:
+def judge_reference(opened: Opened, data: Data, unbiased: str | None, device: torch.device) -> Reference:
     """Test a classifier on the generator's images, and on the unbiased ones where they are named."""
     network, metadata = opened[0].to(device), opened[1]
     right, right_unbiased = accuracy(network, data.train, device), None
     if unbiased is not None:
-        images = {"train": data.train_unbiased, "test": data.shuffled}[unbiased]
+        digits = painted_digits(data, f"--unbiased {unbiased}")
+        images = {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
         right_unbiased = accuracy(network, images, device)
     bias, caveat = _honesty(metadata, data.train, right, right_unbiased)
     return Reference(network, metadata["method"], right, right_unbiased, bias, caveat)
@@ -81,8 +82,8 @@ def _brief(classes: tuple[str, ...]) -> str:
     return " ".join(classes[:3]) + (" ..." if len(classes) > 3 else "")
 
 
-def _size(images: ImageSet) -> str:
-    channels, height, width = images.pixels.shape[1:]
+def _size(shape: Sequence[int]) -> str:
+    channels, height, width = shape
     return f"{height}x{width} pixels and {channels} channels"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from advmix.config import from_dict, with_defaults
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import Data, DataConfig, open_data
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
@@ -26,7 +26,7 @@ class Mixable:
     store: LatentStore
 
 
-def data_of(metadata: dict[str, Any], source: Path) -> ColoredDigits:
+def data_of(metadata: dict[str, Any], source: Path) -> Data:
     """The data set that a file says it was made from.
 
     Raises:
@@ -36,7 +36,7 @@ def data_of(metadata: dict[str, Any], source: Path) -> ColoredDigits:
         raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
     filled, _ = with_defaults(DataConfig, metadata["data"])
     config = from_dict(DataConfig, filled, str(source))
-    data = ColoredDigits(config, int(metadata["data_seed"]), download=False)
+    data = open_data(config, int(metadata["data_seed"]), download=False)
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
     return data

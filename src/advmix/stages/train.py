@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import Data, DataConfig, open_data
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
@@ -97,6 +97,8 @@ def run_train(config: TrainConfig) -> None:
         "data": to_dict(data.config),
         "data_seed": data.seed,
         "data_fingerprint": data.train.fingerprint,
+        "classes": list(recipe.images.classes),
+        "image": list(recipe.images.pixels.shape[1:]),
         "setting": recipe.setting,
         "generator": generator,
         "encoder": mixable.store.index["encoder"] if mixable and generator else None,
@@ -109,10 +111,10 @@ def run_train(config: TrainConfig) -> None:
     console.print(f"  {config.method} classifier in {config.out / FILE}")
 
 
-def _data(config: TrainConfig, mixable: Mixable | None) -> ColoredDigits:
+def _data(config: TrainConfig, mixable: Mixable | None) -> Data:
     """The data set of the latents, or the one that the flags describe."""
     if mixable is None or config.latents is None:
-        return ColoredDigits(config.data, config.seed)
+        return open_data(config.data, config.seed)
     data = data_of(mixable.store.index, config.latents)
     if config.data not in (DataConfig(), data.config):
         raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
@@ -127,7 +129,9 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "classifier")
-    network = build_network(metadata["method"], data_of(metadata, path).train, seed=0)
+    if not metadata.keys() >= {"classes", "image"}:
+        raise UserError(f"{path}: does not say what images it is for; make it again with advmix train")
+    network = build_network(metadata["method"], len(metadata["classes"]), metadata["image"][0], seed=0)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

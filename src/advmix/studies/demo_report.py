@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from advmix.data import painted_digits
 from advmix.files import read_tensors
 from advmix.report import Gallery, accuracy_chart, save_figures, training_curves, variations
 from advmix.stages.evaluate import GALLERY
@@ -21,7 +22,7 @@ def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str,
     """The figures of a demo run, written to its `figures/*.png` too."""
     mixable = load_mixable(out / "fit", out / "latents", torch.device("cpu"))
     assert mixable is not None
-    data = data_of(mixable.metadata, out / "fit")
+    data = painted_digits(data_of(mixable.metadata, out / "fit"), "demo")
     figures = {
         "data": data_figure(data),
         "mixing": mixing_figure(mixable, data, search.split(mixable.model.generator.layers)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advmix.classifier import Grayscale, InstanceNorm, conv_net
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, ImageSet
+from advmix.data import Data, ImageSet, painted_digits
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
 from advmix.latents import Latents, Split
@@ -163,7 +163,7 @@ class Recipe:
 
 def make_recipe(
     method: str,
-    data: ColoredDigits,
+    data: Data,
     seed: int,
     search: SearchOptions,
     baseline: BaselineOptions,
@@ -176,22 +176,22 @@ def make_recipe(
         UserError: unknown method, or a mixing method without generator and latents.
     """
     check_method(method)
-    images = data.train_unbiased if method == "ceiling" else data.train
+    images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
     objective, setting = _objective(method, data, search, baseline, model, pool)
-    network = build_network(method, images, seed)
+    network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
     return Recipe(network, objective, images, setting, baseline.long_factor if method == "randmix-long" else 1)
 
 
-def build_network(method: str, images: ImageSet, seed: int) -> nn.Module:
+def build_network(method: str, classes: int, channels: int, seed: int) -> nn.Module:
     """The studies' classifier; behind a fixed layer for the controls that are nothing else."""
     with global_seed(seed):
-        network: nn.Module = conv_net(len(images.classes), int(images.pixels.shape[1]))
+        network: nn.Module = conv_net(classes, channels)
     return nn.Sequential(FRONTS[method](), network) if method in FRONTS else network
 
 
 def _objective(
     method: str,
-    data: ColoredDigits,
+    data: Data,
     search: SearchOptions,
     baseline: BaselineOptions,
     model: Autoencoder | None,
@@ -206,7 +206,8 @@ def _objective(
         attack = {"radius": baseline.linf_radius, "steps": baseline.linf_steps}
         return Adversarial(baseline.linf_radius, baseline.linf_steps), attack
     if method == "recolor":
-        return Recolor(data.gray_train.pixels, data.look, weight), {"clean_weight": weight}
+        digits = painted_digits(data, f"method {method}")
+        return Recolor(digits.gray_train.pixels, digits.look, weight), {"clean_weight": weight}
     if method in ("jitter", "permute"):
         setting = {"clean_weight": weight} | ({"strength": baseline.jitter} if method == "jitter" else {})
         return Augment(_transform(method, baseline.jitter), weight), setting
