@@ -21,6 +21,8 @@ from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.inspect import InspectConfig, run_inspect
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
+from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.study import run_celeba
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
 from advmix.studies.encoding.study import EncodingConfig, run_encoding
@@ -38,6 +40,7 @@ COMMANDS: Commands = {
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
+    "celeba": (CelebaConfig, run_celeba),
     "colored-mnist": (ColoredMnistConfig, run_colored_mnist),
     "encoding": (EncodingConfig, run_encoding),
     "search": (SearchConfig, run_search),

@@ -36,6 +36,16 @@ METHODS = {
     "advmix": Method(
         "AdvMix", "#0072b2", "Each image also with the z⊥ that a search found to hurt the classifier most."
     ),
+    "linf4": Method("l∞ 4/255", "#cc79a7", "Images with every pixel moved by up to 4/255, to hurt most."),
+    "linf8": Method("l∞ 8/255", "#a0447c", "Images with every pixel moved by up to 8/255, to hurt most."),
+    "augmix": Method("AugMix", "#b07d2b", "Each image also as a mixture of chains of usual augmentations.", True),
+    "reconstructed": Method(
+        "Reconstructions", "#777777", "Nominal training on what the generator makes of the images.", True
+    ),
+    "advmix-small": Method(
+        "AdvMix, few images", "#6a51a3", "AdvMix with a generator that saw the labelled images alone.", True
+    ),
+    "pretrained": Method("From the encoder", "#117733", "Nominal training that begins with the encoder.", True),
     "ceiling": Method(
         "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True
     ),

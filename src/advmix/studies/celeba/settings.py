@@ -1,0 +1,73 @@
+"""Settings of `advmix study celeba`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from advmix.errors import UserError
+from advmix.options import require
+from advmix.studies.cell import CellSettings
+from advmix.studies.celeba.recipes import CONTROLS, METHODS
+from advmix.studies.settings import check_seeds
+from advmix.training.classify import TrainOptions
+from advmix.training.methods import BaselineOptions, SearchOptions
+
+PARTS = ("select", "test")
+STYLES = tuple(range(6))
+"""All styles of the generator with a grid: light, colour, contrast. The grid is z∥."""
+
+
+@dataclass(frozen=True)
+class CelebaConfig(CellSettings):
+    """Errors of every method on faces, with intervals over persons: table, figure, results.json.
+
+    Generator and encoder see all training images without labels, classifiers only `--labelled` of them. Goes on where
+    it was stopped, and may be started in any number of processes, on any machines that share the folders.
+
+    Args:
+        data: folder, zip or csv of faces, as for `advmix data`.
+        target: column of what is recognised.
+        persons: column of who is on an image; no person is in two parts, and intervals are over persons.
+        labelled: training images with labels, drawn at random under each seed.
+        judge: `select` (persons held out of the training split: for choosing settings) or `test` (the splits `val` and
+            `test` together: to be looked at once, with everything chosen).
+        tint: a positive control: mixes each training image with a colour of its class by this weight, and each judged
+            one with that of a random class.
+        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained.
+        seeds: every one fixes the labelled images and all that is trained.
+        resamples: of the bootstrap.
+        cells: folder of all that is trained.
+        out: folder for table and figure.
+    """
+
+    data: str = "data/celeba"
+    target: str = "Smiling"
+    persons: str = "identity"
+    labelled: int = 5000
+    judge: str = "select"
+    tint: float = 0.0
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    resamples: int = 2000
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
+    baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
+    cells: Path = Path("runs/cells")
+    out: Path = Path("runs/study/celeba")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seeds(self.seeds)
+        require(self, "labelled resamples", least=2)
+        require(self, "tint", least=0)
+        if self.tint > 1:
+            raise UserError(f"--tint {self.tint}: must be between 0 and 1")
+        if self.judge not in PARTS:
+            raise UserError(f"--judge {self.judge}: unknown; choose from {' '.join(PARTS)}")
+        known = METHODS + CONTROLS
+        for name in self.methods:
+            if name not in known:
+                raise UserError(f"--methods {name}: unknown; choose from {' '.join(known)}")
+        if "nominal" not in self.methods or len(set(self.methods)) < len(self.methods):
+            raise UserError("--methods: nominal must be among them, to compare with, and none twice")
