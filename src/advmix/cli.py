@@ -15,6 +15,7 @@ import tyro
 
 from advmix import config as configs
 from advmix.errors import UserError
+from advmix.stages.data import PreviewConfig, run_preview
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
@@ -32,6 +33,7 @@ from advmix.studies.toy.study import ToyConfig, run_toy
 Commands = dict[str, tuple[type[Any], Callable[[Any], Any]]]
 COMMANDS: Commands = {
     "demo": (DemoConfig, run_demo),
+    "data": (PreviewConfig, run_preview),
     "fit": (FitConfig, run_fit),
     "encode": (EncodeConfig, run_encode),
     "train": (TrainConfig, run_train),

@@ -1,8 +1,10 @@
-"""Checks of the numbers in option dataclasses."""
+"""Checks of the values in option dataclasses."""
 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 from advmix.errors import UserError
@@ -27,3 +29,15 @@ def require(options: Any, names: str, *, least: float | None = None, above: floa
             raise UserError(f"{flag}: must be at least {least}")
         if above is not None and value <= above:
             raise UserError(f"{flag}: must be more than {above}")
+
+
+def expanded(path: str | Path, flag: str) -> Path:
+    """A path with `~` and `$NAME` filled in.
+
+    Raises:
+        UserError: the environment variable is not set.
+    """
+    filled = os.path.expandvars(path)
+    if "$" in filled:
+        raise UserError(f"--{flag} {path}: the environment variable is not set")
+    return Path(filled).expanduser()

@@ -15,8 +15,12 @@ HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 
-def open_run(out: Path, command: str, config: Any, resume: bool, inputs: Mapping[str, str | None]) -> str:
+def open_run(
+    out: Path, command: str, config: Any, resume: bool, inputs: Mapping[str, str | None], replace: bool = False
+) -> str:
     """Claim `out` for a run by writing its `config.json`, and `inputs.json` with the fingerprints of what it reads.
+
+    With `replace`, an older run of the same command gives way.
 
     Returns:
         A short name of the run, for its checkpoints: it changes with settings and inputs.
@@ -29,9 +33,10 @@ def open_run(out: Path, command: str, config: Any, resume: bool, inputs: Mapping
         old = read_json(path)
         if not isinstance(old, dict):
             raise UserError(f"{path}: not a config of advmix; choose another folder with --out")
-        filled, _ = configs.with_defaults(type(config), old)
-        _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
-        _check_inputs(out, read_json(out / "inputs.json"), inputs)
+        if not (replace and old.get("command") == command):
+            filled, _ = configs.with_defaults(type(config), old)
+            _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
+            _check_inputs(out, read_json(out / "inputs.json"), inputs)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():

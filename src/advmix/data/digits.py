@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from advmix.data.images import to_bytes
 from advmix.errors import UserError
+from advmix.options import expanded
 from advmix.seeds import generator
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
@@ -38,10 +38,7 @@ def load_gray(
     """
     if source == "digits":
         return _scikit_digits(part)
-    folder = os.path.expandvars(data_dir)
-    if "$" in folder:
-        raise UserError(f"--data-dir {data_dir}: the environment variable is not set")
-    return _idx_digits(source, Path(folder).expanduser(), part, download)
+    return _idx_digits(source, expanded(data_dir, "data-dir"), part, download)
 
 
 def _scikit_digits(part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:

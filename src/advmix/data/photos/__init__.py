@@ -1,0 +1,7 @@
+"""A user's own images: folders, tables, zip archives, torchvision's and Hugging Face's data sets."""
+
+from advmix.data.photos.decode import Broken
+from advmix.data.photos.load import Photos, PhotoSet, load_photos
+from advmix.data.photos.options import PhotoOptions
+
+__all__ = ["Broken", "PhotoOptions", "PhotoSet", "Photos", "load_photos"]

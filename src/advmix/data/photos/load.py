@@ -1,0 +1,148 @@
+"""A user's data set in memory: `load_photos`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advmix.data.images import ImageSet
+from advmix.data.photos.decode import Broken, Decoded, decode_all
+from advmix.data.photos.layouts import open_path
+from advmix.data.photos.libraries import open_hugging_face, open_torchvision
+from advmix.data.photos.options import PhotoOptions
+from advmix.data.photos.rows import Source
+from advmix.data.photos.table import Table, make_table
+from advmix.data.photos.words import first_few
+from advmix.errors import UserError
+from advmix.options import expanded
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoSet:
+    """The images of one split.
+
+    Args:
+        images: pixels, labels and classes.
+        groups: `(N,)` int64, indices into the groups' names; zeros without groups.
+        names: `(N,)`, of the images in their source.
+    """
+
+    images: ImageSet
+    groups: Tensor
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """A data set with its splits.
+
+    >>> photos = load_photos("faces", PhotoOptions(target="Smiling", group=("Male",)))
+    >>> photos.train.images.pixels.shape, photos.classes, photos.groups
+    (torch.Size([24995, 3, 64, 64]), ('not Smiling', 'Smiling'), ('not Male', 'Male'))
+
+    Args:
+        splits: by name, in the order train, val, test; those that there are.
+        classes: names.
+        groups: names of the groups; empty where none were asked for.
+        broken: images that could not be read, and are in no split.
+        sizes: how many images have a width and height in pixels, as stored.
+        modes: how many images have a mode of Pillow, as stored.
+        unlabelled: how many images lie there without a label.
+    """
+
+    splits: Mapping[str, PhotoSet]
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]
+    broken: tuple[Broken, ...]
+    sizes: Counter[tuple[int, int]]
+    modes: Counter[str]
+    unlabelled: int
+
+    @property
+    def train(self) -> PhotoSet:
+        """Training images."""
+        return self._first("train")
+
+    @property
+    def test(self) -> PhotoSet:
+        """Test images; those of `val` where there is no test."""
+        return self._first("test", "val")
+
+    def _first(self, *names: str) -> PhotoSet:
+        found = next((self.splits[name] for name in names if name in self.splits), None)
+        if found is None:
+            raise UserError(f"the data have no {names[0]} images, only {' and '.join(self.splits)}")
+        return found
+
+
+def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
+    """Read a data set.
+
+    Args:
+        data: a folder, a .zip or .csv file, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is an environment
+            variable.
+        options: what is read of it.
+        seed: fixes the split, where the data have none, and what `limit` leaves.
+
+    Raises:
+        UserError: the data are not as they should be; images are broken, unless `skip_broken`.
+    """
+    with closing(open_source(data, options)) as source:
+        table = make_table(source, options, seed)
+        names = [entry.name for entry in table.entries]
+        decoded = decode_all(source.open, names, options.size, options.channels, options.crop)
+    if decoded.broken and not (options.skip_broken and len(decoded.kept)):
+        raise UserError(broken_words(source.place, decoded.broken, len(names)))
+    return Photos(
+        _split_sets(table, decoded),
+        table.classes,
+        table.groups,
+        decoded.broken,
+        decoded.sizes,
+        decoded.modes,
+        source.unlabelled,
+    )
+
+
+def open_source(data: str, options: PhotoOptions) -> Source:
+    """The rows of a data set, none of its images decoded yet.
+
+    Raises:
+        UserError: as `load_photos`.
+    """
+    library, _, name = data.partition(":")
+    if library == "torchvision":
+        return open_torchvision(name, expanded(options.data_dir, "data-dir"), options.download)
+    if library == "hf":
+        return open_hugging_face(name, options.download)
+    return open_path(expanded(data, "data"))
+
+
+def broken_words(place: str, broken: tuple[Broken, ...], count: int) -> str:
+    """One line that names the first of the broken images."""
+    listed = first_few(f"{image.name} ({image.reason})" for image in broken)
+    return (
+        f"{place}: {len(broken):,} of {count:,} images cannot be read: {listed}; mend them, or leave them out with "
+        "--skip-broken"
+    )
+
+
+def _split_sets(table: Table, decoded: Decoded) -> dict[str, PhotoSet]:
+    kept = [table.entries[place] for place in decoded.kept.tolist()]
+    found = {}
+    for split in ("train", "val", "test"):
+        places = torch.tensor([place for place, entry in enumerate(kept) if entry.split == split], dtype=torch.int64)
+        if len(places):
+            entries = [kept[place] for place in places.tolist()]
+            labels, groups = (torch.tensor(row) for row in zip(*((e.label, e.group) for e in entries), strict=True))
+            images = ImageSet(decoded.pixels[places], labels, table.classes)
+            found[split] = PhotoSet(images, groups, tuple(entry.name for entry in entries))
+    return found

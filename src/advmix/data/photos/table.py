@@ -1,0 +1,137 @@
+"""From a source's rows to entries: a class, a group and a split for each image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+
+from advmix.data.photos.options import PhotoOptions
+from advmix.data.photos.rows import Row, Source
+from advmix.data.photos.splits import hold_out
+from advmix.data.photos.words import LABEL_COLUMNS, class_names, first_few, printable
+from advmix.errors import UserError
+from advmix.seeds import generator
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: its name in the source, class and group by index, and `train`, `val` or `test`."""
+
+    name: str
+    label: int
+    group: int
+    split: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every image of a data set, and what the classes and groups are called.
+
+    Args:
+        entries: in the source's order.
+        classes: names.
+        groups: names of the combinations of group values, `"not Male, Young"`; empty without group columns.
+    """
+
+    entries: tuple[Entry, ...]
+    classes: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
+    """Labels and groups from the columns that are asked for, splits of the data's own or made by the seed.
+
+    Raises:
+        UserError: a column is not there, a value is missing, there is one class only, or a person is in two splits.
+    """
+    target = _target(source, options.target)
+    names = class_names(_column(source, target, "target"), target)
+    if len(names) < 2:
+        raise UserError(f"{source.place}: every image has the same {printable(target)}, {first_few(names.values())}")
+    labels = _indices(_column(source, target, "target"), names)
+    groups, group_names = _groups(source, options.group)
+    splits = _splits(source, options, labels, seed)
+    rows = zip(source.rows, labels, groups, splits, strict=True)
+    entries = [Entry(row.name, label, group, split) for row, label, group, split in rows]
+    return Table(tuple(_limited(entries, options.limit, seed)), tuple(names.values()), group_names)
+
+
+def _target(source: Source, asked: str | None) -> str:
+    """The label column: the one that is asked for, the only one, or the one that is called so."""
+    columns = list(source.rows[0].values)
+    usual = [column for column in columns if column.lower() in LABEL_COLUMNS]
+    target = asked or next(iter(columns if len(columns) == 1 else usual), None)
+    if target is None:
+        raise UserError(f"{source.place}: name the column of labels with --target; there are {first_few(columns)}")
+    return target
+
+
+def _column(source: Source, column: str, flag: str) -> list[str]:
+    """Every row's value.
+
+    Raises:
+        UserError: naming the column or the row.
+    """
+    known = source.rows[0].values
+    if column not in known:
+        near = get_close_matches(column, known, n=1)
+        remedy = f"did you mean {printable(near[0])}?" if near else f"there are {first_few(known)}"
+        raise UserError(f"--{flag} {column}: {source.place} has no such column; {remedy}")
+    for row in source.rows:
+        if not row.values.get(column):
+            raise UserError(f"{row.where} ({printable(row.name)}): no value of {printable(column)}; fill it in")
+    return [row.values[column] for row in source.rows]
+
+
+def _indices(values: Sequence[str], names: Iterable[str]) -> list[int]:
+    places = {value: place for place, value in enumerate(names)}
+    return [places[value] for value in values]
+
+
+def _groups(source: Source, columns: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    """Each row's combination of group values, among those that occur."""
+    if not columns:
+        return [0] * len(source.rows), ()
+    values = [_column(source, column, "group") for column in columns]
+    names = [class_names(found, column) for found, column in zip(values, columns, strict=True)]
+    rows = list(zip(*(_indices(found, known) for found, known in zip(values, names, strict=True)), strict=True))
+    present = sorted(set(rows))
+    words = [", ".join(list(known.values())[i] for i, known in zip(row, names, strict=True)) for row in present]
+    return [present.index(row) for row in rows], tuple(words)
+
+
+def _splits(source: Source, options: PhotoOptions, labels: Sequence[int], seed: int) -> list[str]:
+    """The data's own splits; where all is for training, a test is held out."""
+    persons = None if options.split_by is None else _column(source, options.split_by, "split-by")
+    own = [row.split or "train" for row in source.rows]
+    if set(own) == {"train"}:
+        held = hold_out(labels, persons or [row.name for row in source.rows], options.holdout, seed)
+        return ["test" if place in held else "train" for place in range(len(own))]
+    if persons is not None:
+        _check_apart(source.rows, own, persons, str(options.split_by))
+    return own
+
+
+def _check_apart(rows: Sequence[Row], splits: Sequence[str], persons: Sequence[str], column: str) -> None:
+    seen: dict[str, str] = {}
+    for row, split, person in zip(rows, splits, persons, strict=True):
+        if seen.setdefault(person, split) != split:
+            raise UserError(f"{row.where}: {column} {printable(person)} is in {seen[person]} and in {split}")
+
+
+def _limited(entries: Sequence[Entry], limit: int | None, seed: int) -> list[Entry]:
+    """At most `limit` entries of every split, drawn at random, in their old order."""
+    if limit is None:
+        return list(entries)
+    by_split: dict[str, list[int]] = defaultdict(list)
+    for place, entry in enumerate(entries):
+        by_split[entry.split].append(place)
+    kept: list[int] = []
+    for split, places in by_split.items():
+        order = torch.randperm(len(places), generator=generator(seed, "photos", "limit", split))
+        kept += [places[i] for i in order[:limit]]
+    return [entries[place] for place in sorted(kept)]
