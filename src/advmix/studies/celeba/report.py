@@ -30,8 +30,8 @@ def error_table(rows: Sequence[Row]) -> Table:
             row["method"],
             in_percent(row["error_by_seed"]),
             f"{100 * error['low']:.1f} to {100 * error['high']:.1f}",
-            f"{100 * change['value']:+.0f} %",
-            f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %",
+            f"{100 * change['value']:+.0f} %" if change else "–",
+            f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %" if change else "–",
             in_percent(row["accuracy_mixed_by_seed"]),
             in_percent(row["accuracy_worst_case_by_seed"]),
             f"{sum(seconds) / len(seconds):.0f}",
@@ -61,7 +61,8 @@ def error_figure(rows: Sequence[Row]) -> Figure:
         axes.set(ylim=(len(rows) - 0.5, -0.5))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         for line, row in enumerate(rows):
-            _interval(axes, line, row, key)
+            if row[key] is not None:
+                _interval(axes, line, row, key)
         if key == "change":
             axes.axvline(0, color=INK, linewidth=0.8)
         axes.tick_params(labelsize=8, colors=MUTED, length=0)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from advmix.errors import UserError
 from advmix.options import require
-from advmix.studies.cell import CellSettings
 from advmix.studies.celeba.recipes import CONTROLS, METHODS
+from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions

@@ -93,9 +93,13 @@ def mean_wrong(found: list[dict[str, Tensor]]) -> Tensor:
     return torch.stack([(~tensors["right"]).double() for tensors in found]).mean(0)
 
 
-def relative(error: Tensor, nominal: Tensor) -> Tensor:
-    """Change of an error against nominal training's."""
-    return error / nominal - 1
+def change(wrong: Tensor, nominal: Tensor, boot: GroupBootstrap) -> dict[str, float] | None:
+    """Of the error against nominal training's, relative and paired; None where that hardly errs, so that a resample
+    may have no error at all.
+    """
+    if not boot.means(nominal).all():
+        return None
+    return boot.interval(wrong, nominal, statistic=lambda error, base: error / base - 1).to_dict()
 
 
 def _row(
@@ -106,7 +110,7 @@ def _row(
         "method": method,
         "error_by_seed": [1 - _share(found["right"]) for found in tensors],
         "error": boot.interval(wrong[method]).to_dict(),
-        "change": boot.interval(wrong[method], wrong["nominal"], statistic=relative).to_dict(),
+        "change": change(wrong[method], wrong["nominal"], boot),
         "accuracy_mixed_by_seed": [_share(found["right_mixed"]) for found in tensors],
         "accuracy_worst_case_by_seed": [_share(found["right_worst"]) for found in tensors],
         "worst_case_images": len(tensors[0]["searched"]),

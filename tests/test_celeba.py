@@ -1,0 +1,201 @@
+"""The face study, on patches of scikit-learn's photographs that stand for faces."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from advmix.audit.bootstrap import GroupBootstrap
+from advmix.cli import main
+from advmix.data.photos import Photos
+from advmix.encoders import Autoencoder
+from advmix.results import schema
+from advmix.seeds import generator, global_seed
+from advmix.studies.celeba.bench import Bench
+from advmix.studies.celeba.faces import divide, held_out, load, tinted
+from advmix.studies.celeba.recipes import CONTROLS, METHODS, EncoderClassifier, Kit, reconstructed
+from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.study import change
+from advmix.training.autoencode import FitOptions, style_config
+from advmix.training.classify import TrainOptions
+from advmix.training.methods import BaselineOptions, SearchOptions
+
+SMALL = ["--fit-steps", "2", "--fit-batch", "8", "--epochs", "1", "--batch", "16", "--labelled", "24"]
+SMALL += ["--worst-images", "6", "--worst-restarts", "1", "--worst-steps", "1", "--linf-steps", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighty patches; two of every "person"; those of the temple "smile"."""
+    out = tmp_path_factory.mktemp("patches")
+    rows = []
+    for number in range(80):
+        picture = load_sample_images().images[number % 2]
+        left, top = 24 * (number // 2 % 20), 90 * (number // 40)
+        name = f"{number:03}.png"
+        Image.fromarray(picture[top : top + 64, left : left + 64]).save(out / name)
+        split = "train" if number < 56 else "val" if number < 68 else "test"
+        rows.append({"filename": name, "split": split, "identity": number // 4, "Smiling": 1 - number % 2})
+    with (out / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return load(str(folder), "Smiling", "identity")
+
+
+def study(folder: Path, cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
+    command = ["study", "celeba", "--data", str(folder), *SMALL, "--cells", str(cells), "--out", str(out)]
+    assert main([*command, *arguments]) == 0
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    jsonschema.validate(results, schema())
+    return results
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cells")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path, cells: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("study") / "out"
+    return study(folder, cells, out, "--seeds", "0", "1", "--judge", "test", "--methods", *METHODS, *CONTROLS)
+
+
+def test_every_method_has_its_errors_and_intervals(results: dict[str, Any]) -> None:
+    assert [row["method"] for row in results["methods"]] == [*METHODS, *CONTROLS]
+    assert results["judged"] == {"images": 24, "persons": 6}
+    for row in results["methods"]:
+        errors = row["error_by_seed"]
+        assert len(errors) == 2
+        assert row["error"]["value"] == pytest.approx(sum(errors) / 2)
+        assert row["error"]["low"] <= row["error"]["value"] <= row["error"]["high"]
+        assert all(worst <= mixed for worst, mixed in zip(row["accuracy_worst_case_by_seed"], [1, 1], strict=True))
+
+
+def test_change_is_paired_and_none_where_nominal_training_may_have_no_error() -> None:
+    wrong = (torch.arange(200) % 3 == 0).double()
+    boot = GroupBootstrap.draw(torch.arange(200) // 2, 200, generator(0))
+    assert change(wrong, wrong, boot) == {"value": 0, "low": 0, "high": 0}
+    half = change(wrong * (torch.arange(200) % 2), wrong, boot)
+    assert half is not None
+    assert -1 < half["low"] < half["value"] < half["high"] < 0
+    assert change(wrong, torch.zeros(200), boot) is None
+
+
+def test_what_is_done_is_not_done_again(folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path) -> None:
+    weights = next(cells.glob("*-seed0")) / "nominal" / "classifier.safetensors"
+    written = weights.stat().st_mtime_ns
+    again = study(folder, cells, tmp_path / "out", "--seeds", "0", "--judge", "test", "--methods", "nominal", "advmix")
+    assert weights.stat().st_mtime_ns == written
+    assert again["methods"][0]["error_by_seed"] == results["methods"][0]["error_by_seed"][:1]
+
+
+def test_choosing_and_testing_share_the_classifiers_and_not_the_images(
+    folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path
+) -> None:
+    weights = next(cells.glob("*-seed0")) / "advmix" / "classifier.safetensors"
+    written = weights.stat().st_mtime_ns
+    found = study(folder, cells, tmp_path / "out", "--seeds", "0", "--methods", "nominal", "advmix")
+    assert weights.stat().st_mtime_ns == written
+    assert found["judged"]["persons"] == 1
+
+
+def test_nobody_is_in_two_parts(photos: Photos) -> None:
+    parts = divide(photos, 24, "test", 0, seed=0)
+    select = divide(photos, 24, "select", 0, seed=0)
+    train_names = set(photos.train.groups[~held_out(photos.train.groups)].tolist())
+    assert len(parts.unlabelled) == 52
+    assert len(parts.judged) == 24
+    assert train_names.isdisjoint(parts.persons.tolist())
+    assert train_names.isdisjoint(select.persons.tolist())
+    assert set(select.persons.tolist()).isdisjoint(parts.persons.tolist())
+
+
+def test_seeds_draw_other_labelled_images_and_hold_out_the_same_persons(photos: Photos) -> None:
+    one, two = (divide(photos, 24, "select", 0, seed=seed) for seed in (0, 1))
+    assert one.labelled.fingerprint != two.labelled.fingerprint
+    assert one.judged.fingerprint == two.judged.fingerprint
+    assert len(one.labelled) == 24
+
+
+def test_tint_gives_the_class_away_in_training_alone(photos: Photos) -> None:
+    parts = divide(photos, 24, "test", 0.5, seed=0)
+    plain = divide(photos, 24, "test", 0, seed=0)
+    expected = tinted(plain.labelled, plain.labelled.labels, 0.5)
+    assert torch.equal(parts.labelled.pixels, expected.pixels)
+    assert not torch.equal(parts.judged.pixels, tinted(plain.judged, plain.judged.labels, 0.5).pixels)
+    either = torch.stack([tinted(plain.judged, torch.full((24,), k), 0.5).pixels for k in (0, 1)])
+    assert (parts.judged.pixels == either).flatten(2).all(2).any(0).all()
+
+
+def make_kit(photos: Photos, **changes: Any) -> Kit:
+    with global_seed(0):
+        model = Autoencoder(style_config(photos.train.images, FitOptions())).requires_grad_(False).eval()
+    kit = Kit(photos.train.images[:8], model, SearchOptions(perp=(0, 1, 2, 3, 4, 5)), BaselineOptions(), 0)
+    return replace(kit, **changes)
+
+
+def test_classifier_from_the_encoder_begins_with_its_weights_and_trains_a_copy(photos: Photos) -> None:
+    kit = make_kit(photos)
+    network = kit.network("pretrained")
+    assert isinstance(network, EncoderClassifier)
+    images = kit.images.batch(slice(0, 2))[0]
+    theirs, ours = kit.autoencoder.encoder(images), network.encoder(images)
+    assert torch.equal(theirs.styles, ours.styles)
+    network(images).sum().backward()
+    assert all(part.grad is not None for part in network.parameters())
+    assert all(part.grad is None for part in kit.autoencoder.parameters())
+
+
+def test_reconstructions_are_those_of_the_generator(photos: Photos) -> None:
+    kit = make_kit(photos)
+    found = reconstructed(kit.images, kit.autoencoder)
+    with torch.no_grad():
+        expected = kit.autoencoder.generator(kit.autoencoder.encoder(kit.images.batch(slice(None))[0]))
+    assert (found.batch(slice(None))[0] - expected).abs().max() < 1 / 255
+    assert torch.equal(found.labels, kit.images.labels)
+
+
+def test_searched_images_are_the_same_for_every_method(folder: Path, photos: Photos) -> None:
+    config = CelebaConfig(data=str(folder), worst_images=6, train=TrainOptions(epochs=1))
+    bench = Bench(config, 3, divide(photos, 24, "test", 0, seed=3))
+    rows = bench.searched()
+    assert torch.equal(rows, bench.searched())
+    assert len(rows.unique()) == 6
+    assert not torch.equal(rows, replace(bench, seed=4).searched())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "advmix"], "nominal must be among them"),
+        (["--methods", "nominal", "recolor"], "--methods recolor: unknown"),
+        (["--judge", "train"], "--judge train: unknown"),
+        (["--labelled", "999"], "--labelled 999: there are 52 training images"),
+        (["--tint", "2"], "--tint 2.0: must be between 0 and 1"),
+        (["--target", "Smile"], "--target Smile"),
+        (["--seeds", "1", "1"], "--seeds 1 1"),
+    ],
+)
+def test_bad_settings_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    command = ["study", "celeba", "--data", str(folder), *SMALL, "--out", str(tmp_path / "out")]
+    assert main([*command, *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
