@@ -38,14 +38,14 @@ def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
     from torchvision import datasets
 
     if name not in TORCHVISION:
-        raise UserError(f"--data torchvision:{name}: unknown; choose from {' '.join(TORCHVISION)}")
+        raise UserError(f"torchvision:{name}: unknown; choose from {' '.join(TORCHVISION)}")
     kind, parts = getattr(datasets, name), {}
     try:
         for split, arguments in TORCHVISION[name].items():
             parts[split] = kind(str(data_dir), download=download, **arguments)
     except (RuntimeError, OSError, ImportError) as error:
         raise UserError(
-            f"--data torchvision:{name}: cannot be read from {data_dir} ({_first_line(error)}); fetch it with "
+            f"torchvision:{name}: cannot be read from {data_dir} ({_in_short(error)}); fetch it with "
             "--download, or name the folder it is in with --data-dir"
         ) from error
     rows = [row for split, data in parts.items() for row in _torchvision_rows(data, split)]
@@ -99,14 +99,14 @@ def open_hugging_face(name: str, download: bool) -> Source:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"--data hf:{name}: needs another package; pip install datasets") from error
+        raise UserError(f"hf:{name}: needs another package; pip install datasets") from error
     parts = _hugging_face_splits(datasets, name, download)
     rows: list[Row] = []
     images = {}
     for split, data in parts.items():
         column = next((key for key, kind in data.features.items() if isinstance(kind, datasets.Image)), None)
         if column is None:
-            raise UserError(f"--data hf:{name}: no column of images; there are {first_few(data.features)}")
+            raise UserError(f"hf:{name}: no column of images; there are {first_few(data.features)}")
         files = data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
         for index, values in enumerate(_hugging_face_values(data)):
             key = f"{split or 'all'}/{index}"
@@ -130,7 +130,7 @@ def _hugging_face_splits(datasets: Any, name: str, download: bool) -> dict[str |
         SPLITS[split.lower()]: data for split, data in loaded.items() if split.lower() in SPLITS
     }
     if not known:
-        raise UserError(f"--data hf:{name}: no split is called train, val or test; there are {first_few(loaded)}")
+        raise UserError(f"hf:{name}: no split is called train, val or test; there are {first_few(loaded)}")
     return known
 
 
@@ -142,7 +142,7 @@ def _load_hugging_face(datasets: Any, name: str, download: bool) -> Any:
         return datasets.load_dataset(name, download_config=datasets.DownloadConfig(local_files_only=not download))
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"--data hf:{name}: cannot be read ({_first_line(error)}); fetch it with --download, or name a folder that "
+            f"hf:{name}: cannot be read ({_in_short(error)}); fetch it with --download, or name a folder that "
             "save_to_disk wrote"
         ) from error
 
@@ -159,5 +159,6 @@ def _hugging_face_values(data: Any) -> Sequence[Mapping[str, str]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _in_short(error: Exception) -> str:
+    """The first sentence; what follows is often advice about Python code."""
+    return str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
