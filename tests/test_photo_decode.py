@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from advmix.data.photos.decode import Decoded, decode_all, open_bytes
+from advmix.errors import UserError
 from pictures import digit, encoded, photograph
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -163,3 +164,8 @@ def test_order_and_broken_ones_are_kept_track_of() -> None:
     assert all(np.array_equal(decoded.pixels[i, 0], np.asarray(digit(index))) for i, index in enumerate(good))
     assert [image.name for image in decoded.broken] == [*(str(index) for index in range(0, 100, 3)), "none"]
     assert decoded.sizes == {(8, 8): len(good)}
+
+
+def test_more_memory_than_there_is_is_refused() -> None:
+    with pytest.raises(UserError, match=r"2 images of 10000000x10000000 pixels need 600\.0 TB .*--size, or --limit"):
+        decode_all(lambda _: digit(0), ["a", "b"], 10**7, 3, "centre")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -329,6 +330,17 @@ def test_hugging_face_local_copies(tmp_path: Path) -> None:
     assert list(load_photos(f"hf:{tmp_path / 'split'}", WHOLE).splits) == ["train", "val"]
     with pytest.raises(UserError, match=r"hf:.*none: cannot be read"):
         load_photos(f"hf:{tmp_path / 'none'}", WHOLE)
+
+
+def test_hugging_face_fetches_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+
+    def refuse(*address: object) -> None:
+        raise AssertionError(f"asked for {address}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(UserError, match=r"hf:nobody/nothing: cannot be read .*--download"):
+        load_photos("hf:nobody/nothing", WHOLE)
 
 
 @pytest.mark.parametrize(
