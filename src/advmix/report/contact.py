@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, shorten
+from advmix.report.canvas import Canvas, shorten, tile
 from advmix.report.style import MUTED
 
 
@@ -27,15 +27,16 @@ class SheetRow:
     images: Tensor
 
 
-def contact_sheet(rows: Sequence[SheetRow], columns: int, footer: str = "") -> Figure:
+def contact_sheet(rows: Sequence[SheetRow], columns: int, footer: str) -> Figure:
     """Rows of at most `columns` images, titles on the left."""
-    size, gap, left, top = 0.72, 0.06, 2.2, 0.12
-    canvas = Canvas(left + columns * (size + gap) + 0.1, top + len(rows) * (size + gap) + (0.36 if footer else 0.1))
+    size, left, top = 0.72, 2.2, 0.12
+    pitch = 1.1 * size
+    canvas = Canvas(left + columns * pitch + 0.1, top + len(rows) * pitch + 0.36)
     for index, row in enumerate(rows):
-        y = top + index * (size + gap)
+        y = top + index * pitch
         canvas.text(left - 0.15, y + 0.26, shorten(row.title, 20), 11, ha="right", weight="bold")
         canvas.text(left - 0.15, y + 0.48, shorten(row.note, 30), 8.5, ha="right", color=MUTED)
-        for column, image in enumerate(row.images[:columns]):
-            canvas.image(image.expand(3, -1, -1), left + column * (size + gap), y, size, size)
-    canvas.text(left, top + len(rows) * (size + gap) + 0.14, footer, 8.5, ha="left", color=MUTED)
+        strip = tile(row.images[:columns].expand(-1, 3, -1, -1), columns, 1)
+        canvas.image(strip, left, y, size * strip.shape[2] / strip.shape[1], size)
+    canvas.text(left, top + len(rows) * pitch + 0.14, footer, 8.5, ha="left", color=MUTED)
     return canvas.figure

@@ -107,17 +107,22 @@ def _by_count(counter: Counter[Any]) -> list[tuple[Any, int]]:
 
 
 def preview(photos: Photos, found: PhotoSet, split: str, config: PreviewConfig) -> Figure:
-    """A row of random images for every class, or every class and group that occurs together."""
+    """A row of random images for every class, or, where they are not too many, for every class and group."""
     order = torch.randperm(len(found), generator=generator(config.seed, "photos", "preview"))
     pairs = sorted(set(zip(found.images.labels.tolist(), found.groups.tolist(), strict=True)))
-    rows = [_sheet_row(photos, found, order, pair, config.columns) for pair in pairs[:MAX_ROWS]]
-    more = f"; {len(pairs) - MAX_ROWS:,} more rows are not shown" if len(pairs) > MAX_ROWS else ""
-    return contact_sheet(rows, config.columns, f"drawn at random from {split}{more}")
+    rows: list[tuple[int, int | None]] = list(pairs)
+    if len(pairs) > MAX_ROWS or not photos.groups:
+        rows = [(label, None) for label in sorted({label for label, _ in pairs})]
+    drawn = [_sheet_row(photos, found, order, *row, config.columns) for row in rows[:MAX_ROWS]]
+    more = f"; {len(rows) - MAX_ROWS:,} more classes are not shown" if len(rows) > MAX_ROWS else ""
+    return contact_sheet(drawn, config.columns, f"drawn at random from {split}{more}")
 
 
-def _sheet_row(photos: Photos, found: PhotoSet, order: Tensor, pair: tuple[int, int], columns: int) -> SheetRow:
-    label, group = pair
-    chosen = order[(found.images.labels[order] == label) & (found.groups[order] == group)]
-    words = [photos.groups[group]] if photos.groups else []
-    note = " · ".join([*words, f"{len(chosen):,} images"])
+def _sheet_row(photos: Photos, found: PhotoSet, order: Tensor, label: int, group: int | None, columns: int) -> SheetRow:
+    """Of one class and, unless it is None, one group."""
+    wanted = found.images.labels[order] == label
+    if group is not None:
+        wanted &= found.groups[order] == group
+    chosen = order[wanted]
+    note = f"{len(chosen):,} images" if group is None else f"{photos.groups[group]} · {len(chosen):,} images"
     return SheetRow(printable(photos.classes[label]), printable(note), to_float(found.images.pixels[chosen[:columns]]))

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box
 from rich.console import RenderableType
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from advmix.data.photos.words import printable
 
 MAX_ROWS = 20
+MAX_COLUMNS = 6
 MAX_BROKEN = 10
 
 
@@ -39,7 +41,7 @@ def headline(summary: dict[str, Any]) -> str:
     shape = f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
     return (
         f"{summary['images']:,} images in {len(summary['classes']):,} classes, used as {shape} "
-        f"({summary['bytes'] / 1e6:,.1f} MB in memory)"
+        f"({decimal(summary['bytes'])} in memory)"
     )
 
 
@@ -56,7 +58,7 @@ def _table(first: str, columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 2), show_edge=False)
     table.add_column(first, overflow="fold")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=9)
     return table
 
 
@@ -73,12 +75,18 @@ def _classes(summary: dict[str, Any]) -> Table:
 
 
 def _groups(summary: dict[str, Any]) -> Table:
-    """A row per class, a column per group, of the first split: how often they come together."""
+    """A row per class, a column for each of the commonest groups of the first split: how often they come together."""
     split, counts = next(iter(summary["splits"].items()))
-    table = _table(f"classes by group, {split}", [_safe(group) for group in summary["groups"]])
+    sizes = {group: sum(row[group] for row in counts["groups"].values()) for group in summary["groups"]}
+    common = sorted(sizes, key=lambda group: -sizes[group])[:MAX_COLUMNS]
+    groups = [group for group in sizes if group in common]
+    others = len(sizes) - len(groups)
+    table = _table(f"classes by group, {split}", [*map(_safe, groups), *([f"{others:,} others"] if others else [])])
     for name in summary["classes"][:MAX_ROWS]:
-        found = counts["groups"][name]
-        table.add_row(_safe(name), *(_share(found[group], counts["classes"][name]) for group in summary["groups"]))
+        found, total = counts["groups"][name], counts["classes"][name]
+        shown = [found[group] for group in groups]
+        rest = [total - sum(shown)] if others else []
+        table.add_row(_safe(name), *(_share(count, total) for count in [*shown, *rest]))
     _say_more(table, summary)
     return table
 

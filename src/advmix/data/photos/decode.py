@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections import Counter
@@ -15,22 +16,20 @@ from typing import TypeVar
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.filesize import decimal
 from torch import Tensor
 
 from advmix.data.images import slices
+from advmix.data.photos.pixels import UnreadableError, fitted, plain
 from advmix.data.photos.words import printable
+from advmix.errors import UserError
 from advmix.progress import track
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """Pillow knows more; some of those start other programs."""
-CROPS = ("centre", "pad", "stretch")
 WORKERS = min(8, os.cpu_count() or 1)
 CHUNK = 32
 T = TypeVar("T")
-
-
-class UnreadableError(Exception):
-    """An image file that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,12 @@ def decode_all(
         names: of the images.
         size: width and height of the result, in pixels.
         channels: 1 (grey) or 3 (RGB).
-        crop: one of `CROPS`.
+        crop: one of `pixels.CROPS`.
+
+    Raises:
+        UserError: more memory than there is.
     """
-    pixels = np.empty((len(names), channels, size, size), dtype=np.uint8)
+    pixels = _room((len(names), channels, size, size))
 
     def one(index: int) -> tuple[tuple[int, int], str] | Broken:
         try:
@@ -97,6 +99,15 @@ def decode_all(
         Counter(stored_size for stored_size, _ in facts),
         Counter(mode for _, mode in facts),
     )
+
+
+def _room(shape: tuple[int, int, int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    try:
+        return np.empty(shape, dtype=np.uint8)
+    except MemoryError as error:
+        count, _, _, size = shape
+        words = f"{count:,} images of {size}x{size} pixels need {decimal(math.prod(shape))} of memory"
+        raise UserError(f"{words}; use a smaller --size, or --limit") from error
 
 
 def read(opener: Callable[[str], Image.Image], name: str, size: int) -> tuple[Image.Image, tuple[tuple[int, int], str]]:
@@ -119,37 +130,6 @@ def read(opener: Callable[[str], Image.Image], name: str, size: int) -> tuple[Im
         raise UnreadableError(f"not an image of the formats {' '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files, zipfile some more
         raise UnreadableError(printable(str(error)) or type(error).__name__) from error
-
-
-def plain(image: Image.Image, channels: int) -> Image.Image:
-    """Grey or RGB with 8 bits; transparent parts become white, 16 bits are scaled to 8.
-
-    Raises:
-        UnreadableError: pixels are floating-point numbers, whose range is anybody's guess.
-    """
-    if image.mode == "F":
-        raise UnreadableError("floating-point pixels; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
-
-
-def fitted(image: Image.Image, size: int, crop: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """A grey or RGB image as `(C, size, size)`: its central square, all of it on a black square, or all of it
-    stretched to one; antialiased.
-    """
-    square, method = (size, size), Image.Resampling.LANCZOS
-    if crop == "centre":
-        image = ImageOps.fit(image, square, method)
-    elif crop == "pad":
-        image = ImageOps.pad(image, square, method)
-    else:
-        image = image.resize(square, method)
-    return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
 
 
 def _in_threads(work: Callable[[int], T], count: int) -> list[T]:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from advmix.data.images import ImageSet
 from advmix.data.photos.decode import Broken, Decoded, decode_all
+from advmix.data.photos.from_hugging_face import open_hugging_face
+from advmix.data.photos.from_torchvision import open_torchvision
 from advmix.data.photos.layouts import open_path
-from advmix.data.photos.libraries import open_hugging_face, open_torchvision
 from advmix.data.photos.options import PhotoOptions
 from advmix.data.photos.rows import Source
 from advmix.data.photos.table import Table, make_table

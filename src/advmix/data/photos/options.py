@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from advmix.data.photos.decode import CROPS
+from advmix.data.photos.pixels import CROPS
 from advmix.errors import UserError
 from advmix.options import require
 

@@ -1,4 +1,4 @@
-"""The words of data sets: what splits are called, how values become class names, how names are shown."""
+"""The words of data sets: what splits are called, how values become class names, how names and errors are shown."""
 
 from __future__ import annotations
 
@@ -55,3 +55,8 @@ def first_few(texts: Iterable[str], count: int = 10) -> str:
     listed = [printable(text) for text in texts]
     more = f" and {len(listed) - count:,} more" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more
+
+
+def in_short(error: Exception) -> str:
+    """The first sentence; what follows is often advice about Python code."""
+    return str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
