@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from advmix.cli import main
-from advmix.data.colored import TARGETS
+from advmix.data.config import TARGETS
 from advmix.data.digits import SOURCES
 from advmix.data.looks import LOOKS
 from advmix.results import schema

@@ -1,6 +1,7 @@
 """Data sets: digits, Colored-MNIST and its relatives."""
 
-from advmix.data.colored import ColoredDigits, DataConfig, GrayDigits
+from advmix.data.colored import ColoredDigits, GrayDigits
+from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet, epoch_batches, slices, to_bytes, to_float
 from advmix.data.looks import Look, make_look
 from advmix.data.sources import Data, open_data, painted_digits

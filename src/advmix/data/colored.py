@@ -4,66 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import sqrt
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from advmix.data.digits import SOURCES, class_names, load_gray
+from advmix.data.config import DataConfig
+from advmix.data.digits import class_names, load_gray
 from advmix.data.images import ImageSet, slices, to_bytes
-from advmix.data.looks import COLOR_NAMES, LOOKS, MEAN_COLORS, Look, make_look
+from advmix.data.looks import COLOR_NAMES, MEAN_COLORS, Look, make_look
 from advmix.errors import UserError
-from advmix.options import require
 from advmix.seeds import derive, generator
 
 DEFAULT_TRAIN_IMAGES = 12_000
-TARGETS = ("digit", "color")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which digits, how they are painted, and what is to be recognised.
-
-    Args:
-        data: `digits` (scikit-learn's, 16x16, no download), or 32x32: `mnist`, `fashion-mnist`, `kmnist`.
-        data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
-            `$NAME` in it is an environment variable, filled in when files are read.
-        look: `colored` (one colour per image), `double-colored` (digit and background each have one) or `wildlife`
-            (digit and background each have a texture).
-        color_std: standard deviation of an image's colour around its mean colour, colours in [0, 1].
-        color_variance: the same as a variance, as some papers have it; replaces `color_std` when given.
-        target: what is to be recognised, `digit`, or `color`, the reversed task on the same training images.
-        train_images: size of the training set, drawn at random; default all 1,297 of `digits`, 12,000 of the others.
-        test_images: size of the test set; default all.
-    """
-
-    data: str = "digits"
-    data_dir: Path = Path("data")
-    look: str = "colored"
-    color_std: float = 0.1
-    color_variance: float | None = None
-    target: str = "digit"
-    train_images: int | None = None
-    test_images: int | None = None
-
-    def __post_init__(self) -> None:
-        for flag, value, known in (
-            ("data", self.data, SOURCES),
-            ("look", self.look, LOOKS),
-            ("target", self.target, TARGETS),
-        ):
-            if value not in known:
-                raise UserError(f"--{flag} {value}: unknown; choose from {' '.join(known)}")
-        if self.target == "color" and self.look != "colored":
-            raise UserError(f"--target color: only with --look colored, not {self.look}")
-        require(self, "color_std color_variance", least=0)
-        require(self, "train_images test_images", least=2)
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation of the colours, however it was given."""
-        return self.color_std if self.color_variance is None else sqrt(self.color_variance)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
-from advmix.data.colored import ColoredDigits, DataConfig
+from advmix.data.colored import ColoredDigits
+from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet
+from advmix.data.photos import Photos, load_photos
 from advmix.errors import UserError
 
 
@@ -28,6 +32,33 @@ class Data(Protocol):
     def train(self) -> ImageSet: ...
 
 
+@dataclass(frozen=True, eq=False)
+class OwnImages:
+    """A user's images, read when asked for.
+
+    Args:
+        config: where they are.
+        seed: fixes the split, where they have none.
+        download: whether missing files may be fetched.
+    """
+
+    config: DataConfig
+    seed: int = 0
+    download: bool = True
+
+    @cached_property
+    def photos(self) -> Photos:
+        """Everything that was read."""
+        options = self.config.photo_options()
+        allowed = options.download and self.download
+        return load_photos(self.config.data, replace(options, download=allowed), self.seed)
+
+    @property
+    def train(self) -> ImageSet:
+        """The training images."""
+        return self.photos.train.images
+
+
 def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
     """The data set that a config describes.
 
@@ -36,7 +67,7 @@ def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
         seed: fixes the choice of images and their paints, or the split.
         download: whether missing files may be fetched.
     """
-    return ColoredDigits(config, seed, download=download)
+    return (ColoredDigits if config.is_painted else OwnImages)(config, seed, download=download)
 
 
 def painted_digits(data: Data, who: str) -> ColoredDigits:

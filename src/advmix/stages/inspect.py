@@ -26,7 +26,7 @@ from advmix.audit.layers import (
 )
 from advmix.audit.proposal import Proposal, propose_split
 from advmix.config import to_dict
-from advmix.data import Data
+from advmix.data import Data, painted_digits
 from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -117,6 +117,8 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     assert mixable is not None
     data = data_of(mixable.store.index, config.latents)
+    if config.unbiased is not None:
+        painted_digits(data, f"--unbiased {config.unbiased}")
     named = None if config.reference is None else open_reference(config.reference, data)
     inputs = {
         "generator": mixable.metadata["fingerprint"],

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json
@@ -103,7 +103,7 @@ class Cell:
     def check(self) -> ColoredDigits:
         """Whatever is wrong with device, data or split is said before anything is written."""
         make_fabric(self.settings.device)
-        digits = ColoredDigits(self.data, self.seed)
+        digits = painted_digits(open_data(self.data, self.seed), "a study of painted digits")
         for images in (digits.train, digits.shuffled):
             self.settings.search.split(style_config(images, self.settings.fit).layers)
         return digits

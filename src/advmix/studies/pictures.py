@@ -23,7 +23,7 @@ HINTS = {
 def data_figure(data: ColoredDigits) -> Figure:
     """Six training and six shuffled test images of each class, among the first 200."""
     config = data.config
-    hints = HINTS[config.look if config.target == "digit" else config.target]
+    hints = HINTS["color" if config.target == "color" else config.look]
     first = slice(0, 200)
     return data_strip(*data.train.batch(first), *data.shuffled.batch(first), data.train.classes, hints)
 

@@ -2,6 +2,6 @@
 
 from advmix.data.photos.decode import Broken
 from advmix.data.photos.load import Photos, PhotoSet, load_photos
-from advmix.data.photos.options import PhotoOptions
+from advmix.data.photos.options import PhotoOptions, PhotoShape
 
-__all__ = ["Broken", "PhotoOptions", "PhotoSet", "Photos", "load_photos"]
+__all__ = ["Broken", "PhotoOptions", "PhotoSet", "PhotoShape", "Photos", "load_photos"]

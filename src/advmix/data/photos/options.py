@@ -11,12 +11,10 @@ from advmix.options import require
 
 
 @dataclass(frozen=True)
-class PhotoOptions:
-    """What is read of a user's images, and in which shape.
+class PhotoShape:
+    """Which of a user's images are read, and in which shape.
 
     Args:
-        target: column of the labels; may be left out where there is one column, or one is called class, label or
-            target.
         group: columns of other things that are known (`Male`, `background`): they are counted against the classes.
         size: width and height of the images as they are used, in pixels.
         channels: 3 (RGB) or 1 (grey).
@@ -25,11 +23,9 @@ class PhotoOptions:
         split_by: column of what must not be in two splits, a person for example.
         limit: at most so many images of every split, drawn at random; default all.
         skip_broken: leave out images that cannot be read; by default they are an error.
-        data_dir: folder of torchvision's data sets.
         download: whether torchvision and Hugging Face may fetch what is missing.
     """
 
-    target: str | None = None
     group: tuple[str, ...] = ()
     size: int = 64
     channels: int = 3
@@ -38,7 +34,6 @@ class PhotoOptions:
     split_by: str | None = None
     limit: int | None = None
     skip_broken: bool = False
-    data_dir: Path = Path("data")
     download: bool = False
 
     def __post_init__(self) -> None:
@@ -50,3 +45,17 @@ class PhotoOptions:
         require(self, "holdout", least=0)
         if self.holdout >= 1:
             raise UserError(f"--holdout {self.holdout}: must be less than 1")
+
+
+@dataclass(frozen=True)
+class PhotoOptions(PhotoShape):
+    """The same, with what is recognised on them.
+
+    Args:
+        target: column of the labels; may be left out where there is one column, or one is called class, label or
+            target.
+        data_dir: folder of torchvision's data sets.
+    """
+
+    target: str | None = None
+    data_dir: Path = Path("data")

@@ -1,0 +1,79 @@
+"""Which data: painted digits, or a user's own images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import sqrt
+from pathlib import Path
+
+from advmix.data.digits import SOURCES
+from advmix.data.looks import LOOKS
+from advmix.data.photos.options import PhotoOptions, PhotoShape
+from advmix.errors import UserError
+from advmix.options import require
+
+TARGETS = ("digit", "color")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how digits are painted, and what is to be recognised.
+
+    Args:
+        data: painted digits: `digits` (scikit-learn's, 16x16, no download), or 32x32 `mnist`, `fashion-mnist`,
+            `kmnist`; or your own images: a folder (class/image, or with a labels.csv), a .zip or .csv file,
+            `torchvision:NAME` or `hf:NAME`.
+        data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
+            `$NAME` in it is an environment variable, filled in when files are read.
+        look: `colored` (one colour per image), `double-colored` (digit and background each have one) or `wildlife`
+            (digit and background each have a texture).
+        color_std: standard deviation of an image's colour around its mean colour, colours in [0, 1].
+        color_variance: the same as a variance, as some papers have it; replaces `color_std` when given.
+        target: what is to be recognised. On painted digits `digit`, the default, or `color`, the reversed task on the
+            same training images; on your own the column of the labels, which may be left out where it is plain.
+        train_images: size of the training set, drawn at random; default all 1,297 of `digits`, 12,000 of the others.
+        test_images: size of the test set; default all.
+        photos: your own images: which are read, in which shape.
+    """
+
+    data: str = "digits"
+    data_dir: Path = Path("data")
+    look: str = "colored"
+    color_std: float = 0.1
+    color_variance: float | None = None
+    target: str | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    photos: PhotoShape = field(default_factory=PhotoShape)
+
+    def __post_init__(self) -> None:
+        if self.is_painted:
+            self._check_paint()
+        elif not any(mark in self.data for mark in "/\\.:$~") and not Path(self.data).exists():
+            known = " ".join(SOURCES)
+            raise UserError(f"--data {self.data}: unknown; choose from {known}, or name a folder, .zip or .csv file")
+
+    @property
+    def is_painted(self) -> bool:
+        """Whether these are digits that we paint, and not a user's own images."""
+        return self.data in SOURCES
+
+    def _check_paint(self) -> None:
+        if self.target is None:
+            object.__setattr__(self, "target", TARGETS[0])
+        for flag, value, known in (("look", self.look, LOOKS), ("target", self.target, TARGETS)):
+            if value not in known:
+                raise UserError(f"--{flag} {value}: unknown; choose from {' '.join(known)}")
+        if self.target == "color" and self.look != "colored":
+            raise UserError(f"--target color: only with --look colored, not {self.look}")
+        require(self, "color_std color_variance", least=0)
+        require(self, "train_images test_images", least=2)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the colours, however it was given."""
+        return self.color_std if self.color_variance is None else sqrt(self.color_variance)
+
+    def photo_options(self) -> PhotoOptions:
+        """How a user's own images are read."""
+        return PhotoOptions(**asdict(self.photos), target=self.target, data_dir=self.data_dir)

@@ -1,0 +1,130 @@
+"""A user's own images through the stages: fit, encode, train, inspect, by the command line alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from advmix.cli import main
+from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
+from advmix.data.sources import OwnImages
+from advmix.encoders import load_autoencoder
+from advmix.errors import UserError
+from advmix.stages.sources import data_of
+from advmix.stages.train import load_classifier
+from pictures import digit, digit_label, encoded, write
+
+DATA = ["--size", "16", "--channels", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small digits, a folder for each class."""
+    files: dict[str, bytes | str] = {
+        f"digit {digit_label(index)}/{index:04}.png": encoded(digit(index)) for index in range(120)
+    }
+    return write(tmp_path_factory.mktemp("own") / "images", files)
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What fit, encode and train wrote."""
+    out = tmp_path_factory.mktemp("runs")
+    fit, latents = str(out / "fit"), str(out / "latents")
+    made = ["--generator", fit, "--latents", latents, "--device", "cpu"]
+    assert main(["fit", "--data", str(folder), *DATA, "--fit-steps", "80", "--out", fit]) == 0
+    assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
+    for method in ("nominal", "advmix"):
+        flags = [
+            "--method",
+            method,
+            "--epochs",
+            "6",
+            "--batch",
+            "16",
+            "--flip",
+            "--residual",
+            "--out",
+            str(out / method),
+        ]
+        assert main(["train", *made, *flags]) == 0
+    return out
+
+
+def test_stages_take_a_folder_of_images(runs: Path) -> None:
+    model, metadata = load_autoencoder(runs / "fit")
+    assert (model.generator.resolution, model.generator.channels) == (16, 1)
+    assert metadata["data"]["photos"]["size"] == 16
+    network, trained = load_classifier(runs / "advmix")
+    assert trained["classes"] == [f"digit {index}" for index in range(10)]
+    assert trained["image"] == [1, 16, 16]
+    assert trained["setting"]["residual"]
+    assert network(data_of(metadata, runs).train.batch(slice(0, 2))[0]).shape == (2, 10)
+
+
+def test_inspect_takes_them_too(runs: Path, tmp_path: Path) -> None:
+    command = ["inspect", "--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--device", "cpu"]
+    flags = ["--reference", str(runs / "nominal"), "--images", "20", "--dimension-images", "0", "--resamples", "5"]
+    assert main([*command, *flags, "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(results["layers"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "--method", "ceiling"], "method ceiling: only for painted digits"),
+        (["train", "--method", "recolor"], "method recolor: only for painted digits"),
+        (["inspect", "--unbiased", "train"], "--unbiased train: only for painted digits"),
+    ],
+)
+def test_what_needs_painted_digits_says_so(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], words: str
+) -> None:
+    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--device", "cpu"]
+    assert main([*command, *made, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_evaluate_is_about_painted_digits(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--classifier", str(runs / "nominal"), "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "evaluate: only for painted digits" in capsys.readouterr().err
+
+
+def test_studies_of_digits_take_no_other_images(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "only for painted digits" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_that_changed_since_are_noticed(runs: Path, folder: Path, tmp_path: Path) -> None:
+    """A generator of images that are not there any more is not used on others."""
+    extra = folder / "digit 0" / "extra.png"
+    extra.write_bytes(encoded(digit(0)))
+    try:
+        command = ["encode", "--generator", str(runs / "fit"), "--device", "cpu", "--out", str(tmp_path / "out")]
+        assert main(command) == 2
+    finally:
+        extra.unlink()
+
+
+def test_names_are_digits_and_paths_are_own_images(tmp_path: Path) -> None:
+    assert isinstance(open_data(DataConfig("digits"), 0), ColoredDigits)
+    assert isinstance(open_data(DataConfig(str(tmp_path)), 0), OwnImages)
+    assert isinstance(open_data(DataConfig("torchvision:MNIST"), 0), OwnImages)
+    with pytest.raises(UserError, match="recolour: only for painted digits, not for torchvision:MNIST"):
+        painted_digits(OwnImages(DataConfig("torchvision:MNIST")), "recolour")
+    with pytest.raises(UserError, match=r"--data mnits: unknown; choose from digits mnist .* or name a folder"):
+        DataConfig("mnits")
+
+
+def test_what_is_recognised_defaults_to_the_digit_on_painted_digits_alone(tmp_path: Path) -> None:
+    assert DataConfig("mnist").target == "digit"
+    assert DataConfig(str(tmp_path)).target is None
+    options = DataConfig(str(tmp_path), data_dir=tmp_path, target="Smiling").photo_options()
+    assert (options.target, options.data_dir, options.size) == ("Smiling", tmp_path, 64)
