@@ -92,10 +92,11 @@ def summarize(photos: Photos) -> dict[str, Any]:
 
 def _counts(photos: Photos, found: PhotoSet) -> dict[str, Any]:
     """Per class, and per class and group: `{"images": 3, "classes": {"cat": 2, ...}, "groups": {"cat": {...}}}`."""
-    pairs = Counter(zip(found.images.labels.tolist(), found.groups.tolist(), strict=True))
+    labels, groups = found.images.labels.tolist(), found.groups.tolist()
+    singles, pairs = Counter(labels), Counter(zip(labels, groups, strict=True))
     return {
         "images": len(found),
-        "classes": {name: sum(n for (c, _), n in pairs.items() if c == i) for i, name in enumerate(photos.classes)},
+        "classes": {name: singles[i] for i, name in enumerate(photos.classes)},
         "groups": {
             name: {group: pairs[i, j] for j, group in enumerate(photos.groups)} for i, name in enumerate(photos.classes)
         },

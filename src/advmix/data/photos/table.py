@@ -49,10 +49,11 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
         UserError: a column is not there, a value is missing, there is one class only, or a person is in two splits.
     """
     target = _target(source, options.target)
-    names = class_names(_column(source, target, "target"), target)
+    values = _column(source, target, "target")
+    names = class_names(values, target)
     if len(names) < 2:
         raise UserError(f"{source.place}: every image has the same {printable(target)}, {first_few(names.values())}")
-    labels = _indices(_column(source, target, "target"), names)
+    labels = _indices(values, names)
     groups, group_names = _groups(source, options.group)
     splits = _splits(source, options, labels, seed)
     rows = zip(source.rows, labels, groups, splits, strict=True)
