@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
@@ -82,19 +82,29 @@ def load(path: Path, command: str, kind: type[T]) -> T:
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
-    given = {key: value for key, value in data.items() if key != "command"}
-    return from_dict(kind, _filled(kind, given, str(path), ""), str(path))
+    given, added = with_defaults(kind, {key: value for key, value in data.items() if key != "command"})
+    for name, value in added.items():
+        console.print(f"  {path}: no {name} in it, taken as {value}")
+    return from_dict(kind, given, str(path))
 
 
-def _filled(kind: type[Any], data: Any, source: str, prefix: str) -> Any:
-    if not isinstance(data, dict):
-        return data
-    filled, hints = dict(data), get_type_hints(kind)
+def with_defaults(kind: type[Any], data: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that are younger than saved data get their defaults.
+
+    Returns:
+        The data with them, and what was added, by name, `{"data.look": "colored"}`.
+    """
+    filled, added, hints = dict(data), {}, get_type_hints(kind)
     for field in fields(kind):
-        if field.name not in data and field.default is not MISSING:
-            console.print(f"  {source}: no {prefix}{field.name} in it, taken as {_plain(field.default)}")
-            filled[field.name] = _plain(field.default)
-        elif is_dataclass(hints[field.name]) and field.name in data:
-            nested = cast(type[Any], hints[field.name])
-            filled[field.name] = _filled(nested, data[field.name], source, f"{prefix}{field.name}.")
-    return filled
+        name, default = field.name, _default(field)
+        if name not in data and default is not MISSING:
+            filled[name] = added[prefix + name] = _plain(default)
+        elif is_dataclass(hints[name]) and isinstance(data.get(name), dict):
+            nested = cast(type[Any], hints[name])
+            filled[name], inner = with_defaults(nested, data[name], f"{prefix}{name}.")
+            added |= inner
+    return filled, added
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()

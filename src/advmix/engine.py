@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from advmix.errors import UserError
+
+T = TypeVar("T")
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -63,6 +66,20 @@ def mean_over(fabric: Fabric, number: Tensor) -> float:
 def anywhere(fabric: Fabric, flag: bool) -> bool:
     """Whether the flag is up in any of the processes; all of them must ask."""
     return mean_over(fabric, torch.tensor(float(flag))) > 0
+
+
+def in_first_process(fabric: Fabric, job: Callable[[], T]) -> T:
+    """What `job` returns, or the `UserError` that it raises, in all processes; it runs in the first one alone."""
+    answer: tuple[T | None, str | None] = (None, None)
+    if fabric.is_global_zero:
+        try:
+            answer = (job(), None)
+        except UserError as error:
+            answer = (None, str(error))
+    result, trouble = fabric.broadcast(answer)
+    if trouble is not None:
+        raise UserError(trouble)
+    return cast(T, result)
 
 
 def own_part(fabric: Fabric, count: int) -> slice:

@@ -10,7 +10,7 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 
-PLACES = ("out", "cells", "finished", "generator", "latents", "classifier")
+PLACES = ("out", "cells", "finished", "generator", "latents", "classifier", "fid_features")
 HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
@@ -29,6 +29,7 @@ def open_run(out: Path, command: str, config: Any, resume: bool, inputs: Mapping
         old = read_json(path)
         if not isinstance(old, dict):
             raise UserError(f"{path}: not a config of advmix; choose another folder with --out")
+        old, _ = configs.with_defaults(type(config), old)
         _check_same(out, old, {"command": command, **configs.to_dict(config)}, resume)
         _check_inputs(out, read_json(out / "inputs.json"), inputs)
     elif out.is_dir() and any(out.iterdir()):

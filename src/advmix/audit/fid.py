@@ -24,7 +24,7 @@ class PenultimateFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, C, H, W)` in [0, 1] to `(B, F)`."""
-        last: Tensor = self.activations(images)[-1]
+        last = self.activations(images)[-1]
         return last.flatten(2).mean(dim=2) if last.ndim > 2 else last
 
 
