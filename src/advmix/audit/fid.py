@@ -24,7 +24,8 @@ class PenultimateFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, C, H, W)` in [0, 1] to `(B, F)`."""
-        last = self.activations(images)[-1]
+        maps: list[Tensor] = self.activations(images)
+        last = maps[-1]
         return last.flatten(2).mean(dim=2) if last.ndim > 2 else last
 
 
