@@ -81,7 +81,7 @@ class LayeredGenerator(Generator):
 
     constant: nn.Parameter | None
     synthesis: nn.ModuleList
-    to_image: nn.Module
+    to_image: nn.Conv2d
 
     def _layer(self, index: int) -> AdaptiveLayer:
         layer = self.synthesis[index]

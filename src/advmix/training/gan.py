@@ -82,6 +82,20 @@ def gan_config(images: ImageSet) -> StyleGanConfig:
     return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, shape.widths)
 
 
+class DiscriminatorLoss(nn.Module):
+    """Logistic loss on real and fake images, and R1; all in one pass, as several processes and bf16 want it."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real: Tensor, fake: Tensor, r1_weight: float) -> Tensor:
+        """Images `(B, C, H, W)` in [-1, 1] to the loss `()`; without R1 where its weight is 0."""
+        logits = self.discriminator(real.requires_grad_(r1_weight > 0)).float()
+        loss = F.softplus(-logits).mean() + F.softplus(self.discriminator(fake).float()).mean()
+        return loss + r1_weight * r1_penalty(logits, real) if r1_weight else loss
+
+
 class GanTrainee(Stepper):
     """One step: the discriminator by a batch of real and fake images, then the generator by another batch of fakes.
 
@@ -113,7 +127,8 @@ class GanTrainee(Stepper):
             self.discriminator = Discriminator(config.channels, config.widths)
         self.wrapped_generator, self.generator_optimizer = self._setup(self.generator, options.gan_lr)
         self.wrapped_generator.mark_forward_method("synthesize")
-        self.wrapped_discriminator, self.discriminator_optimizer = self._setup(self.discriminator, options.gan_lr)
+        whole = DiscriminatorLoss(self.discriminator)
+        self.wrapped_loss, self.discriminator_optimizer = self._setup(whole, options.gan_lr)
         self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay))
         self.augment = Augmenter(round(options.gan_augment * config.resolution), options.gan_flip)
         self.images, self.options, self.seed, self.step = images, options, seed, 0
@@ -134,11 +149,8 @@ class GanTrainee(Stepper):
         self.step = step
         with torch.no_grad():
             real, fake = self._real(), self._fake("discriminator")
-        penalised = step % self.options.r1_every == 0 and self.options.r1_weight > 0
-        logits = self.wrapped_discriminator(real.requires_grad_(penalised))
-        loss = F.softplus(-logits).mean() + F.softplus(self.wrapped_discriminator(fake)).mean()
-        if penalised:
-            loss = loss + self.options.r1_every * self.options.r1_weight * r1_penalty(logits, real)
+        lazy = self.options.r1_every * self.options.r1_weight if step % self.options.r1_every == 0 else 0.0
+        loss: Tensor = self.wrapped_loss(real, fake, lazy)
         return loss
 
     def update(self, loss: Tensor) -> None:
@@ -190,7 +202,7 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """Half the mean squared gradient of `logits` `(B,)` in the images `real` `(B, C, H, W)`; differentiable once more.
 
     Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), equation 9. It alone leaves the
-    discriminator's last bias without a gradient, which several processes do not forgive: the logits count for nothing.
+    discriminator's last bias without a gradient, which several processes do not forgive; hence the zero.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean() + 0 * logits.sum()
