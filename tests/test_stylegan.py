@@ -51,7 +51,7 @@ def literal_image(network: StyleGan, styles: Tensor) -> Tensor:
             assert isinstance(layer.conv, EqualizedConv2d)
             weight = layer.conv.weight * math.sqrt(2) / math.sqrt(9 * x.shape[1])
             x = F.conv2d(x, weight, layer.conv.bias, padding=1)
-        x = x + layer.strength * layer.noise
+        x = x + layer.strength[:, None, None] * layer.noise
         x = torch.where(x > 0, x, 0.2 * x)
         mean, variance = x.mean(dim=(2, 3), keepdim=True), x.var(dim=(2, 3), correction=0, keepdim=True)
         x = (x - mean) / (variance + 1e-5).sqrt()

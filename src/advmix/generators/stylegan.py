@@ -93,7 +93,7 @@ class NoisyLayer(AdaptiveLayer):
         self.upsample = upsample
         self.conv = EqualizedConv2d(inputs, outputs, 3) if inputs else nn.Identity()
         self.affine = EqualizedLinear(style_dim, 2 * outputs)
-        self.strength = nn.Parameter(torch.zeros(1, outputs, 1, 1))
+        self.strength = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("noise", torch.randn(1, 1, side, side))
         self.noise: Tensor
         self.fresh: Tensor | None = None
@@ -102,7 +102,8 @@ class NoisyLayer(AdaptiveLayer):
         """Convolution, noise, leaky ReLU and instance normalisation."""
         if self.upsample:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        x = torch.addcmul(self.conv(x), self.strength, self.noise if self.fresh is None else self.fresh)
+        noise = self.noise if self.fresh is None else self.fresh
+        x = torch.addcmul(self.conv(x), self.strength[:, None, None], noise)
         return instance_norm(F.leaky_relu(x, SLOPE))
 
 
