@@ -93,6 +93,14 @@ def test_stopped_run_ends_in_the_same_weights(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_bf16_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FIT, "--precision", "bf16", "--out", str(tmp_path)]) == 0
+    assert "Fréchet" not in capsys.readouterr().out  # no classifier is at hand
+    tensors = load_file(tmp_path / "generator.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in tensors.values())
+
+
 def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge = ["--fid-features", str(fitted / "judge")]
     assert main([*FIT, *judge, "--out", str(fitted / "fit"), "--resume"]) == 0

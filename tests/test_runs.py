@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_other_settings_are_refused_by_their_name(claimed: Path, resume: bool) -
     other = replace(FitConfig(), data=DataConfig(color_std=0.5))
     with pytest.raises(UserError, match=r"another run \(data color_std 0\.1 there, 0\.5 here\)"):
         open_run(claimed, "fit", other, resume, inputs=INPUTS)
+
+
+def test_folder_that_is_older_than_a_setting_goes_on_with_its_default(claimed: Path) -> None:
+    path = claimed / "config.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "regime"}))
+    with pytest.raises(UserError, match=r"another run \(regime 'autoencode' there, 'gan' here\)"):
+        open_run(claimed, "fit", FitConfig(regime="gan"), resume=True, inputs=INPUTS)
+    open_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS)
+    assert configs.load(path, "fit", FitConfig) == FitConfig()
 
 
 def test_other_inputs_are_refused_and_other_paths_are_not(claimed: Path) -> None:

@@ -32,7 +32,8 @@ Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]
 class FitConfig:
     """Train a style generator and its encoder on the (biased) training images alone.
 
-    Writes generator.safetensors, log.jsonl and config.json; with the regime gan also samples.png and mixing.png.
+    Writes generator.safetensors, log.jsonl and config.json; with the regime gan also samples.png and mixing.png, and
+    the logs of its two trainings in gan and encoder.
 
     Args:
         data: the data set.
