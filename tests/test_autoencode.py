@@ -99,7 +99,7 @@ def test_perceptual_error_teaches_the_autoencoder_and_leaves_the_features_alone(
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_features_and_their_weight_go_together(photos: ImageSet, weight: float) -> None:
     features = None if weight else Activations(conv_net(2))
-    with pytest.raises(UserError, match="goes together with --fit-features"):
+    with pytest.raises(UserError, match="goes together with --features"):
         AutoencoderTrainee(photos, FitOptions(perceptual_weight=weight), 0, make_fabric("cpu"), features=features)
 
 

@@ -85,7 +85,7 @@ def test_help_tells_units_and_defaults() -> None:
 
 
 def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
-    code = "import sys, advmix; sys.exit('torchvision' in sys.modules or 'timm' in sys.modules)"
+    code = "import sys, advmix; sys.exit(bool({'torchvision', 'torchmetrics', 'timm'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -231,8 +231,6 @@ def test_config_keys_are_checked_by_name(stages: Path, tmp_path: Path, capsys: p
     for key, change in (("seeed", {"seeed": 1}), ("fit.fit_stepz", {"fit": {**saved["fit"], "fit_stepz": 1}})):
         path.write_text(json.dumps({**saved, **change}))
         assert f"unknown key {key}" in refused(capsys, "fit", "--config", path)
-    path.write_text(json.dumps({key: value for key, value in saved.items() if key != "seed"}))
-    assert "missing key seed" in refused(capsys, "fit", "--config", path)
     path.write_text(json.dumps({**saved, "seed": "one"}))
     assert "seed" in refused(capsys, "fit", "--config", path)
     assert "not of 'train'" in refused(capsys, "train", "--config", path)

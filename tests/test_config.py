@@ -104,6 +104,18 @@ def test_settings_younger_than_a_file_get_their_defaults_and_are_named(
     assert "no methods in it, taken as ['nominal', " in said
 
 
+def test_a_part_that_is_younger_than_a_file_gets_its_defaults(tmp_path: Path) -> None:
+    old = {"command": "fit", **to_dict(FitConfig(data=DATA))}
+    del old["gan"], old["data"]["target"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert configs.load(tmp_path / "config.json", "fit", FitConfig).gan == FitConfig().gan
+    filled, added = configs.with_defaults(FitConfig, old)
+    assert filled["gan"] == to_dict(FitConfig().gan)
+    assert added == {"gan": filled["gan"], "data.target": "digit"}
+    assert "gan" not in old
+    assert "target" not in old["data"]
+
+
 def test_several_unknown_keys_are_named_together() -> None:
     data = to_dict(DemoConfig()) | {"b": 1, "a": 2}
     with pytest.raises(UserError, match="unknown keys a, b"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advmix.engine import environment, make_fabric
+from advmix.engine import anywhere, environment, in_first_process, make_fabric, mean_over, own_part
 from advmix.errors import UserError
 
 
@@ -27,3 +27,32 @@ def test_environment_names_the_versions() -> None:
     assert found["torch"] == torch.__version__
     assert found["cpu_threads"] == torch.get_num_threads()
     assert set(found) == {"advmix", "torch", "python", "platform", "cpu_threads", "gpu"}
+
+
+@pytest.mark.parametrize("devices", [0, -1])
+def test_number_of_devices_is_checked(devices: int) -> None:
+    with pytest.raises(UserError, match=f"--devices {devices}: must be at least 1"):
+        make_fabric("cpu", devices=devices)
+
+
+def test_unknown_precision_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(UserError, match="--precision 8: unknown; choose from 32 bf16"):
+        make_fabric("cpu", precision="8")
+
+
+def test_alone_a_process_has_the_whole_batch_and_its_own_word() -> None:
+    fabric = make_fabric("cpu")
+    assert own_part(fabric, 6) == slice(0, 6)
+    assert anywhere(fabric, True)
+    assert not anywhere(fabric, False)
+    number = torch.tensor(1.25)
+    assert mean_over(fabric, number) == 1.25
+    assert in_first_process(fabric, lambda: "done") == "done"
+
+
+def test_trouble_in_the_first_process_is_told() -> None:
+    def trouble() -> None:
+        raise UserError("the first says no")
+
+    with pytest.raises(UserError, match="the first says no"):
+        in_first_process(make_fabric("cpu"), trouble)

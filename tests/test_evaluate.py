@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from advmix.audit.evaluate import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
 from advmix.classifier import conv_net
+from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, ImageSet
 from advmix.data.looks import color_grid
 from advmix.encoders import Autoencoder
@@ -15,9 +17,11 @@ from advmix.engine import make_fabric
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.seeds import global_seed
+from advmix.stages.evaluate import unlike
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
+from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Nominal
 from tiny import assert_same_state, state_of
 
@@ -212,3 +216,17 @@ def test_classifier_is_left_as_it_was(trained: Trained) -> None:
     accuracy(trained.classifier, trained.data.shuffled, CPU)
     assert_same_state(trained.classifier.state_dict(), before)
     assert all(part.training for part in trained.classifier.modules())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({"radius": 0.1, "steps": 7}, []),
+        ({"clean_weight": 0.5, "perp": [-2, -1]}, []),
+        ({"clean_weight": 0.5, "perp": [0, 1]}, ["perp"]),
+        ({**to_dict(SearchOptions()), "steps": 9}, []),
+        ({**to_dict(SearchOptions()), "radius": None, "step": "gradient"}, ["radius", "step"]),
+    ],
+)
+def test_a_search_unlike_the_training_s_is_remarked_on(setting: dict[str, Any], expected: list[str]) -> None:
+    assert unlike(setting, SearchOptions(steps=5)) == expected

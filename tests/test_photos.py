@@ -315,7 +315,7 @@ def test_hugging_face_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_hugging_face_local_copies(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcdefghij"))})
     columns = {"image": [digit(i) for i in range(COUNT)], "label": [digit_label(i) for i in range(COUNT)]}
     data = datasets.Dataset.from_dict(columns, features=features)
@@ -333,7 +333,6 @@ def test_hugging_face_local_copies(tmp_path: Path) -> None:
 
 
 def test_hugging_face_fetches_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("datasets")
 
     def refuse(*address: object) -> None:
         raise AssertionError(f"asked for {address}")

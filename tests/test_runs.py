@@ -59,6 +59,7 @@ def test_run_of_an_older_version_goes_on_unless_a_younger_setting_was_changed(cl
     with pytest.raises(UserError, match=r"another run \(data look 'colored' there, 'wildlife' here\)"):
         open_run(claimed, "fit", FitConfig(data=DataConfig(look="wildlife")), resume=True, inputs=INPUTS)
     open_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS)
+    assert configs.load(claimed / "config.json", "fit", FitConfig) == FitConfig()
 
 
 def test_other_inputs_are_refused_and_other_paths_are_not(claimed: Path) -> None:

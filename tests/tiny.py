@@ -12,7 +12,7 @@ from advmix.generators import StyleConfig, StyleGenerator
 from advmix.latents import Latents
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
-from advmix.training.loop import Trainee
+from advmix.training.loop import Stepper
 
 VECTOR = StyleConfig(resolution=8, style_dim=4, widths=(6, 6, 5), start=2)
 SPATIAL = StyleConfig(resolution=8, style_dim=4, widths=(6, 5), start=4, grid_channels=8)
@@ -62,7 +62,7 @@ def no_gradients(*modules: nn.Module) -> bool:
     return all(parameter.grad is None for module in modules for parameter in module.parameters())
 
 
-def interrupt_at(step: int, trainee: Trainee, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_at(step: int, trainee: Stepper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C while the trainee is in this step."""
     loss = trainee.loss
 

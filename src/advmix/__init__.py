@@ -6,7 +6,7 @@ The contents page. The paper's Algorithm 1 is in `advmix.mixing`, its Algorithm 
 from advmix.classifier import Classifier
 from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
 from advmix.errors import UserError
-from advmix.generators import Generator, StyleConfig, StyleGenerator
+from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
 
@@ -26,6 +26,8 @@ __all__ = [
     "Split",
     "StyleConfig",
     "StyleEncoder",
+    "StyleGan",
+    "StyleGanConfig",
     "StyleGenerator",
     "UserError",
     "__version__",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
@@ -83,24 +82,26 @@ def load(path: Path, command: str, kind: type[T]) -> T:
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
-    given = {key: value for key, value in data.items() if key != "command"}
-    filled, added = with_defaults(kind, given)
+    given, added = with_defaults(kind, {key: value for key, value in data.items() if key != "command"})
     for name, value in added.items():
         console.print(f"  {path}: no {name} in it, taken as {value}")
-    return from_dict(kind, filled, str(path))
+    return from_dict(kind, given, str(path))
 
 
-def with_defaults(kind: type[Any], data: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """A saved config with the settings that are younger than it, at their defaults; and these alone, by name."""
+def with_defaults(kind: type[Any], data: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that are younger than saved data get their defaults.
+
+    Returns:
+        The data with them, and what was added, by name, `{"data.look": "colored"}`.
+    """
     filled, added, hints = dict(data), {}, get_type_hints(kind)
     for field in fields(kind):
-        if field.name not in data:
-            value = _default(field)
-            if value is not MISSING:
-                filled[field.name] = added[f"{prefix}{field.name}"] = _plain(value)
-        elif is_dataclass(hints[field.name]) and isinstance(data[field.name], dict):
-            nested = cast(type[Any], hints[field.name])
-            filled[field.name], inner = with_defaults(nested, data[field.name], f"{prefix}{field.name}.")
+        name, default = field.name, _default(field)
+        if name not in data and default is not MISSING:
+            filled[name] = added[prefix + name] = _plain(default)
+        elif is_dataclass(hints[name]) and isinstance(data.get(name), dict):
+            nested = cast(type[Any], hints[name])
+            filled[name], inner = with_defaults(nested, data[name], f"{prefix}{name}.")
             added |= inner
     return filled, added
 

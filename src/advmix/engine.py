@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from advmix.errors import UserError
 
+T = TypeVar("T")
 
-def make_fabric(device: str) -> Fabric:
-    """One device as a Fabric: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
+    """The machine as a Fabric, launched: with several devices this program is started once more for each other one.
+
+    Args:
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        devices: how many of them, a process each.
+        precision: `32`, or `bf16` (mixed: weights stay in 32 bits).
 
     Raises:
-        UserError: the device is unknown or not there.
+        UserError: the device is unknown or not there, or so many of it, or an unknown precision.
     """
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdigit())):
@@ -27,10 +38,54 @@ def make_fabric(device: str) -> Fabric:
         raise UserError(f"--device {device}: not on this machine; use --device cpu")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    _check_devices(kind, index, devices)
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: unknown; choose from {' '.join(PRECISIONS)}")
     tune_cpu()
-    fabric = Fabric(accelerator=kind, devices=[int(index)] if index else 1)
+    fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
     fabric.launch()
     return fabric
+
+
+def _check_devices(kind: str, index: str, devices: int) -> None:
+    if devices < 1:
+        raise UserError(f"--devices {devices}: must be at least 1")
+    if devices > 1 and (index or kind == "mps"):
+        raise UserError(f"--devices {devices}: --device names a single one; use auto, cpu or cuda")
+    if kind == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"--devices {devices}: this machine has {torch.cuda.device_count()}")
+
+
+def mean_over(fabric: Fabric, number: Tensor) -> float:
+    """The mean of a number `()` over all processes; all of them must ask."""
+    mean = fabric.all_reduce(number.detach().clone())
+    assert isinstance(mean, Tensor)
+    return float(mean)
+
+
+def anywhere(fabric: Fabric, flag: bool) -> bool:
+    """Whether the flag is up in any of the processes; all of them must ask."""
+    return mean_over(fabric, torch.tensor(float(flag))) > 0
+
+
+def in_first_process(fabric: Fabric, job: Callable[[], T]) -> T:
+    """What `job` returns, or the `UserError` that it raises, in all processes; it runs in the first one alone."""
+    answer: tuple[T | None, str | None] = (None, None)
+    if fabric.is_global_zero:
+        try:
+            answer = (job(), None)
+        except UserError as error:
+            answer = (None, str(error))
+    result, trouble = fabric.broadcast(answer)
+    if trouble is not None:
+        raise UserError(trouble)
+    return cast(T, result)
+
+
+def own_part(fabric: Fabric, count: int) -> slice:
+    """This process's part of a batch that all processes draw alike; `count` is a multiple of their number."""
+    size = count // fabric.world_size
+    return slice(fabric.global_rank * size, (fabric.global_rank + 1) * size)
 
 
 def tune_cpu() -> None:

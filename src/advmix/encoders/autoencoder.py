@@ -1,4 +1,4 @@
-"""A generator with the encoder that was trained together with it, and the file they live in."""
+"""A generator with the encoder that was trained for it, and the file they live in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.config import from_dict, to_dict, with_defaults
+from advmix.config import to_dict
 from advmix.encoders.network import StyleEncoder
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
-from advmix.generators import StyleConfig, StyleGenerator
+from advmix.generators import NetworkConfig, build_generator, read_network, write_network
 from advmix.latents import Latents
 
 FILE = "generator.safetensors"
@@ -23,10 +23,10 @@ FILE = "generator.safetensors"
 class Autoencoder(nn.Module):
     """`dec(enc(x))`."""
 
-    def __init__(self, config: StyleConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.generator = StyleGenerator(config)
+        self.generator = build_generator(config)
         self.encoder = StyleEncoder(config)
 
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def fingerprint(module: nn.Module, config: Any = None) -> str:
 
 def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any]) -> None:
     """Write `generator.safetensors` into `folder`."""
-    own = {"network": to_dict(model.config), "fingerprint": fingerprint(model.generator, model.config)}
+    own = {**write_network(model.config), "fingerprint": fingerprint(model.generator, model.config)}
     write_tensors(folder / FILE, "autoencoder", model.state_dict(), {**own, **metadata})
 
 
@@ -81,8 +81,7 @@ def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "autoencoder")
-    network, _ = with_defaults(StyleConfig, metadata["network"])
-    model = Autoencoder(from_dict(StyleConfig, network, str(path)))
+    model = Autoencoder(read_network(metadata, str(path)))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.encoders.base import Encoder
-from advmix.generators import StyleConfig
+from advmix.generators.layered import NetworkConfig
 from advmix.generators.normalise import instance_norm
 from advmix.latents import Latents
 
@@ -15,16 +15,17 @@ from advmix.latents import Latents
 class GridHead(nn.Module):
     """Spatial `z∥`: every convolution is followed by instance normalisation, so that light and colour cannot pass."""
 
-    def __init__(self, config: StyleConfig) -> None:
+    def __init__(self, resolution: int, channels: int, grid_shape: tuple[int, int, int]) -> None:
         super().__init__()
-        downs = len(config.widths) - 1
-        width = config.channels
+        grid_channels, start, _ = grid_shape
+        downs = (resolution // start).bit_length() - 1
+        width = channels
         convs = []
         for index in range(max(downs + 1, 3)):
             convs.append(nn.Conv2d(width, 32, 3, stride=2 if index < downs else 1, padding=1))
             width = 32
         self.convs = nn.ModuleList(convs)
-        self.out = nn.Conv2d(width, config.grid_channels, 3, padding=1)
+        self.out = nn.Conv2d(width, grid_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `(B, C, H, W)` to the grid `(B, grid_channels, start, start)`."""
@@ -34,7 +35,7 @@ class GridHead(nn.Module):
 
 
 class StyleEncoder(Encoder):
-    """Images to `Latents` of a `StyleGenerator`, trained together with it.
+    """Images to `Latents` of a style network, trained together with it or after it.
 
     Without a grid the styles see the whole last feature map, place included. With a grid they come from global average
     pooling: where things are is then the grid's business.
@@ -44,7 +45,7 @@ class StyleEncoder(Encoder):
         widths: feature channels, one strided convolution each.
     """
 
-    def __init__(self, config: StyleConfig, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+    def __init__(self, config: NetworkConfig, widths: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
         self.config = config
         channels = (config.channels, *widths)
@@ -52,9 +53,9 @@ class StyleEncoder(Encoder):
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
             for inputs, outputs in zip(channels, widths, strict=False)
         )
-        side = 1 if config.grid_channels else -(-config.resolution // 2 ** len(widths))
+        side = 1 if config.grid_shape else -(-config.resolution // 2 ** len(widths))
         self.styles = nn.Linear(widths[-1] * side * side, config.layers * config.style_dim)
-        self.grid = GridHead(config) if config.grid_channels else None
+        self.grid = GridHead(config.resolution, config.channels, config.grid_shape) if config.grid_shape else None
         self.to(memory_format=torch.channels_last)
 
     def encode_signed(self, images: Tensor) -> Latents:

@@ -5,6 +5,7 @@ recolouring.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,19 @@ def _check_fit(config: EvaluateConfig, metadata: dict[str, Any], mixable: Mixabl
             "a worst case under another data set's pool says nothing about this classifier"
         )
     config.search.split(mixable.model.generator.layers)
-    setting, search = metadata["setting"], to_dict(config.search)
-    unlike = [key for key in ("perp", "radius", "step_size", "step") if setting.get(key, search[key]) != search[key]]
-    for key in unlike:
-        console.print(f"  note: trained with {key} {setting[key]}, searched with {search[key]}")
+    for key in unlike(metadata["setting"], config.search):
+        setting, search = metadata["setting"][key], getattr(config.search, key)
+        console.print(f"  note: trained with {key} {setting}, searched with {search}")
+
+
+def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
+    """Which settings of a search differ from those of the method's training; none where that did not mix: an l_inf
+    radius is one of pixels.
+    """
+    if "perp" not in setting:
+        return []
+    theirs, keys = to_dict(search), ("perp", "radius", "step_size", "step")
+    return [key for key in keys if setting.get(key, theirs[key]) != theirs[key]]
 
 
 def _inputs(network: nn.Module, mixable: Mixable | None) -> dict[str, str | None]:

@@ -4,40 +4,77 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
 
 from advmix.config import to_dict
-from advmix.data import DataConfig, open_data
-from advmix.encoders.autoencoder import FILE, save_autoencoder
-from advmix.engine import make_fabric
-from advmix.progress import console
+from advmix.data import DataConfig, ImageSet, open_data
+from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
+from advmix.encoders.features import Activations
+from advmix.engine import in_first_process, make_fabric
+from advmix.errors import UserError
+from advmix.generators import StyleGan
+from advmix.options import require
+from advmix.progress import console, quietly
 from advmix.runs import open_run
+from advmix.stages.fit_gan import GanFit, judged
+from advmix.stages.train import load_classifier
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
+from advmix.training.gan import GanOptions
+from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
+
+REGIMES = ("autoencode", "gan")
+Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]
+"""What was trained, the loops that did it, and what the file says of how."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """Train a style generator and its encoder on the (biased) training images alone.
 
-    Writes generator.safetensors, log.jsonl and config.json.
+    Writes generator.safetensors, log.jsonl and config.json; with the regime gan also samples.png and mixing.png, and
+    the logs of its two trainings in gan and encoder.
 
     Args:
         data: the data set.
-        fit: how they are trained.
+        regime: `autoencode` (generator and encoder together, by reconstruction) or `gan` (StyleGAN, then its encoder).
+        fit: how they are trained together.
+        gan: how StyleGAN is trained.
+        invert: how its encoder is trained.
+        features: folder that train wrote, whose classifier's features compare images: in training (autoencode, with
+            --perceptual-weight), or generated ones at the end (gan).
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        devices: how many devices, a process each (regime gan).
+        precision: 32, or bf16, mixed (regime gan).
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
+    regime: str = "autoencode"
     fit: FitOptions = field(default_factory=FitOptions)
+    gan: GanOptions = field(default_factory=GanOptions)
+    invert: InvertOptions = field(default_factory=InvertOptions)
+    features: Path | None = None
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
+    devices: int = 1
+    precision: str = "32"
     resume: bool = False
     checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        require(self, "devices", least=1)
+        if self.regime not in REGIMES:
+            raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
+        for name, default in (("devices", 1), ("precision", "32")):
+            if self.regime != "gan" and getattr(self, name) != default:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan")
 
 
 def run_fit(config: FitConfig) -> None:
@@ -46,28 +83,57 @@ def run_fit(config: FitConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device)
-    images = open_data(config.data, config.seed).train
-    run = open_run(config.out, "fit", config, config.resume, {"images": images.fingerprint})
-    if (config.out / FILE).is_file():
-        console.print(f"  done already: {config.out / FILE}")
-        return
-    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric)
+    fabric = make_fabric(config.device, config.devices, config.precision)
+    with quietly(not fabric.is_global_zero):
+        with fabric.rank_zero_first(local=True):
+            images = open_data(config.data, config.seed).train
+        inputs = {"images": images.fingerprint}
+        run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
+        if (config.out / FILE).is_file():
+            console.print(f"  done already: {config.out / FILE}")
+            return
+        train = _autoencode if config.regime == "autoencode" else _gan
+        model, loops, settings = train(config, images, fabric, run)
+        if fabric.is_global_zero:
+            _keep(config, images, model.eval(), loops, settings)
+
+
+def _autoencode(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+    features = None
+    if config.features is not None:
+        features = Activations(load_classifier(config.features)[0].requires_grad_(False).to(fabric.device))
+    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=features)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
-    model = trainee.model.eval()
-    mse = reconstruction_mse(model, images, fabric.device)
+    return trainee.model, [loop], {"fit": to_dict(config.fit)}
+
+
+def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+    fit = GanFit(images, config.gan, config.invert, config.seed, config.out, run, config.checkpoint_seconds)
+    return *fit.train(fabric), fit.settings()
+
+
+def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[Loop], settings: dict[str, Any]) -> None:
+    """Write the result, and say how good it is."""
+    mse = reconstruction_mse(model, images, next(model.parameters()).device)
     metadata = {
         "data": to_dict(config.data),
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
-        "fit": to_dict(config.fit),
-        "fit_seconds": round(loop.seconds, 2),
+        **settings,
+        "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
         "reconstruction_mse": mse,
     }
+    line = f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
+    if isinstance(model.generator, StyleGan) and config.features is not None:
+        metadata |= judged(model.generator, images, config.features, config.seed)
+        shares = metadata["class_shares"].values()
+        line += (
+            f", Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}, "
+            f"{min(shares):.1%} to {max(shares):.1%} of each class"
+        )
     save_autoencoder(config.out, model, metadata)
-    loop.finish()
-    console.print(
-        f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
-    )
+    for loop in loops:
+        loop.finish()
+    console.print(line)

@@ -31,7 +31,7 @@ from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
-from advmix.generators import Generator, StyleConfig
+from advmix.generators import Generator, NetworkConfig
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
 from advmix.options import require
@@ -224,10 +224,10 @@ class Measured:
     numbers: DimensionScores | None
 
 
-def resolutions(network: StyleConfig) -> tuple[Split, ...]:
+def resolutions(network: NetworkConfig) -> tuple[Split, ...]:
     """The grid, where there is one, and the two layers of every resolution."""
     levels = tuple(Split(network.layers, (layer, layer + 1)) for layer in range(0, network.layers, 2))
-    return (Split(network.layers, (), grid=True), *levels) if network.grid_channels else levels
+    return (Split(network.layers, (), grid=True), *levels) if network.grid_shape else levels
 
 
 def measure(

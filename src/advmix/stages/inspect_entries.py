@@ -7,7 +7,7 @@ from typing import Any
 
 from advmix.audit.layers import DimensionScores, LayerScores, Share, SwapScore, unit_name
 from advmix.audit.proposal import Proposal, verdict
-from advmix.generators import StyleConfig
+from advmix.generators import NetworkConfig
 from advmix.latents import Split
 from advmix.stages.reference import Reference
 
@@ -46,7 +46,7 @@ def _share(name: str, share: Share) -> dict[str, Any]:
 
 
 def layer_entries(
-    scores: LayerScores, proposal: Proposal, added: Mapping[str, SwapScore], network: StyleConfig
+    scores: LayerScores, proposal: Proposal, added: Mapping[str, SwapScore], network: NetworkConfig
 ) -> list[dict[str, Any]]:
     """A row per layer, coarse to fine: swapped alone, with all finer ones, with all coarser ones.
 

@@ -103,7 +103,7 @@ class AutoencoderTrainee(Trainee):
         features: nn.Module | None = None,
     ) -> None:
         if (features is not None) != (options.perceptual_weight > 0):
-            raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --fit-features")
+            raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --features")
         config = config or style_config(images, options)
         with global_seed(seed):
             self.model = Autoencoder(config)

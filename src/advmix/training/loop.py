@@ -19,6 +19,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from advmix.engine import anywhere, mean_over
 from advmix.errors import UserError
 from advmix.files import atomic_write, read_checkpoint, write_checkpoint
 from advmix.progress import track
@@ -26,21 +27,49 @@ from advmix.progress import track
 History = list[dict[str, float]]
 
 
-class Trainee(ABC):
-    """A network with its optimiser and schedule: Adam, one cycle. It can take a numbered step and put itself away.
+class Stepper(ABC):
+    """What a `Loop` runs: it can take a numbered step and put itself away.
 
     All that a step draws at random follows from the seed and the step's number, so this state is the whole state.
+
+    Args:
+        fabric: the machine.
     """
 
-    def __init__(self, network: nn.Module, fabric: Fabric, lr: float, steps: int, betas: tuple[float, float]) -> None:
-        self.network, self.fabric = network, fabric
-        optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
-        self.wrapped, self.optimizer = fabric.setup(network, optimizer)
-        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
+    def __init__(self, fabric: Fabric) -> None:
+        self.fabric = fabric
 
     @abstractmethod
     def loss(self, step: int) -> Tensor:
         """The loss of step number `step`; nothing is changed yet."""
+
+    @abstractmethod
+    def update(self, loss: Tensor) -> None:
+        """Change the weights by the loss."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimisers and whatever else a step depends on."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put everything back."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    @abstractmethod
+    def _parts(self) -> dict[str, Any]:
+        """Everything that has a state, by name."""
+
+
+class Trainee(Stepper):
+    """A network with its optimiser and schedule: Adam, one cycle."""
+
+    def __init__(self, network: nn.Module, fabric: Fabric, lr: float, steps: int, betas: tuple[float, float]) -> None:
+        super().__init__(fabric)
+        self.network = network
+        optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
+        self.wrapped, self.optimizer = fabric.setup(network, optimizer)
+        self.scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))
 
     def update(self, loss: Tensor) -> None:
         """Change the weights by the loss."""
@@ -48,15 +77,6 @@ class Trainee(ABC):
         self.fabric.backward(loss)
         self.optimizer.step()
         self.scheduler.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and schedule."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put everything back."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
         return {"network": self.network, "optimizer": self.optimizer, "scheduler": self.scheduler}
@@ -73,6 +93,7 @@ class Loop:
         run: identifies the run; a checkpoint of another one is refused.
         checkpoint_seconds: time between checkpoints.
         log_every: steps between lines of the history.
+        watch: called after every step with the number of steps done, in the first process alone.
     """
 
     title: str
@@ -81,37 +102,41 @@ class Loop:
     run: str = ""
     checkpoint_seconds: float = 20.0
     log_every: int = 10
+    watch: Callable[[int], None] | None = None
     history: History = field(default_factory=list)
     seconds: float = 0.0
 
-    def train(self, trainee: Trainee) -> None:
+    def train(self, trainee: Stepper) -> None:
         """Run to the end, from the checkpoint where there is one. `history` and `seconds` tell what happened.
 
         Raises:
             UserError: the loss is not finite (names the step and the last good checkpoint), or a foreign checkpoint.
         """
-        first = self._resume(trainee)
+        first, fabric = self._resume(trainee), trainee.fabric
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with track(self.title, self.steps, first) as advance, deferred_interrupt() as interrupted:
             for step in range(first, self.steps):
                 loss = trainee.loss(step)
-                value = self._checked(loss, step)
+                value = self._checked(mean_over(fabric, loss), step)
                 trainee.update(loss)
+                stop = anywhere(fabric, interrupted())
                 done, self.seconds = step + 1, time.monotonic() - started
                 if done % self.log_every == 0 or done == self.steps:
                     self.history.append({"step": done, "loss": round(value, 6)})
                 advance(1, f"loss {value:.4f}")
-                if interrupted() or time.monotonic() - saved >= self.checkpoint_seconds or done == self.steps:
+                if self.watch is not None and fabric.is_global_zero:
+                    self.watch(done)
+                if stop or time.monotonic() - saved >= self.checkpoint_seconds or done == self.steps:
                     self._save(trainee, done)
                     saved = time.monotonic()
-                if interrupted():
+                if stop:
                     raise KeyboardInterrupt
 
     @property
     def _checkpoint(self) -> Path | None:
         return None if self.folder is None else self.folder / "checkpoint.pt"
 
-    def _resume(self, trainee: Trainee) -> int:
+    def _resume(self, trainee: Stepper) -> int:
         path = self._checkpoint
         if path is None or not path.exists():
             return 0
@@ -125,11 +150,11 @@ class Loop:
         self.history, self.seconds = list(state["history"]), float(state["seconds"])
         return int(state["step"])
 
-    def _save(self, trainee: Trainee, step: int) -> None:
+    def _save(self, trainee: Stepper, step: int) -> None:
         state = trainee.state_dict()
         if not _finite(state):
             raise UserError(f"{self.title}: the weights are not finite after step {step - 1}; {self._remedy()}")
-        if self._checkpoint is None:
+        if self._checkpoint is None or not trainee.fabric.is_global_zero:
             return
         progress = {"step": step, "history": self.history, "seconds": self.seconds, "run": self.run}
         write_checkpoint(self._checkpoint, {**progress, "trainee": state})
@@ -139,8 +164,7 @@ class Loop:
         if self.folder is not None:
             write_log(self.folder / "log.jsonl", self.history)
 
-    def _checked(self, loss: Tensor, step: int) -> float:
-        value = float(loss.detach())
+    def _checked(self, value: float, step: int) -> float:
         if math.isfinite(value):
             return value
         raise UserError(f"{self.title}: the loss is {value} at step {step}; {self._remedy()}")

@@ -1,0 +1,47 @@
+"""The generators that a file can hold, by name: another one is one more entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from advmix.config import from_dict, to_dict
+from advmix.errors import UserError
+from advmix.generators.layered import LayeredGenerator, NetworkConfig
+from advmix.generators.style import StyleConfig, StyleGenerator
+from advmix.generators.stylegan import StyleGan, StyleGanConfig
+
+FIRST = "style"
+"""Files older than this registry hold a `StyleGenerator` and do not say so."""
+
+NETWORKS: dict[str, tuple[type[Any], Callable[[Any], LayeredGenerator]]] = {
+    FIRST: (StyleConfig, StyleGenerator),
+    "stylegan": (StyleGanConfig, StyleGan),
+}
+
+
+def build_generator(config: NetworkConfig) -> LayeredGenerator:
+    """The generator of this shape, with new weights."""
+    return NETWORKS[_name(config)][1](config)
+
+
+def write_network(config: NetworkConfig) -> dict[str, Any]:
+    """Name and shape, as they stand in a file's metadata."""
+    return {"architecture": _name(config), "network": to_dict(config)}
+
+
+def read_network(metadata: dict[str, Any], source: str) -> NetworkConfig:
+    """The inverse of `write_network`.
+
+    Raises:
+        UserError: a network that this advmix does not know, or a shape that is none.
+    """
+    name = metadata.get("architecture", FIRST)
+    if name not in NETWORKS:
+        raise UserError(f"{source}: holds a {name!r} generator, but this advmix knows {', '.join(NETWORKS)}")
+    config: NetworkConfig = from_dict(NETWORKS[name][0], metadata["network"], source)
+    return config
+
+
+def _name(config: NetworkConfig) -> str:
+    return next(name for name, (kind, _) in NETWORKS.items() if isinstance(config, kind))

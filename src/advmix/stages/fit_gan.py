@@ -1,0 +1,129 @@
+"""`advmix fit --regime gan`: StyleGAN, then an encoder for it, with pictures on the way and numbers at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from advmix.audit.fid import PenultimateFeatures, class_shares, frechet_distance
+from advmix.config import to_dict
+from advmix.data import ImageSet, slices
+from advmix.encoders.autoencoder import Autoencoder, fingerprint
+from advmix.errors import UserError
+from advmix.generators import StyleGan
+from advmix.latents import Latents, Split
+from advmix.report import mixing_grid
+from advmix.report.page import save_figures
+from advmix.report.samples import sample_grid
+from advmix.seeds import generator
+from advmix.stages.train import load_classifier
+from advmix.training.gan import GanOptions, GanTrainee
+from advmix.training.invert import InvertOptions, InvertTrainee
+from advmix.training.loop import Loop
+
+SAMPLES, GRID_ROWS, GRID_COLUMNS, AT_ONCE = 128, 7, 9, 256
+
+
+@dataclass(frozen=True)
+class GanFit:
+    """The two trainings of one run, one after the other; both go on where they were stopped.
+
+    Args:
+        images: what is imitated.
+        gan: how the generator is trained.
+        invert: how its encoder is.
+        seed: fixes everything.
+        out: folder; checkpoints and logs go to `gan` and `encoder` in it.
+        run: identifies the run.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    images: ImageSet
+    gan: GanOptions
+    invert: InvertOptions
+    seed: int
+    out: Path
+    run: str
+    checkpoint_seconds: float
+
+    def train(self, fabric: Fabric) -> tuple[Autoencoder, list[Loop]]:
+        """Generator with encoder, and the loops that made them."""
+        side = self.images.pixels.shape[-1]
+        gan = GanTrainee(self.images, self.gan, self.seed, fabric)
+        first = self._loop("fit StyleGAN", "gan", self.gan.steps(side))
+        first.watch = lambda done: self._preview(gan.average, done, first.steps)
+        first.train(gan)
+        encoder = InvertTrainee(gan.average, self.images, self.invert, self.seed, fabric, self.gan.style_mixing)
+        second = self._loop("fit encoder", "encoder", self.invert.steps(side))
+        second.train(encoder)
+        return encoder.model, [first, second]
+
+    def _loop(self, title: str, folder: str, steps: int) -> Loop:
+        return Loop(title, steps, self.out / folder, self.run, self.checkpoint_seconds)
+
+    def _preview(self, dec: StyleGan, done: int, steps: int) -> None:
+        """Always the same draws, so that pictures of one run can be compared."""
+        if done % self.gan.preview_every and done < steps:
+            return
+        latents = dec.sample(SAMPLES, generator(self.seed, "preview"), mixing=0)
+        save_figures({"samples": sample_grid(_rgb(dec, latents)), "mixing": mixing_figure(dec, latents)}, self.out)
+
+    def settings(self) -> dict[str, Any]:
+        """What the file says about how it was made."""
+        return {"regime": "gan", "gan": to_dict(self.gan), "invert": to_dict(self.invert)}
+
+
+@torch.no_grad()
+def _rgb(dec: StyleGan, latents: Latents) -> Tensor:
+    images: Tensor = dec(latents)
+    return images.expand(-1, 3, -1, -1)
+
+
+def mixing_figure(dec: StyleGan, latents: Latents) -> Figure:
+    """Rows: the first samples, without their two finest layers. Columns: the samples that lend these two."""
+    split = Split.fine(dec.layers, 2)
+    device = latents.styles.device
+    rows = torch.arange(GRID_ROWS, device=device).repeat_interleave(GRID_COLUMNS)
+    columns = torch.arange(GRID_COLUMNS, device=device).repeat(GRID_ROWS) + GRID_ROWS
+    mixes = _rgb(dec, split.combine(latents[rows], latents[columns]))
+    lent = latents[GRID_ROWS : GRID_ROWS + GRID_COLUMNS]
+    return mixing_grid(_rgb(dec, latents[:GRID_ROWS]), _rgb(dec, lent), mixes, "its coarse layers", "its two finest")
+
+
+def judged(dec: StyleGan, images: ImageSet, classifier: Path, seed: int) -> dict[str, Any]:
+    """Fréchet distance between training images and as many samples under the features of the classifier in a `train`
+    folder, and the share of each class that it sees among the samples, beside their share in the training set.
+
+    Raises:
+        UserError: a classifier of other classes.
+    """
+    network, _ = load_classifier(classifier)
+    samples, device = list(_samples(dec, len(images), seed)), dec.mean_style.device
+    shares = class_shares(samples, network.to(device))
+    if len(shares) != len(images.classes):
+        raise UserError(f"--features {classifier}: tells {len(shares)} classes apart, not {len(images.classes)}")
+    real = (images.batch(part)[0].to(device) for part in slices(len(images), AT_ONCE))
+    return {
+        "frechet_distance": frechet_distance(real, samples, PenultimateFeatures(network)),
+        "frechet_features": fingerprint(network),
+        "class_shares": dict(zip(images.classes, shares.tolist(), strict=True)),
+        "class_shares_real": dict(zip(images.classes, _real_shares(images).tolist(), strict=True)),
+    }
+
+
+def _real_shares(images: ImageSet) -> Tensor:
+    return images.labels.bincount(minlength=len(images.classes)).double() / len(images)
+
+
+@torch.no_grad()
+def _samples(dec: StyleGan, count: int, seed: int) -> Iterator[Tensor]:
+    rng = generator(seed, "judged")
+    for part in slices(count, AT_ONCE):
+        yield dec(dec.sample(part.stop - part.start, rng, mixing=0))

@@ -1,0 +1,78 @@
+"""StyleGAN's discriminator: images to one number, high for those that look real.
+
+Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks" (2018), appendix C; minibatch
+standard deviation from "Progressive Growing of GANs" (2018), section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
+
+GROUP = 4
+"""Images that are compared in the minibatch standard deviation."""
+
+
+def blur(x: Tensor) -> Tensor:
+    """Low-pass filter [1, 2, 1] along both axes, `(B, C, H, W)` to the same shape: two averages over 2x2 pixels."""
+    return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), 2, stride=1)
+
+
+def minibatch_std(x: Tensor) -> Tensor:
+    """`x`, `(B, C, H, W)`, with one more channel that tells each group of images how much its features vary.
+
+    The group is the largest that divides both 4 and B, neighbours in the batch.
+    """
+    size = math.gcd(len(x), GROUP)
+    groups = x.unflatten(0, (-1, size))
+    deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    channel = deviation.repeat_interleave(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+    return torch.cat([x, channel], dim=1)
+
+
+class Halving(nn.Module):
+    """A convolution, then blur and a convolution with stride 2: half the side."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = EqualizedConv2d(inputs, inputs, 3)
+        self.down = EqualizedConv2d(inputs, outputs, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H/2, W/2)`."""
+        x = F.leaky_relu(self.conv(x), SLOPE)
+        return F.leaky_relu(self.down(blur(x)), SLOPE)
+
+
+class Discriminator(nn.Module):
+    """The mirror of the generator: 3x3 convolutions and halvings down to 4x4 pixels, then two linear layers.
+
+    Args:
+        channels: of the images.
+        widths: feature channels at each resolution, from 4 pixels up, as in `StyleGanConfig`.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        fine_to_coarse = list(reversed(widths))
+        self.from_image = EqualizedConv2d(channels, fine_to_coarse[0], 1)
+        pairs = pairwise(fine_to_coarse)
+        self.halvings = nn.Sequential(*(Halving(inputs, outputs) for inputs, outputs in pairs))
+        self.conv = EqualizedConv2d(widths[0] + 1, widths[0], 3)
+        self.hidden = EqualizedLinear(16 * widths[0], widths[0], RELU_GAIN)
+        self.out = EqualizedLinear(widths[0], 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, signed: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` in [-1, 1] to logits `(B,)`."""
+        x = self.halvings(F.leaky_relu(self.from_image(signed), SLOPE))
+        x = F.leaky_relu(self.conv(minibatch_std(x)), SLOPE)
+        logits: Tensor = self.out(F.leaky_relu(self.hidden(x.flatten(1)), SLOPE))
+        return logits[:, 0]

@@ -1,0 +1,142 @@
+"""`advmix fit --regime gan` as a user meets it, and what must not change for those who do not use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from advmix.cli import main
+from advmix.encoders import load_autoencoder
+from advmix.generators import StyleGan, StyleGenerator
+from advmix.stages.fit_gan import GanFit
+
+DATA = ["--train-images", "64", "--test-images", "20", "--device", "cpu"]
+GAN = ["--regime", "gan", "--gan-steps", "3", "--gan-batch", "4", "--preview-every", "2"]
+INVERT = ["--invert-steps", "3", "--invert-batch", "4"]
+FIT = ["fit", *DATA, *GAN, *INVERT]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`fit/`, made in one go, judged by `judge/`."""
+    folder = tmp_path_factory.mktemp("gan")
+    judge = str(folder / "judge")
+    assert main(["train", *DATA, "--method", "nominal", "--epochs", "1", "--out", judge]) == 0
+    assert main([*FIT, "--features", judge, "--out", str(folder / "fit")]) == 0
+    return folder
+
+
+def test_the_file_holds_generator_and_encoder_and_how_good_they_are(fitted: Path) -> None:
+    model, metadata = load_autoencoder(fitted / "fit")
+    assert isinstance(model.generator, StyleGan)
+    assert float(model.generator.mean_style.abs().sum()) > 0
+    assert metadata["regime"] == "gan"
+    assert metadata["gan"]["gan_steps"] == 3
+    assert metadata["frechet_distance"] > 0
+    assert sum(metadata["class_shares"].values()) == pytest.approx(1)
+    assert metadata["class_shares_real"].keys() == metadata["class_shares"].keys()
+
+
+def test_pictures_show_samples_and_their_mixes(fitted: Path) -> None:
+    for name, shape in (("samples.png", 2.0), ("mixing.png", 1.0)):
+        with Image.open(fitted / "fit" / name) as picture:
+            assert picture.width > 400
+            assert picture.width / picture.height == pytest.approx(shape, rel=0.3)
+
+
+def test_logs_stay_and_checkpoints_go(fitted: Path) -> None:
+    for part in ("gan", "encoder"):
+        assert [path.name for path in (fitted / "fit" / part).iterdir()] == ["log.jsonl"]
+
+
+def test_later_stages_work_on_it(fitted: Path, tmp_path: Path) -> None:
+    fit, latents, out = str(fitted / "fit"), str(tmp_path / "latents"), str(tmp_path / "advmix")
+    assert main(["encode", "--device", "cpu", "--generator", fit, "--out", latents]) == 0
+    both = ["--device", "cpu", "--generator", fit, "--latents", latents]
+    assert main(["train", *both, "--method", "advmix", "--epochs", "1", "--out", out]) == 0
+    evaluation = tmp_path / "evaluation"
+    assert main(["evaluate", *both, "--classifier", out, "--worst-images", "4", "--out", str(evaluation)]) == 0
+    assert 0 <= json.loads((evaluation / "results.json").read_text())["runs"][0]["accuracy_worst_case"] <= 1
+    few = ["--images", "8", "--dimension-images", "0", "--reference", str(fitted / "judge")]
+    assert main(["inspect", *both, *few, "--out", str(tmp_path / "inspect")]) == 0
+    layers = json.loads((tmp_path / "inspect" / "results.json").read_text())["layers"]
+    assert [layer["resolution"] for layer in layers] == [4, 4, 8, 8, 16, 16]
+
+
+@pytest.mark.parametrize("title", ["fit StyleGAN", "fit encoder"])
+def test_stopped_run_ends_in_the_same_weights(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
+    """Stopped in the first or the second training, after one step of it."""
+    loop_of = GanFit._loop
+
+    def short(self: GanFit, name: str, folder: str, steps: int) -> object:
+        loop = loop_of(self, name, folder, steps)
+        if name == title:
+            monkeypatch.setattr(loop, "_write_log", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        return loop
+
+    arguments = [*FIT, "--features", str(fitted / "judge"), "--checkpoint-seconds", "0", "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(GanFit, "_loop", short)
+        assert main(arguments) == 130
+    assert not (tmp_path / "generator.safetensors").exists()
+    assert main(arguments) == 2  # without --resume nothing is touched
+    assert main([*arguments, "--resume"]) == 0
+    whole, resumed = (load_file(path / "generator.safetensors") for path in (fitted / "fit", tmp_path))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_bf16_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FIT, "--precision", "bf16", "--out", str(tmp_path)]) == 0
+    assert "Fréchet" not in capsys.readouterr().out  # no classifier is at hand
+    tensors = load_file(tmp_path / "generator.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in tensors.values())
+
+
+def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = ["--features", str(fitted / "judge")]
+    assert main([*FIT, *judge, "--out", str(fitted / "fit"), "--resume"]) == 0
+    assert "done already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--regime", "vae"], "--regime vae: unknown; choose from autoencode gan"),
+        (["--devices", "2"], "--devices 2: only with --regime gan"),
+        (["--precision", "bf16"], "--precision bf16: only with --regime gan"),
+        (["--features", "there"], "--features there: only with --regime gan"),
+        (["--regime", "gan", "--devices", "0"], "--devices 0: must be at least 1"),
+        (["--regime", "gan", "--precision", "16"], "--precision 16: unknown; choose from 32 bf16"),
+        (["--regime", "gan", "--device", "mps", "--devices", "2"], "--device"),
+        (["--regime", "gan", "--style-mixing", "2"], "--style-mixing 2.0: must be at most 1"),
+    ],
+)
+def test_bad_values_are_named(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *DATA, *arguments, "--out", str(tmp_path / "fit")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "fit").exists()
+
+
+def test_folder_of_an_older_version_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config knows nothing of regimes; its file does not say which network it holds."""
+    arguments = ["fit", "--train-images", "32", "--fit-steps", "2", "--device", "cpu", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    path = tmp_path / "config.json"
+    young = ("regime", "gan", "invert", "features", "devices", "precision")
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in young}))
+    assert main([*arguments, "--resume"]) == 0
+    assert "done already" in capsys.readouterr().out
+    assert isinstance(load_autoencoder(tmp_path)[0].generator, StyleGenerator)
+    assert main([*arguments, "--resume", "--regime", "gan"]) == 2
+    assert "another run (regime 'autoencode' there, 'gan' here)" in capsys.readouterr().err

@@ -1,0 +1,26 @@
+"""A GAN of a few numbers, and pictures for it."""
+
+from __future__ import annotations
+
+import torch
+
+from advmix.data import ImageSet, to_bytes
+from advmix.engine import make_fabric
+from advmix.generators import StyleGanConfig
+from advmix.seeds import generator as seeded
+from advmix.training.gan import GanOptions, GanTrainee
+
+SHAPE = StyleGanConfig(resolution=8, style_dim=4, mapping_layers=2, widths=(8, 6))
+OPTIONS = GanOptions(gan_steps=8, gan_batch=8, r1_every=3)
+
+
+def pictures(count: int = 40) -> ImageSet:
+    """8x8 pixels, dark, each with a bright square of a random colour near the middle."""
+    rng = seeded(0, "tests", "pictures")
+    images = torch.zeros(count, 3, 8, 8)
+    images[:, :, 2:6, 2:6] = 0.5 + 0.5 * torch.rand(count, 3, 1, 1, generator=rng)
+    return ImageSet(to_bytes(images), torch.arange(count) % 2, ("even", "odd"))
+
+
+def make_trainee(options: GanOptions = OPTIONS, seed: int = 0, precision: str = "32") -> GanTrainee:
+    return GanTrainee(pictures(), options, seed, make_fabric("cpu", precision=precision), SHAPE)
