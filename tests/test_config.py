@@ -106,12 +106,12 @@ def test_settings_younger_than_a_file_get_their_defaults_and_are_named(
 
 def test_a_part_that_is_younger_than_a_file_gets_its_defaults(tmp_path: Path) -> None:
     old = {"command": "fit", **to_dict(FitConfig(data=DATA))}
-    del old["gan"], old["data"]["target"]
+    del old["gan"], old["data"]["look"]
     (tmp_path / "config.json").write_text(json.dumps(old))
     assert configs.load(tmp_path / "config.json", "fit", FitConfig).gan == FitConfig().gan
     filled, added = configs.with_defaults(FitConfig, old)
     assert filled["gan"] == to_dict(FitConfig().gan)
-    assert added == {"gan": filled["gan"], "data.target": "digit"}
+    assert added == {"gan": filled["gan"], "data.look": "colored"}
     assert "gan" not in old
     assert "target" not in old["data"]
 

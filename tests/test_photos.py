@@ -316,6 +316,7 @@ def test_hugging_face_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_hugging_face_local_copies(tmp_path: Path) -> None:
     import datasets
+
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcdefghij"))})
     columns = {"image": [digit(i) for i in range(COUNT)], "label": [digit_label(i) for i in range(COUNT)]}
     data = datasets.Dataset.from_dict(columns, features=features)

@@ -21,7 +21,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.stages.sources import data_of
-from advmix.stages.train import load_classifier
+from advmix.stages.train import features_input, load_classifier
 from advmix.training.methods import SearchOptions
 
 ENCODERS = ("network", "mean", "refine")
@@ -77,7 +77,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     model, metadata = load_autoencoder(config.generator)
     images = data_of(metadata, config.generator).train
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device)
-    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint}
+    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(config.features)}
     open_run(config.out, "encode", config, config.resume, inputs)
     if (config.out / "seconds.json").is_file():
         console.print(f"  done already: {config.out}")

@@ -19,7 +19,7 @@ from advmix.options import require
 from advmix.progress import console, quietly
 from advmix.runs import open_run
 from advmix.stages.fit_gan import GanFit, judged
-from advmix.stages.train import load_classifier
+from advmix.stages.train import features_input, load_classifier
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
@@ -72,6 +72,8 @@ class FitConfig:
         require(self, "devices", least=1)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
+        if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
+            raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
         for name, default in (("devices", 1), ("precision", "32")):
             if self.regime != "gan" and getattr(self, name) != default:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan")
@@ -87,7 +89,7 @@ def run_fit(config: FitConfig) -> None:
     with quietly(not fabric.is_global_zero):
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
-        inputs = {"images": images.fingerprint}
+        inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
         run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")

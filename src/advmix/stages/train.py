@@ -10,6 +10,7 @@ from torch import nn
 
 from advmix.config import to_dict
 from advmix.data import Data, DataConfig, open_data
+from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
@@ -139,3 +140,8 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again"
         ) from error
     return network.eval(), metadata
+
+
+def features_input(folder: Path | None) -> dict[str, str]:
+    """What a run remembers of the classifier whose features it uses, if any: not where it lies, but which it is."""
+    return {} if folder is None else {"features": fingerprint(load_classifier(folder)[0])}
