@@ -113,7 +113,7 @@ def test_a_part_that_is_younger_than_a_file_gets_its_defaults(tmp_path: Path) ->
     assert filled["gan"] == to_dict(FitConfig().gan)
     assert added == {"gan": filled["gan"], "data.look": "colored"}
     assert "gan" not in old
-    assert "target" not in old["data"]
+    assert "look" not in old["data"]
 
 
 def test_several_unknown_keys_are_named_together() -> None:
