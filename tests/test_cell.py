@@ -146,6 +146,14 @@ def test_runs_from_elsewhere_stand_beside_our_own(cells: Path, elsewhere: Path, 
     assert len(results["generators"]) == 1
 
 
+def test_runs_made_before_a_setting_existed_are_taken(elsewhere: Path, tmp_path: Path) -> None:
+    old = json.loads((elsewhere / "results.json").read_text())
+    del old["config"]["fit"]["grid_channels"], old["config"]["finished"]
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    arguments = [*ELSEWHERE, "--methods", "nominal", "--finished", str(tmp_path)]
+    assert study(tmp_path / "cells", tmp_path / "out", *arguments)["runs"] == old["runs"][:1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

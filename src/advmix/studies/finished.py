@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advmix.config import to_dict
+from advmix.config import to_dict, with_defaults
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.results import RESULTS, Run, color_spread
@@ -49,15 +49,16 @@ def read_finished(paths: Sequence[Path], command: str, config: Any) -> list[Fini
     Raises:
         UserError: another study, or a setting that differs, by name.
     """
-    return [Finished(_read(path / RESULTS if path.is_dir() else path, command, to_dict(config))) for path in paths]
+    return [Finished(_read(path / RESULTS if path.is_dir() else path, command, config)) for path in paths]
 
 
-def _read(path: Path, command: str, wanted: dict[str, Any]) -> dict[str, Any]:
+def _read(path: Path, command: str, config: Any) -> dict[str, Any]:
     results: dict[str, Any] = read_json(path)
-    theirs = results.get("config", {}) if isinstance(results, dict) else {}
-    if theirs.get("command") != command:
+    given = results.get("config", {}) if isinstance(results, dict) else {}
+    if given.get("command") != command:
         raise UserError(f"--finished {path}: not the {RESULTS} of advmix {command}")
-    for key in theirs.keys() & wanted.keys():
+    (theirs, _), wanted = with_defaults(type(config), given), to_dict(config)
+    for key in wanted:
         if key not in MAY_DIFFER and theirs[key] != wanted[key]:
             words = f"{key} {first_difference(theirs[key], wanted[key])}"
             raise UserError(f"--finished {path}: made with other settings ({words}); give the same")
