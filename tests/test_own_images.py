@@ -91,7 +91,9 @@ def test_what_needs_painted_digits_says_so(
 def test_evaluate_is_about_painted_digits(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--classifier", str(runs / "nominal"), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main(command) == 2
-    assert "evaluate: only for painted digits" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "evaluate: only for painted digits" in said
+    assert "use advmix audit" in said
 
 
 def test_studies_of_digits_take_no_other_images(

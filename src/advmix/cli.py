@@ -15,6 +15,7 @@ import tyro
 
 from advmix import config as configs
 from advmix.errors import UserError
+from advmix.stages.audit import AuditConfig, run_audit
 from advmix.stages.data import PreviewConfig, run_preview
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
@@ -39,6 +40,7 @@ COMMANDS: Commands = {
     "train": (TrainConfig, run_train),
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
+    "audit": (AuditConfig, run_audit),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),

@@ -117,6 +117,11 @@ class ColoredDigits:
         """Test digits under the same class paints, drawn uniformly: the primary unbiased test."""
         return self._painted(self.gray_test, "shuffled", biased=False)
 
+    @property
+    def test(self) -> ImageSet:
+        """The primary test: the shuffled one."""
+        return self.shuffled
+
     @cached_property
     def uniform(self) -> ImageSet:
         """Test digits under any paints, most of them never seen in training; a colour's class is the nearest mean's."""

@@ -20,6 +20,7 @@ class Data(Protocol):
         config: which one.
         seed: fixes whatever is drawn at random.
         train: the training images.
+        test: images that nothing is trained on.
     """
 
     @property
@@ -30,6 +31,9 @@ class Data(Protocol):
 
     @property
     def train(self) -> ImageSet: ...
+
+    @property
+    def test(self) -> ImageSet: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,11 @@ class OwnImages:
         """The training images."""
         return self.photos.train.images
 
+    @property
+    def test(self) -> ImageSet:
+        """The test images; those of `val` where there are none."""
+        return self.photos.test.images
+
 
 def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
     """The data set that a config describes.
@@ -70,12 +79,12 @@ def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
     return (ColoredDigits if config.is_painted else OwnImages)(config, seed, download=download)
 
 
-def painted_digits(data: Data, who: str) -> ColoredDigits:
+def painted_digits(data: Data, who: str, remedy: str = "") -> ColoredDigits:
     """The same, where only painted digits will do: their paint can be changed at will.
 
     Raises:
         UserError: other images, naming who asks.
     """
     if not isinstance(data, ColoredDigits):
-        raise UserError(f"{who}: only for painted digits, not for {data.config.data}")
+        raise UserError(f"{who}: only for painted digits, not for {data.config.data}{remedy and f'; {remedy}'}")
     return data

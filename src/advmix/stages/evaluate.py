@@ -76,7 +76,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     """
     fabric = make_fabric(config.device)
     network, metadata = load_classifier(config.classifier)
-    data = painted_digits(data_of(metadata, config.classifier), "evaluate")
+    data = painted_digits(data_of(metadata, config.classifier), "evaluate", "use advmix audit")
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     if mixable is not None:
         _check_fit(config, metadata, mixable)

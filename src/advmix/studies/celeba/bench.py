@@ -10,19 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import predict, worst_case
+from advmix.audit.evaluate import predict
+from advmix.audit.verdicts import encoded, verdicts
 from advmix.config import to_dict
-from advmix.data import ImageSet
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.files import read_tensors, write_tensors
-from advmix.latents import Latents
-from advmix.mixing import RandMix
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.studies.celeba.faces import Faces
-from advmix.studies.celeba.recipes import NEEDS_ALL, Kit, encoded
+from advmix.studies.celeba.recipes import NEEDS_ALL, Kit
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
@@ -160,37 +158,31 @@ class Bench:
         return network, float(metadata["train_seconds"])
 
     def _judge(self, method: str, network: nn.Module, seconds: float) -> None:
-        """Keep, for each judged image, whether it is right as it is, under a random mix, and under the search."""
-        images, rows = self.faces.judged, self.searched()
+        """Keep, for each judged image, whether it is right, and for those that are searched what becomes of it: under
+        the generator of all training images, whatever the method was trained with.
+        """
+        images, rows, config = self.faces.judged, self.searched(), self.config
+        model, _ = self.generator(ALL)
+        pool, search = encoded(self.faces.labelled, model.encoder), config.evaluation().mixer(model, stop_early=True)
+        tried = verdicts(
+            network,
+            search,
+            model.encoder,
+            images[rows],
+            pool,
+            residual=config.baseline.residual,
+            seed=self.seed,
+            title=f"seed {self.seed}: worst case",
+        )
         right = predict(network, images, self.device).argmax(dim=1) == images.labels
-        mixed, worst = self._search(network, images[rows])
-        found = {"right": right, "right_mixed": mixed, "right_worst": worst, "searched": rows}
-        fingerprint = {"images": images.fingerprint, "train_seconds": seconds}
-        write_tensors(self.folder / method / f"{self.config.judge}-{FOUND}", "celeba", found, fingerprint)
+        found = {**tried.tensors(), "right": right, "searched": rows}
+        facts = {"images": images.fingerprint, "train_seconds": seconds}
+        write_tensors(self.folder / method / f"{config.judge}-{FOUND}", "celeba", found, facts)
 
     def searched(self) -> Tensor:
         """Which of the judged images are searched, the same for every method."""
         order = torch.randperm(len(self.faces.judged), generator=generator(self.seed, "celeba", "searched"))
         return order[: self.config.worst_images].sort().values
-
-    def _search(self, network: nn.Module, images: ImageSet) -> tuple[Tensor, Tensor]:
-        """Under the generator of all training images, whatever the method was trained with."""
-        model, _ = self.generator(ALL)
-        pool, own = encoded(self.faces.labelled, model.encoder), encoded(images, model.encoder)
-        pixels, labels = images.batch(slice(None))
-        own = model.generator.complete(own, pixels.to(self.device)) if self.config.baseline.residual else own
-        labels = labels.to(self.device)
-        search = self.config.evaluation().mixer(model, stop_early=True)
-        found = worst_case(network, search, own, labels, pool, seed=self.seed, title=f"seed {self.seed}: worst case")
-        rng = generator(self.seed, "celeba", "random mix")
-        split = self.config.search.split(model.generator.layers)
-        fooled = []
-        for rows in torch.arange(len(labels)).split(250):
-            one = Latents(**{name: part[rows] for name, part in own.tensors().items()})
-            mix = RandMix(model.generator, split)(network, one, labels[rows], pool, rng=rng)
-            assert mix.fooled is not None
-            fooled.append(mix.fooled)
-        return ~torch.cat(fooled).cpu(), found.right
 
     def found(self, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `do` kept."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.audit.verdicts import encoded
 from advmix.classifier import conv_net
 from advmix.data import ImageSet, slices, to_bytes, to_float
 from advmix.encoders import Autoencoder, Encoder
@@ -104,13 +105,6 @@ class Kit:
         mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model)
         pool = encoded(self.images, model.encoder)
         return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, self.baseline.residual)
-
-
-@torch.no_grad()
-def encoded(images: ImageSet, encoder: Encoder) -> Latents:
-    """The latents of a set, on the encoder's device."""
-    device = next(encoder.parameters()).device
-    return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in slices(len(images), 256)])
 
 
 @torch.no_grad()
