@@ -112,6 +112,10 @@ class Cell:
         """Whether generator and latents are there."""
         return (self.latents / "seconds.json").is_file()
 
+    def is_trained(self, method: str) -> bool:
+        """Whether a classifier is there."""
+        return (self.place(method) / FILE).is_file()
+
     def is_evaluated(self, method: str) -> bool:
         """Whether a classifier and its evaluation are there."""
         return (self.place(method) / "evaluation" / RESULTS).is_file()
@@ -153,7 +157,7 @@ class Cell:
             device=settings.device,
             resume=True,
         )
-        with self._making((self.place(method) / FILE).is_file()):
+        with self._making(self.is_trained(method)):
             run_train(config)
 
     def evaluate(self, method: str) -> dict[str, Any]:

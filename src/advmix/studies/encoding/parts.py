@@ -32,6 +32,8 @@ ENCODERS = {
     "refine-no-mixing": ("refine", False),
 }
 """What is compared: `advmix encode --encoder`, and whether with the mixing loss."""
+REFERENCE = "ceiling"
+"""How the classifier was trained that says what a mix shows."""
 SHOWN, VARIATIONS = 6, 2
 
 
@@ -112,7 +114,7 @@ def make_bench(
         sizes: test images, donors of each, training images that the donors are drawn from.
         device: for all networks.
     """
-    mixable, reference = cell.mixable(device), judge.classifier("ceiling", device)
+    mixable, reference = cell.mixable(device), judge.classifier(REFERENCE, device)
     if features is not None:
         cell.train(features)
     data, (images, donors, pool) = cell.check(), sizes
@@ -155,6 +157,11 @@ def make_part(path: Path, bench: Bench, name: str, options: OptimizeOptions) -> 
     part = Part(run, traced.frames, mixed.pictures[:VARIATIONS])
     write_tensors(path, "encoding", {"frames": part.frames, "mixes": part.mixes}, part.run)
     return part
+
+
+def is_kept(path: Path, bench: Bench) -> bool:
+    """Whether it has been done."""
+    return _kept(path, bench.identity) is not None
 
 
 def _errors(traced: Traced) -> dict[str, Any]:

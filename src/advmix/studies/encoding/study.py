@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
-from advmix.studies.encoding.parts import ENCODERS, Bench, Part, make_bench, make_part
+from advmix.studies.encoding.parts import ENCODERS, REFERENCE, Bench, Part, is_kept, make_bench, make_part
 from advmix.studies.encoding.report import draw, encoding_table
 from advmix.studies.settings import OneSpreadSettings, check_seeds
+from advmix.studies.share import Job, work
 from advmix.training.methods import check_method
 
 STEPS = 100
@@ -38,7 +40,8 @@ class EncodingConfig(OneSpreadSettings):
 
     Test images in shuffled colours are encoded by the network, and by Algorithm 2 from the mean latent and from the
     network's guess, with and without the mixing loss; then mixed with training images that the same encoder encoded.
-    The classifier that says what a mix shows is the `ceiling` of the next seed. Goes on where it was stopped.
+    The classifier that says what a mix shows is the `ceiling` of the next seed. Goes on where it was stopped. May be
+    started in any number of processes, on any machines that share the folders.
 
     Args:
         seeds: every one fixes a cell, the images and the donors.
@@ -79,11 +82,11 @@ def run_encoding(config: EncodingConfig) -> dict[str, Any]:
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
     open_run(config.out, "study encoding", config, resume=True, inputs=inputs)
+    work([job for cell in cells for job in _networks(cell, config.features)])
     judges = cells[1:] + cells[:1]
-    benches, parts = [], []
-    for cell, judge in zip(cells, judges, strict=True):
-        benches.append(_bench(config, cell, judge))
-        parts.append(_parts(config, benches[-1]))
+    benches = [_bench(config, cell, judge) for cell, judge in zip(cells, judges, strict=True)]
+    work([_job(config, bench, name) for bench in benches for name in ENCODERS])
+    parts = [{name: _part(config, bench, name) for name in ENCODERS} for bench in benches]
     results = _gather(config, benches, parts)
     begun = time.monotonic()
     save_figures(draw(benches[0], parts[0], results["encodings"]), config.out / "figures")
@@ -94,15 +97,41 @@ def run_encoding(config: EncodingConfig) -> dict[str, Any]:
     return results
 
 
+def _networks(cell: Cell, features: str | None) -> list[Job]:
+    """A cell's generator, the classifier that judges another cell, and the one that lends its features."""
+    fit = Job(f"{cell.name}: generator", cell.folder / ".fit.lock", lambda: True, cell.is_fitted, cell.fit)
+    methods = dict.fromkeys([REFERENCE, *([features] if features else [])])
+    trains = [
+        Job(
+            f"{cell.name}: {method}",
+            cell.place(f".{method}.lock"),
+            cell.is_fitted,
+            partial(cell.is_trained, method),
+            partial(cell.train, method),
+        )
+        for method in methods
+    ]
+    return [fit, *trains]
+
+
 def _bench(config: EncodingConfig, cell: Cell, judge: Cell) -> Bench:
-    console.print(f"[bold]Seed {cell.seed}[/], judged by the ceiling of seed {judge.seed}")
     sizes = (config.images, config.donors, config.pool_images)
     return make_bench(cell, judge, config.features, sizes, make_fabric(config.device).device)
 
 
-def _parts(config: EncodingConfig, bench: Bench) -> dict[str, Part]:
-    folder = config.out / f"seed{bench.cell.seed}"
-    return {name: make_part(folder / f"{name}.safetensors", bench, name, config.optimize) for name in ENCODERS}
+def _job(config: EncodingConfig, bench: Bench, name: str) -> Job:
+    path = _path(config, bench, name)
+    is_done = partial(is_kept, path, bench)
+    title = f"seed {bench.cell.seed}: {name}, judged by the {REFERENCE} of seed {bench.reference_seed}"
+    return Job(title, path.with_suffix(".lock"), lambda: True, is_done, partial(_part, config, bench, name))
+
+
+def _part(config: EncodingConfig, bench: Bench, name: str) -> Part:
+    return make_part(_path(config, bench, name), bench, name, config.optimize)
+
+
+def _path(config: EncodingConfig, bench: Bench, name: str) -> Path:
+    return config.out / f"seed{bench.cell.seed}" / f"{name}.safetensors"
 
 
 def _gather(config: EncodingConfig, benches: list[Bench], parts: list[dict[str, Part]]) -> dict[str, Any]:
