@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
+from advmix.training.adversary import frozen, r1_penalty
 from advmix.training.discriminator import Discriminator, blur, minibatch_std
-from advmix.training.gan import frozen, r1_penalty
 from advmix.training.gan_augment import Augmenter
 
 

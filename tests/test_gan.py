@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from advmix.errors import UserError
 from advmix.files import read_checkpoint
 from advmix.generators import StyleGanConfig
-from advmix.training.gan import GanOptions, GanTrainee, gan_config, r1_penalty
+from advmix.training.adversary import r1_penalty
+from advmix.training.gan import GanOptions, GanTrainee, gan_config
 from advmix.training.loop import Loop
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 from tiny_gan import OPTIONS, SHAPE, make_trainee, pictures

@@ -153,7 +153,7 @@ def test_a_biased_reference_is_found_out(cell: Cell) -> None:
     data = cell.check()
 
     def judged(method: str, unbiased: str | None) -> Reference:
-        return judge_reference(open_reference(cell.place(method), data), data, unbiased, CPU)
+        return judge_reference(open_reference(cell.place(method), data.train), data, unbiased, CPU)
 
     biased = judged("nominal", "test")
     assert biased.bias == "yes"

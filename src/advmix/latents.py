@@ -131,6 +131,20 @@ class Split:
             raise UserError(f"split: cannot take the {count} finest layers of a network that has {layers}")
         return cls(layers, tuple(range(layers - count, layers)))
 
+    @classmethod
+    def named(cls, layers: int, perp: Sequence[int], grid: bool = False, flag: str = "--perp") -> Split:
+        """The layers that a user names; negative numbers count from the finest, as in Python.
+
+        Raises:
+            UserError: a layer outside the network, naming the flag.
+        """
+        outside = [layer for layer in perp if not -layers <= layer < layers]
+        if outside:
+            raise UserError(
+                f"{flag} {outside[0]}: outside the network, which has layers 0 to {layers - 1} (or -{layers} to -1)"
+            )
+        return cls(layers, tuple(layer % layers for layer in perp), grid)
+
     @property
     def first(self) -> int:
         """The first layer that depends on `z⊥`; all before it can be computed once."""

@@ -46,7 +46,7 @@ class Share:
         return Share(1 - self.value, 1 - self.high, 1 - self.low)
 
 
-def wilson(hits: int, total: int) -> Share:
+def wilson(hits: float, total: int) -> Share:
     """`hits` of `total` with the score interval of Wilson (1927), which is also right for shares near 0 and 1."""
     z = 1.959964
     share, extra = hits / total, z * z / total

@@ -40,11 +40,16 @@ class Autoencoder(nn.Module):
         Returns:
             Reconstructions around [-1, 1], and the latents' mean square (the sum of styles' and grid's).
         """
+        latents, size = self.encode_noisy(signed, noise, seed)
+        return self.generator.decode_signed(latents), size
+
+    def encode_noisy(self, signed: Tensor, noise: float, seed: int) -> tuple[Latents, Tensor]:
+        """The first half of `forward`: latents with their noise, and the mean square that they had without it."""
         latents = self.encoder.encode_signed(signed)
         size = latents.styles.square().mean()
         if latents.grid is not None:
             size = size + latents.grid.square().mean()
-        return self.generator.decode_signed(_noisy(latents, noise, seed) if noise else latents), size
+        return _noisy(latents, noise, seed) if noise else latents, size
 
 
 def _noisy(latents: Latents, noise: float, seed: int) -> Latents:

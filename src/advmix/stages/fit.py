@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
+from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import in_first_process, make_fabric
 from advmix.errors import UserError
@@ -19,11 +20,13 @@ from advmix.options import require
 from advmix.progress import console, quietly
 from advmix.runs import open_run
 from advmix.stages.fit_gan import GanFit, judged
+from advmix.stages.reference import open_reference
 from advmix.stages.train import features_input, load_classifier
-from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
+from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
+from advmix.training.mixes import MixOptions, MixTrainee
 
 REGIMES = ("autoencode", "gan")
 Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]
@@ -41,10 +44,13 @@ class FitConfig:
         data: the data set.
         regime: `autoencode` (generator and encoder together, by reconstruction) or `gan` (StyleGAN, then its encoder).
         fit: how they are trained together.
+        mix: what is asked of mixes meanwhile.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
         features: folder that train wrote, whose classifier's features compare images: in training (autoencode, with
             --perceptual-weight), or generated ones at the end (gan).
+        reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
+            --survival-weight).
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -57,9 +63,11 @@ class FitConfig:
     data: DataConfig = field(default_factory=DataConfig)
     regime: str = "autoencode"
     fit: FitOptions = field(default_factory=FitOptions)
+    mix: MixOptions = field(default_factory=MixOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
     features: Path | None = None
+    reference: Path | None = None
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
@@ -74,6 +82,9 @@ class FitConfig:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
         if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
             raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
+        self.mix.check_reference(self.reference is not None)
+        if self.regime == "gan" and self.mix.mixes:
+            raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
         for name, default in (("devices", 1), ("precision", "32")):
             if self.regime != "gan" and getattr(self, name) != default:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan")
@@ -89,7 +100,7 @@ def run_fit(config: FitConfig) -> None:
     with quietly(not fabric.is_global_zero):
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
-        inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
+        inputs = _inputs(config, images)
         run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
@@ -100,15 +111,27 @@ def run_fit(config: FitConfig) -> None:
             _keep(config, images, model.eval(), loops, settings)
 
 
+def _inputs(config: FitConfig, images: ImageSet) -> dict[str, str | None]:
+    """What the run reads, by its fingerprint."""
+    inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
+    if config.reference is not None:
+        inputs["reference"] = fingerprint(open_reference(config.reference, images)[0])
+    return inputs
+
+
 def _autoencode(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
-    features = None
+    features: nn.Module | None = None
+    reference: nn.Module | None = None
     if config.features is not None:
         features = Activations(load_classifier(config.features)[0].requires_grad_(False).to(fabric.device))
-    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=features)
+    if config.reference is not None:
+        reference = open_reference(config.reference, images)[0].to(fabric.device)
+    trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=features)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
-    return trainee.model, [loop], {"fit": to_dict(config.fit)}
+    mix = {"mix": to_dict(config.mix)} if config.mix.mixes else {}
+    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}
 
 
 def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:

@@ -119,7 +119,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     data = data_of(mixable.store.index, config.latents)
     if config.unbiased is not None:
         painted_digits(data, f"--unbiased {config.unbiased}")
-    named = None if config.reference is None else open_reference(config.reference, data)
+    named = None if config.reference is None else open_reference(config.reference, data.train)
     inputs = {
         "generator": mixable.metadata["fingerprint"],
         "images": data.train.fingerprint,
@@ -186,7 +186,7 @@ def _trained(config: InspectConfig, data: Data) -> Opened:
             resume=True,
         )
     )
-    return open_reference(folder, data)
+    return open_reference(folder, data.train)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,14 +45,14 @@ Opened = tuple[nn.Module, dict[str, Any]]
 """A classifier and the metadata of its file."""
 
 
-def open_reference(folder: Path, data: Data) -> Opened:
+def open_reference(folder: Path, ours: ImageSet) -> Opened:
     """What `train` wrote into `folder`, checked to be for images like these.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
     network, metadata = load_classifier(folder)
-    classes, ours = tuple(metadata["classes"]), data.train
+    classes = tuple(metadata["classes"])
     if classes != ours.classes:
         raise UserError(
             f"--reference {folder}: tells {_brief(classes)} apart, but the generator's images are labelled "

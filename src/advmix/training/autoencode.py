@@ -108,16 +108,24 @@ class AutoencoderTrainee(Trainee):
         with global_seed(seed):
             self.model = Autoencoder(config)
         super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
-        self.images, self.options, self.seed, self.features = images, options, seed, features
+        self.config, self.images, self.options, self.seed, self.features = config, images, options, seed, features
 
     def loss(self, step: int) -> Tensor:
         """Reconstruction error plus penalty on a random batch."""
+        _, signed, noise_seed = self.batch(step)
+        decoded, size = self.wrapped(signed, self.options.latent_noise, noise_seed)
+        return self.penalised_error(decoded, signed, size)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, int]:
+        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and seed of the latents' noise."""
         rng = generator(self.seed, "fit", step)
         index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
-        decoded, size = self.wrapped(signed, self.options.latent_noise, draw_seed(rng))
-        penalty: Tensor = self.options.latent_penalty * size
-        return self.error(decoded, signed) + penalty
+        return index, signed, draw_seed(rng)
+
+    def penalised_error(self, decoded: Tensor, signed: Tensor, size: Tensor) -> Tensor:
+        """Error of reconstructions, and the penalty on the latents' mean square `size`."""
+        return self.error(decoded, signed) + self.options.latent_penalty * size
 
     def error(self, decoded: Tensor, signed: Tensor) -> Tensor:
         """Of reconstructions: squared, absolute, perceptual."""

@@ -7,15 +7,12 @@ the Image Quality of StyleGAN" (2020), appendix B.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advmix.data import ImageSet
@@ -24,12 +21,12 @@ from advmix.errors import UserError
 from advmix.generators import StyleGan, StyleGanConfig
 from advmix.options import require
 from advmix.seeds import generator, global_seed
+from advmix.training.adversary import Adversary, adam, descend
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.discriminator import Discriminator
 from advmix.training.gan_augment import Augmenter
 from advmix.training.loop import Stepper
 
-BETAS = (0.0, 0.99)
 STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
 """Training steps for images of each size."""
 
@@ -37,6 +34,8 @@ STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
 @dataclass(frozen=True)
 class GanOptions:
     """How StyleGAN is trained (regime gan).
+
+    gan_lr, r1_weight, r1_every, gan_augment and gan_flip also hold for the discriminator of adversarial_weight.
 
     Args:
         gan_steps: steps of discriminator and generator; default 6,000 at 16x16 pixels, 20,000 at 32x32, 50,000 above.
@@ -82,20 +81,6 @@ def gan_config(images: ImageSet) -> StyleGanConfig:
     return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, shape.widths)
 
 
-class DiscriminatorLoss(nn.Module):
-    """Logistic loss on real and fake images, and R1; all in one pass, as several processes and bf16 want it."""
-
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, real: Tensor, fake: Tensor, r1_weight: float) -> Tensor:
-        """Images `(B, C, H, W)` in [-1, 1] to the loss `()`; without R1 where its weight is 0."""
-        logits = self.discriminator(real.requires_grad_(r1_weight > 0)).float()
-        loss = F.softplus(-logits).mean() + F.softplus(self.discriminator(fake).float()).mean()
-        return loss + r1_weight * r1_penalty(logits, real) if r1_weight else loss
-
-
 class GanTrainee(Stepper):
     """One step: the discriminator by a batch of real and fake images, then the generator by another batch of fakes.
 
@@ -125,17 +110,15 @@ class GanTrainee(Stepper):
         with global_seed(seed):
             self.generator = StyleGan(config)
             self.discriminator = Discriminator(config.channels, config.widths)
-        self.wrapped_generator, self.generator_optimizer = self._setup(self.generator, options.gan_lr)
+        self.wrapped_generator, self.generator_optimizer = fabric.setup(
+            self.generator, adam(self.generator, options.gan_lr)
+        )
         self.wrapped_generator.mark_forward_method("synthesize")
-        whole = DiscriminatorLoss(self.discriminator)
-        self.wrapped_loss, self.discriminator_optimizer = self._setup(whole, options.gan_lr)
+        self.adversary = Adversary(self.discriminator, fabric, options.gan_lr, options.r1_weight, options.r1_every)
         self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay))
         self.augment = Augmenter(round(options.gan_augment * config.resolution), options.gan_flip)
         self.images, self.options, self.seed, self.step = images, options, seed, 0
         self.own = own_part(fabric, options.gan_batch)
-
-    def _setup(self, network: nn.Module, lr: float) -> Any:
-        return self.fabric.setup(network, torch.optim.Adam(network.parameters(), lr=lr, betas=BETAS))
 
     @property
     def average(self) -> StyleGan:
@@ -149,23 +132,16 @@ class GanTrainee(Stepper):
         self.step = step
         with torch.no_grad():
             real, fake = self._real(), self._fake("discriminator")
-        lazy = self.options.r1_every * self.options.r1_weight if step % self.options.r1_every == 0 else 0.0
-        loss: Tensor = self.wrapped_loss(real, fake, lazy)
-        return loss
+        return self.adversary.loss(real, fake, step)
 
     def update(self, loss: Tensor) -> None:
         """Change the discriminator by its loss, the generator by its own, and the average by the generator."""
-        self._descend(self.discriminator_optimizer, loss)
-        with frozen(self.discriminator), self.fabric.autocast():
-            logits = self.discriminator(self._fake("generator"))
-        self._descend(self.generator_optimizer, F.softplus(-logits.float()).mean())
+        self.adversary.update(loss)
+        with self.fabric.autocast():  # one process calls `synthesize` without Fabric's wrapper, and its precision
+            fake = self._fake("generator")
+        descend(self.fabric, self.generator_optimizer, self.adversary.generator_loss(fake))
         self.generator.track(self._drawn("generator")[0])
         self.averaged.update_parameters(self.generator)
-
-    def _descend(self, optimizer: Any, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.fabric.backward(loss)
-        optimizer.step()
 
     def _rng(self, place: str, *path: int) -> torch.Generator:
         return generator(self.seed, "gan", place, self.step, *path)
@@ -191,28 +167,7 @@ class GanTrainee(Stepper):
     def _parts(self) -> dict[str, Any]:
         return {
             "generator": self.generator,
-            "discriminator": self.discriminator,
             "average": self.averaged,
             "generator optimizer": self.generator_optimizer,
-            "discriminator optimizer": self.discriminator_optimizer,
+            **self.adversary.parts(),
         }
-
-
-def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
-    """Half the mean squared gradient of `logits` `(B,)` in the images `real` `(B, C, H, W)`; differentiable once more.
-
-    Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), equation 9. It alone leaves the
-    discriminator's last bias without a gradient, which several processes do not forgive; hence the zero.
-    """
-    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean() + 0 * logits.sum()
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for its weights meanwhile; they go through it."""
-    try:
-        network.requires_grad_(False)
-        yield
-    finally:
-        network.requires_grad_(True)

@@ -61,12 +61,7 @@ class SearchOptions:
         Raises:
             UserError: a layer outside the network.
         """
-        outside = [layer for layer in self.perp if not -layers <= layer < layers]
-        if outside:
-            raise UserError(
-                f"--perp {outside[0]}: outside the network, which has layers 0 to {layers - 1} (or -{layers} to -1)"
-            )
-        return Split(layers, tuple(layer % layers for layer in self.perp), self.perp_grid)
+        return Split.named(layers, self.perp, self.perp_grid)
 
     def mixer(self, model: Autoencoder, stop_early: bool = False) -> AdvMix:
         """The search over a generator."""

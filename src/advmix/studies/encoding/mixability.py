@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.audit.survival import kept_labels, mixes
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
@@ -59,9 +60,8 @@ def cross(
     """
     with evaluating(reference, generator) as (model, _):
         plain = generator(latents)
-        state, rows = generator.prefix(latents, split), []
-        for row in donors:
-            images = generator.render(state, split.perp_of(pool[row.to(plain.device)]))
+        rows = []
+        for images in mixes(generator, split, latents, pool, donors):
             rows.append((model(images).argmax(dim=1).cpu(), bright_color(images).cpu(), images[:shown].cpu()))
         predictions, colors, pictures = (torch.stack(column) for column in zip(*rows, strict=True))
         right = model(plain).argmax(dim=1).cpu() == labels
@@ -81,7 +81,7 @@ def label_numbers(mixed: Mixed, labels: Tensor, donor_labels: Tensor) -> dict[st
     survived, others = mixed.predictions == labels, donor_labels != labels
     return {
         "accuracy_reconstruction": _mean(mixed.right),
-        "mixability": _mean(survived[:, mixed.right]),
+        "mixability": _mean(kept_labels(mixed.predictions, labels, mixed.right)),
         "accuracy_mix": _mean(survived),
         "label_of_donor": _mean((mixed.predictions == donor_labels)[others]),
     }

@@ -1,0 +1,109 @@
+"""Label survival: how often a mix still shows the label of the image whose `z∥` it has, to a reference classifier.
+
+>>> donors = torch.randint(len(lenders), (5, len(images)), generator=rng)    # five mixes of every image
+>>> found = label_survival(reference, model.generator, model.encoder, split, images, lenders, donors, residual=True)
+>>> found.share().value, found.by(images.labels, images.classes)["Smiling"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from advmix.audit.layers import Share, wilson
+from advmix.data import ImageSet, slices
+from advmix.encoders.base import Encoder
+from advmix.generators import Generator
+from advmix.latents import Latents, Split
+from advmix.modes import evaluating
+from advmix.progress import track
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """What a reference saw in D mixes of each of N images, on the CPU.
+
+    Attributes:
+        predictions: `(D, N)`, classes of the mixes.
+        labels: `(N,)`, of the images.
+        right: `(N,)`, whether the reference is right on the decoded image, unmixed; the others do not count.
+    """
+
+    predictions: Tensor
+    labels: Tensor
+    right: Tensor
+
+    def share(self, among: Tensor | None = None) -> Share | None:
+        """Share of mixes that keep the label, with its 95 % interval; None where no image counts.
+
+        The mixes of one image are not independent: the interval is as wide as if there were one of each.
+
+        Args:
+            among: `(N,)` boolean, the images that are asked about; default all.
+        """
+        counted = self.right if among is None else self.right & among
+        kept = kept_labels(self.predictions, self.labels, counted).double().mean(dim=0)
+        return wilson(float(kept.sum()), len(kept)) if len(kept) else None
+
+    def by(self, index: Tensor, names: Sequence[str]) -> dict[str, Share | None]:
+        """The same by class or by group: `index` `(N,)` says which of `names` each image belongs to."""
+        return {name: self.share(index == place) for place, name in enumerate(names)}
+
+
+@torch.no_grad()
+def label_survival(
+    reference: nn.Module,
+    generator: Generator,
+    encoder: Encoder,
+    split: Split,
+    images: ImageSet,
+    lenders: ImageSet,
+    donors: Tensor,
+    *,
+    residual: bool = False,
+    batch: int = 250,
+) -> Survival:
+    """Mix every image with every one of its donors, and ask a classifier what the mixes show.
+
+    Args:
+        reference: images in [0, 1] to logits `(B, C)`, on the generator's device as the encoder is. It must not share
+            a bias of the images: what survives is what *it* looks at.
+        generator: `dec`.
+        encoder: `enc`.
+        split: which layers are `z⊥`.
+        images: N images, which give `z∥` and label.
+        lenders: images whose `z⊥` are lent.
+        donors: `(D, N)`, places in `lenders`.
+        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
+        batch: images at once.
+    """
+    device, found = next(generator.parameters()).device, []
+    with evaluating(reference, generator, encoder) as (model, _, _), track("mix and ask", len(images)) as advance:
+        pool = Latents.cat([encoder(lenders.batch(part)[0].to(device)) for part in slices(len(lenders), batch)])
+        for part in slices(len(images), batch):
+            pixels = images.batch(part)[0].to(device)
+            latents = encoder(pixels)
+            latents = generator.complete(latents, pixels) if residual else latents
+            shown = chain([generator(latents)], mixes(generator, split, latents, pool, donors[:, part]))
+            found.append(torch.stack([model(picture).argmax(dim=1).cpu() for picture in shown]))
+            advance(part.stop - part.start, "")
+    answers = torch.cat(found, dim=1)
+    return Survival(answers[1:], images.labels, answers[0] == images.labels)
+
+
+def mixes(generator: Generator, split: Split, latents: Latents, pool: Latents, donors: Tensor) -> Iterator[Tensor]:
+    """N images with the `z⊥` of one donor each, `(N, C, H, W)` in [0, 1], for every row of `donors` `(D, N)`, places
+    in the pool.
+    """
+    state = generator.prefix(latents, split)
+    for row in donors:
+        yield generator.render(state, split.perp_of(pool[row.to(latents.styles.device)]))
+
+
+def kept_labels(predictions: Tensor, labels: Tensor, right: Tensor) -> Tensor:
+    """Whether a mix keeps the label: `(D, N)` to `(D, M)`, for the M images that are `right` `(N,)` unmixed."""
+    return predictions[:, right] == labels[right]
