@@ -30,6 +30,7 @@ from advmix.report.page import png
 from advmix.report.story import facts, looks_at
 from advmix.report.summary import COLUMNS, columns
 from advmix.results import schema
+from advmix.studies.celeba import recipes as celeba
 from advmix.studies.cell import Cell, CellSettings
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.colored_report import accuracy_figures, colors_figure, draw
@@ -279,8 +280,8 @@ def test_mixing_is_named_after_the_layers() -> None:
 
 
 def test_every_method_has_a_name_a_colour_and_a_meaning() -> None:
-    assert styles.METHODS.keys() == {*METHODS, *CONTROLS}
-    assert {name for name, known in styles.METHODS.items() if known.control} == set(CONTROLS)
+    assert styles.METHODS.keys() == {*METHODS, *CONTROLS, *celeba.METHODS, *celeba.CONTROLS}
+    assert {name for name, known in styles.METHODS.items() if known.control} == {*CONTROLS, *celeba.CONTROLS}
     assert len({method_label(name) for name in styles.METHODS}) == len(styles.METHODS)
     assert all(known.meaning.endswith(".") for known in styles.METHODS.values())
 
