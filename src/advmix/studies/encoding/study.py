@@ -14,7 +14,6 @@ from typing import Any
 from advmix.config import to_dict
 from advmix.encoders import OptimizeOptions
 from advmix.engine import environment, make_fabric
-from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
@@ -23,13 +22,10 @@ from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
-from advmix.studies.encoding.parts import ENCODERS, Bench, Part, make_bench, make_part
+from advmix.studies.encoding.parts import ENCODERS, STEPS, Bench, Part, check_sizes, make_bench, make_part
 from advmix.studies.encoding.report import draw, encoding_table
 from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.training.methods import check_method
-
-STEPS = 100
-"""Half of what `encode` takes: on held-out training digits (seeds 100 to 102) the second half changed little."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,9 @@ class EncodingConfig(OneSpreadSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images donors pool_images", least=1)
+        check_sizes(self.images, self.donors, self.pool_images)
         require(self.optimize, "mixing_weight", above=0)
         require(self.optimize, "optimize_steps", least=1)
-        if self.donors > self.pool_images:
-            raise UserError(f"--donors {self.donors}: more than --pool-images {self.pool_images} to draw them from")
         if self.features is not None:
             check_method(self.features)
         check_seeds(self.seeds)
