@@ -13,7 +13,6 @@ from advmix.audit.fid import PenultimateFeatures, frechet_distance
 from advmix.data import slices
 from advmix.encoders import OptimizeOptions, fingerprint
 from advmix.generators import StyleGan
-from advmix.stages.evaluate import generator_summary
 from advmix.stages.fit_gan import judged
 from advmix.stages.train import load_classifier
 from advmix.studies.encoding.parts import Bench, make_bench, make_part
@@ -75,7 +74,7 @@ def quality(
         "pipeline": line.pipeline,
         "seed": cell.seed,
         **{key: part.run[key] for key in OF_ENCODING},
-        **generator_summary(bench.mixable.metadata),
+        **{key: bench.mixable.metadata[key] for key in ("fit_seconds", "reconstruction_mse")},
         "encode_seconds": cell.encode_seconds(),
         "frechet_reconstruction": frechet_of_pool(bench),
         "frechet_samples": None,

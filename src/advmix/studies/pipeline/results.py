@@ -10,23 +10,26 @@ from rich.table import Table
 
 from advmix.audit.comparison import Measured, check_same, difference
 from advmix.report.style import method_label
-from advmix.results import COLUMNS, comparable, in_percent, mean_and_spread
+from advmix.results import COLUMNS, comparable, mean_and_spread
 from advmix.studies.pipeline.lines import PIPELINES
+from advmix.studies.search.results import percent
 
 Record = dict[str, Any]
 PAIRS = (("advmix", "nominal"), ("advmix", "randmix"), ("randmix", "nominal"))
 QUALITY = {
-    "error": ("error", "{:.4f}"),
-    "accuracy_reconstruction": ("recon-\nstruct.\n%", ""),
-    "mixability": ("labels\nsurvive\n%", ""),
-    "color_follows": ("colour\nfollows\n%", ""),
-    "frechet_reconstruction": ("Fréchet,\nrecon-\nstruct.", "{:.2f}"),
-    "frechet_samples": ("Fréchet,\nsamples", "{:.2f}"),
-    "class_shares": ("rarest,\ncommonest\nclass, %", ""),
-    "fit_seconds": ("fit,\ns", "{:.0f}"),
-    "encode_seconds": ("encode,\ns", "{:.0f}"),
+    "error": ("reconstruction error", 1.0, "{:.4f}"),
+    "accuracy_reconstruction": ("reconstructions read, %", 100.0, "{:.1f}"),
+    "mixability": ("labels survive, %", 100.0, "{:.1f}"),
+    "color_follows": ("colour follows, %", 100.0, "{:.1f}"),
+    "frechet_reconstruction": ("Fréchet, reconstructions", 1.0, "{:.2f}"),
+    "frechet_samples": ("Fréchet, samples", 1.0, "{:.2f}"),
+    "rarest": ("rarest class, %", 100.0, "{:.1f}"),
+    "commonest": ("commonest class, %", 100.0, "{:.1f}"),
+    "fit_seconds": ("fit, seconds", 1.0, "{:.0f}"),
+    "encode_seconds": ("encode, seconds", 1.0, "{:.0f}"),
 }
-"""Key to head, and the form of a number; percent without one."""
+"""Key of a pipeline's number to its name, factor and form."""
+FIRST_COLUMN = 18
 
 
 def by_pipeline(records: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
@@ -72,37 +75,39 @@ def classifier_table(runs: Sequence[Record]) -> Table:
         UserError: worst cases of one section that do not compare.
     """
     check_runs(runs)
-    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("accuracy, %\nworst cases compare\nwithin a pipeline only", no_wrap=True)
+    note = "worst cases compare within a pipeline only"
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, caption=note)
+    view.add_column("accuracy, %", width=FIRST_COLUMN)
     for name in COLUMNS.values():
         view.add_column("\n".join(name.split()), justify="right")
     for pipeline, mine in by_pipeline(runs):
         view.add_row(f"[bold]{PIPELINES[pipeline].label}[/]")
         for method in dict.fromkeys(run["method"] for run in mine):
             rows = [run for run in mine if run["method"] == method]
-            view.add_row(f"  {method_label(method)}", *(in_percent([run[key] for run in rows]) for key in COLUMNS))
+            view.add_row(method_label(method), *(percent([run[key] for run in rows]) for key in COLUMNS))
         view.add_section()
     return view
 
 
 def quality_table(records: Sequence[Record]) -> Table:
-    """Generator and latents of each pipeline, mean over the seeds; shares of the rarest and the commonest class of
-    all seeds."""
+    """Generator and latents, mean over the seeds: a row per number, a column per pipeline."""
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("mean over the seeds", no_wrap=True)
-    for head, _ in QUALITY.values():
-        view.add_column(head, justify="right")
-    for pipeline, mine in by_pipeline(records):
-        cells = [_cell(key, form, [record[key] for record in mine]) for key, (_, form) in QUALITY.items()]
-        view.add_row(PIPELINES[pipeline].label, *cells)
+    view.add_column("mean over the seeds")
+    columns = dict(by_pipeline(records))
+    for pipeline in columns:
+        view.add_column("\n".join(PIPELINES[pipeline].label.split(", ")), justify="right")
+    for key, (name, factor, form) in QUALITY.items():
+        view.add_row(name, *(_mean([factor * value for value in known(mine, key)], form) for mine in columns.values()))
     return view
 
 
-def _cell(key: str, form: str, values: Sequence[Any]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    if key == "class_shares":
-        shares = [100 * share for found in known for share in found.values()]
-        return f"{min(shares):.1f}, {max(shares):.1f}"
-    return form.format(mean_and_spread(known)[0]) if form else in_percent(known)
+def known(records: Sequence[Record], key: str) -> list[float]:
+    """A number of each record that has it; the shares of its rarest and its commonest class as such."""
+    extreme = {"rarest": min, "commonest": max}.get(key)
+    if extreme is not None:
+        return [extreme(record["class_shares"].values()) for record in records if record["class_shares"] is not None]
+    return [record[key] for record in records if record[key] is not None]
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    return form.format(mean_and_spread(values)[0]) if values else "–"
