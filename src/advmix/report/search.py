@@ -145,14 +145,15 @@ def bar_panels(panels: Sequence[Panel], note: str) -> Figure:
         axes = canvas.axes(x, top, width, line * len(names))
         axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
         for row, name in enumerate(names):
-            _bar(axes, row, panel.scores[name], method_color(name))
+            bar(axes, row, panel.scores[name], method_color(name))
     for row, name in enumerate(names):
         canvas.text(left - 0.14, top + (row + 0.5) * line, method_label(name), 9.5, ha="right")
     canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
     return canvas.figure
 
 
-def _bar(axes: Axes, row: int, value: Score, color: str) -> None:
+def bar(axes: Axes, row: int, value: Score, color: str) -> None:
+    """A score in [0, 1] on its track, with a line from the lowest to the highest seed."""
     axes.barh(row, 1, height=0.6, color=TRACK)
     axes.barh(row, value.mean, height=0.6, color=color)
     axes.text(1.04, row, f"{100 * value.mean:.1f}", fontsize=9, va="center", color=INK)
@@ -186,7 +187,7 @@ def strips(sets: Sequence[Strip], floor: float, reference: str) -> Figure:
         for axes, (low, middle, high) in zip(panels, (strip.contrast, strip.unexplained), strict=False):
             axes.plot((low, high), (row, row), color=strip.color, linewidth=5, alpha=0.35, solid_capstyle="butt")
             axes.plot(middle, row, "o", color=strip.color, markersize=6, clip_on=False)
-        _bar(panels[2], row, Score(strip.read, strip.read, strip.read), strip.color)
+        bar(panels[2], row, Score(strip.read, strip.read, strip.read), strip.color)
     note = f"dot: median; bar: 10 to 90 % of the images; dotted: no colour of the grid is below {floor:g}"
     canvas.text(left, canvas.height - 0.16, note, 8, ha="left", color=MUTED)
     return canvas.figure

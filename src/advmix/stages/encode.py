@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from advmix import config as configs
 from advmix.data import ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import Encoder
@@ -118,3 +119,18 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
         start=model.encoder if config.encoder == "refine" else None,
         options=config.optimize,
     )
+
+
+def pool_encoder(latents: Path, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:
+    """The encoder that made a pool: what is mixed with it must be encoded alike.
+
+    Args:
+        latents: folder that encode wrote.
+        model: generator and encoder network, on `device`.
+        images: the training set.
+        device: for the encoder's other parts.
+
+    Raises:
+        UserError: a folder of something else.
+    """
+    return make_encoder(configs.load(latents / "config.json", "encode", EncodeConfig), model, images, device)

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix import config as configs
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, painted_digits
-from advmix.encoders import Encoder, fingerprint
+from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
@@ -27,7 +26,7 @@ from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.encode import EncodeConfig, make_encoder
+from advmix.stages.encode import pool_encoder
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import load_classifier
 from advmix.training.methods import SearchOptions
@@ -187,7 +186,8 @@ def _searched(
     """Reconstructions and worst case on the chosen shuffled test images, and the gallery file."""
     device = mixable.pool.styles.device
     images, labels = data.shuffled.batch(chosen)
-    encoder = _encoder(config, data, mixable)
+    assert config.latents is not None
+    encoder = pool_encoder(config.latents, mixable.model, data.train, device)
     with torch.no_grad():
         latents = Latents.cat([encoder(part.to(device)) for part in images.split(256)])
 
@@ -207,13 +207,6 @@ def _searched(
         "accuracy_reconstruction": share(found.right_reconstruction),
         "accuracy_worst_case": share(found.right),
     }
-
-
-def _encoder(config: EvaluateConfig, data: ColoredDigits, mixable: Mixable) -> Encoder:
-    """The encoder that made the pool: test images must be encoded alike."""
-    assert config.latents is not None
-    made_by = configs.load(config.latents / "config.json", "encode", EncodeConfig)
-    return make_encoder(made_by, mixable.model, data.train, mixable.pool.styles.device)
 
 
 def _gallery(images: Tensor, labels: Tensor, found: WorstCase) -> dict[str, Tensor]:

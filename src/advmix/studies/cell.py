@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.sources import Mixable, load_mixable
 from advmix.stages.train import FILE, TrainConfig, load_classifier, run_train
-from advmix.training.autoencode import FitOptions, style_config
+from advmix.studies.origin import Origin
+from advmix.studies.share import Job
+from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
 
@@ -74,8 +77,9 @@ class Cell:
         data: the data set.
         seed: fixes everything.
         settings: how the parts are made; a part that was made otherwise is refused.
-        split_folder: subfolder for all but the generator, where several splits share one.
+        subfolder: for all but the generator, where several splits or encoders share one.
         flag: the option that says where cells are kept.
+        origin: where generator and latents come from.
     """
 
     def __init__(
@@ -84,28 +88,29 @@ class Cell:
         data: DataConfig,
         seed: int,
         settings: CellSettings,
-        split_folder: str = "",
+        subfolder: str = "",
         flag: str = "--cells",
+        origin: Origin | None = None,
     ) -> None:
         self.folder, self.data, self.seed, self.settings = folder, data, seed, settings
-        self.split_folder, self.flag = split_folder, flag
+        self.subfolder, self.flag, self.origin = subfolder, flag, origin or Origin()
         self.fitted, self.latents = folder / "fit", self.place("latents")
 
     @property
     def name(self) -> str:
         """Of the folder."""
-        return " ".join([self.folder.name, self.split_folder]).rstrip()
+        return " ".join([self.folder.name, self.subfolder]).rstrip()
 
     def place(self, part: str) -> Path:
         """The folder of the latents or of a classifier."""
-        return self.folder / self.split_folder / part
+        return self.folder / self.subfolder / part
 
     def check(self) -> ColoredDigits:
         """Whatever is wrong with device, data or split is said before anything is written."""
         make_fabric(self.settings.device)
         digits = painted_digits(open_data(self.data, self.seed), "a study of painted digits")
         for images in (digits.train, digits.shuffled):
-            self.settings.search.split(style_config(images, self.settings.fit).layers)
+            self.settings.search.split(self.origin.network(images, self.settings.fit).layers)
         return digits
 
     def is_fitted(self) -> bool:
@@ -117,17 +122,22 @@ class Cell:
         return (self.place(method) / FILE).is_file()
 
     def is_evaluated(self, method: str) -> bool:
-        """Whether a classifier and its evaluation are there."""
+        """Whether the evaluation of a classifier is there."""
         return (self.place(method) / "evaluation" / RESULTS).is_file()
 
     def fit(self) -> None:
         """Generator and encoder from the biased images alone, and the latents of these."""
-        settings, search = self.settings, self.settings.search
+        settings, search, origin = self.settings, self.settings.search, self.origin
         common: dict[str, Any] = {"device": settings.device, "resume": True}
         split: dict[str, Any] = {"perp": search.perp, "perp_grid": search.perp_grid}
         with self._making(self.is_fitted()):
-            run_fit(FitConfig(data=self.data, fit=settings.fit, seed=self.seed, out=self.fitted, **common))
-            run_encode(EncodeConfig(generator=self.fitted, out=self.latents, **split, **common))
+            fitting = origin.fitting(settings.fit)
+            run_fit(FitConfig(data=self.data, **fitting, seed=self.seed, out=self.fitted, **common))
+            run_encode(EncodeConfig(generator=self.fitted, out=self.latents, **origin.encoding(), **split, **common))
+
+    def fit_job(self) -> Job:
+        """`fit`, once among all processes; cells that share a generator take turns."""
+        return Job(f"{self.name}: generator", self.folder / ".fit.lock", lambda: True, self.is_fitted, self.fit)
 
     @contextmanager
     def _making(self, is_done: bool) -> Iterator[None]:
@@ -160,12 +170,22 @@ class Cell:
         with self._making(self.is_trained(method)):
             run_train(config)
 
-    def evaluate(self, method: str) -> dict[str, Any]:
-        """Its accuracies and worst cases: what `results.json` of its evaluation holds."""
+    def train_job(self, method: str) -> Job:
+        """`train`, once among all processes."""
+        done, do = partial(self.is_trained, method), partial(self.train, method)
+        return Job(f"{self.name}: {method}", self.place(f".{method}.lock"), self.is_fitted, done, do)
+
+    def evaluate(self, method: str, home: Cell | None = None) -> dict[str, Any]:
+        """Its accuracies, and worst cases under this cell's generator: what `results.json` of its evaluation holds.
+
+        Args:
+            method: how the classifier was trained.
+            home: the cell where it was, if not here.
+        """
         settings = self.settings
         return run_evaluate(
             EvaluateConfig(
-                classifier=self.place(method),
+                classifier=(home or self).place(method),
                 generator=self.fitted,
                 latents=self.latents,
                 search=settings.evaluation(),

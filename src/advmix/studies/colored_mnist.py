@@ -142,7 +142,7 @@ def _jobs(runs: list[_Run]) -> list[Job]:
     jobs: dict[str, Job] = {}
     for run in runs:
         cell, method = run.cell, run.method
-        fit = Job(f"{cell.name}: generator", cell.folder / ".fit.lock", lambda: True, cell.is_fitted, cell.fit)
+        fit = cell.fit_job()
         jobs.setdefault(fit.title, fit)
         title, is_done = f"{cell.name}: {method}", partial(cell.is_evaluated, method)
         jobs[title] = Job(title, cell.place(f".{method}.lock"), cell.is_fitted, is_done, run.do)

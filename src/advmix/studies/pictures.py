@@ -6,6 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from advmix.data import ColoredDigits
+from advmix.encoders import Encoder
 from advmix.latents import Split
 from advmix.report import data_strip, mixing_grid
 from advmix.stages.sources import Mixable
@@ -28,8 +29,15 @@ def data_figure(data: ColoredDigits) -> Figure:
     return data_strip(*data.train.batch(first), *data.shuffled.batch(first), data.train.classes, hints)
 
 
-def mixing_figure(mixable: Mixable, data: ColoredDigits, split: Split) -> Figure:
-    """Rows: test digits that the generator has never seen. Columns: the first training images."""
+def mixing_figure(mixable: Mixable, data: ColoredDigits, split: Split, encoder: Encoder | None = None) -> Figure:
+    """Rows: test digits that the generator has never seen. Columns: the first training images.
+
+    Args:
+        mixable: generator and pool.
+        data: the digits.
+        split: which layers are `z⊥`.
+        encoder: of the rows, the one that made the pool; default the network.
+    """
     height, width = min(GRID_ROWS, len(data.shuffled)), min(GRID_COLUMNS, len(data.train))
     kept, _ = data.shuffled.batch(slice(0, height))
     lent, _ = data.train.batch(slice(0, width))
@@ -37,7 +45,7 @@ def mixing_figure(mixable: Mixable, data: ColoredDigits, split: Split) -> Figure
     rows = torch.arange(height, device=device).repeat_interleave(width)
     columns = torch.arange(width, device=device).repeat(height)
     with torch.no_grad():
-        parallel = mixable.model.encoder(kept.to(device))
+        parallel = (encoder or mixable.model.encoder)(kept.to(device))
         mixes = mixable.model.generator(split.combine(parallel[rows], mixable.pool[:width][columns]))
     return mixing_grid(kept, lent, mixes, *roles(split, data.config.look))
 

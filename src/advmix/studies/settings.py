@@ -10,6 +10,7 @@ from typing import Any
 from advmix.data import DataConfig
 from advmix.errors import UserError
 from advmix.studies.cell import Cell, CellSettings
+from advmix.studies.origin import Origin
 from advmix.training.methods import SearchOptions
 
 
@@ -44,9 +45,9 @@ class StudySettings(CellSettings):
         }
         return DataConfig(**{**ours, **others})
 
-    def cell(self, seed: int, data: DataConfig) -> Cell:
-        """A data set under a seed."""
-        return make_cell(self.cells, data, seed, self)
+    def cell(self, seed: int, data: DataConfig, origin: Origin | None = None) -> Cell:
+        """A data set under a seed, with generator and latents of some origin."""
+        return make_cell(self.cells, data, seed, self, origin)
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,24 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise UserError(f"--seeds {' '.join(map(str, seeds))}: name at least one, and none twice")
 
 
-def make_cell(root: Path, data: DataConfig, seed: int, settings: CellSettings) -> Cell:
+def make_cell(root: Path, data: DataConfig, seed: int, settings: CellSettings, origin: Origin | None = None) -> Cell:
     """The cell of a data set under a seed, in a folder that says which it is. Every study takes its cells from here.
 
-    Another split shares the cell's generator and has a folder of its own for the rest.
+    Another regime has a folder of its own. Another encoder or split shares the cell's generator, and has a subfolder
+    for the rest.
     """
+    origin = origin or Origin()
+    regime, encoder = origin.folder_tags
     spread = f"std{data.color_std:g}" if data.color_variance is None else f"var{data.color_variance:g}"
     look = "" if data.look == "colored" else f"-{data.look}"
     target = "" if data.target == "digit" else f"-{data.target}"
     size = "" if data.train_images is None else f"-{data.train_images}"
-    cell = Cell(root / f"{data.data}{size}{look}-{spread}{target}-seed{seed}", data, seed, settings)
-    search = settings.search
+    name = f"{data.data}{size}{look}-{spread}{target}{regime and '-'}{regime}-seed{seed}"
+    subfolder = "-".join(filter(None, (encoder, _split_tag(settings.search))))
+    return Cell(root / name, data, seed, settings, subfolder, origin=origin)
+
+
+def _split_tag(search: SearchOptions) -> str:
     if (search.perp, search.perp_grid) == (SearchOptions().perp, SearchOptions().perp_grid):
-        return cell
-    tag = ".".join(map(str, search.perp)) + ("grid" if search.perp_grid else "")
-    return Cell(cell.folder, data, seed, settings, split_folder=f"perp{tag}")
+        return ""
+    return f"perp{'.'.join(map(str, search.perp))}{'grid' if search.perp_grid else ''}"

@@ -15,7 +15,6 @@ from typing import Any
 from advmix.config import to_dict
 from advmix.encoders import OptimizeOptions
 from advmix.engine import environment, make_fabric
-from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
@@ -24,14 +23,21 @@ from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
-from advmix.studies.encoding.parts import ENCODERS, REFERENCE, Bench, Part, is_kept, make_bench, make_part
+from advmix.studies.encoding.parts import (
+    ENCODERS,
+    REFERENCE,
+    STEPS,
+    Bench,
+    Part,
+    check_sizes,
+    is_kept,
+    make_bench,
+    make_part,
+)
 from advmix.studies.encoding.report import draw, encoding_table
 from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.studies.share import Job, work
 from advmix.training.methods import check_method
-
-STEPS = 100
-"""Half of what `encode` takes: on held-out training digits (seeds 100 to 102) the second half changed little."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,9 @@ class EncodingConfig(OneSpreadSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images donors pool_images", least=1)
+        check_sizes(self.images, self.donors, self.pool_images)
         require(self.optimize, "mixing_weight", above=0)
         require(self.optimize, "optimize_steps", least=1)
-        if self.donors > self.pool_images:
-            raise UserError(f"--donors {self.donors}: more than --pool-images {self.pool_images} to draw them from")
         if self.features is not None:
             check_method(self.features)
         check_seeds(self.seeds)
@@ -99,19 +103,8 @@ def run_encoding(config: EncodingConfig) -> dict[str, Any]:
 
 def _networks(cell: Cell, features: str | None) -> list[Job]:
     """A cell's generator, the classifier that judges another cell, and the one that lends its features."""
-    fit = Job(f"{cell.name}: generator", cell.folder / ".fit.lock", lambda: True, cell.is_fitted, cell.fit)
     methods = dict.fromkeys([REFERENCE, *([features] if features else [])])
-    trains = [
-        Job(
-            f"{cell.name}: {method}",
-            cell.place(f".{method}.lock"),
-            cell.is_fitted,
-            partial(cell.is_trained, method),
-            partial(cell.train, method),
-        )
-        for method in methods
-    ]
-    return [fit, *trains]
+    return [cell.fit_job(), *map(cell.train_job, methods)]
 
 
 def _bench(config: EncodingConfig, cell: Cell, judge: Cell) -> Bench:
