@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from advmix.audit.layers import Share, wilson
 from advmix.data import ImageSet, slices
-from advmix.encoders.base import Encoder
+from advmix.encoders.base import Encoder, encoded
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
@@ -83,7 +83,7 @@ def label_survival(
     """
     device, found = next(generator.parameters()).device, []
     with evaluating(reference, generator, encoder) as (model, _, _), track("mix and ask", len(images)) as advance:
-        pool = Latents.cat([encoder(lenders.batch(part)[0].to(device)) for part in slices(len(lenders), batch)])
+        pool = encoded(lenders, encoder, batch)
         for part in slices(len(images), batch):
             pixels = images.batch(part)[0].to(device)
             latents = encoder(pixels)

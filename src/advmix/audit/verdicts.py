@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advmix.audit.evaluate import predict, worst_case
 from advmix.data import ImageSet, slices
-from advmix.encoders import Encoder
+from advmix.encoders import Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, RandMix
 from advmix.modes import evaluating
@@ -81,11 +81,3 @@ def verdicts(
             plain.append(model(decoder(reconstructed[part])).argmax(dim=1) == labels[part])
     right = predict(classifier, images, device).argmax(dim=1) == images.labels
     return Verdicts(right, torch.cat(plain).cpu(), torch.cat(mixed).cpu(), found.right)
-
-
-@torch.no_grad()
-def encoded(images: ImageSet, encoder: Encoder) -> Latents:
-    """The latents of a set, on the encoder's device."""
-    device = next(encoder.parameters()).device
-    with evaluating(encoder):
-        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in slices(len(images), BATCH)])

@@ -36,7 +36,7 @@ METHODS = {
     "advmix": Method(
         "AdvMix", "#0072b2", "Each image also with the z⊥ that a search found to hurt the classifier most."
     ),
-    "linf4": Method("l∞ 4/255", "#cc79a7", "Images with every pixel moved by up to 4/255, to hurt most."),
+    "linf4": Method("l∞ 4/255", "#dd9fc3", "Images with every pixel moved by up to 4/255, to hurt most."),
     "linf8": Method("l∞ 8/255", "#a0447c", "Images with every pixel moved by up to 8/255, to hurt most."),
     "augmix": Method("AugMix", "#b07d2b", "Each image also as a mixture of chains of usual augmentations.", True),
     "reconstructed": Method(

@@ -15,6 +15,7 @@ from advmix.errors import UserError
 from advmix.generators import StyleConfig
 from advmix.modes import evaluating
 from advmix.options import require
+from advmix.progress import track
 from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
 
@@ -151,7 +152,9 @@ def perceptual_error(features: nn.Module, decoded: Tensor, signed: Tensor) -> Te
 def reconstruction_mse(model: Autoencoder, images: ImageSet, device: torch.device) -> float:
     """Mean squared error of reconstructions over a set, in [-1, 1] units squared."""
     total = 0.0
-    for part in slices(len(images), 256):
-        signed = (images.batch(part)[0] * 2 - 1).to(device)
-        total += float(F.mse_loss(model(signed)[0].clamp(-1, 1), signed)) * len(signed)
+    with track("reconstruct", len(images)) as advance:
+        for part in slices(len(images), 256):
+            signed = (images.batch(part)[0] * 2 - 1).to(device)
+            total += float(F.mse_loss(model(signed)[0].clamp(-1, 1), signed)) * len(signed)
+            advance(len(signed), "")
     return total / len(images)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import predict
-from advmix.audit.verdicts import encoded, verdicts
+from advmix.audit.verdicts import verdicts
 from advmix.config import to_dict
+from advmix.encoders import encoded
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.verdicts import encoded
 from advmix.classifier import conv_net
 from advmix.data import ImageSet, slices, to_bytes, to_float
-from advmix.encoders import Autoencoder, Encoder
+from advmix.encoders import Autoencoder, Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix
 from advmix.seeds import global_seed
