@@ -36,7 +36,7 @@ def audit_table(parts: Sequence[Part]) -> Table:
 
 
 def _cell(share: Mapping[str, float]) -> str:
-    return f"{100 * share['value']:.1f} [dim]{100 * share['low']:.0f}-{100 * share['high']:.0f}[/]"
+    return f"{100 * share['value']:.1f} [dim]({100 * share['low']:.0f}–{100 * share['high']:.0f})[/]"
 
 
 def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
