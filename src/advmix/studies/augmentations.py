@@ -26,10 +26,8 @@ from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.augmenters import AUGMENTERS, Scene
 from advmix.studies.cell import Cell
-from advmix.studies.settings import OneSpreadSettings
+from advmix.studies.settings import REFERENCE, OneSpreadSettings
 from advmix.training.methods import check_method
-
-REFERENCE = "ceiling"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from advmix.studies.cell import Cell, CellSettings
 from advmix.studies.origin import Origin
 from advmix.training.methods import SearchOptions
 
+REFERENCE = "ceiling"
+"""How the classifier was trained that says what an image shows: on unbiased colours."""
+
 
 @dataclass(frozen=True)
 class StudySettings(CellSettings):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from advmix.audit.evaluate import predict
 from advmix.audit.verdicts import verdicts
-from advmix.config import to_dict
 from advmix.encoders import encoded
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
@@ -194,7 +193,3 @@ class Bench:
         names = [name for name in (ALL, FEW) if self.has_generator(name)]
         keys = ("fingerprint", "images", "fit_seconds", "reconstruction_mse")
         return {name: {key: self.generator(name)[1][key] for key in keys} for name in names}
-
-    def settings(self) -> dict[str, Any]:
-        """Of the search."""
-        return to_dict(self.config.evaluation())

@@ -81,7 +81,7 @@ def gather(config: CelebaConfig, benches: list[Bench]) -> dict[str, Any]:
         "study": "celeba",
         "config": {"command": COMMAND, **to_dict(config)},
         "environment": environment(),
-        "search": benches[0].settings(),
+        "search": to_dict(config.evaluation()),
         "judged": {"images": len(persons), "persons": int(persons.unique().numel())},
         "generators": [{"seed": bench.seed, **bench.summary()} for bench in benches],
         "methods": [_row(method, rows, wrong, boot) for method, rows in found.items()],

@@ -23,6 +23,7 @@ from advmix.stages.sources import Mixable
 from advmix.studies.cell import Cell
 from advmix.studies.encoding.mixability import bright_color, color_numbers, cross, label_numbers
 from advmix.studies.encoding.trace import Traced, trace
+from advmix.studies.settings import REFERENCE
 
 ENCODERS = {
     "network": ("network", True),
@@ -32,8 +33,6 @@ ENCODERS = {
     "refine-no-mixing": ("refine", False),
 }
 """What is compared: `advmix encode --encoder`, and whether with the mixing loss."""
-REFERENCE = "ceiling"
-"""How the classifier was trained that says what a mix shows."""
 SHOWN, VARIATIONS = 6, 2
 STEPS = 100
 """Half of what `encode` takes: on held-out training digits (seeds 100 to 102) the second half changed little."""

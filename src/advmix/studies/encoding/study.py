@@ -25,7 +25,6 @@ from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
 from advmix.studies.encoding.parts import (
     ENCODERS,
-    REFERENCE,
     STEPS,
     Bench,
     Part,
@@ -35,7 +34,7 @@ from advmix.studies.encoding.parts import (
     make_part,
 )
 from advmix.studies.encoding.report import draw, encoding_table
-from advmix.studies.settings import OneSpreadSettings, check_seeds
+from advmix.studies.settings import REFERENCE, OneSpreadSettings, check_seeds
 from advmix.studies.share import Job, work
 from advmix.training.methods import check_method
 

@@ -9,11 +9,9 @@ from itertools import chain
 
 from advmix.errors import UserError
 from advmix.studies.cell import Cell
+from advmix.studies.settings import REFERENCE
 from advmix.studies.share import Job
 from advmix.training.methods import NEEDS_LATENTS
-
-REFERENCE = "ceiling"
-"""How the classifier was trained that says what an image shows."""
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from advmix.generators import StyleGan
 from advmix.stages.fit_gan import judged
 from advmix.stages.train import load_classifier
 from advmix.studies.encoding.parts import Bench, make_bench, make_part
-from advmix.studies.pipeline.lines import PIPELINES, REFERENCE, Line
+from advmix.studies.pipeline.lines import PIPELINES, Line
 from advmix.studies.search.bench import Bench as SearchBench
 from advmix.studies.search.bench import in_words
+from advmix.studies.settings import REFERENCE
 
 Record = dict[str, Any]
 AT_ONCE = 256
