@@ -13,33 +13,27 @@ from torch import Tensor, nn
 
 from advmix.audit.doctor import diagnose
 from advmix.audit.doctor.finding import Finding, Verdict
-from advmix.audit.doctor.measure import compare_searches, describe_pool, moves, survival, unexplained
+from advmix.audit.doctor.measure import BATCH, compare_searches, describe_pool, moves, survival, unexplained
 from advmix.audit.doctor.probe import leakage
 from advmix.audit.evaluate import accuracy, share
 from advmix.audit.layers import other_label
-from advmix.audit.nested import nested_search
+from advmix.audit.nested import Nested, nested_search
 from advmix.config import to_dict
-from advmix.data import Data, ImageSet
-from advmix.encoders import Autoencoder, Encoder, LatentStore, encoded, load_autoencoder
+from advmix.data import slices
 from advmix.engine import environment, make_fabric
 from advmix.files import write_json
-from advmix.latents import Latents, Split
+from advmix.latents import Latents
+from advmix.modes import evaluating
 from advmix.options import require
 from advmix.progress import console
 from advmix.report.doctor import doctor_table
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.doctor_runs import Runs, find_runs
-from advmix.stages.encode import pool_encoder
+from advmix.stages.doctor_patient import PROBED, Patient, open_patient
+from advmix.stages.doctor_runs import find_runs
 from advmix.stages.reference import open_reference
-from advmix.stages.sources import data_of
-from advmix.training.methods import SearchOptions
 
 FILE = "doctor.json"
-PROBED = 1000
-"""Codes that the linear probe learns from."""
-SLOW_IMAGES = 64
-"""Unseen images that are encoded where the encoder is an optimisation."""
 MIXES = 3
 """Donors of each image whose label survival is asked about."""
 
@@ -87,13 +81,13 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
     patient = open_patient(runs, config.images, config.seed, fabric.device)
-    reference = None if config.reference is None else open_reference(config.reference, patient.data.train)[0]
-    classifiers = [(folder, open_reference(folder, patient.data.train)[0]) for folder in runs.classifiers]
+    reference = None if config.reference is None else _open(config.reference, patient, "--reference ")
+    classifiers = [(folder, _open(folder, patient, "")) for folder in runs.classifiers]
     open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
     findings = list(examine(patient, reference))
     kept = next(found.verdict for found in findings if found.check == "label survival")
     for folder, network in classifiers:
-        found = examine_classifier(patient, network.to(fabric.device), kept, config.search_images, config.seed)
+        found = examine_classifier(patient, network, reference, kept, config.search_images)
         findings += [finding.about(str(folder)) for finding in found]
     results = {
         "config": {"command": "doctor", **to_dict(config)},
@@ -107,92 +101,9 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     return results
 
 
-@dataclass(frozen=True, eq=False)
-class Patient:
-    """A generator with all that is needed to examine it.
-
-    Attributes:
-        model: generator and encoder, on their device.
-        fingerprint: of the generator.
-        data: what it was fitted on.
-        search: how a worst case is looked for.
-        residual: whether mixes keep what the generator cannot draw.
-        pool: latents of training images.
-        rows: `(P,)`, which training images these are.
-        images: N unseen ones.
-        latents: theirs.
-        stored: whether the pool comes from a file; otherwise it is a sample, encoded by the network.
-        seed: of whatever is drawn.
-    """
-
-    model: Autoencoder
-    fingerprint: str
-    data: Data
-    search: SearchOptions
-    residual: bool
-    pool: Latents
-    rows: Tensor
-    images: ImageSet
-    latents: Latents
-    stored: bool
-    seed: int
-
-    @property
-    def split(self) -> Split:
-        """Which layers are z⊥."""
-        return self.search.split(self.model.generator.layers)
-
-    def sample(self, count: int) -> Tensor:
-        """Places of at most so many members of the pool, drawn at random."""
-        return torch.randperm(len(self.pool), generator=generator(self.seed, "doctor", "pool"))[:count]
-
-    @property
-    def kept_latents(self) -> Latents:
-        """The latents of the unseen images as they are mixed: with their residual where mixes keep it."""
-        if not self.residual:
-            return self.latents
-        pixels = self.images.batch(slice(None))[0].to(self.pool.styles.device)
-        return self.model.generator.complete(self.latents, pixels)
-
-
-def open_patient(runs: Runs, images: int, seed: int, device: torch.device) -> Patient:
-    """Load everything, and encode a sample of unseen images as the pool was encoded.
-
-    Raises:
-        UserError: bad input.
-    """
-    model, metadata = load_autoencoder(runs.generator)
-    runs.search.split(model.generator.layers)
-    store = None if runs.latents is None else LatentStore.open(runs.latents, generator=metadata["fingerprint"])
-    data = data_of(metadata, runs.generator)
-    model, encoder = model.to(device), None
-    test = data.test[torch.randperm(len(data.test), generator=generator(seed, "doctor", "images"))[:images]]
-    if store is None or runs.latents is None:
-        rows = torch.randperm(len(data.train), generator=generator(seed, "doctor", "train"))[:PROBED]
-        pool = encoded(data.train[rows], model.encoder)
-    else:
-        rows, pool = torch.arange(len(store)), store.latents.to(device)
-        encoder = pool_encoder(runs.latents, model, data.train, device)
-    test = test if encoder in (None, model.encoder) else test[:SLOW_IMAGES]
-    latents = _encode(encoder or model.encoder, test, device)
-    return Patient(
-        model,
-        metadata["fingerprint"],
-        data,
-        runs.search,
-        runs.residual,
-        pool,
-        rows,
-        test,
-        latents,
-        store is not None,
-        seed,
-    )
-
-
-def _encode(encoder: Encoder, images: ImageSet, device: torch.device) -> Latents:
-    """As `encoded`, for encoders without weights, too."""
-    return encoder(images.batch(slice(None))[0].to(device)).detach()
+def _open(folder: Path, patient: Patient, flag: str) -> nn.Module:
+    """A classifier of the images' classes, on the device."""
+    return open_reference(folder, patient.data.train, flag)[0].to(patient.pool.styles.device)
 
 
 def examine(patient: Patient, reference: nn.Module | None) -> Iterator[Finding]:
@@ -225,32 +136,54 @@ def _lent(patient: Patient, number: int) -> Latents:
 
 def _survival(patient: Patient, reference: nn.Module) -> Finding:
     device = patient.pool.styles.device
-    network, donors = reference.to(device), torch.stack([_donors(patient, number) for number in range(MIXES)])
+    donors = torch.stack([_donors(patient, number) for number in range(MIXES)])
     dec, latents = patient.model.generator, patient.kept_latents
-    found = survival(network, dec, patient.split, latents, patient.images.labels, patient.pool, donors)
+    found = survival(reference, dec, patient.split, latents, patient.images.labels, patient.pool, donors)
     seen = patient.data.train[patient.rows[patient.sample(len(patient.images))]]
-    train, test = (accuracy(network, images, device) for images in (seen, patient.images))
+    train, test = (accuracy(reference, images, device) for images in (seen, patient.images))
     return diagnose.survival(found.share(), int(found.right.sum()), train, test)
 
 
-def examine_classifier(patient: Patient, network: nn.Module, kept: Verdict, count: int, seed: int) -> Iterator[Finding]:
+def examine_classifier(
+    patient: Patient, network: nn.Module, reference: nn.Module | None, kept: Verdict, count: int
+) -> Iterator[Finding]:
     """What can be said of one classifier; `kept` is the verdict on label survival."""
-    device, dec = patient.pool.styles.device, patient.model.generator
+    device, labels = patient.pool.styles.device, patient.images.labels
     right = accuracy(network, patient.images, device)
-    with torch.no_grad():
-        drawn = share(network(dec(patient.latents)).argmax(dim=1).cpu() == patient.images.labels)
-    losses = diagnose.reconstruction(right, drawn, len(patient.images))
+    plain = _answers(patient, network, patient.latents) == labels
+    losses = diagnose.reconstruction(right, share(plain), len(labels))
     yield losses
-    largest = replace(
-        patient.search,
-        restarts=max(2 * patient.search.restarts, patient.search.steps + 1),
-        steps=2 * patient.search.steps,
-    )
-    few, labels = slice(0, count), patient.images.labels[:count].to(device)
-    nested = nested_search(
-        network, patient.model, largest, patient.kept_latents[few], labels, patient.pool, seed=seed, title="search"
-    )
+    nested = _search(patient, network, count)
     found = compare_searches(nested, patient.search.restarts, patient.search.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
-    yield diagnose.belief(right, losses.verdict, kept, found)
+    yield diagnose.belief(right, losses.verdict, kept, _kept_worst(patient, reference, nested), found)
+
+
+@torch.no_grad()
+def _answers(patient: Patient, network: nn.Module, latents: Latents) -> Tensor:
+    """Classes of decoded latents, `(N,)` on the CPU."""
+    with evaluating(network, patient.model) as (model, _):
+        parts = [model(patient.model.generator(latents[part])).argmax(dim=1) for part in slices(len(latents), BATCH)]
+    return torch.cat(parts).cpu()
+
+
+def _search(patient: Patient, network: nn.Module, count: int) -> Nested:
+    """A search of the first unseen images that holds the runs' own search with twice its restarts or steps."""
+    theirs, device = patient.search, patient.pool.styles.device
+    largest = replace(theirs, restarts=max(2 * theirs.restarts, theirs.steps + 1), steps=2 * theirs.steps)
+    labels = patient.images.labels[:count].to(device)
+    latents = patient.kept_latents[:count]
+    return nested_search(network, patient.model, largest, latents, labels, patient.pool, seed=patient.seed)
+
+
+@torch.no_grad()
+def _kept_worst(patient: Patient, reference: nn.Module | None, nested: Nested) -> float | None:
+    """Of the worst mixes, the share that the reference classifies rightly, as it does their images before."""
+    if reference is None:
+        return None
+    labels = patient.images.labels[: len(nested.images)]
+    before = _answers(patient, reference, patient.kept_latents[: len(labels)]) == labels
+    with evaluating(reference) as (model,):
+        after = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
+    return share(after[before]) if before.any() else None

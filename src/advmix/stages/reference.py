@@ -45,8 +45,8 @@ Opened = tuple[nn.Module, dict[str, Any]]
 """A classifier and the metadata of its file."""
 
 
-def open_reference(folder: Path, ours: ImageSet) -> Opened:
-    """What `train` wrote into `folder`, checked to be for images like these.
+def open_reference(folder: Path, ours: ImageSet, flag: str = "--reference ") -> Opened:
+    """What `train` wrote into `folder`, checked to be for images like these; `flag` is what the user wrote before it.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
@@ -55,12 +55,12 @@ def open_reference(folder: Path, ours: ImageSet) -> Opened:
     classes = tuple(metadata["classes"])
     if classes != ours.classes:
         raise UserError(
-            f"--reference {folder}: tells {_brief(classes)} apart, but the generator's images are labelled "
+            f"{flag}{folder}: tells {_brief(classes)} apart, but the generator's images are labelled "
             f"{_brief(ours.classes)}; name a classifier of these"
         )
     if metadata["image"] != list(ours.pixels.shape[1:]):
         raise UserError(
-            f"--reference {folder}: for images of {_size(metadata['image'])}, but the generator's are "
+            f"{flag}{folder}: for images of {_size(metadata['image'])}, but the generator's are "
             f"{_size(ours.pixels.shape[1:])}; name a classifier of these"
         )
     return network, metadata
