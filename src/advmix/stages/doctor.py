@@ -157,7 +157,7 @@ def examine_classifier(
     found = compare_searches(nested, patient.search.restarts, patient.search.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
-    yield diagnose.belief(right, losses.verdict, kept, _kept_worst(patient, reference, nested), found)
+    yield diagnose.belief(right, losses.verdict, kept, _checked(patient, reference, nested), found)
 
 
 @torch.no_grad()
@@ -178,12 +178,12 @@ def _search(patient: Patient, network: nn.Module, count: int) -> Nested:
 
 
 @torch.no_grad()
-def _kept_worst(patient: Patient, reference: nn.Module | None, nested: Nested) -> float | None:
-    """Of the worst mixes, the share that the reference classifies rightly, as it does their images before."""
+def _checked(patient: Patient, reference: nn.Module | None, nested: Nested) -> float | None:
+    """Share of images that stay right, where only failures count whose worst mix the reference classifies rightly."""
     if reference is None:
         return None
     labels = patient.images.labels[: len(nested.images)]
-    before = _answers(patient, reference, patient.kept_latents[: len(labels)]) == labels
     with evaluating(reference) as (model,):
-        after = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
-    return share(after[before]) if before.any() else None
+        sees = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
+    steps, restarts = nested.losses.shape[:2]
+    return share(nested.right(restarts, steps - 1) | ~sees)

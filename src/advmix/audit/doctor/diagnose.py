@@ -150,7 +150,7 @@ def leakage(whole: float | None, layers: Mapping[str, float], kept: Verdict) -> 
         )
         return Finding("leakage", "doubtful", f"{why}.", remedy, numbers)
     remedy = "Take the layers that read best out of z⊥ (--perp), or fit with --survival-weight."
-    return Finding("leakage", kept, f"{why}, and mixes lose the label.", remedy, numbers)
+    return Finding("leakage", kept, f"{why}, and mixes lose labels.", remedy, numbers)
 
 
 def pool(found: Pool) -> Finding:
@@ -207,31 +207,33 @@ def gradient(found: Found) -> Finding:
     return Finding("gradient", "ok", f"{why}.", "", numbers)
 
 
-def belief(right: float, drawn: Verdict, kept: Verdict, kept_worst: float | None, found: Found) -> Finding:
+def belief(right: float, drawn: Verdict, kept: Verdict, checked: float | None, found: Found) -> Finding:
     """Can the worst case be believed? Not where generator or split may have made it.
 
     Args:
         right: accuracy on the images as they are.
         drawn: verdict on reconstructions.
         kept: verdict on label survival.
-        kept_worst: share of the worst mixes found in which the reference still sees the label; None without one. The
-            search was not against the reference, but what fools one network often fools another, so that a low share
-            is a doubt and no proof.
-        found: the searches.
+        checked: share of images that stay right where only those failures count whose worst mix still shows the label
+            to the reference; None without one. What fools one network often fools another, so that this is kind to
+            the classifier.
+        found: the searches; the largest of them counts.
     """
-    numbers = {"accuracy": right, "accuracy_worst_case": found.right, "kept_worst": kept_worst, "images": found.images}
-    of_worst: Verdict = "ok" if kept_worst is None or kept_worst >= SURVIVAL_BAD else "doubtful"
-    reasons = {"reconstruction": drawn, "label survival": kept, "the worst mixes' labels": of_worst}
-    why = f"{right:.1%} right as they are and {found.right:.1%} in the worst case"
-    if kept_worst is not None:
-        why = f"{why}, where the reference still sees {kept_worst:.1%} of the labels"
+    worst_case = found.right_largest
+    numbers = {"accuracy": right, "accuracy_worst_case": worst_case, "checked": checked, "images": found.images}
+    apart: Verdict = "ok" if checked is None or checked - worst_case <= DROP_BAD else "doubtful"
+    reasons = {"reconstruction": drawn, "label survival": kept, "lost labels": apart}
+    why = f"{right:.1%} right as they are and {worst_case:.1%} in the worst case"
+    if checked is not None:
+        why = f"{why} ({checked:.1%} where only failures count whose label the reference still sees)"
     blamed = [f"{name} ({verdict})" for name, verdict in reasons.items() if verdict != "ok"]
-    if blamed:
+    why = f"{why}; see {', '.join(blamed)}." if blamed else f"{why}; reconstructions and labels hold."
+    remedy = ""
+    if worst(drawn, kept) == "ok" and right - (worst_case if checked is None else checked) > DROP_BAD:
+        remedy = "The fall is real: the classifier looks at z⊥. Train it on mixes (advmix train --method advmix)."
+    elif blamed:
         remedy = "Settle these first: until then it says little about the classifier."
-        return Finding("worst case", worst(*reasons.values()), f"{why}, but see {', '.join(blamed)}.", remedy, numbers)
-    lost = right - found.right > DROP_BAD
-    remedy = "It is real: the classifier looks at z⊥. Train it on mixes (advmix train --method advmix)." if lost else ""
-    return Finding("worst case", "ok", f"{why}; reconstructions and labels hold.", remedy, numbers)
+    return Finding("worst case", worst(*reasons.values()), why, remedy, numbers)
 
 
 def worst(*verdicts: Verdict) -> Verdict:

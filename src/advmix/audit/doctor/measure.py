@@ -141,6 +141,7 @@ class Found:
         right: R restarts, K steps.
         right_restarts: 2R restarts, K steps.
         right_steps: R restarts, 2K steps.
+        right_largest: all restarts that there are, 2K steps.
         loss_random: one random donor.
         loss_random_many: the worst of K + 1 random donors, as many candidates as one climb has.
         loss_climb: one donor and K steps from it.
@@ -152,6 +153,7 @@ class Found:
     right: float
     right_restarts: float
     right_steps: float
+    right_largest: float
     loss_random: float
     loss_random_many: float | None
     loss_climb: float
@@ -160,13 +162,14 @@ class Found:
 def compare_searches(nested: Nested, restarts: int, steps: int) -> Found:
     """Read the smaller searches off one that holds them all, with at least twice the restarts and steps."""
 
+    held = nested.losses.shape[1]
+
     def right(r: int, k: int) -> float:
         return float(nested.right(r, k).double().mean())
 
     def loss(r: int, k: int) -> float:
         return float(nested.loss(r, k).double().mean())
 
-    held = nested.losses.shape[1]
     return Found(
         images=len(nested.plain),
         restarts=restarts,
@@ -174,6 +177,7 @@ def compare_searches(nested: Nested, restarts: int, steps: int) -> Found:
         right=right(restarts, steps),
         right_restarts=right(2 * restarts, steps),
         right_steps=right(restarts, 2 * steps),
+        right_largest=right(held, 2 * steps),
         loss_random=loss(1, 0),
         loss_random_many=loss(steps + 1, 0) if steps + 1 <= held else None,
         loss_climb=loss(1, steps),
