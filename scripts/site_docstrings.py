@@ -1,19 +1,26 @@
-"""How docstrings become Markdown: lines that begin with `>>>` are code, which Markdown would take for a quotation."""
+"""How docstrings become Markdown: lines that begin with `>>>` are code, which Markdown would take for a quotation, and
+the arguments of a call are a list.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from griffe import Extension, Object
 
 
-class ExamplesAreCode(Extension):  # type: ignore[misc]
-    """Fences the examples of every docstring."""
+CALL = re.compile(r"^Args of a call:\n((?: {4}.*\n?)+)", re.MULTILINE)
+"""What a class says of its instances' call; the other sections are Google's and known to the parser."""
+
+
+class Readable(Extension):  # type: ignore[misc]
+    """Changes every docstring before it is parsed."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Called with every module, class, function and attribute."""
         if obj.docstring is not None:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = fenced(CALL.sub(_as_list, obj.docstring.value))
 
 
 def fenced(text: str) -> str:
@@ -28,3 +35,9 @@ def fenced(text: str) -> str:
         inside = bool(line.strip()) and (inside or begins)
         lines.append(line)
     return "\n".join([*lines, "```"] if inside else lines)
+
+
+def _as_list(section: re.Match[str]) -> str:
+    """`    name: what it is` becomes a list item; what is indented further goes on with it."""
+    items = re.sub(r"^ {4}(\w+): ", r"- **`\1`** – ", section[1], flags=re.MULTILINE)
+    return f"**Args of a call:**\n\n{items}"

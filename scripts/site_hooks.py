@@ -15,8 +15,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
-"""A Markdown link or picture to a file, with its anchor; web addresses have a colon."""
+LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+"""A Markdown picture or link with its words, file and anchor; web addresses have a colon."""
 SHOWN = {".py": "python", ".sh": "bash", ".json": "json", ".toml": "toml"}
 """Text that is shown as a page, and its language."""
 
@@ -43,19 +43,23 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def outside(page: str, markdown: str) -> Iterator[str]:
     """Files outside docs/ that a page, `docs/audit.md`, links to, by their place in the repository."""
     for match in LINK.finditer(markdown):
-        target = _target(page, match[2])
+        target = _target(page, match[3])
         if not target.startswith(("docs/", "..")) and (ROOT / target).is_file():
             yield target
 
 
 def rewritten(page: str, markdown: str) -> str:
     """The page's Markdown with its links turned from places in the repository to places on the site."""
-    folder = posixpath.dirname(site_place(page))
+    folder = posixpath.dirname(site_place(page)) or "."
 
     def link(match: re.Match[str]) -> str:
-        target = _target(page, match[2])
-        place = posixpath.relpath(site_place(target), folder or ".") if (ROOT / target).is_file() else match[2]
-        return f"{match[1]}{place}{match[3] or ''}{match[4]}"
+        picture, words, where, anchor = match.groups(default="")
+        target = _target(page, where)
+        if (ROOT / target).is_file():
+            return f"{picture}[{words}]({posixpath.relpath(site_place(target), folder)}{anchor})"
+        if target.startswith("results/"):  # of a study that was not run yet
+            return f"*{words}: not drawn yet.*" if picture else words
+        return match[0]
 
     return LINK.sub(link, markdown)
 

@@ -193,6 +193,7 @@ def test_an_untrustworthy_reference_is_not_believed() -> None:
     assert diagnose.survival(kept, 200, train=0.99, test=0.2).verdict == "not known"
     assert diagnose.survival(kept, 10, train=0.99, test=0.98).verdict == "not known"
     assert diagnose.survival(kept, 200, train=0.99, test=0.98).verdict == "ok"
+    assert diagnose.survival(Share(0.94, 0.9, 0.96), 200, train=0.99, test=0.98).verdict == "ok"
     assert diagnose.survival(Share(0.9, 0.85, 0.93), 200, train=0.99, test=0.98).verdict == "doubtful"
     assert diagnose.no_reference().verdict == "not known"
 

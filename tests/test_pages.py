@@ -8,10 +8,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from html.parser import HTMLParser
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -50,18 +52,21 @@ def check_inline(line: str) -> None:
     words = shlex.split(line)[1:]
     if PLACEHOLDERS & set(words) or words[0].startswith("-"):
         return
-    known = COMMANDS | {"study": next(iter(STUDIES.values()))}
-    assert words[0] in known, line
-    flags = {re.sub(r"^no-", "", word[2:]) for word in words if word.startswith("--")} - {"help", "config"}
-    if flags:
-        assert flags <= flags_of(words[:2] if words[0] == "study" else words[:1]), line
+    name = " ".join(words[: 2 if words[0] == "study" else 1])
+    known = {**COMMANDS, **{f"study {study}": command for study, command in STUDIES.items()}}
+    assert name in known, line
+    flags = {re.sub("^no-", "", word[2:]) for word in words if word.startswith("--")}
+    assert flags <= {*flags_of(known[name][0]), "config", "help"}, line
 
 
-def flags_of(command: list[str]) -> set[str]:
-    environment = {**os.environ, "COLUMNS": "200"}
-    words = [sys.executable, "-m", "advmix", *command, "--help"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-    return {re.sub(r"^no-", "", flag) for flag in re.findall(r"--([a-z][a-z0-9-]*)", done.stdout)}
+def flags_of(kind: Any) -> Iterator[str]:
+    """The options of a config, nested ones as they are on the command line: by their own names."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            yield from flags_of(hints[field.name])
+        else:
+            yield field.name.replace("_", "-")
 
 
 def test_commands_are_looked_for() -> None:
@@ -99,6 +104,9 @@ def test_links_out_of_docs_are_turned(hooks: ModuleType) -> None:
     )
     assert hooks.rewritten("results/README.md", "[f](../docs/data.md) [g](.)") == "[f](../../data.md) [g](README.md)"
     assert hooks.rewritten("docs/index.md", "[h](nothing.md)") == "[h](nothing.md)"
+    assert hooks.rewritten("docs/index.md", "![h](../results/no/a.png), [i](../results/no)") == (
+        "*h: not drawn yet.*, i"
+    )
 
 
 class Addresses(HTMLParser):
@@ -157,6 +165,7 @@ def test_the_reference_is_there_and_examples_in_it_are_code(site: Path) -> None:
     assert 'id="advmix.mixing.AdvMix"' in page
     assert "half-width of the box" in page
     assert "blockquote" not in page
+    assert "<details" not in page  # a section that the docstrings' parser does not know
     assert (site / "repository" / "results" / "search" / "figures" / "found.png").is_file()
 
 
