@@ -1,4 +1,4 @@
-"""A folder of pictures to try advmix on: handwritten digits, each class in a colour of its own, in the test in any.
+"""A folder of pictures to try advmix on: handwritten digits, each class in a colour of its own, in the test as well.
 
     python examples/colored_folder.py photos
 
@@ -27,7 +27,7 @@ def main() -> None:
     rng, digits = np.random.default_rng(0), load_digits()
     for number in rng.permutation(len(digits.target))[: arguments.images].tolist():
         split, label = ("train" if number < TRAIN else "test"), int(digits.target[number])
-        color = np.array(COLORS[label if split == "train" else rng.integers(10)]) + rng.normal(0, 10, 3)
+        color = np.array(COLORS[label]) + rng.normal(0, 10, 3)
         pixels = (digits.images[number] / 16)[..., None] * color.clip(0, 255)
         path = arguments.folder / split / str(label) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 from griffe import Extension, Object
 
-
 CALL = re.compile(r"^Args of a call:\n((?: {4}.*\n?)+)", re.MULTILINE)
 """What a class says of its instances' call; the other sections are Google's and known to the parser."""
 
