@@ -21,6 +21,7 @@ from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.inspect import InspectConfig, run_inspect
+from advmix.stages.predict import PredictConfig, run_predict
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
 from advmix.studies.celeba.settings import CelebaConfig
@@ -42,6 +43,7 @@ COMMANDS: Commands = {
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
+    "predict": (PredictConfig, run_predict),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
