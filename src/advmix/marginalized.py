@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifiers import Classifier
-from advmix.classifiers.wrapper import with_channels
+from advmix.classifiers.wrapper import with_channels, with_size
 from advmix.encoders import Encoder
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
@@ -78,7 +77,7 @@ def draw_perp(pool: Latents, split: Split, samples: int, seed: int) -> Tensor:
 
 def as_drawn(images: Tensor, generator: Generator) -> Tensor:
     """Images `(B, C, H, W)` in [0, 1] with the channels and the size that a generator draws, differentiably."""
-    return Classifier(nn.Identity(), size=generator.resolution)(with_channels(images, generator.channels))
+    return with_size(with_channels(images, generator.channels), generator.resolution)
 
 
 def renditions(generator: Generator, latents: Latents, split: Split, perp: Tensor) -> Iterator[Tensor]:

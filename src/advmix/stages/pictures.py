@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -15,10 +15,30 @@ from advmix.data.sources import OwnImages
 from advmix.errors import UserError
 from advmix.stages.sources import Mixable, data_of
 
-if TYPE_CHECKING:
-    from advmix.stages.predict import PredictConfig
-
 PAINTED = ("train", "test", "biased", "shuffled", "uniform")
+PARTS = ("train", "val", "test", "biased", "shuffled", "uniform")
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which images.
+
+    Args:
+        data: the images; by default those of the classifier's folder or of the generator. Own images are read in the
+            size that the classifier wants, unless one is given.
+        part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
+        unlabelled: all images of the folder or .zip archive, whatever is said about them there.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    part: str = "test"
+    unlabelled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")
+        if self.unlabelled and self.data.is_painted:
+            raise UserError(f"--unlabelled: name a folder or .zip archive with --data, not {self.data.data}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,34 +67,55 @@ class Pictures:
         return digest.hexdigest()[:16]
 
 
-def find_pictures(config: PredictConfig, opened: OpenClassifier, mixable: Mixable | None) -> Pictures:
-    """The images that the flags name, else those of the classifier's or the generator's data set.
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What knows of images: the classifier, and the generator where there is one.
+
+    Attributes:
+        opened: the classifier.
+        folder: where `train` wrote it, if it did.
+        mixable: the generator with its latents.
+        generator: where `fit` wrote it.
+    """
+
+    opened: OpenClassifier
+    folder: Path | None = None
+    mixable: Mixable | None = None
+    generator: Path | None = None
+
+    def data(self) -> Data | None:
+        """The data set of the classifier, else of the generator."""
+        if self.folder is not None:
+            return data_of(self.opened.metadata, self.folder)
+        if self.mixable is not None and self.generator is not None:
+            return data_of(self.mixable.metadata, self.generator)
+        return None
+
+    def side(self) -> int | None:
+        """The size that the classifier wants, else the generator's."""
+        wanted = self.opened.input_size if self.opened.image is None else self.opened.image[-1]
+        return wanted or (None if self.mixable is None else self.mixable.model.generator.resolution)
+
+
+def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictures:
+    """The images that the options name, else those of the classifier's or the generator's data set.
+
+    Args:
+        options: which.
+        sources: what has a data set of its own.
+        seed: fixes what is drawn at random.
 
     Raises:
         UserError: there are none, or no such part of them.
     """
-    data = _shaped(config.data, opened, mixable)
-    if config.unlabelled:
+    data = options.data
+    wanted = sources.side()
+    if wanted is not None and not data.is_painted and data.photos.size == PhotoShape().size:
+        data = replace(data, photos=replace(data.photos, size=wanted))
+    if options.unlabelled:
         return Pictures(*load_pictures(data.data, data.photo_options()))
-    return _part(_data(config, data, opened, mixable), config.part)
-
-
-def _shaped(data: DataConfig, opened: OpenClassifier, mixable: Mixable | None) -> DataConfig:
-    """Own images in the size that the classifier wants, unless the flags say another."""
-    wanted = opened.image[-1] if opened.image is not None else opened.input_size
-    if wanted is None and mixable is not None:
-        wanted = mixable.model.generator.resolution
-    if wanted is None or data.is_painted or data.photos.size != PhotoShape().size:
-        return data
-    return replace(data, photos=replace(data.photos, size=wanted))
-
-
-def _data(config: PredictConfig, data: DataConfig, opened: OpenClassifier, mixable: Mixable | None) -> Data:
-    if config.data == DataConfig() and config.folder is not None:
-        return data_of(opened.metadata, config.folder)
-    if config.data == DataConfig() and mixable is not None and config.generator is not None:
-        return data_of(mixable.metadata, config.generator)
-    return open_data(data, config.seed)
+    own = sources.data() if data == DataConfig() else None
+    return _part(own or open_data(data, seed), options.part)
 
 
 def _part(data: Data, name: str) -> Pictures:

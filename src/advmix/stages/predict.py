@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
-from advmix.data import DataConfig, slices
+from advmix.data import slices
 from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
@@ -25,12 +25,10 @@ from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.stages.encode import pool_encoder
 from advmix.stages.evaluate import generator_summary
-from advmix.stages.pictures import Pictures, find_pictures
+from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
 from advmix.stages.predictions import PREDICTIONS, write_predictions
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.training.methods import SearchOptions
-
-PARTS = ("train", "val", "test", "biased", "shuffled", "uniform")
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,7 @@ class PredictConfig(ClassifierOptions):
         marginalize: number of z⊥ for each image; 0 asks the classifier about the image itself.
         perp: layers that are z⊥; negative ones count from the finest.
         perp_grid: whether a spatial grid is z⊥ too.
-        data: the images; by default those of the classifier's folder or of the generator. Their size is the
-            classifier's, unless one is given.
-        part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
-        unlabelled: all images of the folder or .zip archive, whatever is said about them there.
+        pictures: which images.
         batch: images at once.
         shard_size: images after which what was found is kept, to go on from there.
         seed: fixes the z⊥, and what data are drawn at random.
@@ -63,9 +58,7 @@ class PredictConfig(ClassifierOptions):
     marginalize: int = 0
     perp: tuple[int, ...] = (-2, -1)
     perp_grid: bool = False
-    data: DataConfig = field(default_factory=DataConfig)
-    part: str = "test"
-    unlabelled: bool = False
+    pictures: PictureOptions = field(default_factory=PictureOptions)
     batch: int = 250
     shard_size: int = 10_000
     seed: int = 0
@@ -77,8 +70,6 @@ class PredictConfig(ClassifierOptions):
         super().__post_init__()
         require(self, "batch shard_size", least=1)
         require(self, "marginalize", least=0)
-        if self.part not in PARTS:
-            raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")
         if self.marginalize and (self.generator is None or self.latents is None):
             raise UserError(f"--marginalize {self.marginalize}: draws z⊥; name --generator and --latents")
 
@@ -92,7 +83,8 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     device = make_fabric(config.device).device
     mixable = load_mixable(config.generator, config.latents, device)
     opened = open_classifier(config)
-    pictures = find_pictures(config, opened, mixable)
+    sources = Sources(opened, config.folder, mixable, config.generator)
+    pictures = find_pictures(config.pictures, sources, config.seed)
     opened = opened if pictures.classes is None else opened.named(pictures.classes)
     inputs = {
         "classifier": opened.fingerprint,
