@@ -29,6 +29,7 @@ from advmix.studies.celeba.study import run_celeba
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
 from advmix.studies.encoding.study import EncodingConfig, run_encoding
+from advmix.studies.marginalize.study import MarginalizeConfig, run_marginalize
 from advmix.studies.pipeline.study import PipelineConfig, run_pipeline
 from advmix.studies.search.study import SearchConfig, run_search
 from advmix.studies.toy.study import ToyConfig, run_toy
@@ -50,6 +51,7 @@ STUDIES: Commands = {
     "celeba": (CelebaConfig, run_celeba),
     "colored-mnist": (ColoredMnistConfig, run_colored_mnist),
     "encoding": (EncodingConfig, run_encoding),
+    "marginalize": (MarginalizeConfig, run_marginalize),
     "pipeline": (PipelineConfig, run_pipeline),
     "search": (SearchConfig, run_search),
     "toy": (ToyConfig, run_toy),
