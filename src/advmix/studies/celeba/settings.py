@@ -7,7 +7,8 @@ from pathlib import Path
 
 from advmix.errors import UserError
 from advmix.options import require
-from advmix.studies.celeba.recipes import CONTROLS, METHODS
+from advmix.studies.celeba.faces import Stress
+from advmix.studies.celeba.recipes import CONTROLS, METHODS, REFIT, base_of
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
 from advmix.training.classify import TrainOptions
@@ -34,7 +35,12 @@ class CelebaConfig(CellSettings):
             `test` together: to be looked at once, with everything chosen).
         tint: a positive control: mixes each training image with a colour of its class by this weight, and each judged
             one with that of a random class.
-        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained.
+        stress: a spurious correlation on purpose (--cue); judged on a balanced test.
+        also: folder, zip or csv of images of the same classes from another source, on which every classifier is judged
+            as well, apart.
+        also_target: its column of labels.
+        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained
+            advmix-filtered; in a stress test also METHOD-refit of any of them.
         seeds: every one fixes the labelled images and all that is trained.
         resamples: of the bootstrap.
         cells: folder of all that is trained.
@@ -47,6 +53,9 @@ class CelebaConfig(CellSettings):
     labelled: int = 5000
     judge: str = "select"
     tint: float = 0.0
+    stress: Stress = field(default_factory=Stress)
+    also: str | None = None
+    also_target: str | None = None
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     resamples: int = 2000
@@ -65,9 +74,24 @@ class CelebaConfig(CellSettings):
             raise UserError(f"--tint {self.tint}: must be between 0 and 1")
         if self.judge not in PARTS:
             raise UserError(f"--judge {self.judge}: unknown; choose from {' '.join(PARTS)}")
+        self._check_stress()
         known = METHODS + CONTROLS
         for name in self.methods:
-            if name not in known:
+            if base_of(name) not in known:
                 raise UserError(f"--methods {name}: unknown; choose from {' '.join(known)}")
         if "nominal" not in self.methods or len(set(self.methods)) < len(self.methods):
             raise UserError("--methods: nominal must be among them, to compare with, and none twice")
+
+    def _check_stress(self) -> None:
+        for name in self.methods:
+            if name.endswith(REFIT) and self.stress.cue is None:
+                raise UserError(f"--methods {name}: refits on balanced groups, which a stress test has (--cue COLUMN)")
+            if base_of(name) not in self.methods:
+                raise UserError(f"--methods {name}: refits {base_of(name)}, which must be among them")
+        if self.stress.cue is not None and (self.judge == "select" or self.tint):
+            raise UserError(
+                f"--cue {self.stress.cue}: a stress test has a test of its own, whose settings are chosen elsewhere; "
+                "use it with --judge test, and without --tint"
+            )
+        if self.also_target is not None and self.also is None:
+            raise UserError(f"--also-target {self.also_target}: goes together with --also")
