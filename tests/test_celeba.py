@@ -22,10 +22,10 @@ from advmix.results import schema
 from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.bench import Bench
 from advmix.studies.celeba.faces import divide, held_out, load, tinted
-from advmix.studies.celeba.recipes import CONTROLS, METHODS, EncoderClassifier, Kit, reconstructed
-from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.metrics import Metric
+from advmix.studies.celeba.recipes import CONTROLS, METHODS, EncoderClassifier, Kit, reconstructed
+from advmix.studies.celeba.settings import CelebaConfig
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
@@ -46,9 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(picture[top : top + 64, left : left + 64]).save(out / name)
         split = "train" if number < 56 else "val" if number < 68 else "test"
         person, male = number // 4, number // 2 % 2
-        rows.append(
-            {"filename": name, "split": split, "identity": person, "Smiling": 1 - number % 2, "Male": male}
-        )
+        rows.append({"filename": name, "split": split, "identity": person, "Smiling": 1 - number % 2, "Male": male})
     with (out / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

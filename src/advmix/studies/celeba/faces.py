@@ -107,7 +107,9 @@ def load_also(data: str, target: str | None, like: Photos) -> ImageSet:
     if ours != theirs:
         raise UserError(f"--also {data}: tells {', '.join(theirs)} apart, but the study {', '.join(ours)}")
     parts = [part.images for part in photos.splits.values()]
-    return ImageSet(torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]), like.classes)
+    return ImageSet(
+        torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]), like.classes
+    )
 
 
 def without_labels(images: ImageSet) -> ImageSet:

@@ -73,15 +73,11 @@ class Judge:
             title=f"seed {bench.seed}: worst case",
         )
         found = {**tried.tensors(), **answers(predict(network, images, bench.device), images), "searched": rows}
-        write_tensors(
-            self.found_file(method), KIND, found, {"images": images.fingerprint, "train_seconds": seconds}
-        )
+        write_tensors(self.found_file(method), KIND, found, {"images": images.fingerprint, "train_seconds": seconds})
 
     def searched(self) -> Tensor:
         """Which of the judged images are searched, the same for every method."""
-        order = torch.randperm(
-            len(self.bench.faces.judged), generator=generator(self.bench.seed, "celeba", "searched")
-        )
+        order = torch.randperm(len(self.bench.faces.judged), generator=generator(self.bench.seed, "celeba", "searched"))
         return order[: self.bench.config.worst_images].sort().values
 
     def found(self, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from advmix.errors import UserError
 from advmix.options import require
@@ -20,17 +21,43 @@ STYLES = tuple(range(6))
 
 
 @dataclass(frozen=True)
-class CelebaConfig(CellSettings):
+class FaceSettings(CellSettings):
+    """What the studies of faces have in common: the same generators and classifiers, in the same folders.
+
+    Args:
+        data: folder, zip or csv of faces, as for `advmix data`.
+        persons: column of who is on an image; no person is in two parts, and intervals are over persons.
+        labelled: training images with labels, drawn at random under each seed.
+        cells: folder of all that is trained; shared by the studies.
+    """
+
+    data: str = "data/celeba"
+    persons: str = "identity"
+    labelled: int = 5000
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
+    baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
+    cells: Path = Path("runs/cells")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "labelled", least=2)
+
+    def study(self, target: str, **others: Any) -> CelebaConfig:
+        """The settings of `advmix study celeba` with the same parts."""
+        names = {item.name for item in fields(FaceSettings)}
+        return CelebaConfig(**{**{name: getattr(self, name) for name in names}, "target": target, **others})
+
+
+@dataclass(frozen=True)
+class CelebaConfig(FaceSettings):
     """Errors of every method on faces, with intervals over persons: table, figure, results.json.
 
     Generator and encoder see all training images without labels, classifiers only `--labelled` of them. Goes on where
     it was stopped, and may be started in any number of processes, on any machines that share the folders.
 
     Args:
-        data: folder, zip or csv of faces, as for `advmix data`.
         target: column of what is recognised.
-        persons: column of who is on an image; no person is in two parts, and intervals are over persons.
-        labelled: training images with labels, drawn at random under each seed.
         judge: `select` (persons held out of the training split: for choosing settings) or `test` (the splits `val` and
             `test` together: to be looked at once, with everything chosen).
         tint: a positive control: mixes each training image with a colour of its class by this weight, and each judged
@@ -43,14 +70,10 @@ class CelebaConfig(CellSettings):
             advmix-filtered; in a stress test also METHOD-refit of any of them.
         seeds: every one fixes the labelled images and all that is trained.
         resamples: of the bootstrap.
-        cells: folder of all that is trained.
         out: folder for table and figure.
     """
 
-    data: str = "data/celeba"
     target: str = "Smiling"
-    persons: str = "identity"
-    labelled: int = 5000
     judge: str = "select"
     tint: float = 0.0
     stress: Stress = field(default_factory=Stress)
@@ -59,16 +82,12 @@ class CelebaConfig(CellSettings):
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     resamples: int = 2000
-    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
-    baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/celeba")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seeds(self.seeds)
-        require(self, "labelled resamples", least=2)
+        require(self, "resamples", least=2)
         require(self, "tint", least=0)
         if self.tint > 1:
             raise UserError(f"--tint {self.tint}: must be between 0 and 1")
