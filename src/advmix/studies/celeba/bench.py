@@ -74,7 +74,8 @@ class Bench:
         config, stress = self.config, self.config.stress
         tint = f"-tint{config.tint:g}" if config.tint else ""
         cue = f"-cue{stress.cue}{stress.agreement:g}" if stress.cue else ""
-        return config.cells / f"celeba-{config.target}-{config.labelled}{tint}{cue}-seed{self.seed}"
+        labelled = config.labelled or "all"
+        return config.cells / f"celeba-{config.target}-{labelled}{tint}{cue}-seed{self.seed}"
 
     @cached_property
     def device(self) -> torch.device:

@@ -117,12 +117,12 @@ def without_labels(images: ImageSet) -> ImageSet:
     return ImageSet(images.pixels, torch.zeros_like(images.labels), ("face",))
 
 
-def divide(photos: Photos, labelled: int, judge: str, tint: float, seed: int) -> Faces:
+def divide(photos: Photos, labelled: int | None, judge: str, tint: float, seed: int) -> Faces:
     """The parts under a seed.
 
     Args:
         photos: with persons for groups.
-        labelled: how many training images keep their label.
+        labelled: how many training images keep their label; None for all.
         judge: `select` or `test`.
         tint: weight of a class colour; 0 for none.
         seed: fixes which images are labelled, and the colours of judged ones.
@@ -142,14 +142,14 @@ def divide(photos: Photos, labelled: int, judge: str, tint: float, seed: int) ->
     return Faces(without_labels(pool), few, judged, persons)
 
 
-def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: int, seed: int) -> Faces:
+def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: int | None, seed: int) -> Faces:
     """The parts of a stress test under a seed: test and refitting are the same ones under every seed.
 
     Args:
         photos: two classes, with persons for groups; the training split alone is used.
         cues: `(N,)`, of its images.
         stress: how they are divided.
-        labelled: how many training images keep their label.
+        labelled: how many training images keep their label; None for all.
         seed: fixes which.
 
     Raises:
@@ -178,13 +178,13 @@ def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: 
     )
 
 
-def draw_labelled(images: ImageSet, rows: Tensor, count: int, seed: int) -> ImageSet:
-    """`count` of these rows at random, the same ones for every method.
+def draw_labelled(images: ImageSet, rows: Tensor, count: int | None, seed: int) -> ImageSet:
+    """`count` of these rows at random (all where it is None), the same ones for every method.
 
     Raises:
         UserError: there are not so many.
     """
-    if count > len(rows):
+    if count is not None and count > len(rows):
         raise UserError(f"--labelled {count}: there are {len(rows):,} training images")
     rng = generator(derive(seed, "celeba"), "labelled")
     return images[rows[torch.randperm(len(rows), generator=rng)[:count]]]

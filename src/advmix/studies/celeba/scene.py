@@ -61,9 +61,8 @@ def with_all_labels(bench: Bench, photos: Photos) -> Bench:
     """The bench whose labelled images are all training images: its reference knows more than any classifier that is
     compared, and is of another kind.
     """
-    count = len(bench.faces.unlabelled)
-    config = replace(bench.config, labelled=count)
-    return Bench(config, bench.seed, divide(photos, count, config.judge, 0.0, bench.seed))
+    config = replace(bench.config, labelled=None)
+    return Bench(config, bench.seed, divide(photos, None, config.judge, 0.0, bench.seed))
 
 
 @torch.no_grad()

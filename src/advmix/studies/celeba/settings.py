@@ -27,13 +27,14 @@ class FaceSettings(CellSettings):
     Args:
         data: folder, zip or csv of faces, as for `advmix data`.
         persons: column of who is on an image; no person is in two parts, and intervals are over persons.
-        labelled: training images with labels, drawn at random under each seed.
+        labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
+            held out.
         cells: folder of all that is trained; shared by the studies.
     """
 
     data: str = "data/celeba"
     persons: str = "identity"
-    labelled: int = 5000
+    labelled: int | None = 5000
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
     search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
     baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
