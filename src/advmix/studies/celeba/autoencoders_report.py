@@ -21,7 +21,7 @@ DECODED, RESIDUAL = method_color("randmix"), method_color("advmix")
 def variants_table(records: Sequence[Record]) -> Table:
     """A row per variant; where two numbers stand in a cell, the second is with the residual."""
     view = new_table(
-        "error", "lost,\npoints", "reference\nloses", "survive, %\nwith residual", "range, %", "seconds", "reached"
+        "error", "points\nlost", "by the\nreference", "survive, %,\nresidual", "range, %,\nresidual", "seconds", "ok"
     )
     for row in records:
         survive = [

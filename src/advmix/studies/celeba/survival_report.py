@@ -18,13 +18,13 @@ RANDOM, SEARCHED = method_color("randmix"), method_color("advmix")
 
 
 def survival_table(records: Sequence[Record]) -> Table:
-    """A row per attribute and split."""
-    view = new_table("z⊥", "survive, %", "interval", "searched, %", "interval", "range, %")
+    """A section per attribute, a row per split."""
+    view = new_table("random\nmixes, %", "interval", "searched\nmixes, %", "interval", "range, %")
     for record in records:
+        view.add_row(f"[bold]{record['target']}[/]")
         for row in record["splits"]:
-            random, found = row["survival"], row["survival_searched"]
-            cells = [cell for share in (random, found) for cell in _cells(share)]
-            view.add_row(record["target"], row["name"], *cells, f"{100 * row['range']:.1f}")
+            cells = [cell for key in ("survival", "survival_searched") for cell in _cells(row[key])]
+            view.add_row(row["name"], *cells, f"{100 * row['range']:.1f}")
         view.add_section()
     return view
 
@@ -33,7 +33,7 @@ def _cells(share: Record | None) -> tuple[str, str]:
     return ("–", "–") if share is None else (percent(share), span(share))
 
 
-LEFT, WIDTH, GAP, HEAD, LINE = 2.9, 3.4, 0.35, 0.66, 0.27
+LEFT, WIDTH, GAP, HEAD, LINE = 2.4, 3.4, 0.35, 0.66, 0.27
 
 
 def survival_figure(records: Sequence[Record], threshold: float) -> Figure:
@@ -41,7 +41,7 @@ def survival_figure(records: Sequence[Record], threshold: float) -> Figure:
     variation, without which survival says nothing.
     """
     rows = [(record["target"], row) for record in records for row in record["splits"]]
-    canvas = Canvas(LEFT + WIDTH + GAP + 1.5, HEAD + LINE * len(rows) + 0.72)
+    canvas = Canvas(LEFT + WIDTH + GAP + 1.75, HEAD + LINE * len(rows) + 0.62)
     canvas.text(LEFT, 0.2, "Labels that survive", 11, ha="left", weight="bold")
     canvas.text(LEFT, 0.42, "percent of the mixes; light: random, dark: searched for", 8.5, ha="left", color=MUTED)
     canvas.text(LEFT + WIDTH + GAP, 0.2, "Range", 11, ha="left", weight="bold")
