@@ -130,6 +130,15 @@ def test_choosing_and_testing_share_the_classifiers_and_not_the_images(
     assert found["judged"]["persons"] == 1
 
 
+def test_another_search_is_not_taken_for_the_one_that_was_done(
+    folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path
+) -> None:
+    arguments = ["--seeds", "0", "--judge", "test", "--methods", "nominal", "--worst-images", "4"]
+    found = study(folder, cells, tmp_path / "out", *arguments)
+    assert results["methods"][0]["worst_case_images"] == 6
+    assert found["methods"][0]["worst_case_images"] == 4
+
+
 def test_nobody_is_in_two_parts(photos: Photos) -> None:
     parts = divide(photos, 24, "test", 0, seed=0)
     select = divide(photos, 24, "select", 0, seed=0)

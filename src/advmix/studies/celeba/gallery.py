@@ -16,6 +16,7 @@ from torch import nn
 
 from advmix.config import to_dict
 from advmix.data.photos import Photos
+from advmix.encoders import fingerprint
 from advmix.engine import environment
 from advmix.errors import UserError
 from advmix.files import write_json
@@ -90,7 +91,9 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     shape = tuple(photos.train.images.pixels.shape[1:])
     gan = None if config.generator is None else open_gan(config.generator, shape).to(bench.device)
     classifiers = {method: bench.classifier(method)[0] for method in config.methods}
-    open_run(config.out, COMMAND, config, resume=True, inputs={"images": bench.faces.judged.fingerprint})
+    faces_of = bench.generator(ALL)[1]["fingerprint"] if gan is None else fingerprint(gan, gan.config)
+    inputs = {"images": bench.faces.judged.fingerprint, "generator": faces_of}
+    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     count = config.candidates
     cast = (
         real_cast(bench, count) if gan is None else made_up_cast(gan, classifiers, photos.classes, count, config.seed)
@@ -102,7 +105,7 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     results = {"schema": SCHEMA_VERSION, "study": "celeba-pictures", "environment": environment(), **facts}
     if config.publish:
         results["config"] = {"command": COMMAND, **to_dict(config)}
-        results["generator"] = read_fingerprint(config)
+        results["generator"] = faces_of
         write_json(config.out / RESULTS, results)
     return results
 
@@ -116,14 +119,6 @@ def folder_for(config: GalleryConfig, cast: Cast) -> Path:
     if config.publish and not cast.made_up:
         raise UserError("--publish: these are real faces")
     return config.out / (PUBLISHED if config.publish else LOCAL)
-
-
-def read_fingerprint(config: GalleryConfig) -> str:
-    """Of the generator that made the faces up."""
-    from advmix.encoders.autoencoder import load_autoencoder
-
-    assert config.generator is not None
-    return str(load_autoencoder(config.generator)[1]["fingerprint"])
 
 
 def open_bench(config: GalleryConfig, photos: Photos) -> Bench:

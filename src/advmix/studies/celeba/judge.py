@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from advmix.audit.evaluate import predict
 from advmix.audit.verdicts import verdicts
+from advmix.config import to_dict
 from advmix.data import ImageSet
 from advmix.encoders import encoded
 from advmix.files import read_tensors, write_tensors
@@ -43,12 +45,23 @@ class Judge:
 
     def is_done(self, method: str) -> bool:
         """Whether a method was trained and judged on everything."""
-        return self.found_file(method).is_file() and (self.also is None or self.also_file(method).is_file())
+        return self._is_judged(method) and (self.also is None or self.also_file(method).is_file())
+
+    def _is_judged(self, method: str) -> bool:
+        """On these images, by this search; what another one found is judged again."""
+        path = self.found_file(method)
+        return path.is_file() and self._circumstances().items() <= read_tensors(path, KIND)[1].items()
+
+    def _circumstances(self) -> dict[str, str | int]:
+        """What a worst case depends on beside the classifier."""
+        config = self.bench.config
+        search = json.dumps(to_dict(config.evaluation()))
+        return {"images": self.bench.faces.judged.fingerprint, "search": search, "worst_images": config.worst_images}
 
     def do(self, method: str) -> None:
         """Train, unless that is done, and judge where it has not been judged."""
         self.bench.train(method)
-        if not self.found_file(method).is_file():
+        if not self._is_judged(method):
             self._judge(method)
         if self.also is not None and not self.also_file(method).is_file():
             network, _ = self.bench.classifier(method)
@@ -73,7 +86,8 @@ class Judge:
             title=f"seed {bench.seed}: worst case",
         )
         found = {**tried.tensors(), **answers(predict(network, images, bench.device), images), "searched": rows}
-        write_tensors(self.found_file(method), KIND, found, {"images": images.fingerprint, "train_seconds": seconds})
+        facts = {**self._circumstances(), "train_seconds": seconds}
+        write_tensors(self.found_file(method), KIND, found, facts)
 
     def searched(self) -> Tensor:
         """Which of the judged images are searched, the same for every method."""
