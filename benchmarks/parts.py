@@ -22,7 +22,7 @@ from timing import Layer, Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder, OptimizeEncoder, OptimizeOptions
 from advmix.engine import environment, make_fabric
