@@ -229,7 +229,7 @@ FOUND = Found(60, 5, 5, 0.6, 0.6, 0.6, 0.6, loss_random=0.2, loss_random_many=0.
         ({"right": 0.0, "right_restarts": 0.0, "right_steps": 0.0}, "ok", "ok"),
         ({"loss_climb": 0.3}, "ok", "doubtful"),
         ({"loss_climb": 0.21}, "ok", "bad"),
-        ({"steps": 0}, "ok", "bad"),
+        ({"steps": 0}, "ok", "not known"),
     ],
 )
 def test_searches_that_are_too_short_or_find_nothing(

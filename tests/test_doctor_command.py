@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from advmix.classifiers import ClassifierOptions
 from advmix.cli import main
 from advmix.config import to_dict
 from advmix.data import DataConfig
@@ -135,13 +136,13 @@ def test_the_search_is_that_of_the_run_nearest_to_the_worst_case(cell: Cell, tmp
     assert main(["train", *training, *made, "--out", str(trained)]) == 0
     runs = find_runs([trained])
     assert (runs.search.perp, runs.search.restarts, runs.search.steps) == ((-1,), 5, 5)
-    assert (runs.residual, runs.classifiers) == (True, (trained,))
+    assert (runs.residual, runs.classifiers) == (True, (ClassifierOptions(str(trained)),))
     audit = ["--images", "4", "--restarts", "1", "--steps", "1", "--resamples", "2", "--no-residual"]
     assert main(["audit", "--classifier", str(trained), *audit, *made, "--out", str(audited)]) == 0
     runs = find_runs([audited, trained])
     assert (runs.search.perp, runs.search.restarts, runs.search.steps) == ((-2, -1), 1, 1)
-    assert (runs.residual, runs.classifiers) == (False, (trained,))
-    assert find_runs([cell.place("nominal")]).search.perp == (-2, -1)
+    assert (runs.residual, runs.classifiers) == (False, (ClassifierOptions(str(trained)),))
+    assert find_runs([cell.place("nominal")]).search.perp == ()
 
 
 def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from advmix.audit.doctor.probe import leakage
 from advmix.audit.evaluate import accuracy, share
 from advmix.audit.layers import other_label
 from advmix.audit.nested import Nested, nested_search
+from advmix.classifiers import OpenClassifier, open_classifier
 from advmix.config import to_dict
 from advmix.data import slices
 from advmix.engine import environment, make_fabric
@@ -32,6 +33,7 @@ from advmix.seeds import generator
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
 from advmix.stages.reference import open_reference
+from advmix.training.methods import SearchOptions
 
 FILE = "doctor.json"
 MIXES = 3
@@ -47,8 +49,8 @@ class DoctorConfig:
     Args:
         runs: folders that fit, encode, train, evaluate or audit wrote, or a folder of such; what they were made from is
             looked up.
-        reference: folder that train wrote: the classifier that says whether mixes keep their label. It must not share a
-            bias of the images.
+        reference: the classifier that says whether mixes keep their label, named as `--classifier` of audit is; by
+            default that of the audit, where one is among the runs. It must not share a bias of the images.
         perp: layers that are z⊥; by default those of the runs.
         images: unseen images that are looked at, drawn at random.
         search_images: of these, how many are searched for a worst case, with twice the restarts and steps.
@@ -58,7 +60,7 @@ class DoctorConfig:
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
-    reference: Path | None = None
+    reference: str | None = None
     perp: tuple[int, ...] = ()
     images: int = 300
     search_images: int = 60
@@ -81,29 +83,26 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
     patient = open_patient(runs, config.images, config.seed, fabric.device)
-    reference = None if config.reference is None else _open(config.reference, patient, "--reference ")
-    classifiers = [(folder, _open(folder, patient, "")) for folder in runs.classifiers]
+    train, named = patient.data.train, config.reference or runs.reference
+    reference = None if named is None else open_reference(named, train).network.to(fabric.device)
+    shape = patient.model.generator.channels, *[patient.model.generator.resolution] * 2
+    classifiers = [open_classifier(options, train.classes, shape) for options in runs.classifiers]
     open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
     findings = list(examine(patient, reference))
     kept = next(found.verdict for found in findings if found.check == "label survival")
-    for folder, network in classifiers:
-        found = examine_classifier(patient, network, reference, kept, config.search_images)
-        findings += [finding.about(str(folder)) for finding in found]
+    for opened in classifiers:
+        found = examine_classifier(patient, opened, reference, kept, config.search_images)
+        findings += [finding.about(opened.name) for finding in found]
     results = {
         "config": {"command": "doctor", **to_dict(config)},
         "environment": environment(),
-        "examined": {**to_dict(runs), "fingerprint": patient.fingerprint},
+        "examined": {**to_dict(runs), "search": to_dict(patient.search), "fingerprint": patient.fingerprint},
         "findings": [asdict(finding) for finding in findings],
     }
     write_json(config.out / FILE, results)
     console.print(doctor_table(findings), soft_wrap=False)
     console.print(f"Numbers: {config.out / FILE}", markup=False)
     return results
-
-
-def _open(folder: Path, patient: Patient, flag: str) -> nn.Module:
-    """A classifier of the images' classes, on the device."""
-    return open_reference(folder, patient.data.train, flag)[0].to(patient.pool.styles.device)
 
 
 def examine(patient: Patient, reference: nn.Module | None) -> Iterator[Finding]:
@@ -145,16 +144,18 @@ def _survival(patient: Patient, reference: nn.Module) -> Finding:
 
 
 def examine_classifier(
-    patient: Patient, network: nn.Module, reference: nn.Module | None, kept: Verdict, count: int
+    patient: Patient, opened: OpenClassifier, reference: nn.Module | None, kept: Verdict, count: int
 ) -> Iterator[Finding]:
     """What can be said of one classifier; `kept` is the verdict on label survival."""
     device, labels = patient.pool.styles.device, patient.images.labels
+    network = opened.network.to(device)
+    theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
     right = accuracy(network, patient.images, device)
     plain = _answers(patient, network, patient.latents) == labels
     losses = diagnose.reconstruction(right, share(plain), len(labels))
     yield losses
-    nested = _search(patient, network, count)
-    found = compare_searches(nested, patient.search.restarts, patient.search.steps)
+    nested = _search(patient, network, theirs, count)
+    found = compare_searches(nested, theirs.restarts, theirs.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
     yield diagnose.belief(right, losses.verdict, kept, _checked(patient, reference, nested), found)
@@ -168,9 +169,9 @@ def _answers(patient: Patient, network: nn.Module, latents: Latents) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def _search(patient: Patient, network: nn.Module, count: int) -> Nested:
-    """A search of the first unseen images that holds the runs' own search with twice its restarts or steps."""
-    theirs, device = patient.search, patient.pool.styles.device
+def _search(patient: Patient, network: nn.Module, theirs: SearchOptions, count: int) -> Nested:
+    """A search of the first unseen images that holds `theirs` with twice its restarts or steps."""
+    device = patient.pool.styles.device
     largest = replace(theirs, restarts=max(2 * theirs.restarts, theirs.steps + 1), steps=2 * theirs.steps)
     labels = patient.images.labels[:count].to(device)
     latents = patient.kept_latents[:count]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,7 +77,8 @@ def open_patient(runs: Runs, images: int, seed: int, device: torch.device) -> Pa
         UserError: bad input.
     """
     model, metadata = load_autoencoder(runs.generator)
-    runs.search.split(model.generator.layers)
+    search = _search(runs.search, model)
+    search.split(model.generator.layers)
     store = None if runs.latents is None else LatentStore.open(runs.latents, generator=metadata["fingerprint"])
     data = data_of(metadata, runs.generator)
     model, encoder = model.to(device), None
@@ -94,7 +95,7 @@ def open_patient(runs: Runs, images: int, seed: int, device: torch.device) -> Pa
         model,
         metadata["fingerprint"],
         data,
-        runs.search,
+        search,
         runs.residual,
         pool,
         rows,
@@ -103,6 +104,14 @@ def open_patient(runs: Runs, images: int, seed: int, device: torch.device) -> Pa
         store is not None,
         seed,
     )
+
+
+def _search(search: SearchOptions, model: Autoencoder) -> SearchOptions:
+    """With layers, where none are named: all styles beside a spatial grid, else the two finest."""
+    if search.perp or search.perp_grid:
+        return search
+    finest = range(-model.generator.layers if model.config.grid_shape else -2, 0)
+    return replace(search, perp=tuple(finest))
 
 
 def _encode(encoder: Encoder, images: ImageSet, device: torch.device) -> Latents:

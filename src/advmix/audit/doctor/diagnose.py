@@ -195,9 +195,12 @@ def gradient(found: Found) -> Finding:
     """Does climbing find anything beyond a random donor?"""
     keys = ("images", "steps", "loss_random", "loss_random_many", "loss_climb")
     numbers = {key: getattr(found, key) for key in keys}
+    if found.steps == 0:
+        why = "The search takes no steps: it is a random one."
+        return Finding("gradient", "not known", why, "--steps, where the classifier has gradients.", numbers)
     many, climb = found.steps, found.loss_climb
     why = f"Mean loss {found.loss_random:.3f} under a random donor, {climb:.3f} after {many} steps from there"
-    if found.loss_climb < RISE * found.loss_random or found.steps == 0:
+    if found.loss_climb < RISE * found.loss_random:
         remedy = "AdvMix is RandMix here: larger --radius and --step-size, more --steps, or a z⊥ that moves more."
         return Finding("gradient", "bad", f"{why}.", remedy, numbers)
     if found.loss_random_many is not None and found.loss_climb < found.loss_random_many:
