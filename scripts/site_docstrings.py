@@ -13,7 +13,7 @@ CALL = re.compile(r"^Args of a call:\n((?: {4}.*\n?)+)", re.MULTILINE)
 """What a class says of its instances' call; the other sections are Google's and known to the parser."""
 
 
-class Readable(Extension):  # type: ignore[misc]
+class Readable(Extension):
     """Changes every docstring before it is parsed."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:

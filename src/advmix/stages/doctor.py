@@ -85,7 +85,8 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     patient = open_patient(runs, config.images, config.seed, fabric.device)
     train, named = patient.data.train, config.reference or runs.reference
     reference = None if named is None else open_reference(named, train).network.to(fabric.device)
-    shape = patient.model.generator.channels, *[patient.model.generator.resolution] * 2
+    dec = patient.model.generator
+    shape = (dec.channels, dec.resolution, dec.resolution)
     classifiers = [open_classifier(options, train.classes, shape) for options in runs.classifiers]
     open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
     findings = list(examine(patient, reference))
@@ -96,7 +97,12 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     results = {
         "config": {"command": "doctor", **to_dict(config)},
         "environment": environment(),
-        "examined": {**to_dict(runs), "search": to_dict(patient.search), "fingerprint": patient.fingerprint},
+        "examined": {
+            **to_dict(runs),
+            "search": to_dict(patient.search),
+            "reference": named,
+            "fingerprint": patient.fingerprint,
+        },
         "findings": [asdict(finding) for finding in findings],
     }
     write_json(config.out / FILE, results)

@@ -116,4 +116,5 @@ def _search(search: SearchOptions, model: Autoencoder) -> SearchOptions:
 
 def _encode(encoder: Encoder, images: ImageSet, device: torch.device) -> Latents:
     """As `encoded`, for encoders without weights, too."""
-    return encoder(images.batch(slice(None))[0].to(device)).detach()
+    latents: Latents = encoder(images.batch(slice(None))[0].to(device))
+    return latents.detach()
