@@ -148,6 +148,7 @@ def test_what_goes_with_the_label_is_told_from_what_carries_it(digits: tuple[Lat
     assert layers["1"] == color
     assert diagnose.leakage(color, layers, asked(digits, FINE).verdict).verdict == "ok"
     assert diagnose.leakage(color, layers, "not known").verdict == "doubtful"
+    assert "(by layer: 0 " in diagnose.leakage(color, layers, "not known").why
     shape, _ = leakage(latents, labels, WRONG)
     assert diagnose.leakage(shape, layers, asked(digits, WRONG).verdict).verdict == "bad"
     shuffled = labels[torch.randperm(300, generator=seeded(3))]

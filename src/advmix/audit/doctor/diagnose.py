@@ -138,7 +138,9 @@ def leakage(whole: float | None, layers: Mapping[str, float], kept: Verdict) -> 
     if whole is None:
         why = "Too few images of two classes to train a probe on."
         return Finding("leakage", "not known", why, "Encode more images.", numbers)
-    why = f"A linear probe reads the label off z⊥ {max(whole, 0):.0%} of the way from chance to certainty"
+    listed = ", ".join(f"{name} {max(value, 0):.0%}" for name, value in layers.items())
+    by_layer = f" (by layer: {listed})" if layers else ""
+    why = f"A linear probe reads the label off z⊥ {max(whole, 0):.0%} of the way from chance to certainty{by_layer}"
     if whole < READABLE:
         return Finding("leakage", "ok", f"{why}.", "", numbers)
     if kept == "ok":
