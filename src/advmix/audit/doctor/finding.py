@@ -19,7 +19,7 @@ class Finding:
         why: one sentence with the numbers that decided.
         remedy: what to do; empty where nothing has to be done.
         numbers: everything that was measured, as JSON values.
-        subject: the folder of the classifier it is about; empty where it is about the generator.
+        subject: name of the classifier it is about; empty where it is about the generator.
     """
 
     check: str
