@@ -250,7 +250,7 @@ def test_a_worst_case_is_believed_only_where_generator_and_labels_hold() -> None
         ("ok", "not known", None, "not known", "Settle"),
         ("doubtful", "not known", None, "doubtful", "Settle"),
         ("ok", "ok", 0.8, "doubtful", "is real"),
-        ("ok", "ok", 0.94, "doubtful", "Settle"),
+        ("ok", "ok", 0.94, "doubtful", "in brackets"),
     ):
         found = diagnose.belief(0.95, drawn, kept, checked, FOUND)  # type: ignore[arg-type]
         assert found.verdict == verdict

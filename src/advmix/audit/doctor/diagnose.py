@@ -233,11 +233,13 @@ def belief(right: float, drawn: Verdict, kept: Verdict, checked: float | None, f
         why = f"{why} ({checked:.1%} where only failures count whose label the reference still sees)"
     blamed = [f"{name} ({verdict})" for name, verdict in reasons.items() if verdict != "ok"]
     why = f"{why}; see {', '.join(blamed)}." if blamed else f"{why}; reconstructions and labels hold."
-    remedy = ""
-    if worst(drawn, kept) == "ok" and right - (worst_case if checked is None else checked) > DROP_BAD:
-        remedy = "The fall is real: the classifier looks at z⊥. Train it on mixes (advmix train --method advmix)."
-    elif blamed:
+    fall, remedy = right - (worst_case if checked is None else checked), ""
+    if worst(drawn, kept) != "ok":
         remedy = "Settle these first: until then it says little about the classifier."
+    elif fall > DROP_BAD:
+        remedy = "The fall is real: the classifier looks at z⊥. Train it on mixes (advmix train --method advmix)."
+    elif apart != "ok":
+        remedy = "Blame the classifier for the figure in brackets alone; a smaller --radius loses fewer labels."
     return Finding("worst case", worst(*reasons.values()), why, remedy, numbers)
 
 
