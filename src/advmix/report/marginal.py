@@ -52,7 +52,7 @@ def _panel(axes: Axes, runs: Sequence[Run], names: bool) -> None:
     ways = list(dict.fromkeys((run["prediction"], run["samples"]) for run in runs))
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(-0.4, len(ways) - 0.6)
-    axes.set_xticks(range(len(ways)), [str(samples) if samples else SHORT.get(way, way) for way, samples in ways])
+    axes.set_xticks(range(len(ways)), [str(samples) if samples else SHORT.get(way, str(way)) for way, samples in ways])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.spines[["left", "bottom"]].set(visible=True, color=MUTED)
