@@ -54,6 +54,10 @@ def test_a_division_by_identity(agreement: float) -> None:
     reached = float((labels != cues)[parts.train].double().mean())
     assert reached == pytest.approx(agreement, abs=1e-3)
     assert len(parts.train) > 1000
+    against = torch.bincount(groups[parts.train], minlength=GROUPS)[[0, 3]].tolist()
+    left = ~torch.isin(persons, torch.tensor(sorted(people[1] | people[2])))
+    rare = int((left & (groups == 3)).sum())
+    assert against[1] == min(rare, sum(against) // 2)
 
 
 def test_the_sense_of_the_agreement_is_that_of_the_images() -> None:
@@ -106,6 +110,7 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
         assert list(errors) == ["not Smiling, not Male", "not Smiling, Male", "Smiling, not Male", "Smiling, Male"]
         assert row["worst_group_error"]["value"] == pytest.approx(max(errors.values()))
         assert row["error"]["value"] == pytest.approx(sum(errors.values()) / 4)
+        assert row["error"]["value"] == pytest.approx(sum(row["error_by_seed"]) / 2)
 
 
 def test_another_source_is_judged_apart(stressed: dict[str, Any]) -> None:
