@@ -13,7 +13,7 @@ from torch import nn
 
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.ranking import auc_interval, roc_auc
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.data import ImageSet
 from advmix.errors import UserError
