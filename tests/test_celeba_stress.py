@@ -19,6 +19,7 @@ from advmix.data import ImageSet
 from advmix.errors import UserError
 from advmix.latents import Split
 from advmix.mixing import RandMix
+from advmix.report.style import method, method_label
 from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.faces import Grouped
 from advmix.studies.celeba.refit import features_of, last_layer, refitted
@@ -111,6 +112,13 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
         assert row["worst_group_error"]["value"] == pytest.approx(max(errors.values()))
         assert row["error"]["value"] == pytest.approx(sum(errors.values()) / 4)
         assert row["error"]["value"] == pytest.approx(sum(row["error_by_seed"]) / 2)
+
+
+def test_a_refitted_method_is_called_after_its_own() -> None:
+    assert method_label("advmix-refit") == "AdvMix, refitted"
+    assert method("advmix-refit").control
+    assert not method("advmix").control
+    assert method_label("mine-refit") == "mine-refit"
 
 
 def test_another_source_is_judged_apart(stressed: dict[str, Any]) -> None:
