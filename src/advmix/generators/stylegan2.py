@@ -194,9 +194,7 @@ class StyleGan2(MappedGenerator):
     def _conv(config: StyleGan2Config, layer: int) -> ModulatedConv2d:
         level, upsample = (layer + 1) // 2, layer % 2 == 1
         inputs = config.widths[level - 1 if upsample else level]
-        halved = (
-            config.architecture == "resnet" and layer > 0 and not upsample
-        )  # the sum with its shortcut stays at unit scale
+        summed = config.architecture == "resnet" and layer > 0 and not upsample
         return ModulatedConv2d(
             inputs,
             config.widths[level],
