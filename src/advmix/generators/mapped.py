@@ -14,6 +14,11 @@ from advmix.generators.layered import NetworkConfig
 from advmix.latents import Latents
 
 
+def unit_length(x: Tensor) -> Tensor:
+    """`(..., D)` with a mean square of 1."""
+    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-8)
+
+
 class MappingNetwork(nn.Module):
     """`z` to `w`: the length of `z` is normalised, then linear layers, each with a leaky ReLU."""
 
@@ -23,7 +28,7 @@ class MappingNetwork(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """`(..., Z)` to `(..., D)`."""
-        w = z * torch.rsqrt(z.square().mean(dim=-1, keepdim=True) + 1e-8)
+        w = unit_length(z)
         for layer in self.layers:
             w = F.leaky_relu(layer(w), SLOPE)
         return w

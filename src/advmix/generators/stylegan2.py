@@ -188,7 +188,6 @@ class StyleGan2(MappedGenerator):
                 for level in (levels[1:] if config.architecture == "resnet" else ())
             }
         )
-        self.to(memory_format=torch.channels_last)
 
     @staticmethod
     def _conv(config: StyleGan2Config, layer: int) -> ModulatedConv2d:
