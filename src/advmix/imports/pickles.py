@@ -130,10 +130,7 @@ class Machine:
 
     def collect(self, size: int | None) -> None:
         """TUPLE1 to TUPLE3, and TUPLE: all since the mark."""
-        if size is None:
-            items = self.take()
-        else:
-            items = [self.stack.pop() for _ in range(size)][::-1]
+        items = self.take() if size is None else [self.stack.pop() for _ in range(size)][::-1]
         self.stack.append(tuple(items))
 
     def extend(self, items: list[Any]) -> None:
