@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from advmix.config import from_dict, with_defaults
-from advmix.data import Data, DataConfig, open_data
+from advmix.data import Data, DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
+from advmix.generators import Generator
 from advmix.latents import Latents
 
 
@@ -40,6 +41,46 @@ def data_of(metadata: dict[str, Any], source: Path) -> Data:
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
     return data
+
+
+def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
+    """The images that flags describe, in the size of the generator; its own ones where they describe none.
+
+    Args:
+        metadata: of the generator's file.
+        source: its folder.
+        flags: what the command line says about images; the defaults count as nothing.
+        seed: of the data, where it is not the generator's own.
+        dec: the generator.
+
+    Raises:
+        UserError: images of another size than the generator's, or none at all.
+    """
+    own = data_of(metadata, source) if "data" in metadata else None
+    if own is not None and flags in (DataConfig(), own.config):
+        return own
+    data = open_data(in_size(flags, dec), seed)
+    check_size(data.train, dec)
+    return data
+
+
+def in_size(flags: DataConfig, dec: Generator) -> DataConfig:
+    """The same images, a user's own read in the generator's size."""
+    if flags.is_painted:
+        return flags
+    return replace(flags, photos=replace(flags.photos, size=dec.resolution, channels=dec.channels))
+
+
+def check_size(images: ImageSet, dec: Generator) -> None:
+    """Refuse images that the generator cannot draw.
+
+    Raises:
+        UserError: giving both sizes.
+    """
+    found, wanted = tuple(images.pixels.shape[1:]), (dec.channels, dec.resolution, dec.resolution)
+    if found != wanted:
+        shown = [f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (found, wanted)]
+        raise UserError(f"--data: images of {shown[0]}, but the generator draws {shown[1]}; name other images")
 
 
 def load_mixable(generator: Path | None, latents: Path | None, device: torch.device) -> Mixable | None:
