@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -41,13 +41,12 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
 class Persistent(nn.Module):
     """Pickled with the source code of its class, here the one of `Sources`."""
 
+    state: Callable[..., None]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self._init_args, self._init_kwargs = args, kwargs
         self.state(**kwargs)
-
-    def state(self, **kwargs: Any) -> None:
-        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
         meta = {
@@ -69,7 +68,7 @@ class Sources:
 @contextmanager
 def foreign_modules() -> Iterator[None]:
     """Their modules, importable while a snapshot is written."""
-    homes = {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}
+    homes: dict[str, Any] = {"torch_utils.persistence": _reconstruct_persistent_obj, "dnnlib.util": EasyDict}
     names = [*homes, "torch_utils", "dnnlib"]
     assert not any(name in sys.modules for name in names)
     try:
@@ -181,6 +180,7 @@ class MappingNetwork(Persistent):
             x = torch.cat([x, unit(self.embed(c))], dim=1)
         for index in range(self.num_layers):
             x = getattr(self, f"fc{index}")(x)
+        assert isinstance(x, Tensor)
         return x
 
 
@@ -200,10 +200,13 @@ def grouped(x: Tensor, weights: Tensor, padding: int) -> Tensor:
     """Every example with its own weight, as one grouped convolution."""
     batch, outputs = weights.shape[:2]
     out = F.conv2d(x.flatten(0, 1)[None], weights.flatten(0, 1), padding=padding, groups=batch)
-    return out[0].unflatten(0, (batch, outputs))
+    return out.view(batch, outputs, *out.shape[2:])
 
 
 class SynthesisLayer(Persistent):
+    resample_filter: Tensor
+    noise_const: Tensor
+
     def state(
         self,
         in_channels: int,
@@ -258,6 +261,8 @@ class ToRGBLayer(Persistent):
 class Conv2dLayer(Persistent):
     """Of the residual blocks, and of the discriminator."""
 
+    resample_filter: Tensor
+
     def state(self, in_channels: int, out_channels: int, up: int = 1, taps: Any = (1, 3, 3, 1)) -> None:
         self.up, self.activation, self.conv_clamp = up, "linear", None
         self.weight_gain = 1 / np.sqrt(in_channels)
@@ -271,6 +276,8 @@ class Conv2dLayer(Persistent):
 
 
 class SynthesisBlock(Persistent):
+    resample_filter: Tensor
+
     def state(
         self,
         in_channels: int,
@@ -358,7 +365,7 @@ class SynthesisNetwork(Persistent):
             block = getattr(self, f"b{side}")
             x, image = block(x, image, ws[:, first : first + block.num_conv + block.num_torgb])
             first += block.num_conv
-        assert image is not None
+        assert isinstance(image, Tensor)
         return image
 
 

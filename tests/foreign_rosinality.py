@@ -121,7 +121,7 @@ class ToRgb(nn.Module):
         self.conv = ModulatedConv(inputs, 3, 1, dim, up=False, taps=taps)
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None) -> Tensor:
-        rgb = self.conv(x, style, demodulate=False) + self.bias
+        rgb: Tensor = self.conv(x, style, demodulate=False) + self.bias
         if image is None:
             return rgb
         taps = len(self.upsample.kernel)
@@ -160,7 +160,7 @@ class Generator(nn.Module):
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
 
     def mapped(self, z: Tensor) -> Tensor:
-        w = self.style[0](z)
+        w: Tensor = self.style[0](z)
         for layer in self.style[1:]:
             w = layer(w)
             w = torch.where(w > 0, w, 0.2 * w) * math.sqrt(2)
@@ -171,7 +171,7 @@ class Generator(nn.Module):
         noises = dict(self.noises.named_buffers())
         x = self.input.input.expand(len(styles), -1, -1, -1)
         x = self.conv1(x, styles[:, 0], noises["noise_0"])
-        image = self.to_rgb1(x, styles[:, 1], None)
+        image: Tensor = self.to_rgb1(x, styles[:, 1], None)
         for level, to_rgb in enumerate(self.to_rgbs):
             first = 2 * level + 1
             x = self.convs[2 * level](x, styles[:, first], noises[f"noise_{first}"])

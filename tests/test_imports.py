@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -101,9 +102,9 @@ def test_a_label_is_part_of_the_mapping(tmp_path: Path) -> None:
     for label in (0, 3):
         expected = theirs.mapping(z, torch.eye(4, dtype=torch.float64)[[label] * 3])
         torch.testing.assert_close(from_pickle(path, label).mapping(z), expected, rtol=0, atol=1e-12)
-    for label in (None, 4, -1):
+    for wrong in (None, 4, -1):
         with pytest.raises(UserError, match=r"snapshot.pkl: a conditional generator: .* --label 0 to 3"):
-            read_generator(path, label)
+            read_generator(path, wrong)
 
 
 def test_a_label_without_classes_is_refused(tmp_path: Path) -> None:
@@ -131,7 +132,9 @@ def test_noise_that_was_never_stored_is_none(tmp_path: Path) -> None:
     theirs = foreign_rosinality.make_network()
     theirs.noises = torch.nn.Module()
     ours = read_generator(foreign_rosinality.write_checkpoint(tmp_path / "checkpoint.pt", theirs))
-    assert all(not conv.noise.any() for conv in ours.convs)
+    noises = [tensor for name, tensor in ours.named_buffers() if name.endswith("noise")]
+    assert len(noises) == len(ours.convs)
+    assert not any(noise.any() for noise in noises)
 
 
 @torch.no_grad()
@@ -195,7 +198,7 @@ class TestRefusals:
             del network.synthesis._modules[name]
         network.synthesis.input = foreign_nvidia.Discriminator(img_channels=3)
         network.synthesis.L0_36_512 = foreign_nvidia.Discriminator(img_channels=3)
-        network.synthesis.L0_36_512.in_size = foreign_nvidia.np.asarray([36, 36])
+        network.synthesis.L0_36_512.in_size = np.asarray([36, 36])  # type: ignore[assignment]
         self.refused(tmp_path, network, r"a StyleGAN3 \(alias-free\) network; only StyleGAN2's can be read")
 
     def test_other_networks(self, tmp_path: Path) -> None:
@@ -236,8 +239,8 @@ class TestRefusals:
             (lambda weight: weight[0], "what becomes convs.2.weight is"),
         ):
             network = foreign_nvidia.make_network()
-            layer = network.synthesis.b8.conv1
-            layer.weight = torch.nn.Parameter(change(layer.weight.detach()))
+            layer = network.get_submodule("synthesis.b8.conv1")
+            layer.weight = torch.nn.Parameter(change(layer.get_parameter("weight").detach()))
             self.refused(tmp_path, network, pattern)
 
     def test_checkpoints_that_do_not_fit(self, tmp_path: Path) -> None:

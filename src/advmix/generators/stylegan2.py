@@ -163,6 +163,8 @@ class StyleGan2(MappedGenerator):
     one) and the first convolution of the next resolution.
     """
 
+    config: StyleGan2Config
+
     def __init__(self, config: StyleGan2Config) -> None:
         super().__init__()
         self.config = config

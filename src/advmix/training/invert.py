@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from advmix.data import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.network import StyleEncoder
 from advmix.engine import own_part
 from advmix.errors import UserError
 from advmix.generators import MappedGenerator
@@ -101,6 +102,7 @@ class InvertTrainee(Trainee):
         with global_seed(seed):
             self.model = Autoencoder(dec.config)
         if from_mean:
+            assert isinstance(self.model.encoder, StyleEncoder)
             self.model.encoder.start_at(dec.mean_style)
         self.dec = dec.eval()
         self.model.generator.load_state_dict(dec.state_dict())
