@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -233,11 +234,12 @@ class TestRefusals:
             self.refused(tmp_path, network, pattern)
 
     def test_tensors_of_another_shape_or_not_finite(self, tmp_path: Path) -> None:
-        for change, pattern in (
+        changes: tuple[tuple[Callable[[Tensor], Tensor], str], ...] = (
             (lambda weight: weight[:, :5], r"what becomes convs.2.weight is \(8, 5, 3, 3\); .* it is \(8, 8, 3, 3\)"),
             (lambda weight: weight / 0, "numbers that are not finite, in what becomes convs.2.weight"),
             (lambda weight: weight[0], "what becomes convs.2.weight is"),
-        ):
+        )
+        for change, pattern in changes:
             network = foreign_nvidia.make_network()
             layer = network.get_submodule("synthesis.b8.conv1")
             layer.weight = torch.nn.Parameter(change(layer.get_parameter("weight").detach()))

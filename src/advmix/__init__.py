@@ -3,11 +3,12 @@
 The contents page. The paper's Algorithm 1 is in `advmix.mixing`, its Algorithm 2 in `advmix.encoders.optimize`.
 """
 
-from advmix.classifier import Classifier
+from advmix.classifiers import Classifier
 from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
 from advmix.errors import UserError
 from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
 from advmix.latents import Latents, Split
+from advmix.marginalized import Marginalized
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "Generator",
     "LatentStore",
     "Latents",
+    "Marginalized",
     "Mix",
     "Mixer",
     "OptimizeEncoder",

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
@@ -25,8 +26,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.sources import data_for
-from advmix.stages.train import features_input, load_classifier
+from advmix.stages.sources import data_for, features_input
 from advmix.training.methods import SearchOptions
 
 ENCODERS = ("network", "mean", "refine")

@@ -9,9 +9,10 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, save_autoencoder
+from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import in_first_process, make_fabric
 from advmix.errors import UserError
@@ -22,8 +23,7 @@ from advmix.runs import open_run
 from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_reference
-from advmix.stages.sources import check_size, in_size
-from advmix.stages.train import features_input, load_classifier
+from advmix.stages.sources import check_size, features_input, in_size
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
@@ -131,7 +131,7 @@ def _inputs(config: FitConfig, images: ImageSet, finished: Finished | None) -> d
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]
     if config.reference is not None:
-        inputs["reference"] = fingerprint(open_reference(config.reference, images)[0])
+        inputs["reference"] = open_reference(config.reference, images).fingerprint
     return inputs
 
 
@@ -141,7 +141,9 @@ def _autoencode(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -
     if config.features is not None:
         features = Activations(load_classifier(config.features)[0].requires_grad_(False).to(fabric.device))
     if config.reference is not None:
-        reference = open_reference(config.reference, images)[0].to(fabric.device)
+        opened = open_reference(config.reference, images)
+        opened.check_gradients("--survival-weight learns through them")
+        reference = opened.network.to(fabric.device)
     trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=features)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
 from advmix.data import Data, DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
 from advmix.generators import Generator
@@ -27,7 +29,7 @@ class Mixable:
     store: LatentStore
 
 
-def data_of(metadata: dict[str, Any], source: Path) -> Data:
+def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
     """The data set that a file says it was made from.
 
     Raises:
@@ -96,3 +98,8 @@ def load_mixable(generator: Path | None, latents: Path | None, device: torch.dev
     model, metadata = load_autoencoder(generator)
     store = LatentStore.open(latents, generator=metadata["fingerprint"])
     return Mixable(model.to(device), store.latents.to(device), metadata, store)
+
+
+def features_input(folder: Path | None) -> dict[str, str]:
+    """What a run remembers of the classifier whose features it uses, if any: not where it lies, but which it is."""
+    return {} if folder is None else {"features": fingerprint(load_classifier(folder)[0])}

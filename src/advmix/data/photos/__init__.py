@@ -3,5 +3,6 @@
 from advmix.data.photos.decode import Broken
 from advmix.data.photos.load import Photos, PhotoSet, load_photos
 from advmix.data.photos.options import PhotoOptions, PhotoShape
+from advmix.data.photos.pictures import load_pictures
 
-__all__ = ["Broken", "PhotoOptions", "PhotoSet", "PhotoShape", "Photos", "load_photos"]
+__all__ = ["Broken", "PhotoOptions", "PhotoSet", "PhotoShape", "Photos", "load_photos", "load_pictures"]

@@ -1,0 +1,155 @@
+"""Any classifier, ready to be asked: `open_classifier`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from advmix.classifiers.options import ClassifierOptions
+from advmix.classifiers.outside import open_outside
+from advmix.classifiers.trained import load_classifier
+from advmix.config import from_dict, with_defaults
+from advmix.encoders.autoencoder import fingerprint
+from advmix.errors import UserError
+from advmix.files import read_json
+from advmix.options import expanded
+
+
+@dataclass(frozen=True, eq=False)
+class OpenClassifier:
+    """A classifier in eval mode, and what is known of it.
+
+    Attributes:
+        network: images `(B, C, H, W)` in [0, 1], of any size, to logits `(B, K)`, K >= 2.
+        name: what a person reads.
+        classes: K names; None where neither the file nor the caller says.
+        image: `(C, H, W)` of its training images; None where unknown.
+        input_size: side in pixels that it wants; None where any will do.
+        differentiable: whether gradients reach the images; if not, only evaluation and random search can use it.
+        fingerprint: sixteen hex digits that change with weights, architecture and how images are brought to it.
+        method: how it was trained; `unknown` for others'.
+        metadata: what `advmix train` wrote beside the weights; empty for others'.
+        outputs: K.
+    """
+
+    network: nn.Module
+    name: str
+    classes: tuple[str, ...] | None
+    image: tuple[int, int, int] | None
+    input_size: int | None
+    differentiable: bool
+    fingerprint: str
+    method: str = "unknown"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    outputs: int = 2
+
+    def named(self, classes: tuple[str, ...]) -> OpenClassifier:
+        """The same, for images of these classes: its own if it has names, else as many as it has.
+
+        Raises:
+            UserError: other classes.
+        """
+        if self.classes not in (None, classes):
+            raise UserError(
+                f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
+                "name a classifier of these"
+            )
+        if self.outputs != len(classes):
+            raise UserError(
+                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)})"
+            )
+        return replace(self, classes=classes)
+
+    def check_search(self, steps: int) -> None:
+        """Refuse a search with gradient steps where there are no gradients.
+
+        Raises:
+            UserError: with the remedy.
+        """
+        if steps > 0:
+            self.check_gradients("a search takes steps along them; use --steps 0 for a random one")
+
+    def check_gradients(self, why: str) -> None:
+        """Refuse a network without gradients where they are needed.
+
+        Raises:
+            UserError: saying what for.
+        """
+        if not self.differentiable:
+            raise UserError(f"{self.name}: gives no gradients, but {why}")
+
+
+def open_classifier(
+    options: ClassifierOptions,
+    classes: tuple[str, ...] | None = None,
+    image: tuple[int, int, int] | None = None,
+) -> OpenClassifier:
+    """The classifier that the options name.
+
+    Args:
+        options: which one, and how images are brought to it.
+        classes: of the images that it will be asked about: a classifier that has names of its own must have the same,
+            another must have as many classes, and takes these names.
+        image: `(C, H, W)` of these images, on which others' networks are tried once.
+
+    Raises:
+        UserError: it cannot be read, does not run, or tells other classes apart.
+    """
+    options = _read_json(options)
+    opened = _open_outside(options, image) if options.folder is None else _open_trained(options, options.folder)
+    return opened if classes is None else opened.named(classes)
+
+
+def _read_json(options: ClassifierOptions) -> ClassifierOptions:
+    """The options in a .json file, where one is named; nothing is then said beside it."""
+    if not options.classifier.endswith(".json"):
+        return options
+    if not options.is_bare:
+        raise UserError(f"{options.classifier}: says all about the classifier; leave other flags out")
+    given = read_json(expanded(options.classifier, "classifier"))
+    filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
+    return from_dict(ClassifierOptions, filled, options.classifier)
+
+
+def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
+    """What `advmix train` wrote: it takes images as they are."""
+    if not options.is_bare:
+        raise UserError(f"{folder}: made by advmix train, takes images as they are; leave other flags out")
+    network, metadata = load_classifier(folder)
+    channels, height, width = metadata["image"]
+    return OpenClassifier(
+        network,
+        f"{metadata['method']} ({options.classifier})",
+        tuple(metadata["classes"]),
+        (channels, height, width),
+        None,
+        True,
+        fingerprint(network),
+        metadata["method"],
+        metadata,
+        len(metadata["classes"]),
+    )
+
+
+def _open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None) -> OpenClassifier:
+    """Another's, whose classes have no names yet."""
+    outside = open_outside(options, image)
+    return OpenClassifier(
+        outside.network,
+        outside.name,
+        None,
+        None,
+        outside.network.size,
+        outside.differentiable,
+        outside.fingerprint,
+        outputs=outside.outputs,
+    )
+
+
+def brief(classes: tuple[str, ...]) -> str:
+    """The first of the names."""
+    return " ".join(classes[:3]) + (" ..." if len(classes) > 3 else "")
