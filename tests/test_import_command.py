@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from advmix.encoders import LatentStore, NoEncoder, load_autoencoder
 from advmix.generators import StyleGan2
 from advmix.imports import read_generator
 from advmix.latents import Split
+from study_runs import ROOT
 
 CPU = ["--device", "cpu"]
 SHORT = ["--optimize-steps", "3"]
@@ -115,6 +117,17 @@ def test_later_commands_find_the_data_through_the_latents(work: Path, tmp_path: 
     assert results["parts"][0]["images"] == 4
     inspect = ["--reference", str(work / "nominal"), "--dimension-images", "0", "--out", str(tmp_path / "inspect")]
     assert main(["inspect", *both(work), *inspect]) == 0
+
+
+def test_the_example_of_the_docs_runs(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(work)
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "import.md").read_text(), re.DOTALL)
+    exec(compile(example, "docs/import.md", "exec"), {})
+    with Image.open(tmp_path / "mixes.png") as picture:
+        assert picture.size == (8 * 18 + 2, 2 * 18 + 2)
+        above, below = np.split(np.asarray(picture)[2:], [18])
+        assert np.abs(above[:16].astype(int) - below[:16]).max() > 0
 
 
 def test_an_encoder_network_can_be_trained(work: Path, tmp_path: Path) -> None:

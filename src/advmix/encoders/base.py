@@ -25,6 +25,10 @@ class Encoder(nn.Module, ABC):
     >>> latents = encoder(images)        # (B, C, H, W) in [0, 1] -> Latents of length B
     """
 
+    def at_once(self, wanted: int) -> int:
+        """How many images it should be given at once, where `wanted` are asked for."""
+        return wanted
+
     @abstractmethod
     def encode_signed(self, images: Tensor) -> Latents:
         """Images `(B, C, H, W)` in [-1, 1], the generator's range, to latents."""
@@ -60,7 +64,8 @@ class MeanEncoder(Encoder):
 
 @torch.no_grad()
 def encoded(images: ImageSet, encoder: Encoder, batch: int = 250) -> Latents:
-    """The latents of a whole set, on the encoder's device, encoded `batch` images at once."""
+    """The latents of a whole set, on the encoder's device, encoded at most `batch` images at once."""
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     with evaluating(encoder):
-        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in slices(len(images), batch)])
+        parts = slices(len(images), encoder.at_once(batch))
+        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in parts])

@@ -51,7 +51,7 @@ class EncodeConfig:
         optimize: settings of Algorithm 2; `network` uses none of them.
         perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest.
         perp_grid: whether a spatial grid is z⊥ too.
-        batch: images encoded at once.
+        batch: images encoded at once, at most; Algorithm 2 takes fewer of large images.
         shard_size: images per file.
         seed: fixes what is drawn at random: of data that are not the generator's own, and of an imported generator.
         out: folder for what is written.
