@@ -213,7 +213,7 @@ class TestStorages:
             (tensor(0, (3,), (1,)), "reaches outside its storage"),
             (tensor(1, (2,), (1,)), "reaches outside its storage"),
             (tensor(0, (2, 2), (1, 1)), "reaches outside its storage"),
-            (tensor(0, (2**20, 2**20), (0, 0)), "a tensor of 1,099,511,627,776 numbers, more than 512 MiB"),
+            (tensor(0, (2**20, 2**20), (0, 0)), "a tensor of 1,099,511,627,776 numbers, more than 128 MiB"),
             (tensor(0, (2,), (-1,)), "an impossible shape"),
             (tensor(-1, (2,), (1,)), "an impossible shape"),
             (tensor(0, (2,), ()), "an impossible shape"),

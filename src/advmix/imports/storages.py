@@ -14,8 +14,8 @@ from torch import Tensor
 
 from advmix.imports.pickles import Maker, Record, RefusedError, read_pickle
 
-MAX_TENSOR = 2**29
-"""Bytes of one tensor; the largest of a StyleGAN2 at 1024 pixels takes 9 MiB."""
+MAX_TENSOR = 2**27
+"""Bytes of one tensor; the largest of a StyleGAN2 at 1024 pixels takes 16 MiB."""
 MAX_FILE = 2**33
 """Bytes of a file, unpacked."""
 

@@ -65,7 +65,8 @@ def run_import(config: ImportConfig) -> None:
     """
     fabric, kind = make_fabric(config.device), format_of(config.file)
     dec = read_generator(config.file, config.label)
-    digest = hashlib.sha256(config.file.read_bytes()).hexdigest()
+    with config.file.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     open_run(config.out, "import", config, config.resume, {"file": digest})
     if (config.out / FILE).is_file():
         console.print(f"  done already: {config.out / FILE}")

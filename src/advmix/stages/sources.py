@@ -35,14 +35,25 @@ def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
     Raises:
         UserError: the data on disk are not the same any more.
     """
-    if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
-        raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
-    filled, _ = with_defaults(DataConfig, metadata["data"])
-    config = from_dict(DataConfig, filled, str(source))
+    config = config_of(metadata, source)
     data = open_data(config, int(metadata["data_seed"]), download=False)
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
     return data
+
+
+def config_of(metadata: Mapping[str, Any], source: Path) -> DataConfig:
+    """Which data set a file says it was made from.
+
+    Raises:
+        UserError: it says nothing, as an imported generator's.
+    """
+    if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
+        raise UserError(
+            f"{source}: does not say what data it was made from; name them with --data, or make it again with advmix"
+        )
+    filled, _ = with_defaults(DataConfig, metadata["data"])
+    return from_dict(DataConfig, filled, str(source))
 
 
 def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
@@ -58,9 +69,8 @@ def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: in
     Raises:
         UserError: images of another size than the generator's, or none at all.
     """
-    own = data_of(metadata, source) if "data" in metadata else None
-    if own is not None and flags in (DataConfig(), own.config):
-        return own
+    if "data" in metadata and flags in (DataConfig(), config_of(metadata, source)):
+        return data_of(metadata, source)
     data = open_data(in_size(flags, dec), seed)
     check_size(data.train, dec)
     return data
