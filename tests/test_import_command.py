@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,20 @@ def test_first_guesses_of_a_network_lie_around_the_mean(work: Path, tmp_path: Pa
     assert isinstance(model.generator, StyleGan2)
     bias = model.get_parameter("encoder.styles.bias").view(6, 6)
     torch.testing.assert_close(bias, model.generator.mean_style.expand(6, -1), rtol=0, atol=1e-6)
+
+
+def test_a_fitted_generator_encodes_its_own_images_or_others(work: Path, tmp_path: Path) -> None:
+    own, fit = tmp_path / "own", str(tmp_path / "fit")
+    shutil.copytree(work / "photos", own)
+    assert main(["fit", *CPU, "--data", str(own), "--size", "16", "--fit-steps", "2", "--out", fit]) == 0
+    encode = ["encode", *CPU, "--generator", fit]
+    assert main([*encode, "--out", str(tmp_path / "a")]) == 0
+    shutil.rmtree(own)
+    assert main([*encode, "--data", str(work / "photos"), "--limit", "5", "--out", str(tmp_path / "b")]) == 0
+    assert main([*encode, "--out", str(tmp_path / "c")]) == 2
+    found = [LatentStore.open(tmp_path / name) for name in ("a", "b")]
+    assert [store.index["data"]["data"] for store in found] == [str(own), str(work / "photos")]
+    assert [len(store) for store in found] == [16, 5]
 
 
 @pytest.mark.parametrize(
