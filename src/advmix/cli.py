@@ -17,6 +17,7 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.stages.audit import AuditConfig, run_audit
 from advmix.stages.data import PreviewConfig, run_preview
+from advmix.stages.doctor import DoctorConfig, run_doctor
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
@@ -50,6 +51,7 @@ COMMANDS: Commands = {
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
     "predict": (PredictConfig, run_predict),
+    "doctor": (DoctorConfig, run_doctor),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
