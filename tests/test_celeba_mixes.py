@@ -138,7 +138,7 @@ def make_gan(folder: Path, resolution: int = 64) -> Path:
     widths = (8, 8, 8, 8, 4)[: (resolution // 4).bit_length()]
     with global_seed(1):
         model = Autoencoder(StyleGanConfig(resolution=resolution, style_dim=8, mapping_layers=2, widths=widths))
-        torch.nn.init.normal_(model.generator.to_image.weight, std=1.0)
+        torch.nn.init.normal_(model.get_parameter("generator.to_image.weight"), std=1.0)
     save_autoencoder(folder, model, {"data_fingerprint": "0" * 16})
     return folder
 

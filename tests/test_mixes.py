@@ -182,7 +182,7 @@ def test_every_term_teaches_the_autoencoder_and_nobody_else(photos: ImageSet, gr
 
 
 def gradient_of(trainee: MixTrainee) -> Tensor:
-    gradient = trainee.model.generator.to_image.weight.grad
+    gradient = trainee.model.get_parameter("generator.to_image.weight").grad
     assert isinstance(gradient, Tensor)
     return gradient
 

@@ -211,3 +211,11 @@ def test_activations_are_those_after_every_kind_asked_for() -> None:
 def test_network_without_such_activations_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no ReLU or .* in Linear"):
         Activations(nn.Linear(2, 2))
+
+
+def test_fewer_images_are_optimised_at_once_where_they_are_large() -> None:
+    encoder = make_encoder()
+    assert encoder.at_once(256) == 256
+    for resolution, most in ((32, 256), (64, 64), (256, 4), (1024, 1)):
+        encoder.generator.resolution = resolution
+        assert (encoder.at_once(1000), encoder.at_once(1)) == (most, 1)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from advmix.data import ColoredDigits, ImageSet
-from advmix.encoders import LatentStore, StyleEncoder, write_store
+from advmix.encoders import LatentStore, StyleEncoder, encoded, write_store
 from advmix.errors import UserError
 from advmix.generators import StyleConfig
+from advmix.latents import Latents
 from advmix.seeds import global_seed
 from tiny import VECTOR
 
@@ -137,3 +138,21 @@ def test_encoder_of_other_images_fails_before_a_shard_is_written(tmp_path: Path,
     assert shards(tmp_path) == []
     with pytest.raises(UserError, match="1 of 1 shards are missing"):
         LatentStore.open(tmp_path)
+
+
+def test_an_encoder_says_how_many_images_it_takes_at_once(tmp_path: Path, images: ImageSet) -> None:
+    seen: list[int] = []
+
+    class Small(StyleEncoder):
+        def at_once(self, wanted: int) -> int:
+            return min(wanted, 3)
+
+        def forward(self, images: torch.Tensor) -> Latents:
+            seen.append(len(images))
+            return super().forward(images)
+
+    small = Small(DIGITS)
+    store = write_store(tmp_path, small, images[:8], generator="0" * 16, batch=5)
+    assert seen == [3, 3, 2]
+    assert len(encoded(images[:8], small)) == len(store.latents) == 8
+    assert seen == [3, 3, 2] * 2

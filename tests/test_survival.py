@@ -26,8 +26,8 @@ def make_model(config: StyleConfig) -> Autoencoder:
     """With a last layer strong enough for images that differ well."""
     with global_seed(1):
         model = Autoencoder(config)
-        nn.init.normal_(model.generator.to_image.weight, std=2.0)
-        nn.init.normal_(model.encoder.styles.weight, std=20.0)
+        nn.init.normal_(model.get_parameter("generator.to_image.weight"), std=2.0)
+        nn.init.normal_(model.get_parameter("encoder.styles.weight"), std=20.0)
     return model
 
 

@@ -21,6 +21,7 @@ from advmix.stages.doctor import DoctorConfig, run_doctor
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
+from advmix.stages.importing import ImportConfig, run_import
 from advmix.stages.inspect import InspectConfig, run_inspect
 from advmix.stages.predict import PredictConfig, run_predict
 from advmix.stages.train import TrainConfig, run_train
@@ -43,6 +44,7 @@ COMMANDS: Commands = {
     "demo": (DemoConfig, run_demo),
     "data": (PreviewConfig, run_preview),
     "fit": (FitConfig, run_fit),
+    "import": (ImportConfig, run_import),
     "encode": (EncodeConfig, run_encode),
     "train": (TrainConfig, run_train),
     "evaluate": (EvaluateConfig, run_evaluate),

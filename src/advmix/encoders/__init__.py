@@ -1,7 +1,7 @@
 """Encoders: a network, the optimisation of Algorithm 2, and the store that keeps what they found."""
 
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
-from advmix.encoders.base import Encoder, encoded
+from advmix.encoders.base import Encoder, MeanEncoder, NoEncoder, encoded
 from advmix.encoders.features import Activations
 from advmix.encoders.network import StyleEncoder
 from advmix.encoders.optimize import Encoding, OptimizeEncoder, OptimizeOptions
@@ -13,6 +13,8 @@ __all__ = [
     "Encoder",
     "Encoding",
     "LatentStore",
+    "MeanEncoder",
+    "NoEncoder",
     "OptimizeEncoder",
     "OptimizeOptions",
     "StyleEncoder",

@@ -1,4 +1,4 @@
-"""A generator with the encoder that was trained for it, and the file they live in."""
+"""A generator with the encoder that was trained for it, if any, and the file they live in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.config import to_dict
+from advmix.encoders.base import Encoder, NoEncoder
 from advmix.encoders.network import StyleEncoder
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
@@ -21,13 +22,23 @@ FILE = "generator.safetensors"
 
 
 class Autoencoder(nn.Module):
-    """`dec(enc(x))`."""
+    """`dec(enc(x))`.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Args:
+        config: shape of the generator.
+        with_encoder: False for a generator that came without an encoder network; it is encoded for by optimisation.
+    """
+
+    def __init__(self, config: NetworkConfig, with_encoder: bool = True) -> None:
         super().__init__()
         self.config = config
         self.generator = build_generator(config)
-        self.encoder = StyleEncoder(config)
+        self.encoder: Encoder = StyleEncoder(config) if with_encoder else NoEncoder()
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder network."""
+        return not isinstance(self.encoder, NoEncoder)
 
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
@@ -86,7 +97,8 @@ def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "autoencoder")
-    model = Autoencoder(read_network(metadata, str(path)))
+    has_encoder = any(name.startswith("encoder.") for name in tensors)
+    model = Autoencoder(read_network(metadata, str(path)), has_encoder)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

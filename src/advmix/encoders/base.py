@@ -8,8 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from advmix.data import ImageSet, slices
+from advmix.errors import UserError
+from advmix.generators import MappedGenerator
 from advmix.latents import Latents
 from advmix.modes import evaluating
+
+NO_ENCODER = (
+    "the generator has no encoder network; use advmix encode --encoder mean, or train one with advmix fit "
+    "--regime invert --generator FOLDER"
+)
 
 
 class Encoder(nn.Module, ABC):
@@ -17,6 +24,10 @@ class Encoder(nn.Module, ABC):
 
     >>> latents = encoder(images)        # (B, C, H, W) in [0, 1] -> Latents of length B
     """
+
+    def at_once(self, wanted: int) -> int:
+        """How many images it should be given at once, where `wanted` are asked for."""
+        return wanted
 
     @abstractmethod
     def encode_signed(self, images: Tensor) -> Latents:
@@ -27,9 +38,34 @@ class Encoder(nn.Module, ABC):
         return self.encode_signed(images * 2 - 1)
 
 
+class NoEncoder(Encoder):
+    """In the place of the network of a generator that has none: whoever asks it is told so."""
+
+    def encode_signed(self, images: Tensor) -> Latents:
+        """No latents.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(NO_ENCODER)
+
+
+class MeanEncoder(Encoder):
+    """The generator's mean latent for every image: where Algorithm 2 starts when there is no better guess."""
+
+    def __init__(self, generator: MappedGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def encode_signed(self, images: Tensor) -> Latents:
+        """Images `(B, C, H, W)`, which are not looked at, to B latents."""
+        return self.generator.mean_latents(len(images))
+
+
 @torch.no_grad()
 def encoded(images: ImageSet, encoder: Encoder, batch: int = 250) -> Latents:
-    """The latents of a whole set, on the encoder's device, encoded `batch` images at once."""
-    device = next(encoder.parameters()).device
+    """The latents of a whole set, on the encoder's device, encoded at most `batch` images at once."""
+    device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     with evaluating(encoder):
-        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in slices(len(images), batch)])
+        parts = slices(len(images), encoder.at_once(batch))
+        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in parts])

@@ -42,12 +42,15 @@ class StyleEncoder(Encoder):
 
     Args:
         config: shape of the generator that the latents are for.
-        widths: feature channels, one strided convolution each.
+        widths: feature channels, one strided convolution each; by default 32, 64, 128, and without a grid 128 again
+            until the last feature map has at most 8x8 pixels, so that the linear layer behind it stays small.
     """
 
-    def __init__(self, config: NetworkConfig, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+    def __init__(self, config: NetworkConfig, widths: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.config = config
+        more = 0 if config.grid_shape else ((config.resolution - 1) // 64).bit_length()
+        widths = widths or (32, 64, 128, *[128] * more)
         channels = (config.channels, *widths)
         self.trunk = nn.ModuleList(
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
@@ -57,6 +60,11 @@ class StyleEncoder(Encoder):
         self.styles = nn.Linear(widths[-1] * side * side, config.layers * config.style_dim)
         self.grid = GridHead(config.resolution, config.channels, config.grid_shape) if config.grid_shape else None
         self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def start_at(self, style: Tensor) -> None:
+        """Put the first guesses around a style `(D,)`."""
+        self.styles.bias.copy_(style.repeat(self.config.layers))
 
     def encode_signed(self, images: Tensor) -> Latents:
         """Images in [-1, 1], `(B, C, H, W)`, to latents."""

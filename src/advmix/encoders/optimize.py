@@ -93,6 +93,10 @@ class OptimizeEncoder(Encoder):
         self.generator, self.features, self.start = generator, features, start
         self.split, self.pool, self.options = split, pool, options or OptimizeOptions()
 
+    def at_once(self, wanted: int) -> int:
+        """256 images of 32 pixels, 64 of 64, 4 of 256: a step keeps three decodings in memory."""
+        return max(1, min(wanted, 256 * 32**2 // self.generator.resolution**2))
+
     def encode_signed(self, images: Tensor) -> Latents:
         """Images in [-1, 1] to latents."""
         return self.optimize(images).latents

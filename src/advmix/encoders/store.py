@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,7 +121,7 @@ def write_store(
         generator: fingerprint of the generator.
         made_by: which encoder; latents of different ones are not mixed in one store.
         shard_size: images per file.
-        batch: images encoded at once.
+        batch: images encoded at once, at most; an encoder that needs much memory takes fewer.
         device: where the encoder is.
         metadata: kept in `store.json`.
     """
@@ -136,15 +137,19 @@ def write_store(
     write_json(folder / INDEX, index)
     with track("encode", len(images)) as advance:
         for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
-            if not store.has(number):
-                write_tensors(path, "latents", _encode(encoder, images[part], batch, device), identity)
-            advance(part.stop - part.start, "")
+            if store.has(number):
+                advance(part.stop - part.start, "")
+            else:
+                write_tensors(path, "latents", _encode(encoder, images[part], batch, device, advance), identity)
     return store
 
 
-def _encode(encoder: Encoder, images: ImageSet, batch: int, device: torch.device | str) -> dict[str, Tensor]:
+def _encode(
+    encoder: Encoder, images: ImageSet, batch: int, device: torch.device | str, advance: Callable[[int, str], object]
+) -> dict[str, Tensor]:
     parts = []
-    for part in slices(len(images), batch):
+    for part in slices(len(images), encoder.at_once(batch)):
         parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
+        advance(part.stop - part.start, "")
     latents = Latents.cat(parts)
     return latents.tensors()

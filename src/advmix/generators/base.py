@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All that `z∥` decides, computed once: features before the first use of `z⊥`, and the latents they came from."""
+    """All that `z∥` decides, computed once: features before the first use of `z⊥`, and the latents they came from.
+
+    Args:
+        features: `(B, C, H, W)`.
+        latents: length B.
+        split: what is `z⊥`.
+        beside: `(B, C, H, W)`, what a network carries beside its features (StyleGAN2: the image so far), or None.
+    """
 
     features: Tensor
     latents: Latents
     split: Split
+    beside: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> State:
-        return State(self.features.index_select(0, index), self.latents[index], self.split)
+        return self._each(lambda part: part.index_select(0, index), self.latents[index])
 
     def repeat(self, times: int) -> State:
         """The whole batch `times` over: `(times * B)` rows, example by example within each repeat."""
         if times == 1:
             return self
-        return State(torch.cat([self.features] * times), Latents.cat([self.latents] * times), self.split)
+        return self._each(lambda part: torch.cat([part] * times), Latents.cat([self.latents] * times))
+
+    def _each(self, change: Callable[[Tensor], Tensor], latents: Latents) -> State:
+        beside = None if self.beside is None else change(self.beside)
+        return State(change(self.features), latents, self.split, beside)
 
 
 def _to_unit(signed: Tensor, latents: Latents) -> Tensor:
@@ -55,7 +69,22 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def prefix(self, latents: Latents, split: Split) -> State:
-        """Run everything that does not depend on `z⊥`."""
+        """Run everything that does not depend on `z⊥`.
+
+        Raises:
+            UserError: a split for another generator.
+        """
+
+    def check_split(self, split: Split, has_grid: bool) -> None:
+        """Refuse a split for another number of layers, or of a grid where there is none.
+
+        Raises:
+            UserError: saying which.
+        """
+        if split.layers != self.layers:
+            raise UserError(f"split: made for {split.layers} layers, but the generator has {self.layers}")
+        if split.grid and not has_grid:
+            raise UserError("split: the grid cannot be z⊥, because this generator has no grid")
 
     @abstractmethod
     def render_signed(self, state: State, perp: Tensor) -> Tensor:

@@ -97,10 +97,7 @@ class LayeredGenerator(Generator):
 
     def prefix(self, latents: Latents, split: Split) -> State:
         """Up to the normalised features of the first `z⊥` layer: they do not depend on that layer's own style."""
-        if split.layers != self.layers:
-            raise UserError(f"split: made for {split.layers} layers, but the generator has {self.layers}")
-        if split.grid and self.constant is not None:
-            raise UserError("split: the grid cannot be z⊥, because this generator has no grid")
+        self.check_split(split, has_grid=self.constant is None)
         x = self._start(latents)
         if split.grid:
             return State(x, latents, split)

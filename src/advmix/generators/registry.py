@@ -7,20 +7,23 @@ from typing import Any
 
 from advmix.config import from_dict, to_dict
 from advmix.errors import UserError
-from advmix.generators.layered import LayeredGenerator, NetworkConfig
+from advmix.generators.base import Generator
+from advmix.generators.layered import NetworkConfig
 from advmix.generators.style import StyleConfig, StyleGenerator
 from advmix.generators.stylegan import StyleGan, StyleGanConfig
+from advmix.generators.stylegan2 import StyleGan2, StyleGan2Config
 
 FIRST = "style"
 """Files older than this registry hold a `StyleGenerator` and do not say so."""
 
-NETWORKS: dict[str, tuple[type[Any], Callable[[Any], LayeredGenerator]]] = {
+NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Generator]]] = {
     FIRST: (StyleConfig, StyleGenerator),
     "stylegan": (StyleGanConfig, StyleGan),
+    "stylegan2": (StyleGan2Config, StyleGan2),
 }
 
 
-def build_generator(config: NetworkConfig) -> LayeredGenerator:
+def build_generator(config: NetworkConfig) -> Generator:
     """The generator of this shape, with new weights."""
     return NETWORKS[_name(config)][1](config)
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
 from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_widths
+from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.generators.normalise import instance_norm
 from advmix.latents import Latents
 
@@ -60,21 +61,6 @@ class StyleGanConfig:
         return
 
 
-class MappingNetwork(nn.Module):
-    """`z` to `w`: the length of `z` is normalised, then linear layers with leaky ReLUs."""
-
-    def __init__(self, dim: int, depth: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(EqualizedLinear(dim, dim, RELU_GAIN, MAPPING_LR) for _ in range(depth))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """`(..., D)` to `(..., D)`."""
-        w = z * torch.rsqrt(z.square().mean(dim=-1, keepdim=True) + 1e-8)
-        for layer in self.layers:
-            w = F.leaky_relu(layer(w), SLOPE)
-        return w
-
-
 class NoisyLayer(AdaptiveLayer):
     """[Bilinear upsampling,] convolution, noise, leaky ReLU, instance normalisation; then AdaIN.
 
@@ -107,24 +93,22 @@ class NoisyLayer(AdaptiveLayer):
         return instance_norm(F.leaky_relu(x, SLOPE))
 
 
-class StyleGan(LayeredGenerator):
+class StyleGan(MappedGenerator, LayeredGenerator):
     """`dec` as a GAN learns it, with a `sample` of its own. The noise is fixed, so that a search is deterministic.
 
     >>> generator = StyleGan(StyleGanConfig(resolution=16))
     >>> latents = generator.sample(8, rng, truncation=0.7)    # styles (8, 6, 64)
     >>> images = generator(latents)                           # (8, 3, 16, 16) in [0, 1]
-
-    Attributes:
-        mean_style: `(D,)`, the running mean of `w`: what truncation draws towards.
     """
-
-    mean_style: Tensor
 
     def __init__(self, config: StyleGanConfig) -> None:
         super().__init__()
         self.config = config
         self.resolution, self.channels, self.layers = config.resolution, config.channels, config.layers
-        self.mapping = MappingNetwork(config.style_dim, config.mapping_layers)
+        dim = self.z_dim = config.style_dim
+        self.mapping = MappingNetwork(
+            EqualizedLinear(dim, dim, RELU_GAIN, MAPPING_LR) for _ in range(config.mapping_layers)
+        )
         self.register_buffer("mean_style", torch.zeros(config.style_dim))
         self.constant = nn.Parameter(torch.randn(1, config.widths[0], config.start, config.start))
         layers, inputs = [], 0
@@ -136,38 +120,6 @@ class StyleGan(LayeredGenerator):
         self.synthesis = nn.ModuleList(layers)
         self.to_image = EqualizedConv2d(inputs, config.channels, 1, gain=1.0)
         self.to(memory_format=torch.channels_last)
-
-    def draw(self, count: int, rng: torch.Generator | None, mixing: float) -> tuple[Tensor, Tensor]:
-        """Two normal `z` per image, `(B, 2, D)`, and the first layer `(B,)` of the second one's style.
-
-        With probability `1 - mixing` that layer lies behind the last: the image has one style.
-        """
-        z = torch.randn(count, 2, self.config.style_dim, generator=rng)
-        crossover = torch.randint(1, self.layers, (count,), generator=rng)
-        mixed = torch.rand(count, generator=rng) < mixing
-        device = self.mean_style.device
-        return z.to(device), torch.where(mixed, crossover, self.layers).to(device)
-
-    def styles(self, z: Tensor, crossover: Tensor) -> Tensor:
-        """What `draw` drew as a style per layer, `(B, L, D)`."""
-        w = self.mapping(z.to(self.mean_style.dtype))
-        second = torch.arange(self.layers, device=crossover.device) >= crossover[:, None]
-        return torch.where(second[:, :, None], w[:, 1:], w[:, :1])
-
-    @torch.no_grad()
-    def sample(
-        self, count: int, rng: torch.Generator | None = None, truncation: float = 1.0, mixing: float = 0.9
-    ) -> Latents:
-        """Latents of images that the generator makes up.
-
-        Args:
-            count: how many.
-            rng: CPU random generator; torch's global one when None.
-            truncation: distance from the mean style, relative to what was drawn: 1 is all variety, 0 is one image.
-            mixing: probability that an image has two styles, from a random layer on the other one.
-        """
-        styles = self.styles(*self.draw(count, rng, mixing))
-        return Latents(self.mean_style.lerp(styles, truncation))
 
     def synthesize(self, z: Tensor, crossover: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """A training step's images, `(B, C, H, W)` around [-1, 1], from what `draw` drew; with fresh noise."""

@@ -27,6 +27,7 @@ from advmix.report.audit import audit_sentences, audit_table
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
 from advmix.seeds import generator
+from advmix.stages.encode import pool_encoder
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.sources import data_of, load_mixable
 from advmix.training.methods import SearchOptions
@@ -40,8 +41,8 @@ class AuditConfig:
 
     Args:
         classifier: folder that train wrote.
-        generator: folder that fit wrote; its data set's test images are used.
-        latents: folder that encode wrote, the pool of the search.
+        generator: folder that fit or import wrote.
+        latents: folder that encode wrote, the pool of the search; its data set's test images are used.
         search: the search for the worst case.
         residual: whether mixes keep what the generator cannot draw of an image.
         images: at most so many test images, drawn at random.
@@ -77,7 +78,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     fabric = make_fabric(config.device)
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     assert mixable is not None
-    data = data_of(mixable.metadata, config.generator)
+    data = data_of(mixable.store.index, config.latents)
     network, metadata = load_classifier(config.classifier)
     test = _test_images(config, data, metadata)
     inputs = {"classifier": fingerprint(network), "generator": mixable.metadata["fingerprint"]}
@@ -89,7 +90,8 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         rows = torch.randperm(len(test), generator=generator(config.seed, "audit", "images"))[: config.images]
         search, network = config.search.mixer(mixable.model, stop_early=True), network.to(fabric.device)
         options: dict[str, Any] = {"residual": config.residual, "seed": config.seed}
-        found = verdicts(network, search, mixable.model.encoder, test[rows], mixable.pool, **options)
+        encoder = pool_encoder(config.latents, mixable.model, data.train, fabric.device)
+        found = verdicts(network, search, encoder, test[rows], mixable.pool, **options)
         results = {
             "schema": SCHEMA_VERSION,
             "study": "audit",

@@ -10,32 +10,40 @@ import torch
 
 from advmix import config as configs
 from advmix.classifiers import load_classifier
-from advmix.data import ImageSet
+from advmix.config import to_dict
+from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
-from advmix.encoders.base import Encoder
+from advmix.encoders.base import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.features import Activations
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.encoders.store import LatentStore, write_store
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
+from advmix.generators import MappedGenerator
+from advmix.latents import Latents
 from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
-from advmix.stages.sources import data_of, features_input
+from advmix.seeds import generator
+from advmix.stages.sources import data_for, features_input
 from advmix.training.methods import SearchOptions
 
 ENCODERS = ("network", "mean", "refine")
+POOL = 1024
+"""Latents behind Algorithm 2's mean latent and mixing loss."""
 
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """Encode the training images of a generator into a latent store, the pool of every search.
+    """Encode training images into a latent store, the pool of every search.
 
     Writes latents-*.safetensors, store.json and config.json.
 
     Args:
-        generator: folder that fit wrote; its data set is encoded.
+        generator: folder that fit or import wrote.
+        data: the data set, whose training images are encoded; by default the one that the generator was made from. Your
+            own images are read in the generator's size.
         encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
             network's guess).
         features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
@@ -43,14 +51,16 @@ class EncodeConfig:
         optimize: settings of Algorithm 2; `network` uses none of them.
         perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest.
         perp_grid: whether a spatial grid is z⊥ too.
-        batch: images encoded at once.
+        batch: images encoded at once, at most; Algorithm 2 takes fewer of large images.
         shard_size: images per file.
+        seed: fixes what is drawn at random: of data that are not the generator's own, and of an imported generator.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with a run that was stopped.
     """
 
     generator: Path
+    data: DataConfig = field(default_factory=DataConfig)
     encoder: str = "network"
     features: Path | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
@@ -58,6 +68,7 @@ class EncodeConfig:
     perp_grid: bool = False
     batch: int = 256
     shard_size: int = 4096
+    seed: int = 0
     out: Path = Path("runs/latents")
     device: str = "auto"
     resume: bool = False
@@ -76,7 +87,8 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     """
     fabric = make_fabric(config.device)
     model, metadata = load_autoencoder(config.generator)
-    images = data_of(metadata, config.generator).train
+    data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
+    images = data.train
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device)
     inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(config.features)}
     open_run(config.out, "encode", config, config.resume, inputs)
@@ -93,7 +105,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
         batch=config.batch,
         shard_size=config.shard_size,
         device=fabric.device,
-        metadata={key: metadata[key] for key in ("data", "data_seed", "data_fingerprint")},
+        metadata={"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": images.fingerprint},
     )
     write_json(config.out / "seconds.json", {"encode_seconds": round(time.monotonic() - begun, 2)})
     console.print(f"  {len(images)} latents in {config.out}")
@@ -102,23 +114,39 @@ def run_encode(config: EncodeConfig) -> LatentStore:
 
 def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:
     """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own
-    codes.
+    codes; where there is no encoder network, the generator's mean and what it makes up.
+
+    Raises:
+        UserError: an encoder network that is not there.
     """
+    if config.encoder != "mean" and not model.has_encoder:
+        raise UserError(f"{config.generator}: {NO_ENCODER}")
     if config.encoder == "network":
         return model.encoder
     features = None
     if config.features is not None:
         features = Activations(load_classifier(config.features)[0].to(device))
-    with torch.no_grad():
-        pool = model.encoder(images.batch(slice(0, 1024))[0].to(device))
+    pool, start = _pool_and_start(config, model, images, device)
     return OptimizeEncoder(
         model.generator,
         SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(model.generator.layers),
         pool,
         features=features,
-        start=model.encoder if config.encoder == "refine" else None,
+        start=start,
         options=config.optimize,
     )
+
+
+@torch.no_grad()
+def _pool_and_start(
+    config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device
+) -> tuple[Latents, Encoder | None]:
+    if model.has_encoder:
+        pool = model.encoder(images.batch(slice(0, POOL))[0].to(device))
+        return pool, model.encoder if config.encoder == "refine" else None
+    dec = model.generator
+    assert isinstance(dec, MappedGenerator)  # nothing else comes without an encoder
+    return dec.sample(POOL, generator(config.seed, "encode", "pool")), MeanEncoder(dec)
 
 
 def pool_encoder(latents: Path, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:

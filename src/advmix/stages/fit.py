@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import in_first_process, make_fabric
 from advmix.errors import UserError
-from advmix.generators import StyleGan
+from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.progress import console, quietly
 from advmix.runs import open_run
 from advmix.stages.fit_gan import GanFit, judged
+from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_reference
-from advmix.stages.sources import features_input
+from advmix.stages.sources import check_size, features_input, in_size
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
@@ -31,7 +32,7 @@ from advmix.training.mixes import MixOptions, MixTrainee
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-REGIMES = ("autoencode", "gan")
+REGIMES = ("autoencode", "gan", "invert")
 Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]
 """What was trained, the loops that did it, and what the file says of how."""
 
@@ -45,7 +46,9 @@ class FitConfig:
 
     Args:
         data: the data set.
-        regime: `autoencode` (generator and encoder together, by reconstruction) or `gan` (StyleGAN, then its encoder).
+        regime: `autoencode` (generator and encoder together, by reconstruction), `gan` (StyleGAN, then its encoder) or
+            `invert` (an encoder for a generator that is finished).
+        generator: folder that import wrote (regime invert); your own images are read in its size.
         fit: how they are trained together.
         mix: what is asked of mixes meanwhile.
         gan: how StyleGAN is trained.
@@ -57,14 +60,15 @@ class FitConfig:
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each (regime gan).
-        precision: 32, or bf16, mixed (regime gan).
+        devices: how many devices, a process each (regimes gan and invert).
+        precision: 32, or bf16, mixed (regimes gan and invert).
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     regime: str = "autoencode"
+    generator: Path | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     mix: MixOptions = field(default_factory=MixOptions)
     gan: GanOptions = field(default_factory=GanOptions)
@@ -86,11 +90,13 @@ class FitConfig:
         if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
             raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
         self.mix.check_reference(self.reference is not None)
-        if self.regime == "gan" and self.mix.mixes:
+        if (self.regime == "invert") != (self.generator is not None):
+            raise UserError("--regime invert and --generator go together: name what import wrote")
+        if self.regime != "autoencode" and self.mix.mixes:
             raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
         for name, default in (("devices", 1), ("precision", "32")):
-            if self.regime != "gan" and getattr(self, name) != default:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan")
+            if self.regime == "autoencode" and getattr(self, name) != default:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
 
 
 def run_fit(config: FitConfig) -> None:
@@ -101,22 +107,31 @@ def run_fit(config: FitConfig) -> None:
     """
     fabric = make_fabric(config.device, config.devices, config.precision)
     with quietly(not fabric.is_global_zero):
+        finished = None if config.generator is None else Finished.open(config.generator)
+        if finished is not None:
+            config = replace(config, data=in_size(config.data, finished.dec))
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
-        inputs = _inputs(config, images)
+        inputs = _inputs(config, images, finished)
         run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
             return
-        train = _autoencode if config.regime == "autoencode" else _gan
-        model, loops, settings = train(config, images, fabric, run)
+        if finished is not None:
+            model, loops, settings = _invert(finished, config, images, fabric, run)
+        else:
+            train = _autoencode if config.regime == "autoencode" else _gan
+            model, loops, settings = train(config, images, fabric, run)
         if fabric.is_global_zero:
             _keep(config, images, model.eval(), loops, settings)
 
 
-def _inputs(config: FitConfig, images: ImageSet) -> dict[str, str | None]:
+def _inputs(config: FitConfig, images: ImageSet, finished: Finished | None) -> dict[str, str | None]:
     """What the run reads, by its fingerprint."""
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
+    if finished is not None:
+        check_size(images, finished.dec)
+        inputs["generator"] = finished.metadata["fingerprint"]
     if config.reference is not None:
         inputs["reference"] = open_reference(config.reference, images).fingerprint
     return inputs
@@ -144,6 +159,13 @@ def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitte
     return *fit.train(fabric), fit.settings()
 
 
+def _invert(finished: Finished, config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+    steps = config.invert.steps(finished.dec.resolution)
+    loop = Loop("fit encoder", steps, config.out, run, config.checkpoint_seconds)
+    model = finished.train(images, config.invert, config.seed, fabric, loop)
+    return model, [loop], finished.settings(config.invert)
+
+
 def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[Loop], settings: dict[str, Any]) -> None:
     """Write the result, and say how good it is."""
     mse = reconstruction_mse(model, images, next(model.parameters()).device)
@@ -156,7 +178,7 @@ def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[L
         "reconstruction_mse": mse,
     }
     line = f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
-    if isinstance(model.generator, StyleGan) and config.features is not None:
+    if isinstance(model.generator, MappedGenerator) and config.features is not None:
         metadata |= judged(model.generator, images, config.features, config.seed)
         shares = metadata["class_shares"].values()
         line += (

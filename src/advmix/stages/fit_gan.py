@@ -17,7 +17,7 @@ from advmix.config import to_dict
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.errors import UserError
-from advmix.generators import StyleGan
+from advmix.generators import MappedGenerator
 from advmix.latents import Latents, Split
 from advmix.report import mixing_grid
 from advmix.report.page import save_figures
@@ -70,7 +70,7 @@ class GanFit:
     def _loop(self, title: str, folder: str, steps: int) -> Loop:
         return Loop(title, steps, self.out / folder, self.run, self.checkpoint_seconds)
 
-    def _preview(self, dec: StyleGan, done: int, steps: int) -> None:
+    def _preview(self, dec: MappedGenerator, done: int, steps: int) -> None:
         """Always the same draws, so that pictures of one run can be compared."""
         if done % self.gan.preview_every and done < steps:
             return
@@ -83,12 +83,12 @@ class GanFit:
 
 
 @torch.no_grad()
-def _rgb(dec: StyleGan, latents: Latents) -> Tensor:
+def _rgb(dec: MappedGenerator, latents: Latents) -> Tensor:
     images: Tensor = dec(latents)
     return images.expand(-1, 3, -1, -1)
 
 
-def mixing_figure(dec: StyleGan, latents: Latents) -> Figure:
+def mixing_figure(dec: MappedGenerator, latents: Latents) -> Figure:
     """Rows: the first samples, without their two finest layers. Columns: the samples that lend these two."""
     split = Split.fine(dec.layers, 2)
     device = latents.styles.device
@@ -99,7 +99,7 @@ def mixing_figure(dec: StyleGan, latents: Latents) -> Figure:
     return mixing_grid(_rgb(dec, latents[:GRID_ROWS]), _rgb(dec, lent), mixes, "its coarse layers", "its two finest")
 
 
-def judged(dec: StyleGan, images: ImageSet, classifier: Path, seed: int) -> dict[str, Any]:
+def judged(dec: MappedGenerator, images: ImageSet, classifier: Path, seed: int) -> dict[str, Any]:
     """Fréchet distance between training images and as many samples under the features of the classifier in a `train`
     folder, and the share of each class that it sees among the samples, beside their share in the training set.
 
@@ -125,7 +125,7 @@ def _real_shares(images: ImageSet) -> Tensor:
 
 
 @torch.no_grad()
-def _samples(dec: StyleGan, count: int, seed: int) -> Iterator[Tensor]:
+def _samples(dec: MappedGenerator, count: int, seed: int) -> Iterator[Tensor]:
     rng = generator(seed, "judged")
     for part in slices(count, AT_ONCE):
         yield dec(dec.sample(part.stop - part.start, rng, mixing=0))

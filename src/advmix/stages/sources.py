@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 
 from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
-from advmix.data import Data, DataConfig, open_data
+from advmix.data import Data, DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
+from advmix.generators import Generator
 from advmix.latents import Latents
 
 
@@ -34,14 +35,64 @@ def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
     Raises:
         UserError: the data on disk are not the same any more.
     """
-    if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
-        raise UserError(f"{source}: does not say what data it was made from; make it again with advmix")
-    filled, _ = with_defaults(DataConfig, metadata["data"])
-    config = from_dict(DataConfig, filled, str(source))
+    config = config_of(metadata, source)
     data = open_data(config, int(metadata["data_seed"]), download=False)
     if data.train.fingerprint != metadata["data_fingerprint"]:
         raise UserError(f"{source}: made from other images than those in {data.config.data_dir} now; make it again")
     return data
+
+
+def config_of(metadata: Mapping[str, Any], source: Path) -> DataConfig:
+    """Which data set a file says it was made from.
+
+    Raises:
+        UserError: it says nothing, as an imported generator's.
+    """
+    if not metadata.keys() >= {"data", "data_seed", "data_fingerprint"}:
+        raise UserError(
+            f"{source}: does not say what data it was made from; name them with --data, or make it again with advmix"
+        )
+    filled, _ = with_defaults(DataConfig, metadata["data"])
+    return from_dict(DataConfig, filled, str(source))
+
+
+def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
+    """The images that flags describe, in the size of the generator; its own ones where they describe none.
+
+    Args:
+        metadata: of the generator's file.
+        source: its folder.
+        flags: what the command line says about images; the defaults count as nothing.
+        seed: of the data, where it is not the generator's own.
+        dec: the generator.
+
+    Raises:
+        UserError: images of another size than the generator's, or none at all.
+    """
+    if "data" in metadata and flags in (DataConfig(), config_of(metadata, source)):
+        return data_of(metadata, source)
+    data = open_data(in_size(flags, dec), seed)
+    check_size(data.train, dec)
+    return data
+
+
+def in_size(flags: DataConfig, dec: Generator) -> DataConfig:
+    """The same images, a user's own read in the generator's size."""
+    if flags.is_painted:
+        return flags
+    return replace(flags, photos=replace(flags.photos, size=dec.resolution, channels=dec.channels))
+
+
+def check_size(images: ImageSet, dec: Generator) -> None:
+    """Refuse images that the generator cannot draw.
+
+    Raises:
+        UserError: giving both sizes.
+    """
+    found, wanted = tuple(images.pixels.shape[1:]), (dec.channels, dec.resolution, dec.resolution)
+    if found != wanted:
+        shown = [f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (found, wanted)]
+        raise UserError(f"--data: images of {shown[0]}, but the generator draws {shown[1]}; name other images")
 
 
 def load_mixable(generator: Path | None, latents: Path | None, device: torch.device) -> Mixable | None:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from advmix.data import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.network import StyleEncoder
 from advmix.engine import own_part
 from advmix.errors import UserError
-from advmix.generators import StyleGan
+from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.seeds import generator, global_seed
 from advmix.training.loop import Trainee
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InvertOptions:
-    """How the encoder of a finished generator is trained (regime gan).
+    """How the encoder of a finished generator is trained (regimes gan and invert).
 
     Args:
         invert_steps: optimisation steps; default 1,500 at 16x16 pixels, 5,000 above.
@@ -79,6 +80,7 @@ class InvertTrainee(Trainee):
         seed: fixes the first weights and every draw.
         fabric: the machine.
         mixing: probability that a generated image has two styles.
+        from_mean: whether the first guesses lie around the mean style instead of zero.
 
     Attributes:
         model: the generator with its encoder.
@@ -88,12 +90,22 @@ class InvertTrainee(Trainee):
     """
 
     def __init__(
-        self, dec: StyleGan, images: ImageSet, options: InvertOptions, seed: int, fabric: Fabric, mixing: float = 0.9
+        self,
+        dec: MappedGenerator,
+        images: ImageSet,
+        options: InvertOptions,
+        seed: int,
+        fabric: Fabric,
+        mixing: float = 0.9,
+        from_mean: bool = False,
     ) -> None:
         if options.invert_batch % fabric.world_size:
             raise UserError(f"--invert-batch {options.invert_batch}: not a multiple of --devices {fabric.world_size}")
         with global_seed(seed):
             self.model = Autoencoder(dec.config)
+        if from_mean:
+            assert isinstance(self.model.encoder, StyleEncoder)
+            self.model.encoder.start_at(dec.mean_style)
         self.dec = dec.eval()
         self.model.generator.load_state_dict(dec.state_dict())
         steps = options.steps(dec.resolution)

@@ -1,0 +1,322 @@
+"""Files that try something: each is refused in one line, and nothing has happened."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import foreign_nvidia
+import foreign_rosinality
+from advmix.cli import main
+from advmix.errors import UserError
+from advmix.imports import pickles, read_generator, storages
+from advmix.imports.nvidia import NAMES
+from advmix.imports.pickles import RefusedError, read_pickle
+
+HEAD = b"\x80\x04"
+STORAGE = b"ctorch.storage\n_load_from_bytes\n"
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+
+
+class Call:
+    """Pickles as a call of anything."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.function, self.args = function, args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.args
+
+
+def text(word: str) -> bytes:
+    return b"\x8c" + bytes([len(word)]) + word.encode()
+
+
+def blob(data: bytes) -> bytes:
+    return b"B" + struct.pack("<I", len(data)) + data
+
+
+def stored(count: int = 2, declared: int | None = None, kind: str = "FloatStorage", extra: bytes = b"") -> bytes:
+    """A storage of zeros as `torch.save` wrote it; `declared` is what it says, where that is a lie."""
+    says = count if declared is None else declared
+    identity = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text("0") + text("cuda:0")
+    parts = [pickle.dumps(storages.MAGIC, 2), pickle.dumps(1001, 2), pickle.dumps({"little_endian": True}, 2)]
+    parts += [b"\x80\x04" + identity + pickle.dumps(says, 2)[2:-1] + b"Nt" + extra + b"Q.", pickle.dumps(["0"], 2)]
+    return b"".join(parts) + struct.pack("<q", says) + bytes(4 * count)
+
+
+def read(content: bytes) -> Any:
+    return read_pickle(io.BytesIO(content), NAMES)
+
+
+def plain(value: int | tuple[int, ...]) -> bytes:
+    """A number or a tuple of them, without the ends of a pickle."""
+    if isinstance(value, tuple):
+        return b"(" + b"".join(plain(number) for number in value) + b"t"
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def tensor(offset: int, size: tuple[int, ...], stride: tuple[int, ...], storage: bytes = b"") -> bytes:
+    """A whole pickle of one tensor."""
+    held = STORAGE + blob(storage or stored()) + b"\x85R"
+    return HEAD + TENSOR + b"(" + held + plain(offset) + plain(size) + plain(stride) + b"\x89N" + b"tR."
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a hostile file tries to make."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "executed"
+
+
+HOSTILE = {
+    "system": Call(os.system, "touch executed"),
+    "eval": Call(eval, "open('executed', 'w')"),
+    "exec": Call(exec, "open('executed', 'w')"),
+    "getattr": Call(getattr, Call(__import__, "os"), "system"),
+    "path": Path("executed"),
+    "torch.load": Call(torch.load, "executed"),
+    "argument of a listed name": Call(torch._utils._rebuild_parameter, Call(os.system, "touch executed")),
+    "deep inside": OrderedDict(weight=[{"a": (Call(os.system, "touch executed"),)}]),
+}
+
+
+@pytest.mark.parametrize("thing", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("place", ["G_ema", "D", "training_set_kwargs"])
+def test_calls_are_refused_wherever_they_stand(thing: Any, place: str, marker: Path) -> None:
+    path, before = marker.parent / "hostile.pkl", set(sys.modules)
+    for protocol in (2, 3, 4, 5):
+        path.write_bytes(pickle.dumps({"G": None, place: thing}, protocol))
+        with pytest.raises(UserError, match=r"hostile.pkl: names '.*', which is not on the list") as caught:
+            read_generator(path)
+        assert "\n" not in str(caught.value)
+    assert [item.name for item in marker.parent.iterdir()] == ["hostile.pkl"]
+    assert set(sys.modules) == before
+
+
+def test_the_command_leaves_nothing_behind(marker: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = marker.parent / "hostile.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": HOSTILE["system"]}))
+    assert main(["import", str(path), "--out", str(marker.parent / "out")]) == 2
+    expected = f"advmix: {path}: names 'posix.system', which is not on the list of what may be read\n"
+    assert capsys.readouterr().err == expected
+    assert [item.name for item in marker.parent.iterdir()] == ["hostile.pkl"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch.storage", "_load_from_bytes.__globals__"),
+        ("torch.serialization", "os.system"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__.get"),
+        ("collections", "OrderedDict.fromkeys"),
+        ("torch_utils.persistence", "_src_to_module"),
+        ("numpy", "load"),
+        ("torch", "hub.load"),
+        ("", ""),
+    ],
+)
+def test_names_are_compared_whole(module: str, name: str) -> None:
+    for content in (text(module) + text(name) + b"\x93", f"c{module}\n{name}\n".encode()):
+        with pytest.raises(RefusedError, match=r"names .* not on the list"):
+            read(HEAD + content + b".")
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        (text("os") + b"K\x01\x93.", "by a value that is not text"),
+        (text("os") + b")R.", "calls something that is not on the list"),
+        (b"}" + b")R.", "calls something that is not on the list"),
+        (b"cnumpy\ndtype\n" + text("f4") + b"\x85R)R.", "calls something that is not on the list"),
+        (b"cnumpy\nndarray\n)R.", "a name that only stands for itself"),
+        (b"ccollections\nOrderedDict\n" + b"cposix\nsystem\n" + b"b.", "names 'posix.system'"),
+        (b"cnumpy\ndtype\n" + text("f4") + b"\x85R(" + b"cposix\nsystem\n" + b"tb.", "names 'posix.system'"),
+        (b"cnumpy\ndtype\n}b.", "changes something"),
+        (b"ccollections\nOrderedDict\n" + text("a") + b"\x85R.", "a dictionary that is made of something"),
+        (b"(iposix\nsystem\n.", "the pickle opcode INST"),
+        (b"(cnumpy\nndarray\no.", "the pickle opcode OBJ"),
+        (b"\x82\x01.", "the pickle opcode EXT1"),
+        (b"cnumpy\nndarray\n)}\x92.", "the pickle opcode NEWOBJ_EX"),
+        (b"Pname\n.", "the pickle opcode PERSID"),
+        (text("a") + b"Q.", "the pickle opcode BINPERSID"),
+        (b"\x96" + struct.pack("<Q", 2**62) + b".", "damaged"),
+        (b"\x8e" + struct.pack("<Q", 2**62) + b".", "damaged"),
+        (b"\x8b\xff\xff\xff\x7f.", "damaged"),
+        (b"}" + b"})s.", "damaged|keys that are neither"),
+        (b"})" + text("a") + b"s.", "keys that are neither text nor numbers"),
+        (b"]" + text("a") + text("b") + b"s.", "not a dictionary"),
+        (b"}" + text("a") + b"a.", "not a list"),
+        (b"h\x05.", "damaged"),
+        (b"t.", "damaged"),
+        (b"0.", "POP"),
+        (b".", "damaged"),
+        (b"", "damaged"),
+        (b"\xff.", "damaged"),
+    ],
+)
+def test_every_other_step_is_refused(content: bytes, pattern: str) -> None:
+    with pytest.raises(RefusedError, match=pattern) as caught:
+        read(HEAD + content)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_number_in_the_memory_takes_no_memory() -> None:
+    assert read(HEAD + b"]r\xff\xff\xff\x7f.") == []
+
+
+def test_what_refers_to_itself_a_million_times_is_small() -> None:
+    bomb = (
+        HEAD + b"]\x94" + b"".join(b"]\x94(" + b"h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(100)) + b"."
+    )
+    assert len(read(bomb)) == 2
+
+
+def test_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickles, "MAX_OPCODES", 100)
+    with pytest.raises(RefusedError, match="more than 100 steps"):
+        read(HEAD + b"N" * 100 + b".")
+
+
+def test_source_code_in_a_snapshot_is_never_executed(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_nvidia.Sources, "text", "open('executed', 'w').close()")
+    path = foreign_nvidia.write_snapshot(marker.parent / "snapshot.pkl", foreign_nvidia.make_network())
+    assert b"open('executed', 'w')" in path.read_bytes()
+    before = set(sys.modules)
+    read_generator(path)
+    assert not marker.exists()
+    assert set(sys.modules) == before
+
+
+class TestStorages:
+    def test_a_sound_one_is_read_to_the_cpu(self) -> None:
+        found = read(tensor(1, (1,), (1,)))
+        assert torch.equal(found.tensor(), torch.zeros(1))
+
+    @pytest.mark.parametrize(
+        ("content", "pattern"),
+        [
+            (tensor(0, (3,), (1,)), "reaches outside its storage"),
+            (tensor(1, (2,), (1,)), "reaches outside its storage"),
+            (tensor(0, (2, 2), (1, 1)), "reaches outside its storage"),
+            (tensor(0, (2**20, 2**20), (0, 0)), "a tensor of 1,099,511,627,776 numbers, more than 128 MiB"),
+            (tensor(0, (2,), (-1,)), "an impossible shape"),
+            (tensor(-1, (2,), (1,)), "an impossible shape"),
+            (tensor(0, (2,), ()), "an impossible shape"),
+            (
+                tensor(0, (1,), (1,), stored(2, declared=2**40)),
+                "should hold 1,099,511,627,776 numbers and",
+            ),
+            (tensor(0, (1,), (1,), stored(2, declared=2**62)), "a storage of an impossible size"),
+            (tensor(0, (1,), (1,), stored(2, declared=3)), "should hold 3 numbers"),
+            (tensor(0, (1,), (1,), stored(2)[:-1]), "should hold 2 numbers and holds 7 bytes"),
+            (tensor(0, (1,), (1,), stored(kind="os")), "names 'torch.os'"),
+            (tensor(0, (1,), (1,), stored(extra=b"0cposix\nsystem\n")), "names 'posix.system'|opcode POP"),
+            (tensor(0, (1,), (1,), pickle.dumps(Call(os.system, "touch executed"))), "names 'posix.system'"),
+            (tensor(0, (1,), (1,), b"PK\x03\x04 a zip archive"), "damaged"),
+            (HEAD + TENSOR + b"(NNNNNNtR.", "a tensor that is none"),
+            (HEAD + STORAGE + b"N\x85R.", "a storage that is no bytes"),
+        ],
+    )
+    def test_one_that_lies_is_refused(self, content: bytes, pattern: str, marker: Path) -> None:
+        with pytest.raises(RefusedError, match=pattern):
+            read(content)
+        assert not marker.exists()
+
+    def test_tensors_and_files_have_a_largest_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = foreign_nvidia.write_snapshot(tmp_path / "snapshot.pkl", foreign_nvidia.make_network())
+        checkpoint = foreign_rosinality.write_checkpoint(tmp_path / "c.pt", foreign_rosinality.make_network())
+        monkeypatch.setattr(storages, "MAX_TENSOR", 100)
+        with pytest.raises(UserError, match=r"snapshot.pkl: a tensor of .* numbers, more than"):
+            read_generator(path)
+        monkeypatch.setattr("advmix.imports.rosinality.MAX_TENSOR", 100)
+        with pytest.raises(UserError, match=r"c.pt: .* more than are stored or can be read"):
+            read_generator(checkpoint)
+        monkeypatch.setattr("advmix.imports.read.MAX_FILE", 1000)
+        with pytest.raises(UserError, match="at most 1,000"):
+            read_generator(path)
+
+
+class TestCheckpoints:
+    def refused(self, path: Path, pattern: str) -> None:
+        before = set(sys.modules)
+        with pytest.raises(UserError, match=pattern) as caught:
+            read_generator(path)
+        assert "\n" not in str(caught.value)
+        assert not [name for name in set(sys.modules) - before if not name.startswith("encodings.")]
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    @pytest.mark.parametrize("place", ["g_ema", "args", "d"])
+    def test_calls_are_refused_wherever_they_stand(self, zipped: bool, place: str, marker: Path) -> None:
+        hostile = {
+            "system": Call(os.system, "touch executed"),
+            "eval": Call(eval, "open('executed', 'w')"),
+            "in a namespace": argparse.Namespace(lr=Call(os.system, "touch executed")),
+        }
+        for thing in hostile.values():
+            network, path = foreign_rosinality.make_network(), marker.parent / "hostile.pt"
+            foreign_rosinality.write_checkpoint(path, network, zipped, **{place: thing})
+            self.refused(path, r"hostile.pt: not a checkpoint of tensors and plain values alone, or damaged \(names '")
+            assert not marker.exists()
+
+    def test_tensors_that_pretend_to_be_large_are_refused(self, tmp_path: Path) -> None:
+        network, path = foreign_rosinality.make_network(), tmp_path / "hostile.pt"
+        state = {**network.state_dict(), "input.input": torch.zeros(1).expand(1, 2**14, 2**14, 2**14)}
+        torch.save({"g_ema": state}, path)
+        self.refused(path, "'input.input' has 4,398,046,511,104 numbers, more than are stored or can be read")
+
+    def test_archives_that_unpack_to_much_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "hostile.pt"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(10_000_000))
+        assert path.stat().st_size < 100_000
+        monkeypatch.setattr("advmix.imports.rosinality.MAX_FILE", 1_000_000)
+        self.refused(path, "hostile.pt: more than 0 GiB when unpacked")
+
+    def test_truncated_ones_are_refused(self, tmp_path: Path) -> None:
+        for zipped in (True, False):
+            path = tmp_path / "truncated.pt"
+            whole = foreign_rosinality.write_checkpoint(path, foreign_rosinality.make_network(), zipped).read_bytes()
+            for share in (0.1, 0.5, 0.99):
+                path.write_bytes(whole[: int(len(whole) * share)])
+                self.refused(path, "truncated.pt: ")
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = foreign_nvidia.make_network(8, channel_max=1)
+    return foreign_nvidia.write_snapshot(tmp_path_factory.mktemp("fuzz") / "whole.pkl", network)
+
+
+def test_truncated_snapshots_are_refused(snapshot: Path, tmp_path: Path) -> None:
+    path, whole = tmp_path / "truncated.pkl", snapshot.read_bytes()
+    for length in (1, 2, 10, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"truncated.pkl: damaged"):
+            read_generator(path)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damaged_snapshots_are_read_or_refused(snapshot: Path, changes: list[tuple[int, int]]) -> None:
+    """Never a traceback, whichever bytes are changed."""
+    damaged = bytearray(snapshot.read_bytes())
+    for place, byte in changes:
+        damaged[place % len(damaged)] = byte
+    path = snapshot.parent / "damaged.pkl"
+    path.write_bytes(damaged)
+    with contextlib.suppress(UserError):
+        read_generator(path)
