@@ -75,7 +75,7 @@ def _audit(config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[Ope
     clock = Clock()
     folders = in_first_process(fabric, lambda: _generator(config, clock))
     case = open_case(data, *folders, fabric.device)
-    voter = _voter(config, fabric, case, opened, clock)
+    voter = _voter(config, fabric, case, clock)
     options = case.search(config.search, all(one.differentiable for one in opened))
     subjects = [subject_of(one, case, fabric.device) for one in opened]
     bench = Bench(
@@ -111,7 +111,7 @@ def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
 
 
 def _voter(
-    config: AuditConfig, fabric: Fabric, case: Case, opened: Sequence[OpenClassifier], clock: Clock
+    config: AuditConfig, fabric: Fabric, case: Case, clock: Clock
 ) -> Voter:
     """The reference that is named, or one of our own."""
     images = case.data.train
@@ -120,7 +120,7 @@ def _voter(
     folder = config.out / "reference"
     alone = make_fabric(config.device)
     with clock("reference"):
-        in_first_process(fabric, lambda: train_reference(folder, images, opened, config.seed, alone))
+        in_first_process(fabric, lambda: train_reference(folder, images, config.seed, alone))
     return own_reference(folder, images, fabric.device)
 
 
