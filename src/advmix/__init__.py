@@ -8,6 +8,7 @@ from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder,
 from advmix.errors import UserError
 from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
 from advmix.latents import Latents, Split
+from advmix.marginalized import Marginalized
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "Generator",
     "LatentStore",
     "Latents",
+    "Marginalized",
     "Mix",
     "Mixer",
     "OptimizeEncoder",

@@ -21,6 +21,7 @@ from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.inspect import InspectConfig, run_inspect
+from advmix.stages.predict import PredictConfig, run_predict
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
 from advmix.studies.celeba.settings import CelebaConfig
@@ -28,6 +29,7 @@ from advmix.studies.celeba.study import run_celeba
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
 from advmix.studies.encoding.study import EncodingConfig, run_encoding
+from advmix.studies.marginalize.study import MarginalizeConfig, run_marginalize
 from advmix.studies.pipeline.study import PipelineConfig, run_pipeline
 from advmix.studies.search.study import SearchConfig, run_search
 from advmix.studies.toy.study import ToyConfig, run_toy
@@ -42,12 +44,14 @@ COMMANDS: Commands = {
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
+    "predict": (PredictConfig, run_predict),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
     "celeba": (CelebaConfig, run_celeba),
     "colored-mnist": (ColoredMnistConfig, run_colored_mnist),
     "encoding": (EncodingConfig, run_encoding),
+    "marginalize": (MarginalizeConfig, run_marginalize),
     "pipeline": (PipelineConfig, run_pipeline),
     "search": (SearchConfig, run_search),
     "toy": (ToyConfig, run_toy),

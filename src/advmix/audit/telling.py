@@ -8,8 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from advmix.audit.found import Asked, Judged
+from advmix.audit.found import Asked, Found, Judged
 
+HONEST = 0.9
+"""A reference that is right on the audited images less than this share as often as on the training images reads a bias
+of these, or knows them by heart: its votes say nothing."""
 LEAST_CHANGE = 0.02
 """Root mean square pixel change below which one mix is not smaller than another to the eye: 5 of 255."""
 
@@ -50,6 +53,13 @@ class LabelCheck:
         return self.votes & ~self.lost
 
 
+def is_trusted(found: Found) -> bool:
+    """Whether the reference's votes count."""
+    right = float((found.asked.reference_before == found.asked.labels).double().mean())
+    trusted: bool = right >= HONEST * found.metadata["reference"]["right_train"]
+    return trusted
+
+
 def swing(asked: Asked, judged: Judged) -> Tensor:
     """How far the probability of the true class falls, `(N,)` in [-1, 1]."""
     rows = torch.arange(len(asked.labels))
@@ -70,4 +80,6 @@ def most_telling(asked: Asked, judged: Judged, among: Tensor, count: int) -> lis
     wrong = judged.after.argmax(dim=1) != asked.labels
     score = swing(asked, judged) / judged.change.clamp_min(LEAST_CHANGE)
     order = score.masked_fill(~(among & wrong), -torch.inf).sort(descending=True, stable=True)
-    return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][:count]
+    return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][
+        :count
+    ]

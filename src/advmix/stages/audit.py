@@ -12,9 +12,9 @@ from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
 from advmix.data import Data
-from advmix.errors import UserError
 from advmix.encoders import load_autoencoder
 from advmix.engine import in_first_process, make_fabric
+from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import console, quietly
 from advmix.report.audit import audit_sentences, audit_table, swap_table
@@ -22,8 +22,8 @@ from advmix.results import RESULTS
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.audit_case import Case, audited_data, batches, open_case, subject_of
-from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_chunks import chosen_rows, search_all
+from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
 from advmix.stages.audit_results import REPORT, Clock, Made, write_audit
 from advmix.stages.encode import EncodeConfig, run_encode
@@ -110,9 +110,7 @@ def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
     return fitted, latents
 
 
-def _voter(
-    config: AuditConfig, fabric: Fabric, case: Case, clock: Clock
-) -> Voter:
+def _voter(config: AuditConfig, fabric: Fabric, case: Case, clock: Clock) -> Voter:
     """The reference that is named, or one of our own."""
     images = case.data.train
     if config.reference is not None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from advmix.audit.evaluate import accuracy
 from advmix.audit.patches import patch_net
 from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.data import ImageSet
@@ -32,11 +34,17 @@ class Voter:
         network: images of the generator's size, in [0, 1], to logits.
         name: what a person reads.
         fingerprint: of weights and architecture.
+        right_train: its accuracy on training images, 1,000 at most.
     """
 
     network: nn.Module
     name: str
     fingerprint: str
+    right_train: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it goes into a file."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
 
 
 def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
@@ -47,7 +55,7 @@ def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
     """
     channels, height, width = images.pixels.shape[1:]
     opened = open_classifier(ClassifierOptions(name), images.classes, (channels, height, width))
-    return Voter(opened.network.to(device), opened.name, opened.fingerprint)
+    return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 
 def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -> None:
@@ -81,7 +89,12 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
     network = _built(images, 0)
     network.load_state_dict(tensors)
     name = f"a small ConvMixer, trained on {metadata['images']:,} of the training images"
-    return Voter(network.eval().requires_grad_(False).to(device), name, fingerprint(network))
+    return _voter(network.eval().requires_grad_(False), name, fingerprint(network), images, device)
+
+
+def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:
+    some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
+    return Voter(network.to(device), name, mark, accuracy(network.to(device), some, device))
 
 
 def _built(images: ImageSet, seed: int) -> nn.Module:

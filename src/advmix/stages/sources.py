@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Mixable:
     store: LatentStore
 
 
-def data_of(metadata: dict[str, Any], source: Path) -> Data:
+def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
     """The data set that a file says it was made from.
 
     Raises:
