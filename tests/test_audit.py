@@ -151,8 +151,9 @@ def test_resampling_kinds_is_resampling_images() -> None:
     literal = GroupBootstrap.draw(torch.arange(200), 4000, seeded(2))
     resamples = Resamples(4000, seed=0)
     found, expected = resamples.share(hits, "x"), literal.interval(hits.double())
-    part, share = resamples.share(hits, "y", among), literal.interval(
-        (hits & among).double(), among.double(), statistic=lambda right, asked: right / asked
+    part, share = (
+        resamples.share(hits, "y", among),
+        literal.interval((hits & among).double(), among.double(), statistic=lambda right, asked: right / asked),
     )
     other = torch.rand(200, generator=seeded(3)) < 0.6
     paired, difference = resamples.difference(hits, other, "z"), literal.interval(hits.double() - other.double())
@@ -166,8 +167,8 @@ def test_resampling_kinds_is_resampling_images() -> None:
 def answers(**columns: Any) -> tuple[Asked, Judged]:
     """Four images of class 0, of two classes."""
     zeros = torch.zeros(4, dtype=torch.int64)
-    blank = {name: zeros for name in Judged.__dataclass_fields__} | columns
-    plain = {name: zeros for name in Asked.__dataclass_fields__} | {
+    blank = dict.fromkeys(Judged.__dataclass_fields__, zeros) | columns
+    plain = dict.fromkeys(Asked.__dataclass_fields__, zeros) | {
         "reference_before": blank.pop("reference_before", zeros)
     }
     return Asked(**plain), Judged(**blank)
@@ -175,9 +176,8 @@ def answers(**columns: Any) -> tuple[Asked, Judged]:
 
 def test_the_label_check_tells_three_kinds_apart() -> None:
     yes, no = torch.ones(4, dtype=torch.bool), torch.tensor([False, False, False, True])
-    asked, judged = answers(
-        right=yes, right_worst=no, reference_before=torch.tensor([0, 0, 1, 0]), reference_after=torch.tensor([0, 1, 0, 1])
-    )
+    votes = {"reference_before": torch.tensor([0, 0, 1, 0]), "reference_after": torch.tensor([0, 1, 0, 1])}
+    asked, judged = answers(right=yes, right_worst=no, **votes)
     check = LabelCheck(asked, judged)
     assert check.kept.tolist() == [True, False, False, False]
     assert check.lost.tolist() == [False, True, False, False]
@@ -238,7 +238,8 @@ def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None
     row = {"classifier": "b", "less": "a"}
     parts = [part("all", "all", 0.9, 0.9, 0.3)]
     sure = said(parts, [row | {"right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
-    assert sure == "b: in the worst case right on 20.0 points more than a (95 % interval of the difference +10.0 to +30.0)."
+    ends = "95 % interval of the difference +10.0 to +30.0"
+    assert sure == f"b: in the worst case right on 20.0 points more than a ({ends})."
     assert "no difference to be sure of" in said(parts, [row | {"right_worst": share(0.05)}])[-1]
 
 
