@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advmix.audit.found import Found
-from advmix.audit.judge import Batch, Bench, Subject
+from advmix.audit.judge import Bench, Subject
 from advmix.audit.telling import swing
 from advmix.latents import Latents
 from advmix.modes import evaluating
@@ -82,7 +82,8 @@ class Pictures:
         """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
         asked, judged = self.found.asked, self.found.judged[number]
         flipped = judged.right & (judged.swap_answers[:, unit] != asked.labels)
-        change = asked.swap_change[:, unit].masked_fill(~(flipped if flipped.any() else flipped | True), torch.nan)
+        among = flipped if flipped.any() else torch.ones_like(flipped)
+        change = asked.swap_change[:, unit].masked_fill(~among, torch.nan)
         place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
         swap = self.bench.swaps[unit]
         begun = self._begun(number, place)
@@ -90,13 +91,13 @@ class Pictures:
         return Shot(self._decode(begun), self._decode(swap.split.combine(begun, donor)))
 
     def _begun(self, number: int, place: int) -> Latents:
-        batch = self._batch(place)
+        """What the image's mixes began with."""
+        device = self.bench.pool.styles.device
+        latents = self.found.asked.latents[place : place + 1].to(device)
         if not self.found.metadata["residual"]:
-            return batch.latents
-        return self.bench.generator.complete(batch.latents, batch.shown(self.subjects[number].side))
-
-    def _batch(self, place: int) -> Batch:
-        return self.images.read(place, self.found.asked.rows[place][None])
+            return latents
+        shown = self.images.pixels(self.found.asked.rows[place][None], self.subjects[number].side)
+        return self.bench.generator.complete(latents, shown.to(device))
 
     @torch.no_grad()
     def _decode(self, latents: Latents) -> Tensor:
