@@ -9,6 +9,7 @@ from advmix.errors import UserError
 from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
+from advmix.stages.sources import Mixable, load
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "LatentStore",
     "Latents",
     "Mix",
+    "Mixable",
     "Mixer",
     "OptimizeEncoder",
     "RandMix",
@@ -31,5 +33,6 @@ __all__ = [
     "StyleGenerator",
     "UserError",
     "__version__",
+    "load",
     "load_autoencoder",
 ]
