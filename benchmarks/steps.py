@@ -21,7 +21,7 @@ import tyro
 from rich.table import Table
 from torch import Tensor, nn
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.engine import environment, make_fabric
 from advmix.files import write_json
 from advmix.generators import Generator, State, StyleConfig, StyleGenerator

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import advmix
 from advmix import AdvMix, Split
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")

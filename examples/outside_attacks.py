@@ -7,7 +7,6 @@ python examples/outside_attacks.py --classifier runs/nominal        (seconds)
 """
 
 import argparse
-from pathlib import Path
 
 import foolbox
 import torch
@@ -16,17 +15,17 @@ import advmix
 from advmix import AdvMix, Split
 from advmix.attacks import FoolboxAttack, MixAttack, to_foolbox
 from advmix.audit.attacks import right_attacked
-from advmix.stages.train import load_classifier
+from advmix.classifiers import ClassifierOptions, open_classifier
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")
 parser.add_argument("--latents", default="runs/latents")
-parser.add_argument("--classifier", type=Path, default=Path("runs/nominal"))
+parser.add_argument("--classifier", default="runs/nominal")
 parser.add_argument("--images", type=int, default=200)
 args = parser.parse_args()
 
 parts = advmix.load(args.generator, args.latents)
-classifier, _ = load_classifier(args.classifier)  # or any module from images in [0, 1] to logits
+classifier = open_classifier(ClassifierOptions(args.classifier)).network  # any module, images in [0, 1] to logits
 test = parts.data.test[: args.images]
 
 # The search as a function (model, x, y) -> x, images in [0, 1].

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.data import ImageSet
 from advmix.encoders.features import Activations
 from advmix.engine import make_fabric

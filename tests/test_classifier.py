@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifier import Classifier, Grayscale, conv_net
+from advmix.classifiers import Classifier, Grayscale, conv_net
 from advmix.seeds import generator as seeded
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=seeded(0), dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, ImageSet
 from advmix.data.looks import color_grid

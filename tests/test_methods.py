@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.classifier import Grayscale, InstanceNorm
+from advmix.classifiers import Grayscale, InstanceNorm, build_network
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder
 from advmix.errors import UserError
@@ -18,7 +18,6 @@ from advmix.training.methods import (
     BaselineOptions,
     Recipe,
     SearchOptions,
-    build_network,
     check_method,
     make_recipe,
 )

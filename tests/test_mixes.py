@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.data import ImageSet
 from advmix.encoders import load_autoencoder

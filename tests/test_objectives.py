@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import ColorJitter, RandomChannelPermutation
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder
 from advmix.engine import make_fabric

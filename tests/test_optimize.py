@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.encoders import Activations, Encoder, OptimizeEncoder, OptimizeOptions
 from advmix.errors import UserError
 from advmix.generators import StyleConfig

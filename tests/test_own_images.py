@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.data.sources import OwnImages
 from advmix.encoders import load_autoencoder
 from advmix.errors import UserError
 from advmix.stages.sources import data_of
-from advmix.stages.train import load_classifier
 from pictures import digit, digit_label, encoded, write
 
 DATA = ["--size", "16", "--channels", "1", "--device", "cpu"]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from advmix.audit.comparison import Measured, difference
 from advmix.audit.fid import PenultimateFeatures, frechet_distance
+from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.config import load, to_dict
 from advmix.data import DataConfig
@@ -25,7 +26,6 @@ from advmix.results import schema
 from advmix.seeds import generator
 from advmix.stages.encode import EncodeConfig, pool_encoder
 from advmix.stages.fit import FitConfig
-from advmix.stages.train import load_classifier
 from advmix.studies.cell import CellSettings
 from advmix.studies.origin import Origin
 from advmix.studies.pipeline.lines import Line, training

@@ -3,7 +3,7 @@
 The contents page. The paper's Algorithm 1 is in `advmix.mixing`, its Algorithm 2 in `advmix.encoders.optimize`.
 """
 
-from advmix.classifier import Classifier
+from advmix.classifiers import Classifier
 from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
 from advmix.errors import UserError
 from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator

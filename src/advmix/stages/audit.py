@@ -13,6 +13,7 @@ from torch import Tensor
 
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.verdicts import Verdicts, verdicts
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import Data, ImageSet
 from advmix.data.sources import OwnImages
@@ -28,7 +29,6 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.sources import data_of, load_mixable
-from advmix.stages.train import load_classifier
 from advmix.training.methods import SearchOptions
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
+from advmix.classifiers import load_classifier
 from advmix.data import ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import Encoder
@@ -21,8 +22,7 @@ from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
-from advmix.stages.sources import data_of
-from advmix.stages.train import features_input, load_classifier
+from advmix.stages.sources import data_of, features_input
 from advmix.training.methods import SearchOptions
 
 ENCODERS = ("network", "mean", "refine")

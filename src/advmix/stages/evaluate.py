@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, painted_digits
 from advmix.encoders import fingerprint
@@ -28,7 +29,6 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.encode import pool_encoder
 from advmix.stages.sources import Mixable, data_of, load_mixable
-from advmix.stages.train import load_classifier
 from advmix.training.methods import SearchOptions
 
 GALLERY = "gallery.safetensors"

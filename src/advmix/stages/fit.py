@@ -9,6 +9,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, save_autoencoder
@@ -21,7 +22,7 @@ from advmix.progress import console, quietly
 from advmix.runs import open_run
 from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.reference import open_reference
-from advmix.stages.train import features_input, load_classifier
+from advmix.stages.sources import features_input
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions

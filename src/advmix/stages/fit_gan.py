@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from advmix.audit.fid import PenultimateFeatures, class_shares, frechet_distance
+from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
@@ -23,7 +24,6 @@ from advmix.report import mixing_grid
 from advmix.report.page import save_figures
 from advmix.report.samples import sample_grid
 from advmix.seeds import generator
-from advmix.stages.train import load_classifier
 from advmix.training.gan import GanOptions, GanTrainee
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
+from advmix.classifiers import load_classifier
 from advmix.data import Data, ImageSet, painted_digits
 from advmix.errors import UserError
-from advmix.stages.train import load_classifier
 
 UNBIASED = ("train", "test")
 READS_BIAS = 0.9

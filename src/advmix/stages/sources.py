@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
 from advmix.data import Data, DataConfig, open_data
-from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
 from advmix.encoders.base import Encoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
@@ -81,9 +82,7 @@ def load_mixable(generator: Path | None, latents: Path | None, device: torch.dev
         return None
     if generator is None or latents is None:
         raise UserError("--generator and --latents go together: name what fit and encode wrote")
-    model, metadata = load_autoencoder(generator)
-    store = LatentStore.open(latents, generator=metadata["fingerprint"])
-    return Mixable(model.to(device), store.latents.to(device), metadata, store)
+    return load(generator, latents, device)
 
 
 def load(generator: str | Path, latents: str | Path, device: torch.device | str = "cpu") -> Mixable:
@@ -100,6 +99,11 @@ def load(generator: str | Path, latents: str | Path, device: torch.device | str 
     Raises:
         UserError: missing or damaged files, or latents of another generator.
     """
-    mixable = load_mixable(Path(generator), Path(latents), torch.device(device))
-    assert mixable is not None
-    return mixable
+    model, metadata = load_autoencoder(Path(generator))
+    store = LatentStore.open(Path(latents), generator=metadata["fingerprint"])
+    return Mixable(model.to(device), store.latents.to(device), metadata, store)
+
+
+def features_input(folder: Path | None) -> dict[str, str]:
+    """What a run remembers of the classifier whose features it uses, if any: not where it lies, but which it is."""
+    return {} if folder is None else {"features": fingerprint(load_classifier(folder)[0])}

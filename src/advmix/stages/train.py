@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from torch import nn
-
+from advmix.classifiers.trained import FILE
 from advmix.config import to_dict
 from advmix.data import Data, DataConfig, open_data
-from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
+from advmix.files import write_tensors
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.stages.sources import Mixable, data_of, load_mixable
@@ -23,12 +20,9 @@ from advmix.training.methods import (
     NEEDS_LATENTS,
     BaselineOptions,
     SearchOptions,
-    build_network,
     check_method,
     make_recipe,
 )
-
-FILE = "classifier.safetensors"
 
 
 @dataclass(frozen=True)
@@ -120,28 +114,3 @@ def _data(config: TrainConfig, mixable: Mixable | None) -> Data:
     if config.data not in (DataConfig(), data.config):
         raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
     return data
-
-
-def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier of a `train` folder, in eval mode, and its metadata.
-
-    Raises:
-        UserError: missing, damaged or not ours.
-    """
-    path = folder / FILE
-    tensors, metadata = read_tensors(path, "classifier")
-    if not metadata.keys() >= {"classes", "image"}:
-        raise UserError(f"{path}: does not say what images it is for; make it again with advmix train")
-    network = build_network(metadata["method"], len(metadata["classes"]), metadata["image"][0], seed=0)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(
-            f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again"
-        ) from error
-    return network.eval(), metadata
-
-
-def features_input(folder: Path | None) -> dict[str, str]:
-    """What a run remembers of the classifier whose features it uses, if any: not where it lies, but which it is."""
-    return {} if folder is None else {"features": fingerprint(load_classifier(folder)[0])}

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from advmix.classifiers import load_classifier
+from advmix.classifiers.trained import FILE
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.engine import make_fabric
 from advmix.errors import UserError
@@ -23,7 +25,7 @@ from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.sources import Mixable, load_mixable
-from advmix.stages.train import FILE, TrainConfig, load_classifier, run_train
+from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.origin import Origin
 from advmix.studies.share import Job
 from advmix.training.autoencode import FitOptions

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from advmix.classifier import Grayscale, InstanceNorm, conv_net
+from advmix.classifiers.networks import build_network
 from advmix.config import to_dict
 from advmix.data import Data, ImageSet, painted_digits
 from advmix.encoders.autoencoder import Autoencoder
@@ -16,14 +16,11 @@ from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, Step
 from advmix.options import require
-from advmix.seeds import global_seed
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
 CONTROLS = ("ceiling", "recolor", "jitter", "permute", "grayscale", "instnorm", "randmix-long", "randmix-best")
 NEEDS_LATENTS = ("randmix", "advmix", "randmix-long", "randmix-best")
-FRONTS = {"grayscale": Grayscale, "instnorm": InstanceNorm}
-"""Controls that are the plain network behind a fixed layer."""
 
 
 @dataclass(frozen=True)
@@ -175,13 +172,6 @@ def make_recipe(
     objective, setting = _objective(method, data, search, baseline, model, pool)
     network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
     return Recipe(network, objective, images, setting, baseline.long_factor if method == "randmix-long" else 1)
-
-
-def build_network(method: str, classes: int, channels: int, seed: int) -> nn.Module:
-    """The studies' classifier; behind a fixed layer for the controls that are nothing else."""
-    with global_seed(seed):
-        network: nn.Module = conv_net(classes, channels)
-    return nn.Sequential(FRONTS[method](), network) if method in FRONTS else network
 
 
 def _objective(

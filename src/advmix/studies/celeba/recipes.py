@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.classifier import conv_net
+from advmix.classifiers import conv_net
 from advmix.data import ImageSet, slices, to_bytes, to_float
 from advmix.encoders import Autoencoder, Encoder, encoded
 from advmix.latents import Latents

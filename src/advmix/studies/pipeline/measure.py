@@ -10,11 +10,11 @@ import torch
 
 from advmix.audit.comparison import WorstCaseKey, as_record, pool_fingerprint
 from advmix.audit.fid import PenultimateFeatures, frechet_distance
+from advmix.classifiers import load_classifier
 from advmix.data import slices
 from advmix.encoders import OptimizeOptions, fingerprint
 from advmix.generators import StyleGan
 from advmix.stages.fit_gan import judged
-from advmix.stages.train import load_classifier
 from advmix.studies.encoding.parts import Bench, make_bench, make_part
 from advmix.studies.pipeline.lines import PIPELINES, Line
 from advmix.studies.search.bench import Bench as SearchBench

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.comparison import WorstCaseKey, pool_fingerprint
+from advmix.classifiers import load_classifier
 from advmix.data import ColoredDigits, GrayDigits
 from advmix.encoders import Autoencoder, fingerprint
 from advmix.latents import Latents, Split
 from advmix.seeds import generator
 from advmix.stages.sources import Mixable, load_mixable
-from advmix.stages.train import load_classifier
 from advmix.studies.cell import Cell
 from advmix.studies.search.generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train
 from advmix.training.methods import SearchOptions

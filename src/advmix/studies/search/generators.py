@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from advmix.classifiers.trained import FILE as CLASSIFIER
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
@@ -21,7 +22,6 @@ from advmix.runs import open_run
 from advmix.seeds import derive
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import generator_summary
-from advmix.stages.train import FILE as CLASSIFIER
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.cell import Cell
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from advmix.classifier import Classifier
+from advmix.classifiers import Classifier
 from advmix.config import to_dict
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError

@@ -1,4 +1,4 @@
-"""Classifiers: a wrapper that brings any network to our conventions, and the small network of the studies."""
+"""`Classifier`: a wrapper that brings any network to our conventions."""
 
 from __future__ import annotations
 
@@ -48,35 +48,3 @@ class Classifier(nn.Module):
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits
-
-
-class Grayscale(nn.Module):
-    """The mean of the channels, repeated: a network that cannot see colour (a control)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
-        return images.mean(dim=1, keepdim=True).expand_as(images)
-
-
-class InstanceNorm(nn.Module):
-    """Every channel of every image with zero mean and unit variance: a network that sees colours hardly at all, by
-    architecture alone (a control).
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """`(B, C, H, W)` to the same shape."""
-        return F.instance_norm(images, eps=1e-5)
-
-
-def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128)) -> nn.Sequential:
-    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2
-    averages.
-    """
-    parts: list[nn.Module] = []
-    inputs = channels
-    for index, width in enumerate(widths):
-        parts += [nn.Conv2d(inputs, width, 3, stride=1 if index == 0 else 2, padding=1, bias=False)]
-        parts += [nn.BatchNorm2d(width), nn.ReLU()]
-        inputs = width
-    parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, classes)]
-    return nn.Sequential(*parts).to(memory_format=torch.channels_last)

@@ -1,0 +1,57 @@
+"""Which classifier, as the command line, a config and a file name it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advmix.errors import UserError
+from advmix.options import require
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """A classifier, whoever made it.
+
+    Args:
+        classifier: folder that train wrote; or another's: `torchvision:NAME`, `timm:NAME`, `package.module:factory`, a
+            TorchScript .pt, a torch.export .pt2, an .onnx; or a .json file that holds these options.
+        classifier_args: JSON object of arguments for the network's maker, `{"num_classes": 2}`.
+        weights: its weights, safetensors or a torch file of tensors.
+        mean: what it wants subtracted per channel, of images in [0, 1].
+        std: what it wants them divided by.
+        input_size: side in pixels that it wants; images of another are resized.
+    """
+
+    classifier: str
+    classifier_args: str = ""
+    weights: Path | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    input_size: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "input_size", least=1)
+        if self.mean and self.std and len(self.mean) != len(self.std):
+            raise UserError(f"--mean has {len(self.mean)} numbers and --std {len(self.std)}; give one for each channel")
+        if any(not value > 0 for value in self.std):
+            raise UserError(f"--std {' '.join(map(str, self.std))}: every number must be more than 0")
+        self.arguments()
+
+    def arguments(self) -> dict[str, Any]:
+        """What the network's maker is called with.
+
+        Raises:
+            UserError: not a JSON object.
+        """
+        try:
+            arguments = json.loads(self.classifier_args or "{}")
+        except ValueError as error:
+            raise UserError(f"--classifier-args {self.classifier_args}: not JSON ({error})") from error
+        if not isinstance(arguments, dict):
+            raise UserError(
+                f"""--classifier-args {self.classifier_args}: must be a JSON object like {{"num_classes": 2}}"""
+            )
+        return arguments
