@@ -19,6 +19,7 @@ from advmix.stages.audit import AuditConfig, run_audit
 from advmix.stages.data import PreviewConfig, run_preview
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
+from advmix.stages.export import ExportConfig, run_export
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.inspect import InspectConfig, run_inspect
 from advmix.stages.train import TrainConfig, run_train
@@ -42,6 +43,7 @@ COMMANDS: Commands = {
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
+    "export": (ExportConfig, run_export),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
