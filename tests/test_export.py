@@ -45,9 +45,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write(out / "data", {**files, "labels.csv": "filename,label\n" + rows})
     fit, latents = str(out / "fit"), str(out / "latents")
     shape = ["--size", "16", "--channels", "1", "--holdout", "0.4", *CPU]
-    assert main(["fit", "--data", str(data), *shape, "--fit-steps", "40", "--out", fit]) == 0
+    assert main(["fit", "--data", str(data), *shape, "--fit-steps", "25", "--out", fit]) == 0
     assert main(["encode", "--generator", fit, "--out", latents, *CPU]) == 0
-    made = ["--generator", fit, "--latents", latents, "--epochs", "6", "--batch", "8", *CPU]
+    made = ["--generator", fit, "--latents", latents, "--epochs", "4", "--batch", "8", *CPU]
     for seed, name in enumerate(("nominal", "other")):
         assert main(["train", *made, "--method", "nominal", "--seed", str(seed), "--out", str(out / name)]) == 0
     return out
@@ -195,7 +195,7 @@ def test_bad_flags(
     assert words in capsys.readouterr().err
 
 
-@given(st.text(min_size=1, max_size=60))
+@given(st.text(min_size=1, max_size=20))
 def test_any_name_is_safe_and_comes_back(name: str) -> None:
     safe = safe_name(name)
     assert not set(safe) & set('/\\:*?"<>|')
@@ -217,7 +217,7 @@ def test_any_name_is_safe_and_comes_back(name: str) -> None:
         ("con", "%63on"),
         ("LPT1.x", "%4CPT1.x"),
         ("__MACOSX", "%5F_MACOSX"),
-        ("\udcff", "%FF"),
+        ("\udcff", "%ED%B3%BF"),
     ],
 )
 def test_names(name: str, safe: str) -> None:

@@ -8,7 +8,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
 from PIL import Image
 from torch import Tensor
@@ -79,7 +78,7 @@ def safe_name(text: str) -> str:
 
 
 def _escaped(letter: str) -> str:
-    return quote(letter, safe="", errors="surrogateescape") if letter not in "._ " else f"%{ord(letter):02X}"
+    return "".join(f"%{byte:02X}" for byte in letter.encode(errors="surrogatepass"))
 
 
 def _short(safe: str, text: str) -> str:
@@ -88,7 +87,7 @@ def _short(safe: str, text: str) -> str:
 
 
 def _mark(text: str) -> str:
-    return "~" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    return "~" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def class_folders(classes: Sequence[str]) -> dict[str, str]:
