@@ -10,9 +10,13 @@ from typing import Any
 from torch import nn
 
 from advmix.classifiers.options import ClassifierOptions
+from advmix.classifiers.outside import Outside, open_outside
 from advmix.classifiers.trained import load_classifier
+from advmix.config import from_dict, with_defaults
 from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
+from advmix.files import read_json
+from advmix.options import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +74,31 @@ def open_classifier(
     Raises:
         UserError: it cannot be read, does not run, or tells other classes apart.
     """
-    opened = _open_trained(options)
-    _check_classes(opened, classes)
-    return opened
+    options = _read_json(options)
+    folder = expanded(options.classifier, "classifier")
+    if folder.is_dir():
+        opened = _open_trained(options, folder)
+        _check_names(opened, classes)
+        return opened
+    return _named(open_outside(options, image), classes)
 
 
-def _open_trained(options: ClassifierOptions) -> OpenClassifier:
+def _read_json(options: ClassifierOptions) -> ClassifierOptions:
+    """The options in a .json file, where one is named; nothing is then said beside it."""
+    if not options.classifier.endswith(".json"):
+        return options
+    if options != ClassifierOptions(options.classifier):
+        raise UserError(f"--classifier {options.classifier}: says all about the classifier; leave other flags out")
+    given = read_json(expanded(options.classifier, "classifier"))
+    filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
+    return from_dict(ClassifierOptions, filled, options.classifier)
+
+
+def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
     """What `advmix train` wrote: it takes images as they are."""
-    network, metadata = load_classifier(Path(options.classifier))
+    if options != ClassifierOptions(options.classifier):
+        raise UserError(f"--classifier {folder}: made by advmix train, takes images as they are; leave other flags out")
+    network, metadata = load_classifier(folder)
     channels, height, width = metadata["image"]
     return OpenClassifier(
         network,
@@ -92,12 +113,30 @@ def _open_trained(options: ClassifierOptions) -> OpenClassifier:
     )
 
 
-def _check_classes(opened: OpenClassifier, classes: tuple[str, ...] | None) -> None:
-    if classes is not None and opened.classes is not None and opened.classes != classes:
+def _check_names(opened: OpenClassifier, classes: tuple[str, ...] | None) -> None:
+    if classes is not None and opened.classes != classes:
         raise UserError(
-            f"--classifier {opened.name}: tells {brief(opened.classes)} apart, but the images are labelled "
+            f"--classifier {opened.name}: tells {brief(opened.classes or ())} apart, but the images are labelled "
             f"{brief(classes)}; name a classifier of these"
         )
+
+
+def _named(outside: Outside, classes: tuple[str, ...] | None) -> OpenClassifier:
+    """Another's classifier, with the caller's names of its classes."""
+    if classes is not None and len(classes) != outside.outputs:
+        raise UserError(
+            f"--classifier {outside.name}: has {outside.outputs} classes, but the images have {len(classes)} "
+            f"({brief(classes)})"
+        )
+    return OpenClassifier(
+        outside.network,
+        outside.name,
+        classes,
+        None,
+        outside.network.size,
+        outside.differentiable,
+        outside.fingerprint,
+    )
 
 
 def brief(classes: tuple[str, ...]) -> str:

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a grey image (ITU-R BT.601, what Pillow and torchvision use)."""
+
 
 class Classifier(nn.Module):
     """Any `nn.Module` as a function from images in [0, 1] to logits `(B, C)`; the only place that knows its input.
@@ -15,10 +18,13 @@ class Classifier(nn.Module):
     >>> Classifier(resnet18(num_classes=10), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224)
 
     Args:
-        network: images `(B, C, H, W)` to logits `(B, C)`, `(B, 1)` or `(B,)`.
+        network: images `(B, C, H, W)` to logits `(B, C)`, `(B, 1)` or `(B,)`, plain or as the attribute `logits` of
+            what it returns.
         mean: subtracted per channel, in [0, 1]; none by default.
         std: divided by per channel.
         size: side in pixels that the network wants; images of another size are resized bilinearly, differentiably.
+        channels: 3 repeats the channel of grey images, 1 takes the luminance of RGB; by default they stay as they are.
+        probabilities: whether the network ends in a softmax; then the logarithm makes logits of its answers.
 
     A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary
     one.
@@ -30,9 +36,11 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
         size: int | None = None,
+        channels: int | None = None,
+        probabilities: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network, self.size, self.channels, self.probabilities = network, size, channels, probabilities
         self.register_buffer("mean", torch.tensor(mean or [0.0])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std or [1.0])[:, None, None], persistent=False)
         self.mean: Tensor
@@ -42,9 +50,19 @@ class Classifier(nn.Module):
         """Images in [0, 1], `(B, C, H, W)`, to logits `(B, C)` with `C >= 2`."""
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        logits: Tensor = self.network((images - self.mean) / self.std)
+        answer = self.network((with_channels(images, self.channels) - self.mean) / self.std)
+        logits: Tensor = getattr(answer, "logits", answer)
         if logits.ndim == 1:
             logits = logits[:, None]
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        return logits
+        return logits.clamp_min(torch.finfo(logits.dtype).tiny).log() if self.probabilities else logits
+
+
+def with_channels(images: Tensor, channels: int | None) -> Tensor:
+    """Grey images `(B, 1, H, W)` repeated to three channels, or the luminance of RGB ones as a single channel."""
+    if channels == 3 and images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if channels == 1 and images.shape[1] == 3:
+        return (images * images.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+    return images
