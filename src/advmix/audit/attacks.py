@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack, FoolboxAttack, import_foolbox
+from advmix.classifiers.found import blame
 from advmix.data import ImageSet, slices
 from advmix.errors import UserError
 from advmix.modes import evaluating
@@ -98,8 +99,8 @@ def _of_module(place: str, name: str, settings: dict[str, Any]) -> Attack:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(place), name, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error}; is it installed, or in the folder you are in?") from error
+    except Exception as error:
+        raise ValueError(f"cannot be imported: {blame(error)}") from error
     if not callable(found):
         raise ValueError(f"{place} has no callable {name}")
     if inspect.isclass(found):
