@@ -51,14 +51,16 @@ class Logits(nn.Module):
         return logits
 
 
-class MixTrainer(Trainer):  # type: ignore[misc]
+class MixTrainer(Trainer):
     def __init__(self, parts: advmix.Mixable, **options: Any) -> None:
         super().__init__(**options)
         device = self.args.device
         split = Split.fine(parts.generator.layers, 2)
         self.mixer, self.pool = AdvMix(parts.generator.to(device), split), parts.pool.to(device)
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         index = inputs.pop("index")
         outputs = model(**inputs)
         loss = outputs.loss
@@ -76,8 +78,8 @@ def share_right(prediction: Any) -> dict[str, float]:
 torch.set_flush_denormal(True)
 parts = advmix.load(args.generator, args.latents)
 train, test = Examples(parts.data.train), Examples(parts.data.test)
-shape = {"embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 1], "layer_type": "basic"}
-config = ResNetConfig(num_labels=len(parts.data.train.classes), **shape)
+shape: dict[str, Any] = {"embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [1, 1, 1]}
+config = ResNetConfig(**shape, layer_type="basic", num_labels=len(parts.data.train.classes))  # type: ignore[call-arg]
 with tempfile.TemporaryDirectory() as folder:
     options = TrainingArguments(
         output_dir=folder,

@@ -34,9 +34,8 @@ mixer = AdvMix(parts.generator, Split.fine(parts.generator.layers, 2), restarts=
 # pretrained=True where weights can be fetched. `Classifier` resizes and normalises inside the network, so that the
 # search goes through both, and everything out here stays in [0, 1] at the generator's size.
 network = timm.create_model(args.model, pretrained=False, num_classes=len(train.classes))
-classifier = Classifier(
-    network, mean=network.pretrained_cfg["mean"], std=network.pretrained_cfg["std"], size=args.size
-).to(device)
+wants = timm.data.resolve_model_data_config(network)
+classifier = Classifier(network, mean=wants["mean"], std=wants["std"], size=args.size).to(device)
 
 # Only what z∥ may decide (place, shape). What z⊥ holds (here: colour) is what the mixes vary already.
 augment = v2.RandomAffine(degrees=10, translate=(0.1, 0.1), scale=(0.9, 1.1))

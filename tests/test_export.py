@@ -238,7 +238,7 @@ def test_files_of_one_name_stay_apart() -> None:
 def test_words_of_any_kind_survive_the_table(tmp_path: Path) -> None:
     name = 'a,"b"\r\n;c'
     folder = VariationFolder(tmp_path, (name,), {0: name})
-    row = Variation(name, name, "advmix-1", name, 1.0, True, name, 1.0, 1.0, name, 0.5, 0.5)
+    row = Variation(name, name, "me", "advmix-1", name, 1.0, True, name, 1.0, 1.0, name, 0.5, 0.5)
     folder.write(0, [(0, row, torch.rand(3, 4, 4))])
     assert folder.has(0)
     assert folder.finish(1) == 1

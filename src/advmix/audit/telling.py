@@ -70,4 +70,6 @@ def most_telling(asked: Asked, judged: Judged, among: Tensor, count: int) -> lis
     wrong = judged.after.argmax(dim=1) != asked.labels
     score = swing(asked, judged) / judged.change.clamp_min(LEAST_CHANGE)
     order = score.masked_fill(~(among & wrong), -torch.inf).sort(descending=True, stable=True)
-    return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][:count]
+    return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][
+        :count
+    ]

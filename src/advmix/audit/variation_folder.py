@@ -29,6 +29,7 @@ class Variation:
     Attributes:
         source: the image it was made from, by its name in the data set.
         label: class of the image, by name; the variation should still show it.
+        classifier: who is asked, and was searched against.
         variant: which of the image's variations, `advmix-1`.
         donor: the image whose `z⊥` the search started from, by its name in the data set.
         loss: the classifier's cross-entropy on the variation, in nats.
@@ -45,6 +46,7 @@ class Variation:
 
     source: str
     label: str
+    classifier: str
     variant: str
     donor: str
     loss: float
@@ -57,6 +59,9 @@ class Variation:
     label_probability_after: float
     label_kept: str = ""
 
+
+Item = tuple[int, Variation, Tensor]
+"""Place of the source in its data set, the row, and the variation `(C, H, W)` in [0, 1]."""
 
 COLUMNS = ("filename", "original", *(field.name for field in fields(Variation)))
 
@@ -131,14 +136,12 @@ class VariationFolder:
         """Whether the table is there."""
         return (self.out / TABLE).is_file()
 
-    def write(
-        self, part: int, found: Iterable[tuple[int, Variation, Tensor]], originals: dict[int, Tensor] | None = None
-    ) -> None:
+    def write(self, part: int, found: Iterable[Item], originals: Mapping[int, Tensor] | None = None) -> None:
         """Write images, and when they are all there the part's rows.
 
         Args:
             part: its number.
-            found: place of the source in its data set, the row, and the variation `(C, H, W)` in [0, 1].
+            found: the variations.
             originals: the sources by place, where they are wanted beside their variations.
         """
         rows = []

@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.variation_folder import Variation
+from advmix.audit.variation_folder import Item, Variation
 from advmix.data import ImageSet, to_bytes, to_float
 from advmix.encoders import Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import Mixer
 from advmix.modes import evaluating
 from advmix.seeds import generator
-
-Found = tuple[int, Variation, Tensor]
-"""Place of the source in its data set, the row, and the variation `(C, H, W)` in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +44,7 @@ class Finder:
 
     Args:
         classifier: images in [0, 1] to logits; all networks and the pool are on one device.
+        name: of the classifier.
         mixer: what looks for them, and the generator.
         encoder: of the images.
         pool: whose `z⊥` are borrowed.
@@ -57,6 +55,7 @@ class Finder:
     """
 
     classifier: nn.Module
+    name: str
     mixer: Mixer
     encoder: Encoder
     pool: Latents
@@ -65,7 +64,7 @@ class Finder:
     residual: bool = True
     seed: int = 0
 
-    def find(self, sources: Sources, kind: str, number: int) -> list[Found]:
+    def find(self, sources: Sources, kind: str, number: int) -> list[Item]:
         """The variation of each source that a mixer finds at its try `number`, called `kind-number`."""
         device = self.pool.styles.device
         pixels, labels = (tensor.to(device) for tensor in sources.images.batch(slice(None)))
@@ -78,15 +77,15 @@ class Finder:
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
         seen = [seen_by(self.classifier, shown) for shown in (pixels, stored)]
-        rows = compared(sources, f"{kind}-{number}", donors, *seen, self._kept(pixels, stored, labels))
+        kept = self._kept(pixels, stored, labels)
+        rows = compared(sources, self.name, f"{kind}-{number}", donors, *seen, kept)
         return list(zip(sources.places.tolist(), rows, stored.cpu(), strict=True))
 
-    def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[bool | None]:
-        """The reference's word on each, None where it does not see the label in the image itself."""
+    def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[str]:
         if self.reference is None:
-            return [None] * len(labels)
-        before, after = (seen_by(self.reference, shown).argmax(dim=1) == labels.cpu() for shown in (pixels, stored))
-        return [kept if right else None for right, kept in zip(before.tolist(), after.tolist(), strict=True)]
+            return [""] * len(labels)
+        before, after = (seen_by(self.reference, shown).argmax(dim=1) for shown in (pixels, stored))
+        return kept_words(before, after, labels.cpu())
 
 
 @torch.no_grad()
@@ -97,23 +96,37 @@ def seen_by(classifier: nn.Module, images: Tensor) -> Tensor:
     return probabilities
 
 
+def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:
+    """Whether a reference still sees the label: `yes` or `no`, or nothing where it does not see it in the image.
+
+    Args:
+        before: `(N,)`, its answers on the images.
+        after: `(N,)`, on the variations.
+        labels: `(N,)`.
+    """
+    votes = zip((before == labels).tolist(), (after == labels).tolist(), strict=True)
+    return [("yes" if still else "no") if right else "" for right, still in votes]
+
+
 def compared(
     sources: Sources,
+    classifier: str,
     variant: str,
     donors: Sequence[str],
     before: Tensor,
     after: Tensor,
-    kept: Sequence[bool | None],
+    kept: Sequence[str],
 ) -> Iterator[Variation]:
     """A row for each source.
 
     Args:
         sources: N images.
+        classifier: who is asked.
         variant: what the variations are called.
         donors: N names.
         before: `(N, K)` class probabilities of the sources.
         after: the same of the variations.
-        kept: N verdicts of a reference, None where it has none.
+        kept: N words of a reference.
     """
     classes, labels = sources.images.classes, sources.images.labels.tolist()
     for place, (label, name, donor) in enumerate(zip(labels, sources.names, donors, strict=True)):
@@ -121,6 +134,7 @@ def compared(
         yield Variation(
             source=name,
             label=classes[label],
+            classifier=classifier,
             variant=variant,
             donor=donor,
             loss=-float(after[place, label].clamp_min(torch.finfo(after.dtype).tiny).log()),
@@ -131,5 +145,5 @@ def compared(
             prediction_after=classes[new],
             probability_after=float(after[place, new]),
             label_probability_after=float(after[place, label]),
-            label_kept="" if kept[place] is None else "yes" if kept[place] else "no",
+            label_kept=kept[place],
         )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from advmix.audit.variation_folder import TABLE, VariationFolder, read_table
-from advmix.audit.variations import Finder, Found, Sources
+from advmix.audit.variation_folder import TABLE, Item, VariationFolder, read_table
+from advmix.audit.variations import Finder, Sources
 from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.data import Data, ImageSet, slices
-from advmix.data.sources import OwnImages
+from advmix.data.sources import names_of
 from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
 from advmix.errors import UserError
@@ -22,6 +22,7 @@ from advmix.options import require
 from advmix.progress import console, track
 from advmix.runs import open_run
 from advmix.seeds import generator
+from advmix.stages.export_audit import open_audit
 from advmix.stages.reference import open_reference
 from advmix.stages.sources import Mixable, load
 from advmix.training.methods import SearchOptions
@@ -30,6 +31,7 @@ BATCH = 100
 METHODS = ("advmix", "randmix")
 SPLITS = ("test", "train")
 WHICH = ("all", "fooled")
+WITH_AUDIT = ("audit", "generator", "latents", "which", "originals", "out", "device", "resume")
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class ExportConfig:
     Writes CLASS/NAME__variant.png, variations.csv and config.json. `advmix data OUT` and torchvision's ImageFolder
     read it.
 
+    With --audit they are those that an audit found; else name classifier, generator and latents, for a search.
+
     Args:
+        audit: folder that audit wrote; of the other settings, only `which` and `originals` are then used.
         classifier: which one is asked, and searched against.
-        generator: folder that fit wrote; its data set's images are varied.
-        latents: folder that encode wrote, the pool whose z⊥ are borrowed.
+        generator: folder that fit wrote; its data set's images are varied. With --audit: where it lies now.
+        latents: folder that encode wrote, the pool whose z⊥ are borrowed. With --audit: where they lie now.
         method: how variations are found: `advmix`, by the search, or `randmix`, at random.
         search: the search, for advmix; its layers of z⊥ for both.
         variants: of every image, each from other donors.
@@ -59,9 +64,10 @@ class ExportConfig:
         resume: go on with a run that was stopped.
     """
 
-    classifier: ClassifierOptions
-    generator: Path
-    latents: Path
+    audit: Path | None = None
+    classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(""))
+    generator: Path | None = None
+    latents: Path | None = None
     method: str = "advmix"
     search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
     variants: int = 1
@@ -81,30 +87,91 @@ class ExportConfig:
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")
         require(self, "variants images", least=1)
+        if self.audit is not None:
+            self._check_audit()
+        elif not (self.classifier.classifier and self.generator and self.latents):
+            raise UserError("export: name --audit, or --classifier, --generator and --latents")
+
+    def _check_audit(self) -> None:
+        """Refuse what an audit has decided already."""
+        for part in fields(self):
+            default = part.default_factory() if callable(part.default_factory) else part.default
+            if part.name not in WITH_AUDIT and getattr(self, part.name) != default:
+                raise UserError(f"--{part.name}: not together with --audit, which has its own")
 
 
-def run_export(config: ExportConfig) -> VariationFolder:
+@dataclass(frozen=True, eq=False)
+class Exports:
+    """What is written.
+
+    Attributes:
+        sources: the images that are varied.
+        find: the variations of some of them.
+        originals: these images themselves, `(B, C, H, W)` in [0, 1].
+        inputs: fingerprints of all that they come from.
+    """
+
+    sources: Sources
+    find: Callable[[slice], Iterable[Item]]
+    originals: Callable[[slice], Tensor]
+    inputs: dict[str, str | None]
+
+
+def run_export(config: ExportConfig) -> None:
     """Find and write what is not written yet.
 
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
-    mixable = load(config.generator, config.latents, fabric.device)
+    device = make_fabric(config.device).device
+    exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
+    open_run(config.out, "export", config, config.resume, exports.inputs)
+    sources = exports.sources
+    names = dict(zip(sources.places.tolist(), sources.names, strict=True))
+    folder = VariationFolder(config.out, sources.images.classes, names)
+    _write(config, folder, exports)
+    console.print(summary(folder), markup=False)
+
+
+def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> None:
+    """A part of the folder for each batch of images."""
+    parts = list(slices(len(exports.sources.names), BATCH))
+    with track("export", len(exports.sources.names)) as advance:
+        for number, part in enumerate(parts):
+            if not folder.has(number):
+                found = [item for item in exports.find(part) if config.which == "all" or item[1].fooled]
+                folder.write(number, found, _originals(exports, part) if config.originals else None)
+            advance(part.stop - part.start, "")
+    folder.finish(len(parts))
+
+
+def _originals(exports: Exports, part: slice) -> dict[int, Tensor]:
+    return dict(zip(exports.sources.places[part].tolist(), exports.originals(part), strict=True))
+
+
+def _of_audit(config: ExportConfig, audit: Path, device: torch.device) -> Exports:
+    found, inputs = open_audit(audit, config.generator, config.latents, device)
+    return Exports(found.sources, found.find, found.originals, {**inputs})
+
+
+def _of_search(config: ExportConfig, device: torch.device) -> Exports:
+    assert config.generator is not None
+    assert config.latents is not None
+    mixable = load(config.generator, config.latents, device)
     sources = chosen(mixable.data, config)
     search = make_finder(config, mixable, sources.images)
+
+    def find(part: slice) -> Iterator[Item]:
+        for number in range(1, config.variants + 1):
+            yield from search.find(sources[part], config.method, number)
+
     inputs = {
         "classifier": fingerprint(search.classifier),
         "generator": mixable.metadata["fingerprint"],
         "images": sources.images.fingerprint,
         "reference": None if search.reference is None else fingerprint(search.reference),
     }
-    open_run(config.out, "export", config, config.resume, inputs)
-    names = dict(zip(sources.places.tolist(), sources.names, strict=True))
-    folder = VariationFolder(config.out, sources.images.classes, names)
-    _write(config, folder, sources, search)
-    console.print(summary(folder), markup=False)
-    return folder
+    return Exports(sources, find, lambda part: sources.images.batch(part)[0], inputs)
 
 
 def chosen(data: Data, config: ExportConfig) -> Sources:
@@ -113,13 +180,6 @@ def chosen(data: Data, config: ExportConfig) -> Sources:
     everything = Sources(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
     order = torch.randperm(len(images), generator=generator(config.seed, "export", "images"))
     return everything[order[: config.images].sort().values]
-
-
-def names_of(data: Data, split: str) -> Sequence[str]:
-    """What the images of a split are called; painted digits have numbers only."""
-    if isinstance(data, OwnImages):
-        return (data.photos.train if split == "train" else data.photos.test).names
-    return [f"{split}/{place:06d}" for place in range(len(data.train if split == "train" else data.test))]
 
 
 def make_finder(config: ExportConfig, mixable: Mixable, images: ImageSet) -> Finder:
@@ -136,6 +196,7 @@ def make_finder(config: ExportConfig, mixable: Mixable, images: ImageSet) -> Fin
         mixer = config.search.mixer(mixable.model)
     return Finder(
         opened.network.to(device),
+        opened.name,
         mixer,
         mixable.encoder,
         mixable.pool,
@@ -144,27 +205,6 @@ def make_finder(config: ExportConfig, mixable: Mixable, images: ImageSet) -> Fin
         config.residual,
         config.seed,
     )
-
-
-def _write(config: ExportConfig, folder: VariationFolder, sources: Sources, search: Finder) -> None:
-    """A part of the folder for each batch of images."""
-    parts = list(slices(len(sources.names), BATCH))
-    with track("export", len(sources.names)) as advance:
-        for number, part in enumerate(parts):
-            if not folder.has(number):
-                found = [row for row in _vary(config, sources[part], search) if config.which == "all" or row[1].fooled]
-                folder.write(number, found, _originals(sources[part]) if config.originals else None)
-            advance(part.stop - part.start, "")
-    folder.finish(len(parts))
-
-
-def _vary(config: ExportConfig, sources: Sources, search: Finder) -> Iterator[Found]:
-    for number in range(1, config.variants + 1):
-        yield from search.find(sources, config.method, number)
-
-
-def _originals(sources: Sources) -> dict[int, Tensor]:
-    return dict(zip(sources.places.tolist(), sources.images.batch(slice(None))[0], strict=True))
 
 
 def summary(folder: VariationFolder) -> str:
