@@ -28,7 +28,7 @@ shape and range that the classifier may get wrong.
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MixAttack:
     """A mixer's search as an attack: encode, look for the worst `z⊥` of the pool, decode.
 
@@ -48,6 +48,9 @@ class MixAttack:
     pool: Latents
     residual: bool = True
     rng: torch.Generator | None = None
+
+    def __repr__(self) -> str:
+        return f"MixAttack({self.mixer!r}, residual={self.residual})"
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
