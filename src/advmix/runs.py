@@ -11,7 +11,7 @@ from advmix.errors import UserError
 from advmix.files import read_json, write_json
 
 PLACES = ("out", "cells", "finished", "generator", "latents", "classifier", "features", "reference")
-HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
+HOW_NOT_WHAT = (*PLACES, "compare", "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 

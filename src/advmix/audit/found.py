@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -71,6 +71,8 @@ class Asked:
         reference_swaps: `(N, U)`, its answer after each swap, likewise.
         swap_donors: `(N,)`, place in the pool of the image that all swaps of an image borrow from.
         swap_change: `(N, U)`, root mean square pixel change of each swap, pixels in [0, 1].
+        swap_color: `(N, U)`, the share of the squared change that one colour map of the whole image makes.
+        swap_broad: `(N, U)`, the share of it that is left when the change is averaged over an eighth of the side.
     """
 
     rows: Tensor
@@ -82,11 +84,16 @@ class Asked:
     reference_swaps: Tensor
     swap_donors: Tensor
     swap_change: Tensor
+    swap_color: Tensor
+    swap_broad: Tensor
 
     @property
     def latents(self) -> Latents:
         """The images' own codes, without residual."""
         return Latents(self.styles, self.grid)
+
+
+Part = TypeVar("Part", Asked, Judged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +153,7 @@ class Found:
         return Found(_cat([part.asked for part in parts]), judged, parts[0].metadata)
 
 
-def _cat[T: (Asked, Judged)](parts: Sequence[T]) -> T:
+def _cat(parts: Sequence[Part]) -> Part:
     """Concatenate every tensor along the images."""
     columns = {
         field.name: [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]

@@ -106,7 +106,7 @@ def ask(bench: Bench, batch: Batch) -> Asked:
     donors = _swap_donors(bench, batch)
     with evaluating(bench.reference, bench.generator) as (reference, dec):
         begun = _begun(bench, batch, batch.pixels)
-        answers, change = swapped(dec, reference, begun, bench.pool[donors], bench.swaps)
+        answers, *changes = swapped(dec, reference, begun, bench.pool[donors], bench.swaps)
         seen = reference(batch.pixels).argmax(dim=1)
     grid = batch.latents.grid
     return Asked(
@@ -118,7 +118,9 @@ def ask(bench: Bench, batch: Batch) -> Asked:
         reference_before=seen.cpu(),
         reference_swaps=answers.cpu(),
         swap_donors=donors.cpu(),
-        swap_change=change.cpu(),
+        swap_change=changes[0].cpu(),
+        swap_color=changes[1].cpu(),
+        swap_broad=changes[2].cpu(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from advmix.data.colored import ColoredDigits
 from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet
-from advmix.data.photos import Photos, load_photos
+from advmix.data.photos import Native, PhotoOptions, Photos, load_photos, native_photos
 from advmix.errors import UserError
 
 
@@ -53,9 +54,15 @@ class OwnImages:
     @cached_property
     def photos(self) -> Photos:
         """Everything that was read."""
+        return load_photos(self.config.data, self._options(), self.seed)
+
+    def native(self) -> AbstractContextManager[Native]:
+        """The same images in other sizes, read from their files when asked for."""
+        return native_photos(self.config.data, self._options())
+
+    def _options(self) -> PhotoOptions:
         options = self.config.photo_options()
-        allowed = options.download and self.download
-        return load_photos(self.config.data, replace(options, download=allowed), self.seed)
+        return replace(options, download=options.download and self.download)
 
     @property
     def train(self) -> ImageSet:

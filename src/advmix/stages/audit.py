@@ -1,71 +1,33 @@
-"""`advmix audit`: how right a classifier is, on images as they are and under changes that should not matter."""
+"""`advmix audit`: what flips a classifier: right on images as they are, and under changes that should not matter."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from lightning_fabric import Fabric
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.verdicts import Verdicts, verdicts
-from advmix.classifiers import load_classifier
-from advmix.config import to_dict
-from advmix.data import Data, ImageSet
-from advmix.data.sources import OwnImages
-from advmix.encoders import fingerprint
-from advmix.engine import environment, make_fabric
+from advmix.audit.judge import Bench
+from advmix.audit.swaps import swaps
+from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.data import Data
 from advmix.errors import UserError
-from advmix.files import read_json, write_json
-from advmix.options import require
-from advmix.progress import console
-from advmix.report.audit import audit_sentences, audit_table
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.encoders import load_autoencoder
+from advmix.engine import in_first_process, make_fabric
+from advmix.files import read_json
+from advmix.progress import console, quietly
+from advmix.report.audit import audit_sentences, audit_table, swap_table
+from advmix.results import RESULTS
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.evaluate import generator_summary
-from advmix.stages.sources import data_of, load_mixable
-from advmix.training.methods import SearchOptions
-
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """How right is a classifier on the test images: as they are, as the generator draws them, mixed, in the worst case?
-
-    Overall, by class and by group, with 95 % bootstrap intervals. Writes results.json and config.json.
-
-    Args:
-        classifier: folder that train wrote.
-        generator: folder that fit wrote; its data set's test images are used.
-        latents: folder that encode wrote, the pool of the search.
-        search: the search for the worst case.
-        residual: whether mixes keep what the generator cannot draw of an image.
-        images: at most so many test images, drawn at random.
-        resamples: of the bootstrap.
-        seed: fixes images, donors and resamples.
-        out: folder for what is written.
-        device: auto, cpu, cuda, cuda:N or mps.
-        resume: go on with a run that was stopped.
-    """
-
-    classifier: Path
-    generator: Path
-    latents: Path
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
-    residual: bool = True
-    images: int = 1000
-    resamples: int = 2000
-    seed: int = 0
-    out: Path = Path("runs/audit")
-    device: str = "auto"
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        require(self, "images resamples", least=2)
+from advmix.stages.audit_case import Case, audited_data, batches, open_case, subject_of
+from advmix.stages.audit_config import AuditConfig
+from advmix.stages.audit_chunks import chosen_rows, search_all
+from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
+from advmix.stages.audit_results import REPORT, Clock, Made, write_audit
+from advmix.stages.encode import EncodeConfig, run_encode
+from advmix.stages.fit import FitConfig, run_fit
 
 
 def run_audit(config: AuditConfig) -> dict[str, Any]:
@@ -74,76 +36,99 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
-    mixable = load_mixable(config.generator, config.latents, fabric.device)
-    assert mixable is not None
-    data = data_of(mixable.metadata, config.generator)
-    network, metadata = load_classifier(config.classifier)
-    test = _test_images(config, data, metadata)
-    inputs = {"classifier": fingerprint(network), "generator": mixable.metadata["fingerprint"]}
-    open_run(config.out, "audit", config, config.resume, {**inputs, "images": data.test.fingerprint})
-    if (config.out / RESULTS).is_file():
+    fabric = make_fabric(config.device, config.devices)
+    with quietly(not fabric.is_global_zero):
+        metadata = None if config.generator is None else load_autoencoder(config.generator)[1]
+        with fabric.rank_zero_first(local=True):
+            data = audited_data(config.data, config.seed, metadata, config.generator)
+            images = data.test
+        image = _image(config, metadata, data)
+        opened = [open_classifier(options, images.classes, image) for options in config.subjects]
+        inputs = {"images": images.fingerprint, "generator": metadata and metadata["fingerprint"]}
+        inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
+        in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
+        if not (config.out / RESULTS).is_file():
+            _audit(config, fabric, data, opened)
         results: dict[str, Any] = read_json(config.out / RESULTS)
-    else:
-        begun = time.monotonic()
-        rows = torch.randperm(len(test), generator=generator(config.seed, "audit", "images"))[: config.images]
-        search, network = config.search.mixer(mixable.model, stop_early=True), network.to(fabric.device)
-        options: dict[str, Any] = {"residual": config.residual, "seed": config.seed}
-        found = verdicts(network, search, mixable.model.encoder, test[rows], mixable.pool, **options)
-        results = {
-            "schema": SCHEMA_VERSION,
-            "study": "audit",
-            "config": {"command": "audit", **to_dict(config)},
-            "environment": environment(),
-            "generator": generator_summary(mixable.metadata),
-            "search": to_dict(config.search),
-            "method": metadata["method"],
-            **_entries(config, found, parts_of(data, rows)),
-            "phases": {"audit": round(time.monotonic() - begun, 2)},
-        }
-        write_json(config.out / RESULTS, results)
-    console.print(audit_table(results["parts"]))
-    for sentence in audit_sentences(results):
-        console.print(sentence, markup=False)
-    console.print(f"Numbers: {config.out / RESULTS}", markup=False)
+        _show(config, results)
     return results
 
 
-def _test_images(config: AuditConfig, data: Data, metadata: Mapping[str, Any]) -> ImageSet:
-    """The test images, checked to be what the classifier is for."""
-    test = data.test
-    if list(test.classes) != metadata["classes"] or list(test.pixels.shape[1:]) != metadata["image"]:
-        raise UserError(f"{config.classifier}: a classifier of other classes or sizes than the generator's images")
-    return test
+def _image(config: AuditConfig, metadata: dict[str, Any] | None, data: Data) -> tuple[int, int, int]:
+    """`(C, H, W)` of the generator's images; the audited ones must be of this size.
 
-
-def parts_of(data: Data, rows: Tensor) -> Iterator[tuple[str, str, Tensor]]:
-    """What numbers are given for: `all`, each class, each group; kind, name, and which of the chosen images.
-
-    Args:
-        data: with the test images.
-        rows: `(N,)`, those that were chosen.
+    Raises:
+        UserError: they are not.
     """
-    yield "all", "all", torch.ones(len(rows), dtype=torch.bool)
-    labels = data.test.labels[rows]
-    for index, name in enumerate(data.test.classes):
-        yield "class", name, labels == index
-    if isinstance(data, OwnImages):
-        groups = data.photos.test.groups[rows]
-        for index, name in enumerate(data.photos.groups):
-            yield "group", name, groups == index
+    channels, height, width = data.test.pixels.shape[1:]
+    network = metadata["network"] if metadata else {"resolution": height, "channels": channels}
+    if (network["channels"], network["resolution"]) != (channels, height):
+        raise UserError(
+            f"{config.generator}: draws images of {network['resolution']} pixels and {network['channels']} channels, "
+            f"but those of {config.data.data} have {height} and {channels}; fit a generator of these"
+        )
+    return channels, height, width
 
 
-def _entries(
-    config: AuditConfig, found: Verdicts, parts: Iterator[tuple[str, str, Tensor]]
-) -> dict[str, list[dict[str, Any]]]:
-    """A row for each part that has images."""
-    rng = generator(config.seed, "audit", "bootstrap")
-    rows = []
-    for kind, name, mask in parts:
-        count = int(mask.sum())
-        if count:
-            boot = GroupBootstrap.draw(torch.arange(count), config.resamples, rng)
-            shares = {key: boot.interval(right[mask].double()).to_dict() for key, right in found.tensors().items()}
-            rows.append({"kind": kind, "name": name, "images": count, **shares})
-    return {"parts": rows}
+def _audit(config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[OpenClassifier]) -> None:
+    """Everything up to the files."""
+    clock = Clock()
+    folders = in_first_process(fabric, lambda: _generator(config, clock))
+    case = open_case(data, *folders, fabric.device)
+    voter = _voter(config, fabric, case, opened, clock)
+    options = case.search(config.search, all(one.differentiable for one in opened))
+    subjects = [subject_of(one, case, fabric.device) for one in opened]
+    bench = Bench(
+        search=options.mixer(case.model, stop_early=True),
+        pool=case.pool,
+        swaps=swaps(case.model.config, options.split(case.model.generator.layers)),
+        reference=voter.network,
+        residual=config.residual,
+        seed=config.seed,
+    )
+    rows = chosen_rows(len(data.test), config.images, generator(config.seed, "audit", "images"))
+    made = Made(config, case, bench, options, opened, subjects, voter)
+    with batches(case, subjects) as images:
+        with clock("search"):
+            found = search_all(config.out, fabric, bench, subjects, images, rows, made.metadata(), config.chunk)
+        in_first_process(fabric, lambda: write_audit(made, images, found, clock))
+
+
+def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
+    """The folders of generator and latents; what is not named is made here."""
+    fitted, latents = config.generator, config.latents
+    if fitted is None:
+        fitted = config.out / "generator"
+        with clock("fit"):
+            run_fit(
+                FitConfig(config.data, fit=config.fit, seed=config.seed, out=fitted, device=config.device, resume=True)
+            )
+    if latents is None:
+        latents = config.out / "latents"
+        with clock("encode"):
+            run_encode(EncodeConfig(fitted, out=latents, device=config.device, resume=True))
+    return fitted, latents
+
+
+def _voter(
+    config: AuditConfig, fabric: Fabric, case: Case, opened: Sequence[OpenClassifier], clock: Clock
+) -> Voter:
+    """The reference that is named, or one of our own."""
+    images = case.data.train
+    if config.reference is not None:
+        return named_reference(config.reference, images, fabric.device)
+    folder = config.out / "reference"
+    alone = make_fabric(config.device)
+    with clock("reference"):
+        in_first_process(fabric, lambda: train_reference(folder, images, opened, config.seed, alone))
+    return own_reference(folder, images, fabric.device)
+
+
+def _show(config: AuditConfig, results: dict[str, Any]) -> None:
+    for entry in results["classifiers"]:
+        console.print(f"\n{entry['name']}", markup=False, style="bold")
+        console.print(audit_table(entry["parts"]))
+        console.print(swap_table(entry["swaps"]))
+    for sentence in audit_sentences(results):
+        console.print(sentence, markup=False)
+    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)

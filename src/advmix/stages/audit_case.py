@@ -1,0 +1,173 @@
+"""What an audit is made of: images, generator, pool, and the classifiers that are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.audit.judge import Batch, Subject
+from advmix.classifiers import Classifier, OpenClassifier
+from advmix.data import Data, DataConfig, open_data, slices, to_float
+from advmix.data.photos import Native
+from advmix.data.sources import OwnImages
+from advmix.encoders import Autoencoder, Encoder, encoded
+from advmix.encoders.store import LatentStore
+from advmix.errors import UserError
+from advmix.latents import Latents
+from advmix.stages.encode import pool_encoder
+from advmix.stages.sources import data_of, load_mixable
+from advmix.training.methods import SearchOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Images, and what mixes them; networks and pool are on one device.
+
+    Attributes:
+        data: whose test images are audited.
+        model: generator and encoder network.
+        metadata: of the generator's file.
+        encoder: the one that made the pool.
+        pool: latents of the generator's training images.
+        store: where these lie.
+    """
+
+    data: Data
+    model: Autoencoder
+    metadata: dict[str, Any]
+    encoder: Encoder
+    pool: Latents
+    store: LatentStore
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of the generator's images."""
+        side = self.model.generator.resolution
+        return self.model.generator.channels, side, side
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the test images' groups; empty where there are none."""
+        return self.data.photos.groups if isinstance(self.data, OwnImages) else ()
+
+    def names(self, rows: Tensor) -> list[str]:
+        """What test images are called: their files, or their numbers."""
+        if isinstance(self.data, OwnImages):
+            return [self.data.photos.test.names[row] for row in rows.tolist()]
+        return [f"test image {row}" for row in rows.tolist()]
+
+    def search(self, options: SearchOptions, gradients: bool) -> SearchOptions:
+        """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers; without
+        gradients as many random candidates as there would have been.
+        """
+        network = self.model.config
+        if not options.perp and not options.perp_grid:
+            usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
+            options = replace(options, perp=tuple(usual))
+        if gradients:
+            return options
+        return replace(options, restarts=options.restarts * (options.steps + 1), steps=0)
+
+
+def open_case(data: Data, generator: Path, latents: Path, device: torch.device) -> Case:
+    """Everything read from its folders.
+
+    Raises:
+        UserError: missing or damaged files, or images that are not of the generator's size.
+    """
+    mixable = load_mixable(generator, latents, device)
+    assert mixable is not None
+    model, encoder = mixable.model, mixable.model.encoder
+    if mixable.store.index["encoder"] != "network":
+        encoder = pool_encoder(latents, model, data_of(mixable.metadata, generator).train, device)
+    return Case(data, model, mixable.metadata, encoder, mixable.pool, mixable.store)
+
+
+def audited_data(config: DataConfig, seed: int, metadata: dict[str, Any] | None, generator: Path | None) -> Data:
+    """The data set that is named, in the generator's size; or the generator's own.
+
+    Args:
+        config: what the command line says; the default stands for nothing.
+        seed: fixes the split, where the data have none.
+        metadata: of the generator's file, where there is one already.
+        generator: where it lies.
+    """
+    if metadata is None or generator is None:
+        return open_data(config, seed)
+    if config == DataConfig() and "data" in metadata:
+        return data_of(metadata, generator)
+    if config == DataConfig():
+        raise UserError(f"{generator}: does not say what images it was made from; name yours with --data")
+    network = metadata["network"]
+    photos = replace(config.photos, size=network["resolution"], channels=network["channels"])
+    return open_data(config if config.is_painted else replace(config, photos=photos), seed)
+
+
+def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subject:
+    """A classifier with the size of the images that it is shown.
+
+    Raises:
+        UserError: a classifier of other channels.
+    """
+    channels, small, _ = case.image
+    network, side = opened.network, opened.input_size or small
+    if opened.image is not None and opened.image[0] != channels:
+        raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
+    if opened.image is not None and opened.image[1] != small:
+        side = opened.image[1]
+        network = Classifier(network, size=side).eval()
+    native = side > small and isinstance(case.data, OwnImages)
+    return Subject(network.to(device), side if native else small)
+
+
+@contextmanager
+def batches(case: Case, subjects: Sequence[Subject]) -> Iterator[Batches]:
+    """Reads the test images, in every size that some classifier is shown."""
+    small = case.model.generator.resolution
+    sides = sorted({subject.side for subject in subjects} - {small})
+    context = case.data.native() if sides and isinstance(case.data, OwnImages) else nullcontext(None)
+    with context as native:
+        yield Batches(case, tuple(sides), native)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The test images of a case, some at a time."""
+
+    case: Case
+    sides: tuple[int, ...]
+    native: Native | None
+
+    def read(self, start: int, rows: Tensor) -> Batch:
+        """The images at `rows` `(B,)`, the first of which is number `start` of all that are audited."""
+        case, device = self.case, self.case.pool.styles.device
+        images = case.data.test[rows]
+        groups = case.data.photos.test.groups[rows] if isinstance(case.data, OwnImages) else torch.zeros_like(rows)
+        native = {side: self.pixels(rows, side).to(device) for side in self.sides}
+        latents = encoded(images, case.encoder)
+        return Batch(start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents)
+
+    def pixels(self, rows: Tensor, side: int) -> Tensor:
+        """`(B, C, side, side)` in [0, 1]."""
+        if self.native is None or side not in self.sides:
+            return self.case.data.test.batch(rows)[0]
+        return to_float(self.native.pixels(self.case.names(rows), side))
+
+
+def unexplained(case: Case, rows: Tensor) -> float:
+    """The share of the images' variance that reconstructions miss; at most 1,000 of the images at `rows`."""
+    images = case.data.test[rows[:1000]]
+    error = torch.zeros((), dtype=torch.float64)
+    device = case.pool.styles.device
+    with torch.no_grad():
+        for part in slices(len(images), 100):
+            pixels = images.batch(part)[0].to(device)
+            error += (case.model.generator(case.encoder(pixels)) - pixels).square().double().sum().cpu()
+    pixels = to_float(images.pixels).double()
+    return float(error / (pixels - pixels.mean(dim=0)).square().sum().clamp_min(1e-12))
