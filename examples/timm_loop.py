@@ -34,7 +34,7 @@ mixer = AdvMix(parts.generator, Split.fine(parts.generator.layers, 2), restarts=
 # pretrained=True where weights can be fetched. `Classifier` resizes and normalises inside the network, so that the
 # search goes through both, and everything out here stays in [0, 1] at the generator's size.
 network = timm.create_model(args.model, pretrained=False, num_classes=len(train.classes))
-wants = timm.data.resolve_model_data_config(network)
+wants = timm.data.resolve_model_data_config(network)  # type: ignore[no-untyped-call]
 classifier = Classifier(network, mean=wants["mean"], std=wants["std"], size=args.size).to(device)
 
 # Only what z∥ may decide (place, shape). What z⊥ holds (here: colour) is what the mixes vary already.

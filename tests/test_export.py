@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
+from advmix.audit.found import Found
 from advmix.audit.variation_folder import (
     LONGEST,
     TABLE,
@@ -24,7 +26,7 @@ from advmix.audit.variation_folder import (
     file_stems,
     safe_name,
 )
-from advmix.classifiers import load_classifier
+from advmix.classifiers import ClassifierOptions, load_classifier, open_classifier
 from advmix.cli import main
 from advmix.data.photos import PhotoOptions, load_photos
 from pictures import digit, digit_label, encoded, write
@@ -246,3 +248,74 @@ def test_words_of_any_kind_survive_the_table(tmp_path: Path) -> None:
     found = table(tmp_path)[0]
     assert (found["source"], found["label"], found["fooled"], found["label_kept"]) == (name, name, "yes", "")
     assert (tmp_path / found["filename"]).is_file()
+
+
+FACTORY = """
+import torch
+
+def tall():
+    torch.manual_seed(0)
+    pools = [torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(64, 4)]
+    with torch.no_grad():
+        pools[-1].weight.mul_(20)
+    return torch.nn.Sequential(*pools)
+"""
+
+
+@pytest.fixture(scope="module")
+def audited(runs: Path) -> Path:
+    """What `advmix audit` wrote of the nominal classifier."""
+    assert audit(runs, runs / "audit", "--classifier", str(runs / "nominal")) == 0
+    return runs / "audit"
+
+
+def audit(runs: Path, out: Path, *flags: str) -> int:
+    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--reference", str(runs / "other")]
+    few = ["--images", "15", "--restarts", "2", "--steps", "1", *CPU]
+    return main(["audit", *made, *few, "--out", str(out), *flags])
+
+
+def check_export(found: Path, out: Path, options: ClassifierOptions, side: int) -> None:
+    """The files are the images that the audit judged, up to rounding, as the classifier was shown them."""
+    assert main(["export", "--audit", str(found), "--originals", "--out", str(out), *CPU]) == 0
+    rows, network = table(out), open_classifier(options, image=(1, 16, 16)).network
+    assert len({row["source"] for row in rows}) == len(rows) == 15
+    for when, column in (("before", "original"), ("after", "filename")):
+        shown = torch.stack([pixels(out / row[column]) for row in rows])
+        assert shown.shape[-1] == side
+        with torch.no_grad():
+            seen = network(shown).softmax(1).amax(1)
+        said = torch.tensor([float(row[f"probability_{when}"]) for row in rows])
+        assert torch.allclose(said, seen, atol=0.02)
+    asked = Found.load(found).asked
+    assert [row["label_kept"] != "" for row in rows] == (asked.reference_before == asked.labels).tolist()
+    assert len(ImageFolder(out)) == 30
+
+
+def test_what_an_audit_found(runs: Path, audited: Path, tmp_path: Path) -> None:
+    check_export(audited, tmp_path / "out", ClassifierOptions(str(runs / "nominal")), 16)
+
+
+def test_what_an_audit_found_in_larger_images(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "export_factory.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert audit(runs, Path("audit"), "--classifier", "export_factory:tall", "--input-size", "32") == 0
+    check_export(Path("audit"), Path("out"), ClassifierOptions("export_factory:tall", input_size=32), 32)
+
+
+def test_what_does_not_go_with_an_audit_is_refused(
+    runs: Path, audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit, latents, out = (str(tmp_path / name) for name in ("fit", "latents", "out"))
+    shape = ["--data", str(runs / "data"), "--size", "16", "--channels", "1", "--holdout", "0.4", "--seed", "3"]
+    assert main(["fit", *shape, "--fit-steps", "2", "--out", fit, *CPU]) == 0
+    assert main(["encode", "--generator", fit, "--out", latents, *CPU]) == 0
+    for flags, words in (
+        (["--audit", str(audited), "--generator", fit, "--latents", latents], "found with another generator"),
+        (["--audit", str(audited), "--split", "train"], "--split: not together with --audit"),
+        (["--audit", str(tmp_path)], "no such file"),
+        ([], "name --audit, or --classifier, --generator and --latents"),
+    ):
+        assert main(["export", *flags, "--out", out, *CPU]) == 2
+        assert words in capsys.readouterr().err

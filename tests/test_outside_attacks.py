@@ -39,7 +39,8 @@ def pixels() -> Tensor:
 @pytest.fixture(scope="module")
 def pool(encoder: StyleEncoder) -> Latents:
     with torch.no_grad():
-        return encoder(torch.rand(9, 3, 8, 8, generator=seeded(1), dtype=torch.float64))
+        latents: Latents = encoder(torch.rand(9, 3, 8, 8, generator=seeded(1), dtype=torch.float64))
+    return latents
 
 
 class Judge(nn.Module):
@@ -61,7 +62,8 @@ def judge() -> Judge:
 
 def labels_of(model: nn.Module, pixels: Tensor) -> Tensor:
     with torch.no_grad():
-        return model.eval()(pixels).argmax(1)
+        labels: Tensor = model.eval()(pixels).argmax(1)
+    return labels
 
 
 def image_set(judge: Judge, count: int = 12) -> ImageSet:
@@ -160,7 +162,7 @@ def test_right_attacked_counts_what_is_right_before_and_after(judge: Judge, monk
 def test_an_attack_that_calls_backward_leaves_no_gradients(judge: Judge) -> None:
     def fgsm(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x = x.clone().requires_grad_()
-        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(model(x), y).backward()
         assert x.grad is not None
         return (x + 0.1 * x.grad.sign()).clamp(0, 1)
 

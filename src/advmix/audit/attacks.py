@@ -98,7 +98,7 @@ def _of_module(place: str, name: str, settings: dict[str, Any]) -> Attack:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(place), name, None)
+        found: Any = getattr(importlib.import_module(place), name, None)
     except Exception as error:
         raise ValueError(f"cannot be imported: {blame(error)}") from error
     if not callable(found):
