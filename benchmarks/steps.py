@@ -8,10 +8,6 @@ memory format that the step uses: nothing for normalisation, activations, the op
 
 from __future__ import annotations
 
-import gc
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from typing import Any
 import torch
 import tyro
 from rich.table import Table
+from timing import Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 
 from advmix.classifiers import conv_net
@@ -30,8 +27,6 @@ from advmix.mixing import AdvMix, Mixer, RandMix
 from advmix.progress import console
 from advmix.training.autoencode import WIDTHS
 from advmix.training.objectives import Batch, Mixing, Nominal, Objective
-
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -66,48 +61,6 @@ class WithoutPrefix(Generator):
 
     def render_signed(self, state: State, perp: Tensor) -> Tensor:
         return self.inner.decode_signed(state.split.with_perp(state.latents, perp))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One convolution or linear layer with an input it sees."""
-
-    module: nn.Conv2d | nn.Linear
-    x: Tensor
-
-    def forward(self) -> Tensor:
-        with torch.no_grad():
-            out: Tensor = self.module(self.x)
-        return out
-
-    def backward(self, to_input: bool, to_weight: bool) -> Work:
-        """The products of the backward pass alone."""
-        module, x = self.module, self.x
-        gradient = torch.randn_like(self.forward())
-        if isinstance(module, nn.Linear):
-            return lambda: (
-                gradient @ module.weight if to_input else None,
-                gradient.T @ x if to_weight else None,
-            )
-        mask = [to_input, to_weight, to_weight and module.bias is not None]
-        sizes = None if module.bias is None else [module.out_channels]
-        settings = (list(module.stride), list(module.padding), list(module.dilation), False, [0, 0], module.groups)
-        return lambda: torch.ops.aten.convolution_backward(gradient, x, module.weight, sizes, *settings, mask)
-
-
-def layers_of(network: nn.Module, run: Work) -> list[Layer]:
-    """The convolutions and linear layers that `run` visits, in order."""
-    found: list[Layer] = []
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, _: found.append(Layer(module, inputs[0].detach())))
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
-    with torch.no_grad():
-        run()
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 @dataclass(frozen=True)
@@ -178,21 +131,13 @@ class Bench:
         render = layers_of(self.generator, lambda: self.generator.render(state, perp))
         judge = layers_of(self.classifier, lambda: self.classifier(self.batch.images))
         return {
-            "floor prefix": _all([layer.forward for layer in prefix]),
-            "floor render": _all([layer.forward for layer in render]),
-            "floor render backward": _all([layer.backward(True, False) for layer in render]),
-            "floor classifier": _all([layer.forward for layer in judge]),
-            "floor classifier backward": _all([layer.backward(True, False) for layer in judge]),
-            "floor training": _all([layer.backward(place > 0, True) for place, layer in enumerate(judge)]),
+            "floor prefix": in_turn([layer.forward for layer in prefix]),
+            "floor render": in_turn([layer.forward for layer in render]),
+            "floor render backward": in_turn([layer.backward(True, False) for layer in render]),
+            "floor classifier": in_turn([layer.forward for layer in judge]),
+            "floor classifier backward": in_turn([layer.backward(True, False) for layer in judge]),
+            "floor training": in_turn([layer.backward(place > 0, True) for place, layer in enumerate(judge)]),
         }
-
-
-def _all(works: list[Work]) -> Work:
-    def run() -> None:
-        for work in works:
-            work()
-
-    return run
 
 
 def floor(parts: dict[str, float], copies: int, steps: int | None) -> float:
@@ -205,22 +150,6 @@ def floor(parts: dict[str, float], copies: int, steps: int | None) -> float:
     candidate = parts["render"] + parts["classifier"]
     backward = parts["render backward"] + parts["classifier backward"]
     return training + parts["prefix"] + (steps + 1) * candidate + steps * backward
-
-
-def measure(works: dict[str, Work], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each, the rounds taken in turn so that a slow moment of the machine hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 2):
-        for name, work in works.items():
-            gc.collect(0)
-            begun = time.perf_counter()
-            for _ in range(3):
-                work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 2:
-                seconds[name].append((time.perf_counter() - begun) / 3)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def report(resolution: int, seconds: dict[str, float]) -> list[dict[str, Any]]:

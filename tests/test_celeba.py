@@ -22,9 +22,10 @@ from advmix.results import schema
 from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.bench import Bench
 from advmix.studies.celeba.faces import divide, held_out, load, tinted
+from advmix.studies.celeba.judge import Judge
+from advmix.studies.celeba.metrics import Metric
 from advmix.studies.celeba.recipes import CONTROLS, METHODS, EncoderClassifier, Kit, reconstructed
 from advmix.studies.celeba.settings import CelebaConfig
-from advmix.studies.celeba.study import change
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
@@ -44,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = f"{number:03}.png"
         Image.fromarray(picture[top : top + 64, left : left + 64]).save(out / name)
         split = "train" if number < 56 else "val" if number < 68 else "test"
-        rows.append({"filename": name, "split": split, "identity": number // 4, "Smiling": 1 - number % 2})
+        person, male = number // 4, number // 2 % 2
+        rows.append({"filename": name, "split": split, "identity": person, "Smiling": 1 - number % 2, "Male": male})
     with (out / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -78,7 +80,9 @@ def results(folder: Path, cells: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def test_every_method_has_its_errors_and_intervals(results: dict[str, Any]) -> None:
     assert [row["method"] for row in results["methods"]] == [*METHODS, *CONTROLS]
-    assert results["judged"] == {"images": 24, "persons": 6}
+    judged = results["judged"]
+    assert (judged["images"], judged["persons"], judged["unlabelled"], judged["refit"]) == (24, 6, 52, 0)
+    assert judged["classes"] == {"not Smiling": 12, "Smiling": 12}
     for row in results["methods"]:
         errors = row["error_by_seed"]
         assert len(errors) == 2
@@ -90,15 +94,26 @@ def test_every_method_has_its_errors_and_intervals(results: dict[str, Any]) -> N
 def test_change_is_paired_and_none_where_nominal_training_may_have_no_error() -> None:
     wrong = (torch.arange(200) % 3 == 0).double()
     boot = GroupBootstrap.draw(torch.arange(200) // 2, 200, generator(0))
-    assert change(wrong, wrong, boot) == {"value": 0, "low": 0, "high": 0}
-    half = change(wrong * (torch.arange(200) % 2), wrong, boot)
+    error = Metric([torch.ones(200, dtype=torch.bool)])
+    assert error.change(wrong, wrong, boot) == {"value": 0, "low": 0, "high": 0}
+    half = error.change(wrong * (torch.arange(200) % 2), wrong, boot)
     assert half is not None
     assert -1 < half["low"] < half["value"] < half["high"] < 0
-    assert change(wrong, torch.zeros(200), boot) is None
+    assert error.change(wrong, torch.zeros(200), boot) is None
+
+
+def test_balanced_and_worst_errors_are_those_of_the_parts() -> None:
+    wrong = torch.tensor([1.0, 0, 0, 0, 0.5, 0.5])
+    parts = [torch.arange(6) < 4, torch.arange(6) >= 4]
+    boot = GroupBootstrap.draw(torch.arange(6), 100, generator(0))
+    assert Metric(parts).interval(wrong, boot).value == pytest.approx((0.25 + 0.5) / 2)
+    worst = Metric(parts, worst=True).interval(wrong, boot)
+    assert worst.value == pytest.approx(0.5)
+    assert worst.low <= worst.value <= worst.high
 
 
 def test_what_is_done_is_not_done_again(folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path) -> None:
-    weights = next(cells.glob("*-seed0")) / "nominal" / "classifier.safetensors"
+    weights = next(cells.glob("celeba-Smiling-24-seed0")) / "nominal" / "classifier.safetensors"
     written = weights.stat().st_mtime_ns
     again = study(folder, cells, tmp_path / "out", "--seeds", "0", "--judge", "test", "--methods", "nominal", "advmix")
     assert weights.stat().st_mtime_ns == written
@@ -108,11 +123,20 @@ def test_what_is_done_is_not_done_again(folder: Path, cells: Path, results: dict
 def test_choosing_and_testing_share_the_classifiers_and_not_the_images(
     folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path
 ) -> None:
-    weights = next(cells.glob("*-seed0")) / "advmix" / "classifier.safetensors"
+    weights = next(cells.glob("celeba-Smiling-24-seed0")) / "advmix" / "classifier.safetensors"
     written = weights.stat().st_mtime_ns
     found = study(folder, cells, tmp_path / "out", "--seeds", "0", "--methods", "nominal", "advmix")
     assert weights.stat().st_mtime_ns == written
     assert found["judged"]["persons"] == 1
+
+
+def test_another_search_is_not_taken_for_the_one_that_was_done(
+    folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path
+) -> None:
+    arguments = ["--seeds", "0", "--judge", "test", "--methods", "nominal", "--worst-images", "4"]
+    found = study(folder, cells, tmp_path / "out", *arguments)
+    assert results["methods"][0]["worst_case_images"] == 6
+    assert found["methods"][0]["worst_case_images"] == 4
 
 
 def test_nobody_is_in_two_parts(photos: Photos) -> None:
@@ -174,10 +198,23 @@ def test_reconstructions_are_those_of_the_generator(photos: Photos) -> None:
 def test_searched_images_are_the_same_for_every_method(folder: Path, photos: Photos) -> None:
     config = CelebaConfig(data=str(folder), worst_images=6, train=TrainOptions(epochs=1))
     bench = Bench(config, 3, divide(photos, 24, "test", 0, seed=3))
-    rows = bench.searched()
-    assert torch.equal(rows, bench.searched())
+    rows = Judge(bench).searched()
+    assert torch.equal(rows, Judge(bench).searched())
     assert len(rows.unique()) == 6
-    assert not torch.equal(rows, replace(bench, seed=4).searched())
+    assert not torch.equal(rows, Judge(replace(bench, seed=4)).searched())
+
+
+def test_a_generator_is_shared_by_all_that_is_recognised(
+    folder: Path, cells: Path, results: dict[str, Any], photos: Photos
+) -> None:
+    male, smiling = (
+        Bench(CelebaConfig(data=str(folder), target=target, cells=cells), 0, divide(found, 24, "test", 0, seed=0))
+        for target, found in (("Male", load(str(folder), "Male", "identity")), ("Smiling", photos))
+    )
+    assert male.folder != smiling.folder
+    assert male.home("generator") == smiling.home("generator")
+    assert smiling.has_generator("generator")
+    assert set(smiling.faces.unlabelled.labels.tolist()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +227,13 @@ def test_searched_images_are_the_same_for_every_method(folder: Path, photos: Pho
         (["--tint", "2"], "--tint 2.0: must be between 0 and 1"),
         (["--target", "Smile"], "--target Smile"),
         (["--seeds", "1", "1"], "--seeds 1 1"),
+        (["--methods", "nominal", "nominal-refit"], "which a stress test has"),
+        (["--judge", "test", "--cue", "Male", "--methods", "nominal", "advmix-refit"], "which must be among them"),
+        (["--cue", "Male"], "a stress test has a test of its own"),
+        (["--judge", "test", "--cue", "Sex"], "--target Sex"),
+        (["--judge", "test", "--cue", "Male", "--agreement", "0.4"], "--agreement 0.4: must be between"),
+        (["--judge", "test", "--cue", "Male"], "too few images of class"),
+        (["--also-target", "smiling"], "goes together with --also"),
     ],
 )
 def test_bad_settings_are_refused(

@@ -118,7 +118,7 @@ def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
         (["train", "--clean-weight", "1.5"], ["--clean-weight 1.5"]),
         (["fit", "--fit-lr", "-1"], ["--fit-lr -1"]),
         (["encode"], ["--generator"]),
-        (["evaluate", "--classifier", "nowhere"], ["nowhere", "no such file"]),
+        (["evaluate", "--classifier", "nowhere"], ["nowhere", "no such folder", "torchvision:NAME"]),
         (["dance"], ["dance"]),
     ],
 )

@@ -37,8 +37,8 @@ CONFIGS: list[Any] = [
     ),
     TrainConfig(),
     TrainConfig(method="randmix", generator=Path("fit"), latents=Path("latents"), data=DATA, search=SEARCH, **OUT),
-    EvaluateConfig(classifier=Path("train")),
-    EvaluateConfig(classifier=Path("train"), generator=Path("fit"), latents=Path("l"), search=SEARCH, **OUT),
+    EvaluateConfig(classifier="train"),
+    EvaluateConfig(classifier="train", generator=Path("fit"), latents=Path("l"), search=SEARCH, **OUT),
     StyleConfig(8, 1, 4, (3, 2), 4, 2),
 ]
 EVERY = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)

@@ -174,8 +174,8 @@ def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.Captur
         (["--unbiased", "test"], "no reference is trained on a test"),
         (["--threshold", "1.5"], "--threshold 1.5: must be between 0 and 1"),
         (["--images", "0"], "--images 0: must be at least 1"),
-        (["--reference", str(tmp_path / "nothing")], "no such file"),
-        (["--reference", str(colors)], "tells red green blue ... apart, but the generator's images are labelled 0 1 2"),
+        (["--reference", str(tmp_path / "nothing")], "no such folder"),
+        (["--reference", str(colors)], "tells red green blue ... apart, but the images are labelled 0 1 2"),
     ):
         assert main(words(cell, tmp_path / "run", *more)) == 2
         assert message in capsys.readouterr().err

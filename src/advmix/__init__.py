@@ -8,6 +8,7 @@ from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder,
 from advmix.errors import UserError
 from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
 from advmix.latents import Latents, Split
+from advmix.marginalized import Marginalized
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
 from advmix.stages.sources import Mixable, load
 
@@ -20,6 +21,7 @@ __all__ = [
     "Generator",
     "LatentStore",
     "Latents",
+    "Marginalized",
     "Mix",
     "Mixable",
     "Mixer",

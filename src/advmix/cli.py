@@ -22,13 +22,18 @@ from advmix.stages.evaluate import EvaluateConfig, run_evaluate
 from advmix.stages.export import ExportConfig, run_export
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.inspect import InspectConfig, run_inspect
+from advmix.stages.predict import PredictConfig, run_predict
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
+from advmix.studies.celeba.autoencoders import AutoencodersConfig, run_autoencoders
+from advmix.studies.celeba.gallery import GalleryConfig, run_gallery
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.celeba.study import run_celeba
+from advmix.studies.celeba.survival import SurvivalConfig, run_survival
 from advmix.studies.colored_mnist import ColoredMnistConfig, run_colored_mnist
 from advmix.studies.demo import DemoConfig, run_demo
 from advmix.studies.encoding.study import EncodingConfig, run_encoding
+from advmix.studies.marginalize.study import MarginalizeConfig, run_marginalize
 from advmix.studies.pipeline.study import PipelineConfig, run_pipeline
 from advmix.studies.search.study import SearchConfig, run_search
 from advmix.studies.toy.study import ToyConfig, run_toy
@@ -44,12 +49,17 @@ COMMANDS: Commands = {
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
     "export": (ExportConfig, run_export),
+    "predict": (PredictConfig, run_predict),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
     "celeba": (CelebaConfig, run_celeba),
+    "celeba-pictures": (GalleryConfig, run_gallery),
+    "celeba-survival": (SurvivalConfig, run_survival),
     "colored-mnist": (ColoredMnistConfig, run_colored_mnist),
     "encoding": (EncodingConfig, run_encoding),
+    "marginalize": (MarginalizeConfig, run_marginalize),
+    "photo-autoencoder": (AutoencodersConfig, run_autoencoders),
     "pipeline": (PipelineConfig, run_pipeline),
     "search": (SearchConfig, run_search),
     "toy": (ToyConfig, run_toy),

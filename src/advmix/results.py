@@ -42,7 +42,7 @@ def table(runs: list[dict[str, Any]]) -> Table:
     view.add_column("train\nseconds", justify="right")
     for run in runs:
         cells = [_percent(run[key]) for key in COLUMNS]
-        view.add_row(run["method"], *cells, f"{run['train_seconds']:.0f}")
+        view.add_row(run["method"], *cells, _seconds(run["train_seconds"]))
     return view
 
 
@@ -104,6 +104,10 @@ def in_percent(values: Sequence[float | None]) -> str:
         return "–"
     mean, spread = mean_and_spread(known)
     return f"{mean:.1f}" + (f" ± {spread:.1f}" if len(known) > 1 else "")
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
 
 
 def _percent(value: float | None) -> str:

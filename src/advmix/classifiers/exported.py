@@ -69,7 +69,7 @@ def from_file(path: Path) -> Found:
         UserError: missing, damaged, unsafe, or not for images.
     """
     if not path.is_file():
-        raise UserError(f"--classifier {path}: no such file")
+        raise UserError(f"{path}: no such file")
     if path.suffix == ".onnx":
         return _from_onnx(path)
     return _from_export(path) if path.suffix == ".pt2" else _from_torchscript(path)
@@ -82,7 +82,7 @@ def _from_torchscript(path: Path) -> Found:
             graph = torch.jit.load(path, map_location="cpu")
         except Exception as error:
             raise UserError(
-                f"--classifier {path}: not a TorchScript file ({one_line(error)}); weights alone go to --weights, and "
+                f"{path}: not a TorchScript file ({one_line(error)}); weights alone go to --weights, and "
                 "their network to --classifier"
             ) from error
     return Found(Exported(graph.eval()), "torchscript", True, channels=guess_channels(graph))
@@ -97,7 +97,7 @@ def _from_export(path: Path) -> Found:
         shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
         graph = program.module()
     except Exception as error:
-        raise UserError(f"--classifier {path}: cannot be loaded by torch.export ({one_line(error)})") from error
+        raise UserError(f"{path}: cannot be loaded by torch.export ({one_line(error)})") from error
     batch, channels, size = _fixed(path, shapes)
     return Found(Exported(graph, batch), "export", True, size=size, channels=channels)
 
@@ -106,14 +106,14 @@ def _from_onnx(path: Path) -> Found:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError(f"--classifier {path}: needs onnxruntime; pip install 'advmix[onnx]'") from error
+        raise UserError(f"{path}: needs onnxruntime; pip install 'advmix[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise UserError(f"--classifier {path}: cannot be loaded by onnxruntime ({one_line(error)})") from error
+        raise UserError(f"{path}: cannot be loaded by onnxruntime ({one_line(error)})") from error
     batch, channels, size = _fixed(path, [entry.shape for entry in session.get_inputs()])
     return Found(Exported(OnnxNetwork(session), batch), "onnx", True, size=size, channels=channels)
 
@@ -122,10 +122,10 @@ def _fixed(path: Path, shapes: Sequence[Sequence[Any]]) -> tuple[int | None, int
     """Batch size, channels and side of the single input, as far as the graph fixes them."""
     if len(shapes) != 1 or len(shapes[0]) != 4:
         described = " and ".join(str(tuple(shape)) for shape in shapes)
-        raise UserError(f"--classifier {path}: its input is {described}; one input (B, C, H, W) of images is wanted")
+        raise UserError(f"{path}: its input is {described}; one input (B, C, H, W) of images is wanted")
     batch, channels, height, width = (side if isinstance(side, int) else None for side in shapes[0])
     if height != width:
-        raise UserError(f"--classifier {path}: wants images of {height}x{width}; only square ones are made here")
+        raise UserError(f"{path}: wants images of {height}x{width}; only square ones are made here")
     return batch, channels, height
 
 

@@ -50,7 +50,7 @@ def from_torchvision(name: str, options: ClassifierOptions) -> Found:
 
     known, arguments = models.list_models(module=models), options.arguments()
     if name not in known:
-        raise UserError(f"--classifier torchvision:{name}: no such classifier{_like(name, known)}")
+        raise UserError(f"torchvision:{name}: no such classifier{_like(name, known)}")
     if not arguments.get("weights"):
         network = made(options, models.get_model, name, **arguments)
         return Found(network, options.classifier, False, size=getattr(network, "image_size", None), channels=3)
@@ -74,12 +74,13 @@ def from_timm(name: str, options: ClassifierOptions) -> Found:
     try:
         import timm
     except ImportError as error:
-        raise UserError(f"--classifier timm:{name}: needs timm; pip install 'advmix[timm]'") from error
+        raise UserError(f"timm:{name}: needs timm; pip install 'advmix[timm]'") from error
     if ":" not in name and not timm.is_model(name):  # hf-hub:NAME is on the Hub
-        raise UserError(f"--classifier timm:{name}: no such model{_like(name, timm.list_models())}")
+        raise UserError(f"timm:{name}: no such model{_like(name, timm.list_models())}")
     arguments = options.arguments()
     network = made(options, timm.create_model, name, **arguments)
-    shape, trained = network.pretrained_cfg, bool(arguments.get("pretrained"))
+    shape: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    trained = bool(arguments.get("pretrained"))
     size = shape["input_size"][-1] if trained or shape.get("fixed_input_size") else None
     channels = int(arguments.get("in_chans", 3))
     mean, std = (tuple(shape["mean"]), tuple(shape["std"])) if trained else ((), ())
@@ -100,11 +101,11 @@ def from_factory(options: ClassifierOptions) -> Found:
         for part in function.split("."):
             maker = getattr(maker, part)
     except Exception as error:
-        raise UserError(f"--classifier {options.classifier}: cannot be imported: {blame(error)}") from error
+        raise UserError(f"{options.classifier}: cannot be imported: {blame(error)}") from error
     if isinstance(maker, nn.Module):
         return Found(maker, options.classifier, True)
     if not callable(maker):
-        raise UserError(f"--classifier {options.classifier}: a {type(maker).__name__}, not a function")
+        raise UserError(f"{options.classifier}: a {type(maker).__name__}, not a function")
     return Found(made(options, maker, **options.arguments()), options.classifier, True)
 
 
@@ -118,9 +119,9 @@ def made(options: ClassifierOptions, maker: Callable[..., Any], *words: Any, **a
         network = maker(*words, **arguments)
     except Exception as error:
         told = f" with {options.classifier_args}" if options.classifier_args else ""
-        raise UserError(f"--classifier {options.classifier}{told}: raised {blame(error)}") from error
+        raise UserError(f"{options.classifier}{told}: raised {blame(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UserError(f"--classifier {options.classifier}: made a {type(network).__name__}, not a torch.nn.Module")
+        raise UserError(f"{options.classifier}: made a {type(network).__name__}, not a torch.nn.Module")
     return network
 
 

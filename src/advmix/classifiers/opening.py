@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from advmix.classifiers.options import ClassifierOptions
-from advmix.classifiers.outside import Outside, open_outside
+from advmix.classifiers.outside import open_outside
 from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
 from advmix.encoders.autoencoder import fingerprint
@@ -33,6 +33,7 @@ class OpenClassifier:
         fingerprint: sixteen hex digits that change with weights, architecture and how images are brought to it.
         method: how it was trained; `unknown` for others'.
         metadata: what `advmix train` wrote beside the weights; empty for others'.
+        outputs: K.
     """
 
     network: nn.Module
@@ -44,6 +45,24 @@ class OpenClassifier:
     fingerprint: str
     method: str = "unknown"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    outputs: int = 2
+
+    def named(self, classes: tuple[str, ...]) -> OpenClassifier:
+        """The same, for images of these classes: its own if it has names, else as many as it has.
+
+        Raises:
+            UserError: other classes.
+        """
+        if self.classes not in (None, classes):
+            raise UserError(
+                f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
+                "name a classifier of these"
+            )
+        if self.outputs != len(classes):
+            raise UserError(
+                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)})"
+            )
+        return replace(self, classes=classes)
 
     def check_search(self, steps: int) -> None:
         """Refuse a search with gradient steps where there are no gradients.
@@ -51,11 +70,17 @@ class OpenClassifier:
         Raises:
             UserError: with the remedy.
         """
-        if steps > 0 and not self.differentiable:
-            raise UserError(
-                f"{self.name}: gives no gradients, so a search cannot take steps along them; use --steps 0 for a "
-                "random one"
-            )
+        if steps > 0:
+            self.check_gradients("a search takes steps along them; use --steps 0 for a random one")
+
+    def check_gradients(self, why: str) -> None:
+        """Refuse a network without gradients where they are needed.
+
+        Raises:
+            UserError: saying what for.
+        """
+        if not self.differentiable:
+            raise UserError(f"{self.name}: gives no gradients, but {why}")
 
 
 def open_classifier(
@@ -75,20 +100,16 @@ def open_classifier(
         UserError: it cannot be read, does not run, or tells other classes apart.
     """
     options = _read_json(options)
-    folder = expanded(options.classifier, "classifier")
-    if folder.is_dir():
-        opened = _open_trained(options, folder)
-        _check_names(opened, classes)
-        return opened
-    return _named(open_outside(options, image), classes)
+    opened = _open_outside(options, image) if options.folder is None else _open_trained(options, options.folder)
+    return opened if classes is None else opened.named(classes)
 
 
 def _read_json(options: ClassifierOptions) -> ClassifierOptions:
     """The options in a .json file, where one is named; nothing is then said beside it."""
     if not options.classifier.endswith(".json"):
         return options
-    if options != ClassifierOptions(options.classifier):
-        raise UserError(f"--classifier {options.classifier}: says all about the classifier; leave other flags out")
+    if not options.is_bare:
+        raise UserError(f"{options.classifier}: says all about the classifier; leave other flags out")
     given = read_json(expanded(options.classifier, "classifier"))
     filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
     return from_dict(ClassifierOptions, filled, options.classifier)
@@ -96,8 +117,8 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
 
 def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
     """What `advmix train` wrote: it takes images as they are."""
-    if options != ClassifierOptions(options.classifier):
-        raise UserError(f"--classifier {folder}: made by advmix train, takes images as they are; leave other flags out")
+    if not options.is_bare:
+        raise UserError(f"{folder}: made by advmix train, takes images as they are; leave other flags out")
     network, metadata = load_classifier(folder)
     channels, height, width = metadata["image"]
     return OpenClassifier(
@@ -110,32 +131,22 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
         fingerprint(network),
         metadata["method"],
         metadata,
+        len(metadata["classes"]),
     )
 
 
-def _check_names(opened: OpenClassifier, classes: tuple[str, ...] | None) -> None:
-    if classes is not None and opened.classes != classes:
-        raise UserError(
-            f"--classifier {opened.name}: tells {brief(opened.classes or ())} apart, but the images are labelled "
-            f"{brief(classes)}; name a classifier of these"
-        )
-
-
-def _named(outside: Outside, classes: tuple[str, ...] | None) -> OpenClassifier:
-    """Another's classifier, with the caller's names of its classes."""
-    if classes is not None and len(classes) != outside.outputs:
-        raise UserError(
-            f"--classifier {outside.name}: has {outside.outputs} classes, but the images have {len(classes)} "
-            f"({brief(classes)})"
-        )
+def _open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None) -> OpenClassifier:
+    """Another's, whose classes have no names yet."""
+    outside = open_outside(options, image)
     return OpenClassifier(
         outside.network,
         outside.name,
-        classes,
+        None,
         None,
         outside.network.size,
         outside.differentiable,
         outside.fingerprint,
+        outputs=outside.outputs,
     )
 
 

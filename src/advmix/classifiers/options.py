@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.errors import UserError
-from advmix.options import require
+from advmix.options import expanded, require
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class ClassifierOptions:
         if any(not value > 0 for value in self.std):
             raise UserError(f"--std {' '.join(map(str, self.std))}: every number must be more than 0")
         self.arguments()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that train wrote, where one is named."""
+        path = expanded(self.classifier, "classifier")
+        return path if path.is_dir() else None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is said but which classifier."""
+        return not (self.classifier_args or self.weights or self.mean or self.std or self.input_size)
 
     def arguments(self) -> dict[str, Any]:
         """What the network's maker is called with.

@@ -63,7 +63,7 @@ def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None 
         load_weights(found.network, options.weights)
     elif not found.trained:
         raise UserError(
-            f"--classifier {options.classifier}: has no weights of its own; name --weights FILE, or ask its library "
+            f"{options.classifier}: has no weights of its own; name --weights FILE, or ask its library "
             f"for some with --classifier-args '{_pretrained(options.classifier)}'"
         )
     network = _wrapped(found, options)
@@ -82,13 +82,11 @@ def _find(options: ClassifierOptions) -> Found:
         return from_timm(name, options)
     if options.classifier.endswith(SUFFIXES):
         if options.classifier_args or options.weights:
-            raise UserError(
-                f"--classifier {options.classifier}: a whole network; leave out --weights and --classifier-args"
-            )
+            raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
         return from_file(expanded(options.classifier, "classifier"))
     if name and "/" not in library:
         return from_factory(options)
-    raise UserError(f"--classifier {options.classifier}: no such folder; name {FORMS}")
+    raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
 
 
 def _pretrained(classifier: str) -> str:
@@ -105,7 +103,7 @@ def _wrapped(found: Found, options: ClassifierOptions) -> Classifier:
     if numbers > 1 and channels is not None and numbers != channels:
         raise UserError(f"--mean and --std: {numbers} numbers, but {options.classifier} takes {channels} channels")
     if channels not in (None, 1, 3):
-        raise UserError(f"--classifier {options.classifier}: takes {channels} channels; images have 1 or 3")
+        raise UserError(f"{options.classifier}: takes {channels} channels; images have 1 or 3")
     network = Classifier(found.network, mean, std, size, channels).eval()
     for weight in network.parameters():
         weight.requires_grad_(False)
@@ -123,14 +121,14 @@ def _tried(network: Classifier, options: ClassifierOptions, image: tuple[int, in
     except Exception as error:
         size = "; if it wants another size, say so with --input-size" if network.size is None else ""
         raise UserError(
-            f"--classifier {options.classifier}: fails on images of {shape[2]}x{shape[3]} pixels and {shape[1]} "
+            f"{options.classifier}: fails on images of {shape[2]}x{shape[3]} pixels and {shape[1]} "
             f"channels: {blame(error)}{size}"
         ) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 3 or not logits.is_floating_point():
         described = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UserError(f"--classifier {options.classifier}: answers 3 images with {described}, not with logits (3, K)")
+        raise UserError(f"{options.classifier}: answers 3 images with {described}, not with logits (3, K)")
     if not logits.isfinite().all():
-        raise UserError(f"--classifier {options.classifier}: answers are not finite; are these its weights?")
+        raise UserError(f"{options.classifier}: answers are not finite; are these its weights?")
     return logits.detach(), _has_gradient(logits, images)
 
 

@@ -48,15 +48,21 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images in [0, 1], `(B, C, H, W)`, to logits `(B, C)` with `C >= 2`."""
-        if self.size is not None and images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True)
-        answer = self.network((with_channels(images, self.channels) - self.mean) / self.std)
+        shaped = with_channels(with_size(images, self.size), self.channels)
+        answer = self.network((shaped - self.mean) / self.std)
         logits: Tensor = getattr(answer, "logits", answer)
         if logits.ndim == 1:
             logits = logits[:, None]
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         return logits.clamp_min(torch.finfo(logits.dtype).tiny).log() if self.probabilities else logits
+
+
+def with_size(images: Tensor, size: int | None) -> Tensor:
+    """Images of another size resized bilinearly, with antialiasing, differentiably; None leaves any."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def with_channels(images: Tensor, channels: int | None) -> Tensor:

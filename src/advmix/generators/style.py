@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_widths
 from advmix.generators.normalise import instance_norm
+from advmix.generators.upsample import upsampled_conv
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,8 @@ class StyleLayer(AdaptiveLayer):
 
     def normalised(self, x: Tensor) -> Tensor:
         """Convolution, leaky ReLU and instance normalisation."""
-        if self.upsample:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return instance_norm(F.leaky_relu(self.conv(x), 0.2))
+        x = upsampled_conv(x, self.conv.weight, self.conv.bias) if self.upsample else self.conv(x)
+        return instance_norm(F.leaky_relu(x, 0.2))
 
 
 class StyleGenerator(LayeredGenerator):

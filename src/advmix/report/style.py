@@ -45,6 +45,15 @@ METHODS = {
     "advmix-small": Method(
         "AdvMix, few images", "#6a51a3", "AdvMix with a generator that saw the labelled images alone.", True
     ),
+    "advmix-filtered": Method(
+        "AdvMix, filtered", "#5b9bd5", "AdvMix without the mixes that a reference no longer labels alike.", True
+    ),
+    "nominal-refit": Method(
+        "Nominal, refitted", "#8c929b", "Nominal training, then the last layer again on balanced groups.", True
+    ),
+    "advmix-refit": Method(
+        "AdvMix, refitted", "#4a7ebb", "AdvMix, then the last layer again on balanced groups.", True
+    ),
     "pretrained": Method("From the encoder", "#117733", "Nominal training that begins with the encoder.", True),
     "ceiling": Method(
         "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
-from advmix.classifiers import load_classifier
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig, painted_digits
-from advmix.encoders import fingerprint
+from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
@@ -36,15 +35,16 @@ GALLERY_SIZE = 10
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(ClassifierOptions):
     """Evaluate a classifier: biased, shuffled and uniform colours, reconstructions, worst case, worst recolouring.
 
     Writes results.json, gallery.safetensors (the first images with their worst variations) and config.json.
 
     Args:
-        classifier: folder that train wrote; its data set is used.
         generator: folder that fit wrote; without it there is no worst case under the search.
         latents: folder that encode wrote, the pool of the search.
+        data: painted digits, for another's classifier without a generator; otherwise those of the classifier or of the
+            generator are used.
         search: the search for the worst case.
         worst_images: worst cases are looked for on at most so many test images, drawn at random.
         seed: fixes the donors.
@@ -53,9 +53,9 @@ class EvaluateConfig:
         resume: go on with a run that was stopped.
     """
 
-    classifier: Path
     generator: Path | None = None
     latents: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
     search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
     worst_images: int = 1000
     seed: int = 0
@@ -64,6 +64,7 @@ class EvaluateConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "worst_images", least=1)
 
 
@@ -74,12 +75,11 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
         UserError: bad input.
     """
     fabric = make_fabric(config.device)
-    network, metadata = load_classifier(config.classifier)
-    data = painted_digits(data_of(metadata, config.classifier), "evaluate", "use advmix audit")
     mixable = load_mixable(config.generator, config.latents, fabric.device)
+    opened, data = _open(config, mixable)
     if mixable is not None:
-        _check_fit(config, metadata, mixable)
-    open_run(config.out, "evaluate", config, config.resume, _inputs(network, mixable))
+        _check_fit(config, opened, mixable)
+    open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable))
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)
         if show:
@@ -88,7 +88,8 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     begun = time.monotonic()
     count = min(len(data.shuffled), config.worst_images)
     chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
-    run = _identity(metadata, data) | {"worst_case_images": count}
+    network = opened.network
+    run = _identity(config, opened, data) | {"worst_case_images": count}
     run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
     if mixable is not None:
         run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
@@ -108,15 +109,32 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     return results
 
 
-def _check_fit(config: EvaluateConfig, metadata: dict[str, Any], mixable: Mixable) -> None:
-    """Generator and pool must be of the classifier's training data; a search unlike the training's is remarked on."""
-    if metadata["data_fingerprint"] != mixable.metadata["data_fingerprint"]:
+def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifier, ColoredDigits]:
+    """The classifier, and the digits on which it is tested."""
+    if config.folder is not None:
+        opened = open_classifier(config)
+        return opened, painted_digits(data_of(opened.metadata, config.folder), "evaluate", "use advmix audit")
+    data = open_data(config.data, config.seed)
+    if mixable is not None and config.generator is not None:
+        data = data_of(mixable.metadata, config.generator)
+    digits = painted_digits(data, "evaluate", "use advmix audit")
+    channels, height, width = digits.test.pixels.shape[1:]
+    return open_classifier(config, digits.test.classes, (channels, height, width)), digits
+
+
+def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: Mixable) -> None:
+    """Generator and pool must be of the classifier's training data, where these are known; a search unlike the
+    training's is remarked on.
+    """
+    metadata = opened.metadata
+    if metadata and metadata["data_fingerprint"] != mixable.metadata["data_fingerprint"]:
         raise UserError(
             f"{config.generator}: fitted on other images than those of {config.classifier}; "
             "a worst case under another data set's pool says nothing about this classifier"
         )
     config.search.split(mixable.model.generator.layers)
-    for key in unlike(metadata["setting"], config.search):
+    opened.check_search(config.search.steps)
+    for key in unlike(metadata.get("setting", {}), config.search):
         setting, search = metadata["setting"][key], getattr(config.search, key)
         console.print(f"  note: trained with {key} {setting}, searched with {search}")
 
@@ -131,9 +149,9 @@ def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
     return [key for key in keys if setting.get(key, theirs[key]) != theirs[key]]
 
 
-def _inputs(network: nn.Module, mixable: Mixable | None) -> dict[str, str | None]:
+def _inputs(opened: OpenClassifier, mixable: Mixable | None) -> dict[str, str | None]:
     generator = None if mixable is None else mixable.metadata["fingerprint"]
-    return {"classifier": fingerprint(network), "generator": generator}
+    return {"classifier": opened.fingerprint, "generator": generator}
 
 
 def generator_summary(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -141,18 +159,19 @@ def generator_summary(metadata: dict[str, Any]) -> dict[str, Any]:
     return {key: metadata[key] for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
 
 
-def _identity(metadata: dict[str, Any], data: ColoredDigits) -> dict[str, Any]:
+def _identity(config: EvaluateConfig, opened: OpenClassifier, data: ColoredDigits) -> dict[str, Any]:
+    trained = opened.metadata
     return {
-        "method": metadata["method"],
-        "seed": metadata["seed"],
+        "method": opened.method,
+        "seed": trained.get("seed", config.seed),
         "data": data.config.data,
         "look": data.config.look,
         "target": data.config.target,
         **_color_spread(data.config),
-        "train_images": metadata["train_images"],
+        "train_images": trained.get("train_images"),
         "test_images": len(data.shuffled),
-        "train_seconds": metadata["train_seconds"],
-        "setting": metadata["setting"],
+        "train_seconds": trained.get("train_seconds"),
+        "setting": trained.get("setting", {}),
         "accuracy_reconstruction": None,
         "accuracy_worst_case": None,
         "generator": None,

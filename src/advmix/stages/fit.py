@@ -12,7 +12,7 @@ from torch import nn
 from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, save_autoencoder
+from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import in_first_process, make_fabric
 from advmix.errors import UserError
@@ -116,7 +116,7 @@ def _inputs(config: FitConfig, images: ImageSet) -> dict[str, str | None]:
     """What the run reads, by its fingerprint."""
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
     if config.reference is not None:
-        inputs["reference"] = fingerprint(open_reference(config.reference, images)[0])
+        inputs["reference"] = open_reference(config.reference, images).fingerprint
     return inputs
 
 
@@ -126,7 +126,9 @@ def _autoencode(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -
     if config.features is not None:
         features = Activations(load_classifier(config.features)[0].requires_grad_(False).to(fabric.device))
     if config.reference is not None:
-        reference = open_reference(config.reference, images)[0].to(fabric.device)
+        opened = open_reference(config.reference, images)
+        opened.check_gradients("--survival-weight learns through them")
+        reference = opened.network.to(fabric.device)
     trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=features)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)

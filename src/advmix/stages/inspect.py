@@ -25,9 +25,9 @@ from advmix.audit.layers import (
     unit_name,
 )
 from advmix.audit.proposal import Proposal, propose_split
+from advmix.classifiers import OpenClassifier
 from advmix.config import to_dict
 from advmix.data import Data, painted_digits
-from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
@@ -44,7 +44,7 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.inspect_entries import dimensions_entry, layer_entries, proposal_entry, reference_entry, swap_entry
-from advmix.stages.reference import UNBIASED, Opened, judge_reference, open_reference
+from advmix.stages.reference import UNBIASED, judge_reference, open_reference
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import TrainConfig, run_train
 from advmix.training.classify import TrainOptions
@@ -63,8 +63,9 @@ class InspectConfig:
     Args:
         generator: folder that fit wrote.
         latents: folder that encode wrote: the images that are swapped.
-        reference: folder that train wrote: the classifier whose answers count. Where the images are biased, it must
-            not share the bias (`--method ceiling`, or another trained on unbiased images). Without it, one is trained.
+        reference: the classifier whose answers count: a folder that train wrote, or another's, as --classifier of
+            evaluate names one. Where the images are biased, it must not share the bias (`--method ceiling`, or another
+            trained on unbiased images). Without it, one is trained.
         unbiased: images on which the bias says nothing: `train` (the training digits, painted at random) or `test`
             (the shuffled test). A reference that was named is tested on them; otherwise one is trained on `train`.
         train: how a reference is trained where none is named.
@@ -81,7 +82,7 @@ class InspectConfig:
 
     generator: Path
     latents: Path
-    reference: Path | None = None
+    reference: str | None = None
     unbiased: str | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     images: int = 1000
@@ -123,7 +124,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     inputs = {
         "generator": mixable.metadata["fingerprint"],
         "images": data.train.fingerprint,
-        "reference": None if named is None else fingerprint(named[0]),
+        "reference": None if named is None else named.fingerprint,
     }
     open_run(config.out, "inspect", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
@@ -139,7 +140,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
 
 
 def _inspect(
-    config: InspectConfig, mixable: Mixable, data: Data, named: Opened | None, device: torch.device
+    config: InspectConfig, mixable: Mixable, data: Data, named: OpenClassifier | None, device: torch.device
 ) -> dict[str, Any]:
     begun = time.monotonic()
     reference = judge_reference(named or _trained(config, data), data, config.unbiased, device)
@@ -171,7 +172,7 @@ def _inspect(
     return results
 
 
-def _trained(config: InspectConfig, data: Data) -> Opened:
+def _trained(config: InspectConfig, data: Data) -> OpenClassifier:
     """A reference of our own, in a subfolder: trained on the unbiased images where they are named."""
     folder = config.out / "reference"
     run_train(

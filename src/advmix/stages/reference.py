@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
-from advmix.classifiers import load_classifier
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, ImageSet, painted_digits
 from advmix.errors import UserError
 
@@ -41,45 +40,36 @@ class Reference:
     caveat: str
 
 
-Opened = tuple[nn.Module, dict[str, Any]]
-"""A classifier and the metadata of its file."""
+def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
+    """A classifier, whoever made it, checked to be for images like these.
 
-
-def open_reference(folder: Path, ours: ImageSet) -> Opened:
-    """What `train` wrote into `folder`, checked to be for images like these.
+    Args:
+        reference: as `--classifier` names one.
+        ours: the images that it will be asked about.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    network, metadata = load_classifier(folder)
-    classes = tuple(metadata["classes"])
-    if classes != ours.classes:
+    channels, height, width = ours.pixels.shape[1:]
+    opened = open_classifier(ClassifierOptions(str(reference)), ours.classes, (channels, height, width))
+    if opened.image not in (None, (channels, height, width)):
         raise UserError(
-            f"--reference {folder}: tells {_brief(classes)} apart, but the generator's images are labelled "
-            f"{_brief(ours.classes)}; name a classifier of these"
-        )
-    if metadata["image"] != list(ours.pixels.shape[1:]):
-        raise UserError(
-            f"--reference {folder}: for images of {_size(metadata['image'])}, but the generator's are "
+            f"{reference}: for images of {_size(opened.image)}, but the generator's are "
             f"{_size(ours.pixels.shape[1:])}; name a classifier of these"
         )
-    return network, metadata
+    return opened
 
 
-def judge_reference(opened: Opened, data: Data, unbiased: str | None, device: torch.device) -> Reference:
+def judge_reference(opened: OpenClassifier, data: Data, unbiased: str | None, device: torch.device) -> Reference:
     """Test a classifier on the generator's images, and on the unbiased ones where they are named."""
-    network, metadata = opened[0].to(device), opened[1]
+    network = opened.network.to(device)
     right, right_unbiased = accuracy(network, data.train, device), None
     if unbiased is not None:
         digits = painted_digits(data, f"--unbiased {unbiased}")
         images = {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
         right_unbiased = accuracy(network, images, device)
-    bias, caveat = _honesty(metadata, data.train, right, right_unbiased)
-    return Reference(network, metadata["method"], right, right_unbiased, bias, caveat)
-
-
-def _brief(classes: tuple[str, ...]) -> str:
-    return " ".join(classes[:3]) + (" ..." if len(classes) > 3 else "")
+    bias, caveat = _honesty(opened, data.train, right, right_unbiased)
+    return Reference(network, opened.method, right, right_unbiased, bias, caveat)
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -87,7 +77,7 @@ def _size(shape: Sequence[int]) -> str:
     return f"{height}x{width} pixels and {channels} channels"
 
 
-def _honesty(metadata: dict[str, Any], images: ImageSet, right: float, unbiased: float | None) -> tuple[str, str]:
+def _honesty(opened: OpenClassifier, images: ImageSet, right: float, unbiased: float | None) -> tuple[str, str]:
     """Whether a reference shares the bias of the generator's images: measured, or known by its making, or unknown."""
     measured = ""
     if unbiased is not None:
@@ -97,12 +87,14 @@ def _honesty(metadata: dict[str, Any], images: ImageSet, right: float, unbiased:
                 "yes",
                 f"{measured}: it reads the bias, and the split is about what it looks at, not about the label.",
             )
-    if metadata["method"] == "ceiling":
+    if opened.method == "ceiling":
         return "no", f"{measured}{', ' if measured else ''}trained on unbiased images: it does not read the bias."
     if measured:
         return "no", f"{measured}: no sign that it reads a bias of these."
-    which = "the generator's own" if metadata["data_fingerprint"] == images.fingerprint else "other"
+    which = "unknown"
+    if opened.metadata:
+        which = "the generator's own" if opened.metadata["data_fingerprint"] == images.fingerprint else "other"
     return "unknown", (
-        f"trained ({metadata['method']}) on {which} images. If these are biased it may read the bias, and the split is "
+        f"trained ({opened.method}) on {which} images. If these are biased it may read the bias, and the split is "
         "then about what it looks at, not about the label. --unbiased tests that, or trains a reference without it."
     )

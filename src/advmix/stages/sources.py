@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +57,7 @@ class Mixable:
         return data_of(self.store.index, self.store.folder)
 
 
-def data_of(metadata: dict[str, Any], source: Path) -> Data:
+def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
     """The data set that a file says it was made from.
 
     Raises:

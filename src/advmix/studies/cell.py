@@ -187,7 +187,7 @@ class Cell:
         settings = self.settings
         return run_evaluate(
             EvaluateConfig(
-                classifier=(home or self).place(method),
+                classifier=str((home or self).place(method)),
                 generator=self.fitted,
                 latents=self.latents,
                 search=settings.evaluation(),

@@ -162,6 +162,28 @@ class Mixing(WithCopy):
         return self.mixer.generator.complete(own, batch.images) if self.residual else own
 
 
+class FilteredMixing(Mixing):
+    """`Mixing` without mixes that lost their label: where a reference does not see it, the clean image stands instead.
+
+    So the weights of the two losses stay what they are, and a batch its size; a mix that is dropped would change both.
+
+    Args:
+        mixing: what makes the mixes.
+        reference: images in [0, 1] to logits, on the classifier's device; it should not share the classifier's errors.
+    """
+
+    def __init__(self, mixing: Mixing, reference: nn.Module) -> None:
+        super().__init__(mixing.mixer, mixing.pool, mixing.clean_weight, mixing.encoder, mixing.residual)
+        self.reference = reference
+
+    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The mixes whose label the reference sees, and the other images as they are."""
+        mixes = super().copy(classifier, batch, rng)
+        with torch.no_grad(), evaluating(self.reference) as (reference,):
+            kept = reference(mixes).argmax(dim=1) == batch.labels
+        return torch.where(kept[:, None, None, None], mixes, batch.images)
+
+
 class Recolor(WithCopy):
     """The oracle augmentation: the same digit in random paint (a control that knows what the nuisance is).
 

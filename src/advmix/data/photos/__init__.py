@@ -3,6 +3,7 @@
 from advmix.data.photos.decode import Broken
 from advmix.data.photos.load import Native, Photos, PhotoSet, load_photos, native_photos
 from advmix.data.photos.options import PhotoOptions, PhotoShape
+from advmix.data.photos.pictures import load_pictures
 
 __all__ = [
     "Broken",
@@ -12,5 +13,6 @@ __all__ = [
     "PhotoShape",
     "Photos",
     "load_photos",
+    "load_pictures",
     "native_photos",
 ]

@@ -38,7 +38,7 @@ def _source(files: Files, table: str | None = None) -> Source:
         files.close()
         raise
     listed = {row.name for row in rows}
-    unlabelled = sum(_is_picture(name) and name not in listed for name in files.names)
+    unlabelled = sum(is_picture(name) and name not in listed for name in files.names)
     return Source(str(files.place), rows, lambda name: open_bytes(files.read(name)), unlabelled, files.close)
 
 
@@ -58,7 +58,7 @@ def _rows(files: Files, table: str | None) -> tuple[Row, ...]:
 
 def read_tree(files: Files) -> list[Row]:
     """`class/image`, or `train/class/image` where every top folder is named after a split; the column is `class`."""
-    paths = [PurePosixPath(name).parts for name in files.names if _is_picture(name)]
+    paths = [PurePosixPath(name).parts for name in files.names if is_picture(name)]
     deep = [parts for parts in paths if len(parts) > 1]
     split = all(parts[0].lower() in SPLITS and len(parts) > 2 for parts in deep)
     return [
@@ -143,5 +143,6 @@ def _stylegan_row(pair: Any, where: str) -> Row:
     raise UserError(f"{where}: not [filename, label], with a number or a word as label")
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is called like an image."""
     return name.lower().endswith(ENDINGS)

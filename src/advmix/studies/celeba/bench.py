@@ -1,4 +1,4 @@
-"""One seed of the face study: generators, classifiers and what was found about them, each kept in a folder."""
+"""One seed of the face study: generators and classifiers, each kept in a folder."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advmix.audit.evaluate import predict
-from advmix.audit.verdicts import verdicts
-from advmix.encoders import encoded
+from advmix.data import ImageSet
+from advmix.encoders import fingerprint
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.files import read_tensors, write_tensors
+from advmix.progress import console
 from advmix.runs import open_run
-from advmix.seeds import generator
-from advmix.studies.celeba.faces import Faces
-from advmix.studies.celeba.recipes import NEEDS_ALL, Kit
+from advmix.studies.celeba.faces import Faces, without_labels
+from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, REFIT, Kit, base_of
+from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions
 
-CLASSIFIER, FOUND = "classifier.safetensors", "found.safetensors"
+CLASSIFIER = "classifier.safetensors"
 ALL, FEW = "generator", "generator-labelled"
 ERROR_IMAGES = 2000
 """Training images whose reconstruction error is reported."""
@@ -70,28 +70,39 @@ class Bench:
 
     @cached_property
     def folder(self) -> Path:
-        """Where they are kept, named by what they depend on."""
-        config = self.config
+        """Where the classifiers are kept, named by what they depend on."""
+        config, stress = self.config, self.config.stress
         tint = f"-tint{config.tint:g}" if config.tint else ""
-        return config.cells / f"celeba-{config.target}-{config.labelled}{tint}-seed{self.seed}"
+        cue = f"-cue{stress.cue}{stress.agreement:g}" if stress.cue else ""
+        labelled = config.labelled or "all"
+        return config.cells / f"celeba-{config.target}-{labelled}{tint}{cue}-seed{self.seed}"
 
     @cached_property
     def device(self) -> torch.device:
         """Of all networks."""
         return make_fabric(self.config.device).device
 
+    def generator_images(self, name: str) -> ImageSet:
+        """What a generator is trained on."""
+        return self.faces.unlabelled if name == ALL else without_labels(self.faces.labelled)
+
+    def home(self, name: str) -> Path:
+        """The folder of a generator, named by its images: whoever needs that of these images shares it, whatever is
+        recognised on them.
+        """
+        return self.config.cells / f"celeba-generator-{self.generator_images(name).fingerprint[:8]}-seed{self.seed}"
+
     def has_generator(self, name: str) -> bool:
         """Whether a generator is there."""
-        return (self.folder / name / GENERATOR).is_file()
+        return (self.home(name) / GENERATOR).is_file()
 
-    def is_done(self, method: str) -> bool:
-        """Whether a method was trained and judged."""
-        return (self.folder / method / f"{self.config.judge}-{FOUND}").is_file()
+    def is_trained(self, method: str) -> bool:
+        """Whether a classifier is there."""
+        return (self.folder / method / CLASSIFIER).is_file()
 
     def fit(self, name: str) -> None:
         """Generator and encoder, of all training images (`ALL`) or of the labelled ones (`FEW`)."""
-        images = self.faces.unlabelled if name == ALL else self.faces.labelled
-        out, options = self.folder / name, self.config.fit
+        images, out, options = self.generator_images(name), self.home(name), self.config.fit
         part = FitPart(options, self.seed, out)
         run = open_run(out, "study celeba: fit", part, True, {"images": images.fingerprint})
         trainee = AutoencoderTrainee(images, options, self.seed, make_fabric(self.config.device))
@@ -109,21 +120,26 @@ class Bench:
 
     def generator(self, name: str) -> tuple[Autoencoder, dict[str, Any]]:
         """A generator with its encoder, on the device, and what its file says."""
-        model, metadata = load_autoencoder(self.folder / name)
+        model, metadata = load_autoencoder(self.home(name))
         return model.to(self.device), metadata
 
     def generator_of(self, method: str) -> str | None:
         """Which generator a method is trained with."""
         return ALL if method in NEEDS_ALL else FEW if method == "advmix-small" else None
 
+    def needs(self, method: str) -> tuple[str, ...]:
+        """Classifiers that must be trained before."""
+        return (base_of(method),) if method.endswith(REFIT) else (REFERENCE,) if method == FILTERED else ()
+
     def kit(self, method: str) -> Kit:
         """What the method's recipe is made of."""
-        config, name = self.config, self.generator_of(method)
+        config, name = self.config, self.generator_of(base_of(method))
         model = None if name is None else self.generator(name)[0]
-        return Kit(self.faces.labelled, model, config.search, config.baseline, self.seed)
+        reference = self.classifier(REFERENCE)[0] if method == FILTERED else None
+        return Kit(self.faces.labelled, model, config.search, config.baseline, self.seed, reference)
 
-    def do(self, method: str) -> None:
-        """Train, unless that is done, and judge."""
+    def train(self, method: str) -> None:
+        """A classifier, unless it is there."""
         config, out = self.config, self.folder / method
         part = ClassifierPart(method, config.train, config.search, config.baseline, self.seed, out)
         name = self.generator_of(method)
@@ -131,62 +147,41 @@ class Bench:
             "images": self.faces.labelled.fingerprint,
             "generator": None if name is None else self.generator(name)[1]["fingerprint"],
         }
+        inputs |= {f"classifier {other}": fingerprint(self.classifier(other)[0]) for other in self.needs(method)}
         run = open_run(out, "study celeba: classifier", part, True, inputs)
-        kit = self.kit(method)
-        if (out / CLASSIFIER).is_file():
-            network, seconds = self._load(kit, method)
+        if self.is_trained(method):
+            return
+        if method.endswith(REFIT):
+            self._refit(method)
         else:
-            network, seconds = self._train(kit, method, run)
-        self._judge(method, network.to(self.device), seconds)
+            self._train(method, run)
 
-    def _train(self, kit: Kit, method: str, run: str) -> tuple[nn.Module, float]:
-        recipe, out, options = kit.recipe(method), self.folder / method, self.config.train
+    def _train(self, method: str, run: str) -> None:
+        recipe, out, options = self.kit(method).recipe(method), self.folder / method, self.config.train
         fabric = make_fabric(self.config.device)
         trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, self.seed, fabric)
         loop = Loop(f"seed {self.seed}: {method}", options.steps(recipe.images), out, run)
         loop.train(trainee)
-        seconds = round(loop.seconds, 2)
-        metadata = {"method": method, "train_seconds": seconds}
-        write_tensors(out / CLASSIFIER, "classifier", recipe.network.state_dict(), metadata)
+        self._keep(method, recipe.network, loop.seconds)
         loop.finish()
-        return recipe.network, seconds
 
-    def _load(self, kit: Kit, method: str) -> tuple[nn.Module, float]:
+    def _refit(self, method: str) -> None:
+        """The features of another method under a new last layer; it took no time worth counting, its features did."""
+        assert self.faces.refit is not None
+        network, seconds = self.classifier(base_of(method))
+        console.print(f"  {method}: last layer on {len(self.faces.refit.images)} balanced images")
+        self._keep(method, refitted(network, self.faces.refit, self.seed), seconds)
+
+    def _keep(self, method: str, network: nn.Module, seconds: float) -> None:
+        metadata = {"method": method, "train_seconds": round(seconds, 2)}
+        write_tensors(self.folder / method / CLASSIFIER, "classifier", network.state_dict(), metadata)
+
+    def classifier(self, method: str) -> tuple[nn.Module, float]:
+        """A trained classifier in eval mode, on the device, and the seconds that its training took."""
         tensors, metadata = read_tensors(self.folder / method / CLASSIFIER, "classifier")
-        network = kit.network(method)
+        network = self.kit(base_of(method) if method != FILTERED else "nominal").network(base_of(method))
         network.load_state_dict(tensors)
-        return network, float(metadata["train_seconds"])
-
-    def _judge(self, method: str, network: nn.Module, seconds: float) -> None:
-        """Keep, for each judged image, whether it is right, and for those that are searched what becomes of it: under
-        the generator of all training images, whatever the method was trained with.
-        """
-        images, rows, config = self.faces.judged, self.searched(), self.config
-        model, _ = self.generator(ALL)
-        pool, search = encoded(self.faces.labelled, model.encoder), config.evaluation().mixer(model, stop_early=True)
-        tried = verdicts(
-            network,
-            search,
-            model.encoder,
-            images[rows],
-            pool,
-            residual=config.baseline.residual,
-            seed=self.seed,
-            title=f"seed {self.seed}: worst case",
-        )
-        right = predict(network, images, self.device).argmax(dim=1) == images.labels
-        found = {**tried.tensors(), "right": right, "searched": rows}
-        facts = {"images": images.fingerprint, "train_seconds": seconds}
-        write_tensors(self.folder / method / f"{config.judge}-{FOUND}", "celeba", found, facts)
-
-    def searched(self) -> Tensor:
-        """Which of the judged images are searched, the same for every method."""
-        order = torch.randperm(len(self.faces.judged), generator=generator(self.seed, "celeba", "searched"))
-        return order[: self.config.worst_images].sort().values
-
-    def found(self, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `do` kept."""
-        return read_tensors(self.folder / method / f"{self.config.judge}-{FOUND}", "celeba")
+        return network.to(self.device).eval(), float(metadata["train_seconds"])
 
     def summary(self) -> dict[str, Any]:
         """What `results.json` says about the generators."""

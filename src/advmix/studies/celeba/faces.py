@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,22 @@ from torch import Tensor
 from advmix.data import ImageSet, to_bytes
 from advmix.data.looks import MEAN_COLORS
 from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
+from advmix.data.photos.load import open_source
+from advmix.data.photos.table import make_table
 from advmix.errors import UserError
 from advmix.seeds import derive, generator
+from advmix.studies.celeba.stress import divide_by_cue, groups_of
 
 SELECT_SHARE = 0.1
 """Of the persons of the training split, held out for choosing settings; the same ones under every seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """Images, and which of the four groups of a stress test each belongs to, `(N,)`."""
+
+    images: ImageSet
+    groups: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,16 +35,44 @@ class Faces:
     """The parts of one seed.
 
     Args:
-        unlabelled: what generator and encoder are trained on; its labels are not used.
+        unlabelled: what generator and encoder are trained on, without labels.
         labelled: what classifiers are trained on, drawn from it.
         judged: what they are judged on.
         persons: `(N,)`, who is on each judged image.
+        groups: `(N,)`, of the judged images in a stress test.
+        refit: balanced images of other persons, for refitting a last layer, in a stress test.
     """
 
     unlabelled: ImageSet
     labelled: ImageSet
     judged: ImageSet
     persons: Tensor
+    groups: Tensor | None = None
+    refit: Grouped | None = None
+
+
+@dataclass(frozen=True)
+class Stress:
+    """A declared stress test: `cue` says in training what `target` is, and nothing in the test.
+
+    Args:
+        cue: column of the other attribute; none for an ordinary study.
+        agreement: share of the training images in which the two agree, in [0.5, 1].
+        stress_images: of each of the four groups in the test, moved there by person from the training split.
+        refit_images: of each of the four groups for refitting a last layer, likewise.
+    """
+
+    cue: str | None = None
+    agreement: float = 0.95
+    stress_images: int = 150
+    refit_images: int = 30
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.agreement <= 1:
+            raise UserError(f"--agreement {self.agreement}: must be between 0.5 and 1")
+        for name in ("stress_images", "refit_images"):
+            if getattr(self, name) < 2:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 2")
 
 
 def load(data: str, target: str, persons: str) -> Photos:
@@ -40,12 +80,49 @@ def load(data: str, target: str, persons: str) -> Photos:
     return load_photos(data, PhotoOptions(target=target, group=(persons,), split_by=persons))
 
 
-def divide(photos: Photos, labelled: int, judge: str, tint: float, seed: int) -> Faces:
+def load_cues(data: str, cue: str, photos: Photos) -> Tensor:
+    """Another attribute of the training images, `(N,)` of 0 and 1.
+
+    Raises:
+        UserError: there is no such column, or it has not two values.
+    """
+    options = PhotoOptions(target=cue)
+    with closing(open_source(data, options)) as source:
+        table = make_table(source, options, seed=0)
+    if len(table.classes) != 2:
+        raise UserError(f"--cue {cue}: has {len(table.classes)} values; a stress test takes two")
+    values = {entry.name: entry.label for entry in table.entries}
+    return torch.tensor([values[name] for name in photos.train.names])
+
+
+def load_also(data: str, target: str | None, like: Photos) -> ImageSet:
+    """All images of another source, whatever their split.
+
+    Raises:
+        UserError: as `load_photos`; or the classes are not those of `like`.
+    """
+    side = int(like.train.images.pixels.shape[-1])
+    photos = load_photos(data, PhotoOptions(target=target, size=side))
+    ours, theirs = ([name.casefold() for name in found.classes] for found in (like, photos))
+    if ours != theirs:
+        raise UserError(f"--also {data}: tells {', '.join(theirs)} apart, but the study {', '.join(ours)}")
+    parts = [part.images for part in photos.splits.values()]
+    return ImageSet(
+        torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]), like.classes
+    )
+
+
+def without_labels(images: ImageSet) -> ImageSet:
+    """The same pixels, all of one class: generators are the same ones whatever is recognised."""
+    return ImageSet(images.pixels, torch.zeros_like(images.labels), ("face",))
+
+
+def divide(photos: Photos, labelled: int | None, judge: str, tint: float, seed: int) -> Faces:
     """The parts under a seed.
 
     Args:
         photos: with persons for groups.
-        labelled: how many training images keep their label.
+        labelled: how many training images keep their label; None for all.
         judge: `select` or `test`.
         tint: weight of a class colour; 0 for none.
         seed: fixes which images are labelled, and the colours of judged ones.
@@ -56,17 +133,61 @@ def divide(photos: Photos, labelled: int, judge: str, tint: float, seed: int) ->
     train = photos.train
     held = held_out(train.groups)
     rest, select = torch.nonzero(~held)[:, 0], torch.nonzero(held)[:, 0]
-    if labelled > len(rest):
-        raise UserError(f"--labelled {labelled}: there are {len(rest):,} training images")
-    rng = generator(derive(seed, "celeba"), "labelled")
-    chosen = rest[torch.randperm(len(rest), generator=rng)[:labelled]]
+    few = draw_labelled(train.images, rest, labelled, seed)
     judged, persons = (train.images[select], train.groups[select]) if judge == "select" else _together(photos)
-    unlabelled = train.images[rest]
+    pool = train.images[rest]
     if tint:
-        unlabelled = tinted(unlabelled, unlabelled.labels, tint)
+        pool, few = (tinted(images, images.labels, tint) for images in (pool, few))
         judged = tinted(judged, _any_class(judged, seed), tint)
-    few = train.images[chosen]
-    return Faces(unlabelled, tinted(few, few.labels, tint) if tint else few, judged, persons)
+    return Faces(without_labels(pool), few, judged, persons)
+
+
+def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: int | None, seed: int) -> Faces:
+    """The parts of a stress test under a seed: test and refitting are the same ones under every seed.
+
+    Args:
+        photos: two classes, with persons for groups; the training split alone is used.
+        cues: `(N,)`, of its images.
+        stress: how they are divided.
+        labelled: how many training images keep their label; None for all.
+        seed: fixes which.
+
+    Raises:
+        UserError: not two classes, or too few images.
+    """
+    images, persons = photos.train.images, photos.train.groups
+    if len(photos.classes) != 2:
+        raise UserError(f"--target: has {len(photos.classes)} classes; a stress test takes two")
+    found = divide_by_cue(
+        images.labels,
+        cues,
+        persons,
+        judged=stress.stress_images,
+        refit=stress.refit_images,
+        agreement=stress.agreement,
+        rng=generator(0, "celeba", "stress"),
+    )
+    groups = groups_of(images.labels, cues)
+    return Faces(
+        without_labels(images[found.train]),
+        draw_labelled(images, found.train, labelled, seed),
+        images[found.judged],
+        persons[found.judged],
+        groups[found.judged],
+        Grouped(images[found.refit], groups[found.refit]),
+    )
+
+
+def draw_labelled(images: ImageSet, rows: Tensor, count: int | None, seed: int) -> ImageSet:
+    """`count` of these rows at random (all where it is None), the same ones for every method.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if count is not None and count > len(rows):
+        raise UserError(f"--labelled {count}: there are {len(rows):,} training images")
+    rng = generator(derive(seed, "celeba"), "labelled")
+    return images[rows[torch.randperm(len(rows), generator=rng)[:count]]]
 
 
 def held_out(persons: Tensor) -> Tensor:

@@ -14,15 +14,35 @@ from advmix.data import ImageSet, slices, to_bytes, to_float
 from advmix.encoders import Autoencoder, Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix
-from advmix.seeds import global_seed
+from advmix.seeds import derive, global_seed
 from advmix.training.methods import BaselineOptions, Recipe, SearchOptions
-from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
+from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
 
 METHODS = ("nominal", "mixup", "linf4", "linf8", "randmix", "advmix")
-CONTROLS = ("jitter", "augmix", "reconstructed", "advmix-small", "pretrained")
-NEEDS_ALL = ("randmix", "advmix", "reconstructed", "pretrained")
+CONTROLS = ("jitter", "augmix", "reconstructed", "advmix-small", "pretrained", "advmix-filtered")
+NEEDS_ALL = ("randmix", "advmix", "advmix-filtered", "reconstructed", "pretrained")
 """Methods that use the generator of all training images; `advmix-small` has one that saw the labelled ones alone."""
 RADII = {"linf4": 4 / 255, "linf8": 8 / 255}
+REFERENCE = "reference"
+"""Not a method that is compared: a network of another kind, trained with another seed on the same labels."""
+FILTERED = "advmix-filtered"
+REFIT = "-refit"
+"""Ends the name of a method whose last layer is fitted again: `nominal-refit`, `advmix-refit`."""
+
+
+def base_of(method: str) -> str:
+    """The method whose features are refitted; any other is its own."""
+    return method.removesuffix(REFIT)
+
+
+def reference_net(classes: int) -> nn.Module:
+    """A residual network with four blocks (ResNet-10, He et al., 2016) for three channels: unlike `conv_net` it has
+    shortcuts, a pooled stem and three times the depth.
+    """
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
+    return network.to(memory_format=torch.channels_last)
 
 
 class EncoderClassifier(nn.Module):
@@ -56,6 +76,7 @@ class Kit:
         search: Algorithm 1's settings.
         baseline: settings of the other methods.
         seed: of the first weights.
+        reference: says which mixes lost their label, for `advmix-filtered`.
     """
 
     images: ImageSet
@@ -63,6 +84,7 @@ class Kit:
     search: SearchOptions
     baseline: BaselineOptions
     seed: int
+    reference: nn.Module | None = None
 
     def recipe(self, method: str) -> Recipe:
         """What a method trains with."""
@@ -78,6 +100,9 @@ class Kit:
     def network(self, method: str) -> nn.Module:
         """The classifier, with its first weights."""
         channels, classes = int(self.images.pixels.shape[1]), len(self.images.classes)
+        if method == REFERENCE:
+            with global_seed(derive(self.seed, REFERENCE)):
+                return reference_net(classes)
         with global_seed(self.seed):
             if method != "pretrained":
                 return conv_net(classes, channels)
@@ -96,6 +121,9 @@ class Kit:
             return Augment(_transform(method, baseline.jitter), weight)
         if method in ("randmix", "advmix", "advmix-small"):
             return self._mixing(method)
+        if method == FILTERED:
+            assert self.reference is not None
+            return FilteredMixing(self._mixing(method), self.reference)
         return Nominal()
 
     def _mixing(self, method: str) -> Mixing:

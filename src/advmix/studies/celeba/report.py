@@ -1,4 +1,4 @@
-"""Table and figure of the face study. No picture of a person."""
+"""Tables and figures of the face study. No picture of a person."""
 
 from __future__ import annotations
 
@@ -16,60 +16,107 @@ from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
 from advmix.results import in_percent
 
 Row = Mapping[str, Any]
+TITLES = {
+    "error": ("Error", "percent of the judged images"),
+    "worst_group_error": ("Error of the worst group", "percent of the group that is judged worst"),
+}
 
 
 def error_table(rows: Sequence[Row]) -> Table:
-    """A row per method."""
-    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("")
-    for head in ("error, %", "95 % interval", "change", "95 % interval", "mixed", "worst\ncase", "train\nseconds"):
-        view.add_column(head, justify="right")
+    """A row per method, with intervals of 95 %."""
+    view = new_table("error, %", "interval", "change", "interval", "balanced\nerror, %", "ROC\nAUC")
     for row in rows:
-        error, change, seconds = row["error"], row["change"], row["train_seconds"]
-        view.add_row(
-            row["method"],
-            in_percent(row["error_by_seed"]),
-            f"{100 * error['low']:.1f} to {100 * error['high']:.1f}",
-            f"{100 * change['value']:+.0f} %" if change else "–",
-            f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %" if change else "–",
-            in_percent(row["accuracy_mixed_by_seed"]),
-            in_percent(row["accuracy_worst_case_by_seed"]),
-            f"{sum(seconds) / len(seconds):.0f}",
-        )
+        cells = [in_percent(row["error_by_seed"]), span(row["error"]), relative(row["change"])]
+        cells += [relative_span(row["change"]), percent(row["balanced_error"]), auc(row["roc_auc"])]
+        view.add_row(row["method"], *cells)
     return view
+
+
+def searched_table(rows: Sequence[Row]) -> Table:
+    """A row per method: accuracies under mixes, and what training took."""
+    view = new_table("random mix, %", "worst case, %", "train, seconds")
+    for row in rows:
+        seconds = row["train_seconds"]
+        accuracies = (in_percent(row[f"accuracy_{key}_by_seed"]) for key in ("mixed", "worst_case"))
+        view.add_row(row["method"], *accuracies, f"{sum(seconds) / len(seconds):.0f}")
+    return view
+
+
+def group_table(rows: Sequence[Row]) -> Table:
+    """Errors of the groups of a stress test, the worst first; the mean is the error of the balanced test. Intervals are
+    in the figure.
+    """
+    names = [name.replace("not ", "not\n", 1).replace(", ", ",\n") for name in rows[0]["group_errors"]]
+    view = new_table("worst\ngroup, %", *names)
+    for row in rows:
+        errors = [percent(found) for found in row["group_errors"].values()]
+        view.add_row(row["method"], percent(row["worst_group_error"]), *errors)
+    return view
+
+
+def new_table(*heads: str) -> Table:
+    """Empty, a column for the methods and one for each of the heads."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column("", no_wrap=True)
+    for head in heads:
+        view.add_column(head, justify="right", no_wrap=True)
+    return view
+
+
+def percent(interval: Row) -> str:
+    """The value of an interval."""
+    return f"{100 * interval['value']:.1f}"
+
+
+def span(interval: Row) -> str:
+    """Its ends in percent."""
+    return f"{100 * interval['low']:.1f}–{100 * interval['high']:.1f}"
+
+
+def relative(change: Row | None) -> str:
+    """A relative change in percent."""
+    return f"{100 * change['value']:+.0f} %" if change else "–"
+
+
+def relative_span(change: Row | None) -> str:
+    """The ends of its interval."""
+    return f"{100 * change['low']:+.0f} to {100 * change['high']:+.0f} %" if change else "–"
+
+
+def auc(found: Row | None) -> str:
+    """Area under the ROC curve, as is usual not in percent."""
+    return f"{found['value']:.3f}" if found else "–"
 
 
 LEFT, WIDTH, GAP, HEAD, LINE = 1.75, 3.1, 0.85, 0.62, 0.31
 
 
-def error_figure(rows: Sequence[Row]) -> Figure:
-    """A line per method: error with the errors of the seeds, and its change against nominal training; 95 % intervals
-    over persons.
+def error_figure(rows: Sequence[Row], key: str = "error") -> Figure:
+    """A line per method: an error (with the errors of the seeds, where it is that of all images), and its change
+    against nominal training; 95 % intervals over persons.
     """
-    height = LINE * len(rows)
+    height, change = LINE * len(rows), key.replace("error", "change")
     canvas = Canvas(LEFT + 2 * WIDTH + GAP + 0.3, HEAD + height + 0.75)
-    for place, (key, title, hint) in enumerate(
-        (
-            ("error", "Error", "percent of the judged images"),
-            ("change", "Change of the error", "percent of the error of nominal training; left is better"),
-        )
-    ):
+    hint = "percent of the error of nominal training; left is better"
+    for place, (shown, title, words) in enumerate(((key, *TITLES[key]), (change, "Change of the error", hint))):
         x = LEFT + place * (WIDTH + GAP)
         canvas.text(x, HEAD - 0.36, title, 11, ha="left", weight="bold")
-        canvas.text(x, HEAD - 0.15, hint, 8.5, ha="left", color=MUTED)
+        canvas.text(x, HEAD - 0.15, words, 8.5, ha="left", color=MUTED)
         axes = canvas.axes(x, HEAD, WIDTH, height)
         axes.set(ylim=(len(rows) - 0.5, -0.5))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         for line, row in enumerate(rows):
-            if row[key] is not None:
-                _interval(axes, line, row, key)
-        if key == "change":
+            if row[shown] is not None:
+                _interval(axes, line, row, shown)
+        if shown == change:
             axes.axvline(0, color=INK, linewidth=0.8)
         axes.tick_params(labelsize=8, colors=MUTED, length=0)
         axes.grid(axis="x", color=TRACK, linewidth=1)
     for line, row in enumerate(rows):
         canvas.text(LEFT - 0.14, HEAD + (line + 0.5) * LINE, method_label(row["method"]), 9.5, ha="right")
-    note = "Dot and line: mean over the seeds with its 95 % interval over persons; small dots: the seeds"
+    note = "Dot and line: mean over the seeds with its 95 % bootstrap interval" + (
+        "; small dots: the seeds" if key == "error" else ""
+    )
     canvas.text(LEFT, canvas.height - 0.08, note, 8, ha="left", va="bottom", color=MUTED)
     return canvas.figure
 

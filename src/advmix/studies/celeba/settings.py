@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from advmix.errors import UserError
 from advmix.options import require
-from advmix.studies.celeba.recipes import CONTROLS, METHODS
+from advmix.studies.celeba.faces import Stress
+from advmix.studies.celeba.recipes import CONTROLS, METHODS, REFIT, base_of
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
 from advmix.training.classify import TrainOptions
@@ -19,55 +21,97 @@ STYLES = tuple(range(6))
 
 
 @dataclass(frozen=True)
-class CelebaConfig(CellSettings):
+class FaceSettings(CellSettings):
+    """What the studies of faces have in common: the same generators and classifiers, in the same folders.
+
+    Args:
+        data: folder, zip or csv of faces, as for `advmix data`.
+        persons: column of who is on an image; no person is in two parts, and intervals are over persons.
+        labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
+            held out.
+        cells: folder of all that is trained; shared by the studies.
+    """
+
+    data: str = "data/celeba"
+    persons: str = "identity"
+    labelled: int | None = 5000
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
+    baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
+    cells: Path = Path("runs/cells")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "labelled", least=2)
+
+    def study(self, target: str, **others: Any) -> CelebaConfig:
+        """The settings of `advmix study celeba` with the same parts."""
+        names = {item.name for item in fields(FaceSettings)}
+        return CelebaConfig(**{**{name: getattr(self, name) for name in names}, "target": target, **others})
+
+
+@dataclass(frozen=True)
+class CelebaConfig(FaceSettings):
     """Errors of every method on faces, with intervals over persons: table, figure, results.json.
 
     Generator and encoder see all training images without labels, classifiers only `--labelled` of them. Goes on where
     it was stopped, and may be started in any number of processes, on any machines that share the folders.
 
     Args:
-        data: folder, zip or csv of faces, as for `advmix data`.
         target: column of what is recognised.
-        persons: column of who is on an image; no person is in two parts, and intervals are over persons.
-        labelled: training images with labels, drawn at random under each seed.
         judge: `select` (persons held out of the training split: for choosing settings) or `test` (the splits `val` and
             `test` together: to be looked at once, with everything chosen).
         tint: a positive control: mixes each training image with a colour of its class by this weight, and each judged
             one with that of a random class.
-        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained.
+        stress: a spurious correlation on purpose (--cue); judged on a balanced test.
+        also: folder, zip or csv of images of the same classes from another source, on which every classifier is judged
+            as well, apart.
+        also_target: its column of labels.
+        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained
+            advmix-filtered; in a stress test also METHOD-refit of any of them.
         seeds: every one fixes the labelled images and all that is trained.
         resamples: of the bootstrap.
-        cells: folder of all that is trained.
         out: folder for table and figure.
     """
 
-    data: str = "data/celeba"
     target: str = "Smiling"
-    persons: str = "identity"
-    labelled: int = 5000
     judge: str = "select"
     tint: float = 0.0
+    stress: Stress = field(default_factory=Stress)
+    also: str | None = None
+    also_target: str | None = None
     methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     resamples: int = 2000
-    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
-    baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
-    cells: Path = Path("runs/cells")
     out: Path = Path("runs/study/celeba")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seeds(self.seeds)
-        require(self, "labelled resamples", least=2)
+        require(self, "resamples", least=2)
         require(self, "tint", least=0)
         if self.tint > 1:
             raise UserError(f"--tint {self.tint}: must be between 0 and 1")
         if self.judge not in PARTS:
             raise UserError(f"--judge {self.judge}: unknown; choose from {' '.join(PARTS)}")
+        self._check_stress()
         known = METHODS + CONTROLS
         for name in self.methods:
-            if name not in known:
+            if base_of(name) not in known:
                 raise UserError(f"--methods {name}: unknown; choose from {' '.join(known)}")
         if "nominal" not in self.methods or len(set(self.methods)) < len(self.methods):
             raise UserError("--methods: nominal must be among them, to compare with, and none twice")
+
+    def _check_stress(self) -> None:
+        for name in self.methods:
+            if name.endswith(REFIT) and self.stress.cue is None:
+                raise UserError(f"--methods {name}: refits on balanced groups, which a stress test has (--cue COLUMN)")
+            if base_of(name) not in self.methods:
+                raise UserError(f"--methods {name}: refits {base_of(name)}, which must be among them")
+        if self.stress.cue is not None and (self.judge == "select" or self.tint):
+            raise UserError(
+                f"--cue {self.stress.cue}: a stress test has a test of its own, whose settings are chosen elsewhere; "
+                "use it with --judge test, and without --tint"
+            )
+        if self.also_target is not None and self.also is None:
+            raise UserError(f"--also-target {self.also_target}: goes together with --also")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+from matplotlib.figure import Figure
 
-from advmix.audit.bootstrap import GroupBootstrap
 from advmix.config import to_dict
+from advmix.data import ImageSet
 from advmix.engine import environment
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
-from advmix.seeds import generator
 from advmix.studies.celeba.bench import ALL, FEW, Bench
-from advmix.studies.celeba.faces import divide, load
-from advmix.studies.celeba.report import error_figure, error_table
+from advmix.studies.celeba.faces import Faces, divide, divide_under_stress, load, load_also, load_cues
+from advmix.studies.celeba.judge import Judge
+from advmix.studies.celeba.recipes import FILTERED, REFERENCE
+from advmix.studies.celeba.report import error_figure, error_table, group_table, searched_table
+from advmix.studies.celeba.results import Measure, also_rows, method_rows
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.share import Job, work
 
@@ -32,91 +34,121 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    photos = load(config.data, config.target, config.persons)
-    faces = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
-    benches = [Bench(config, seed, part) for seed, part in faces.items()]
-    inputs = {f"seed {bench.seed}": bench.faces.judged.fingerprint for bench in benches}
+    faces, also = open_faces(config)
+    judges = [Judge(Bench(config, seed, part), also) for seed, part in faces.items()]
+    inputs = {f"seed {seed}": part.judged.fingerprint for seed, part in faces.items()}
     open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
-    work([job for bench in benches for job in _jobs(bench)])
-    results = gather(config, benches)
+    work([job for judge in judges for job in jobs(judge)])
+    results = gather(config, judges)
     write_json(config.out / RESULTS, results)
-    save_figures({"errors": error_figure(results["methods"])}, config.out / "figures")
-    console.print(error_table(results["methods"]))
-    console.print(f"Numbers: {config.out / RESULTS}, picture: {config.out / 'figures' / 'errors.png'}")
+    save_figures(figures(results), config.out / "figures")
+    show(results)
+    console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
     return results
 
 
-def _jobs(bench: Bench) -> list[Job]:
-    name, methods = f"seed {bench.seed}", bench.config.methods
+def open_faces(config: CelebaConfig) -> tuple[dict[int, Faces], ImageSet | None]:
+    """The parts of every seed, and the images of the other source."""
+    photos, stress = load(config.data, config.target, config.persons), config.stress
+    also = None if config.also is None else load_also(config.also, config.also_target, photos)
+    if stress.cue is None:
+        parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
+        return parts, also
+    cues = load_cues(config.data, stress.cue, photos)
+    return {seed: divide_under_stress(photos, cues, stress, config.labelled, seed) for seed in config.seeds}, also
+
+
+def jobs(judge: Judge) -> list[Job]:
+    """Generators, then classifiers, each with its verdicts."""
+    bench, methods = judge.bench, judge.bench.config.methods
     needed = [ALL, *([FEW] if any(bench.generator_of(method) == FEW for method in methods) else [])]
-    fits = [
-        Job(f"{name}: {kind}", bench.folder / f".{kind}.lock", lambda: True, has, partial(bench.fit, kind))
-        for kind, has in ((kind, partial(bench.has_generator, kind)) for kind in needed)
-    ]
+    trains = [_train_job(judge, needed, method) for method in methods]
+    return [*fit_jobs(bench, needed), *([reference_job(bench)] if FILTERED in methods else []), *trains]
+
+
+def fit_jobs(bench: Bench, names: list[str]) -> Iterator[Job]:
+    """Generators of a seed."""
+    for name in names:
+        lock = bench.home(name).with_name(f".{bench.home(name).name}.lock")
+        title = f"seed {bench.seed}: {name}"
+        yield Job(title, lock, lambda: True, partial(bench.has_generator, name), partial(bench.fit, name))
+
+
+def reference_job(bench: Bench) -> Job:
+    """The network of another kind, trained on the same labels."""
+    return training_job(bench, REFERENCE)
+
+
+def training_job(bench: Bench, method: str) -> Job:
+    """A classifier, not judged."""
+    lock, done = bench.folder / f".{method}.lock", partial(bench.is_trained, method)
+    return Job(f"seed {bench.seed}: {method}", lock, lambda: True, done, partial(bench.train, method))
+
+
+def _train_job(judge: Judge, generators: list[str], method: str) -> Job:
+    bench = judge.bench
 
     def ready() -> bool:
-        return all(bench.has_generator(kind) for kind in needed)
+        before = all(bench.is_trained(other) for other in bench.needs(method))
+        return before and all(bench.has_generator(kind) for kind in generators)
 
-    trains = [
-        Job(
-            f"{name}: {method}",
-            bench.folder / f".{method}.lock",
-            ready,
-            partial(bench.is_done, method),
-            partial(bench.do, method),
-        )
-        for method in methods
-    ]
-    return [*fits, *trains]
+    lock, done = bench.folder / f".{method}.lock", partial(judge.is_done, method)
+    return Job(f"seed {bench.seed}: {method}", lock, ready, done, partial(judge.do, method))
 
 
-def gather(config: CelebaConfig, benches: list[Bench]) -> dict[str, Any]:
-    """A row for each method: errors of every seed, and intervals over persons of their means."""
-    found = {method: [bench.found(method) for bench in benches] for method in config.methods}
-    persons = benches[0].faces.persons
-    boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
-    wrong = {method: mean_wrong([tensors for tensors, _ in rows]) for method, rows in found.items()}
-    return {
+def gather(config: CelebaConfig, judges: list[Judge]) -> dict[str, Any]:
+    """A row for each method."""
+    faces, also = judges[0].bench.faces, judges[0].also
+    results = {
         "schema": SCHEMA_VERSION,
         "study": "celeba",
         "config": {"command": COMMAND, **to_dict(config)},
         "environment": environment(),
         "search": to_dict(config.evaluation()),
-        "judged": {"images": len(persons), "persons": int(persons.unique().numel())},
-        "generators": [{"seed": bench.seed, **bench.summary()} for bench in benches],
-        "methods": [_row(method, rows, wrong, boot) for method, rows in found.items()],
+        "judged": judged_entry(faces),
+        "generators": [{"seed": judge.bench.seed, **judge.bench.summary()} for judge in judges],
+        "methods": method_rows(config.methods, judges, Measure.of(faces, config.resamples, config.stress.cue)),
+        "also": None,
     }
+    if also is not None:
+        rows = also_rows(config.methods, judges, also, config.resamples)
+        results["also"] = {"images": len(also), "classes": class_counts(also), "methods": rows}
+    return results
 
 
-def mean_wrong(found: list[dict[str, Tensor]]) -> Tensor:
-    """Share of the seeds in which each judged image is wrong, `(N,)`."""
-    return torch.stack([(~tensors["right"]).double() for tensors in found]).mean(0)
-
-
-def change(wrong: Tensor, nominal: Tensor, boot: GroupBootstrap) -> dict[str, float] | None:
-    """Of the error against nominal training's, relative and paired; None where that hardly errs, so that a resample
-    may have no error at all.
-    """
-    if not boot.means(nominal).all():
-        return None
-    return boot.interval(wrong, nominal, statistic=lambda error, base: error / base - 1).to_dict()
-
-
-def _row(
-    method: str, rows: list[tuple[dict[str, Tensor], dict[str, Any]]], wrong: dict[str, Tensor], boot: GroupBootstrap
-) -> dict[str, Any]:
-    tensors = [found for found, _ in rows]
+def judged_entry(faces: Faces) -> dict[str, Any]:
+    """How many images, of how many persons, of which class; and of the labelled ones."""
     return {
-        "method": method,
-        "error_by_seed": [1 - _share(found["right"]) for found in tensors],
-        "error": boot.interval(wrong[method]).to_dict(),
-        "change": change(wrong[method], wrong["nominal"], boot),
-        "accuracy_mixed_by_seed": [_share(found["right_mixed"]) for found in tensors],
-        "accuracy_worst_case_by_seed": [_share(found["right_worst"]) for found in tensors],
-        "worst_case_images": len(tensors[0]["searched"]),
-        "train_seconds": [metadata["train_seconds"] for _, metadata in rows],
+        "images": len(faces.judged),
+        "persons": int(faces.persons.unique().numel()),
+        "classes": class_counts(faces.judged),
+        "labelled_classes": class_counts(faces.labelled),
+        "unlabelled": len(faces.unlabelled),
+        "refit": 0 if faces.refit is None else len(faces.refit.images),
     }
 
 
-def _share(right: Tensor) -> float:
-    return float(right.double().mean())
+def class_counts(images: ImageSet) -> dict[str, int]:
+    """Images of every class."""
+    return {name: int((images.labels == place).sum()) for place, name in enumerate(images.classes)}
+
+
+def figures(results: dict[str, Any]) -> dict[str, Figure]:
+    """Errors on the judged images, in the worst group, and on the other source."""
+    drawn = {"errors": error_figure(results["methods"])}
+    if "worst_group_error" in results["methods"][0]:
+        drawn["worst-group"] = error_figure(results["methods"], "worst_group_error")
+    if results["also"]:
+        drawn["also"] = error_figure(results["also"]["methods"])
+    return drawn
+
+
+def show(results: dict[str, Any]) -> None:
+    """The tables."""
+    console.print(error_table(results["methods"]))
+    console.print(searched_table(results["methods"]))
+    if "group_errors" in results["methods"][0]:
+        console.print(group_table(results["methods"]))
+    if results["also"]:
+        console.print(f"Another source, {results['also']['images']:,} images:")
+        console.print(error_table(results["also"]["methods"]))

@@ -1,0 +1,266 @@
+"""What every part of the work costs, in 32 and 16 bits, compiled or not, with and without channels_last.
+
+python benchmarks/parts.py --out results/benchmarks
+
+One table: seconds of each part as a multiple of a nominal training step of the classifier, all timed in turn in one
+run; and the floor, the convolutions and matrix products alone. Compiling itself is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+from lightning_fabric import Fabric
+from rich.table import Table
+from timing import Layer, Work, in_turn, layers_of, measure
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.classifiers import conv_net
+from advmix.data import ImageSet
+from advmix.encoders import Autoencoder, OptimizeEncoder, OptimizeOptions
+from advmix.engine import environment, make_fabric
+from advmix.files import write_json
+from advmix.latents import Latents, Split
+from advmix.mixing import cross_entropy
+from advmix.progress import console
+from advmix.training.autoencode import FitOptions, style_config
+from advmix.training.gan import GanOptions, GanTrainee
+
+Network = TypeVar("Network", bound=nn.Module)
+Call = Callable[..., Any]
+ALGORITHM_2_STEPS = 5
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """Time the parts under every setting.
+
+    Args:
+        resolutions: image sizes in pixels; 64 has a spatial grid as photographs do.
+        batch: images per step.
+        rounds: how often everything is timed; the median counts.
+        settings: which to time: plain contiguous bf16 compiled bf16-compiled.
+        device: auto, cpu, cuda, cuda:N or mps.
+        out: folder for parts.json.
+    """
+
+    resolutions: tuple[int, ...] = (32, 64)
+    batch: int = 32
+    rounds: int = 9
+    settings: tuple[str, ...] = ("plain", "contiguous", "bf16", "compiled", "bf16-compiled")
+    device: str = "auto"
+    out: Path = Path("results/benchmarks")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks are run.
+
+    Args:
+        name: `plain` is 32 bits, channels_last, not compiled; every word changes one of these.
+        device: of the networks.
+    """
+
+    name: str
+    device: torch.device
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of weights and images."""
+        return torch.contiguous_format if "contiguous" in self.name else torch.channels_last
+
+    def precision(self) -> AbstractContextManager[object]:
+        """In which forward passes are made."""
+        if "bf16" in self.name:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def ready(self, call: Call) -> Call:
+        """A forward pass, compiled where the setting says so."""
+        return torch.compile(call) if "compiled" in self.name else call
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """Images on the device, in the memory format."""
+        return tensor.to(self.device).contiguous(memory_format=self.memory_format)
+
+
+class Parts:
+    """Networks and images of one resolution under one setting."""
+
+    def __init__(self, resolution: int, batch: int, setting: Setting, fabric: Fabric) -> None:
+        torch.manual_seed(0)
+        pixels = torch.randint(256, (batch, 3, resolution, resolution), dtype=torch.uint8)
+        labels = torch.randint(10, (batch,))
+        self.setting, self.fabric = setting, fabric
+        self.set = ImageSet(pixels, labels, tuple(map(str, range(10))))
+        self.images, self.labels = setting.place(pixels / 255), labels.to(setting.device)
+        shape = style_config(self.set, FitOptions())
+        self.model = self._own(Autoencoder(shape))
+        self.frozen = self._own(Autoencoder(shape)).requires_grad_(False).eval()
+        self.classifier = self._own(conv_net(10))
+        self.split = Split.fine(shape.layers, shape.layers if shape.grid_channels else 2)
+        with torch.no_grad():
+            self.latents: Latents = self.frozen.encoder(self.images)
+            self.state = self.frozen.generator.prefix(self.latents, self.split)
+        self.perp = self.split.perp_of(self.latents)
+
+    def _own(self, network: Network) -> Network:
+        return network.to(self.setting.device, memory_format=self.setting.memory_format)
+
+    def works(self) -> Iterator[tuple[str, Work]]:
+        """Everything that is timed under every setting, by name."""
+        yield "classifier step", self._step(self.classifier, self.setting.ready(self._nominal))
+        yield "search candidate", self._candidate(self.setting.ready(self._judge))
+        yield "encode", self._forward(self.setting.ready(self.frozen.encoder.encode_signed), self.images)
+        yield "decode", self._forward(self.setting.ready(self.frozen.generator.decode_signed), self.latents)
+        yield "autoencoder step", self._step(self.model, self.setting.ready(self._reconstruct))
+
+    def plain_works(self) -> Iterator[tuple[str, Work]]:
+        """What is timed under the plain setting alone: Algorithm 2, and steps of StyleGAN."""
+        encoder = OptimizeEncoder(
+            self.frozen.generator, self.split, self.latents, options=OptimizeOptions(optimize_steps=ALGORITHM_2_STEPS)
+        )
+        yield f"Algorithm 2, {ALGORITHM_2_STEPS} steps", lambda: encoder.encode_signed(self.images)
+        gan = GanTrainee(self.set, GanOptions(gan_batch=len(self.set)), 0, self.fabric)
+        yield "GAN step", lambda: gan.update(gan.loss(1))
+        yield "GAN step with R1", lambda: gan.update(gan.loss(0))
+
+    def _nominal(self) -> Tensor:
+        return F.cross_entropy(self.classifier(self.images), self.labels)
+
+    def _judge(self, perp: Tensor) -> Tensor:
+        logits = self.classifier(self.frozen.generator.render(self.state, perp))
+        return cross_entropy(logits, self.labels).sum()
+
+    def _reconstruct(self) -> Tensor:
+        signed = self.images * 2 - 1
+        return F.mse_loss(self.model.generator.decode_signed(self.model.encoder.encode_signed(signed)), signed)
+
+    def _step(self, network: nn.Module, loss_of: Call) -> Work:
+        optimizer = torch.optim.Adam(network.parameters())
+
+        def step() -> None:
+            network.train()
+            optimizer.zero_grad()
+            with self.setting.precision():
+                loss = loss_of()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    def _candidate(self, judge: Call) -> Work:
+        def candidate() -> None:
+            self.classifier.eval()
+            perp = self.perp.detach().requires_grad_()
+            with self.setting.precision():
+                loss = judge(perp)
+            torch.autograd.grad(loss, perp)
+
+        return candidate
+
+    def _forward(self, call: Call, argument: object) -> Work:
+        def forward() -> None:
+            with torch.no_grad(), self.setting.precision():
+                call(argument)
+
+        return forward
+
+    def floors(self) -> dict[str, Work]:
+        """The products of each part alone, for those that have been counted."""
+        dec, enc, judge = self.frozen.generator, self.frozen.encoder, self.classifier.eval()
+        render = layers_of(dec, lambda: dec.render(self.state, self.perp))
+        classify = layers_of(judge, lambda: judge(self.images))
+        encode, decode = layers_of(enc, lambda: enc(self.images)), layers_of(dec, lambda: dec(self.latents))
+        return {
+            "classifier step": _products(classify, trained=True),
+            "search candidate": in_turn([_products(render), _products(classify)]),
+            "encode": in_turn([layer.forward for layer in encode]),
+            "decode": in_turn([layer.forward for layer in decode]),
+            "autoencoder step": in_turn([_products(encode, trained=True), _products(decode, trained=True, first=True)]),
+        }
+
+
+def _products(layers: list[Layer], trained: bool = False, first: bool = False) -> Work:
+    """Forward and backward: into the input, of a trained network into the weights; into the first input only of a
+    network that is not trained or has trained ones before it.
+    """
+    backward = [layer.backward(not trained or first or place > 0, trained) for place, layer in enumerate(layers)]
+    return in_turn([*(layer.forward for layer in layers), *backward])
+
+
+def rows_of(resolution: int, seconds: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
+    """One row for each part and setting: multiples of the plain nominal step, of the part in plain, of its floor."""
+    nominal = seconds["plain", "classifier step"]
+    rows = []
+    for (setting, part), value in seconds.items():
+        if setting != "floor":
+            least = seconds.get(("floor", part))
+            rows.append(
+                {
+                    "resolution": resolution,
+                    "part": part,
+                    "setting": setting,
+                    "milliseconds": 1000 * value,
+                    "times_nominal": value / nominal,
+                    "times_plain": value / seconds["plain", part],
+                    "times_floor": None if least is None else value / least,
+                }
+            )
+    return sorted(rows, key=lambda row: [part for _, part in seconds].index(row["part"]))
+
+
+def time_parts(resolution: int, config: PartsConfig, fabric: Fabric) -> list[dict[str, Any]]:
+    """All parts under all settings, in turn."""
+    works: dict[tuple[str, str], Work] = {}
+    for name in dict.fromkeys(("plain", *config.settings)):
+        parts = Parts(resolution, config.batch, Setting(name, fabric.device), fabric)
+        works |= {(name, part): work for part, work in parts.works()}
+        if name == "plain":
+            works |= {(name, part): work for part, work in parts.plain_works()}
+            works |= {("floor", part): work for part, work in parts.floors().items()}
+    return rows_of(resolution, measure(works, config.rounds, fabric.device))
+
+
+def main() -> None:
+    """Time, print, write."""
+    config = tyro.cli(PartsConfig)
+    fabric = make_fabric(config.device)
+    rows = [row for resolution in config.resolutions for row in time_parts(resolution, config, fabric)]
+    write_json(
+        config.out / "parts.json",
+        {
+            "command": "python benchmarks/parts.py",
+            "classifier": "conv_net",
+            "batch": config.batch,
+            "rounds": config.rounds,
+            "environment": environment(),
+            "rows": rows,
+        },
+    )
+    for resolution in config.resolutions:
+        console.print(table_of([row for row in rows if row["resolution"] == resolution]))
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    """Multiples of a nominal step, a column for each setting; of one resolution."""
+    found = {(row["part"], row["setting"]): row for row in rows}
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    table = Table("nominal steps", "floor", *settings, title=f"{rows[0]['resolution']} pixels")
+    for part in dict.fromkeys(row["part"] for row in rows):
+        plain = found[part, "plain"]
+        floor = plain["times_floor"] and plain["times_nominal"] / plain["times_floor"]
+        cells = [floor, *(found.get((part, name), {}).get("times_nominal") for name in settings)]
+        table.add_row(part, *("–" if cell is None else f"{cell:.2f}" for cell in cells))
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The face study, tier by tier: scripts/faces.sh TIER FACES [SMILES]. The same command goes on where it was stopped.
+#
+# FACES: folder, zip or csv as for `advmix data`, with columns identity, Smiling, Male and so on, and splits.
+# SMILES: the same with a column smiling, another source of faces (tiers smiling and amounts; may be left out).
+# PROCESSES=2 OMP_NUM_THREADS=1 divides the work over two processes; ADVMIX=echo shows the commands and runs none.
+# GAN=FOLDER, for pictures: what `advmix fit --regime gan` wrote; pictures of its faces may be published.
+set -euo pipefail
+tier=${1:-} faces=${2:-} smiles=${3:-}
+read -ra advmix <<<"${ADVMIX:-advmix}"
+also=()
+if [ -n "$smiles" ]; then
+  also=(--also "$smiles" --also-target smiling)
+fi
+methods=(nominal mixup linf4 linf8 randmix advmix)
+controls=(jitter augmix reconstructed advmix-small pretrained advmix-filtered)
+few=(nominal linf8 randmix advmix advmix-filtered)
+refit=(nominal mixup linf4 linf8 randmix advmix nominal-refit advmix-refit)
+
+run() { # a study, in all processes
+  local started=() process
+  for ((process = 0; process < ${PROCESSES:-1}; process++)); do
+    "${advmix[@]}" study "$@" --data "$faces" &
+    started+=($!)
+  done
+  for process in "${started[@]}"; do
+    wait "$process"
+  done
+}
+
+tested() { # errors on val and test
+  local out=$1
+  shift
+  run celeba --judge test --out "runs/study/celeba/$out" "$@"
+}
+
+case "$tier${faces:+ }" in
+"select ")
+  run celeba --judge select --methods "${few[@]}" --out runs/study/celeba/select
+  ;;
+"autoencoder ") run photo-autoencoder --out runs/study/photo-autoencoder ;;
+"smiling ") tested smiling --methods "${methods[@]}" "${controls[@]}" ${also[@]+"${also[@]}"} ;;
+"tinted ") tested tinted --tint 0.5 --methods "${methods[@]}" jitter ;;
+"amounts ")
+  for labelled in None 1000; do
+    tested "labelled-$labelled" --labelled "$labelled" --methods "${methods[@]}" ${also[@]+"${also[@]}"}
+  done
+  ;;
+"attributes ")
+  for target in Eyeglasses Young Wearing_Lipstick; do
+    tested "$target" --target "$target" --methods "${few[@]}"
+  done
+  ;;
+"stress ")
+  tested stress-blond --target Blond_Hair --cue Male --agreement 0.98 --methods "${refit[@]}"
+  tested stress-smiling --target Smiling --cue Male --agreement 0.95 --methods "${refit[@]}"
+  ;;
+"survival ") run celeba-survival --out runs/study/celeba-survival ;;
+"pictures ")
+  PROCESSES=1
+  run celeba-pictures --out runs/study/celeba-pictures
+  if [ -n "${GAN:-}" ]; then
+    run celeba-pictures --generator "$GAN" --publish --out runs/study/celeba-published
+  fi
+  ;;
+*)
+  echo "usage: $0 select|autoencoder|smiling|tinted|amounts|attributes|stress|survival|pictures FACES [SMILES]" >&2
+  exit 2
+  ;;
+esac

@@ -1,0 +1,135 @@
+"""The images that `advmix predict` is asked about: labelled or not, of any data set."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from advmix.classifiers import OpenClassifier
+from advmix.data import ColoredDigits, Data, DataConfig, ImageSet, open_data
+from advmix.data.photos import PhotoShape, load_pictures
+from advmix.data.sources import OwnImages
+from advmix.errors import UserError
+from advmix.stages.sources import Mixable, data_of
+
+PAINTED = ("train", "test", "biased", "shuffled", "uniform")
+PARTS = ("train", "val", "test", "biased", "shuffled", "uniform")
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which images.
+
+    Args:
+        data: the images; by default those of the classifier's folder or of the generator. Own images are read in the
+            size that the classifier wants, unless one is given.
+        part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
+        unlabelled: all images of the folder or .zip archive, whatever is said about them there.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    part: str = "test"
+    unlabelled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")
+        if self.unlabelled and self.data.is_painted:
+            raise UserError(f"--unlabelled: name a folder or .zip archive with --data, not {self.data.data}")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N images.
+
+    Attributes:
+        pixels: `(N, C, H, W)`, uint8.
+        names: how a person finds each one again.
+        labels: `(N,)`, class indices; None where unknown.
+        classes: their names; None where unknown.
+    """
+
+    pixels: Tensor
+    names: tuple[str, ...]
+    labels: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any pixel, name or label."""
+        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.names, self.classes)).encode())
+        digest.update(self.pixels.contiguous().numpy().tobytes())
+        if self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What knows of images: the classifier, and the generator where there is one.
+
+    Attributes:
+        opened: the classifier.
+        folder: where `train` wrote it, if it did.
+        mixable: the generator with its latents.
+        generator: where `fit` wrote it.
+    """
+
+    opened: OpenClassifier
+    folder: Path | None = None
+    mixable: Mixable | None = None
+    generator: Path | None = None
+
+    def data(self) -> Data | None:
+        """The data set of the classifier, else of the generator."""
+        if self.folder is not None:
+            return data_of(self.opened.metadata, self.folder)
+        if self.mixable is not None and self.generator is not None:
+            return data_of(self.mixable.metadata, self.generator)
+        return None
+
+    def side(self) -> int | None:
+        """The size that the classifier wants, else the generator's."""
+        wanted = self.opened.input_size if self.opened.image is None else self.opened.image[-1]
+        return wanted or (None if self.mixable is None else self.mixable.model.generator.resolution)
+
+
+def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictures:
+    """The images that the options name, else those of the classifier's or the generator's data set.
+
+    Args:
+        options: which.
+        sources: what has a data set of its own.
+        seed: fixes what is drawn at random.
+
+    Raises:
+        UserError: there are none, or no such part of them.
+    """
+    data = options.data
+    wanted = sources.side()
+    if wanted is not None and not data.is_painted and data.photos.size == PhotoShape().size:
+        data = replace(data, photos=replace(data.photos, size=wanted))
+    if options.unlabelled:
+        return Pictures(*load_pictures(data.data, data.photo_options()))
+    own = sources.data() if data == DataConfig() else None
+    return _part(own or open_data(data, seed), options.part)
+
+
+def _part(data: Data, name: str) -> Pictures:
+    if isinstance(data, OwnImages):
+        splits = data.photos.splits
+        if name not in splits:
+            raise UserError(f"--part {name}: {data.config.data} has {' '.join(splits)}")
+        return _labelled(splits[name].images, splits[name].names)
+    assert isinstance(data, ColoredDigits)
+    if name not in PAINTED:
+        raise UserError(f"--part {name}: painted digits have {' '.join(PAINTED)}")
+    images: ImageSet = getattr(data, name)
+    return _labelled(images, tuple(str(index) for index in range(len(images))))
+
+
+def _labelled(images: ImageSet, names: tuple[str, ...]) -> Pictures:
+    return Pictures(images.pixels, names, images.labels, images.classes)

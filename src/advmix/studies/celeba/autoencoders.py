@@ -1,0 +1,166 @@
+"""`advmix study photo-autoencoder`: which way of training the photo autoencoder serves mixing best?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.audit.bootstrap import GroupBootstrap
+from advmix.audit.evaluate import predict
+from advmix.config import to_dict
+from advmix.data import ImageSet, slices
+from advmix.encoders import Autoencoder
+from advmix.engine import environment, make_fabric
+from advmix.errors import UserError
+from advmix.files import write_json
+from advmix.latents import Split
+from advmix.options import require
+from advmix.progress import console
+from advmix.report import save_figures
+from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.runs import open_run
+from advmix.seeds import generator
+from advmix.studies.celeba.autoencoders_report import variants_figure, variants_table
+from advmix.studies.celeba.bench import Bench
+from advmix.studies.celeba.recipes import REFERENCE, reconstructed
+from advmix.studies.celeba.scene import make_scene, random_mixes, share_entry
+from advmix.studies.celeba.settings import FaceSettings
+from advmix.studies.celeba.survival import open_pair, train_pair
+from advmix.studies.celeba.variants import VARIANTS, fit_variant
+from advmix.studies.search.jobs import Point, collect
+from advmix.studies.share import work
+
+COMMAND = "study photo-autoencoder"
+POINTS_LOST, SURVIVE = 0.01, 0.95
+"""What a variant is to reach: at most so much accuracy lost on reconstructions, at least so many labels kept."""
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AutoencodersConfig(FaceSettings):
+    """Variants of the photo autoencoder side by side: how well they reconstruct, and what mixing does under each.
+
+    Longer training, perceptual and adversarial terms, mixes that must be recognised, the size of the grid; each with
+    and without the residual. Measured on persons held out of the training split. Goes on where it was stopped, and may
+    be started in any number of processes.
+
+    Args:
+        variants: base longer perceptual adversarial survival grid4 grid16 vector.
+        target: column of what is recognised.
+        seed: of generators, classifiers and labelled images.
+        images: held-out images, drawn at random.
+        donors: random mixes of each.
+        resamples: of the bootstrap.
+        out: folder for table and figure.
+    """
+
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    target: str = "Smiling"
+    seed: int = 0
+    images: int = 1000
+    donors: int = 4
+    resamples: int = 2000
+    out: Path = Path("runs/study/photo-autoencoder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "images donors", least=1)
+        require(self, "resamples", least=2)
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise UserError(f"--variants {name}: unknown; choose from {' '.join(VARIANTS)}")
+        if not self.variants or len(set(self.variants)) < len(self.variants):
+            raise UserError("--variants: name at least one, and none twice")
+
+
+def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
+    """Do what is not done yet; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    make_fabric(config.device)
+    bench, judge = open_pair(config, config.target, config.seed)
+    open_run(config.out, COMMAND, config, resume=True, inputs={"images": bench.faces.judged.fingerprint})
+    train_pair(bench, judge)
+    folder = config.out / "points"
+    points = [
+        Point("variants", folder / f"{name}.json", partial(_measured, config, bench, judge, name))
+        for name in config.variants
+    ]
+    work([point.job() for point in points])
+    results = {
+        "schema": SCHEMA_VERSION,
+        "study": "photo-autoencoder",
+        "config": {"command": COMMAND, **to_dict(config)},
+        "environment": environment(),
+        "target": {"accuracy_lost": POINTS_LOST, "survival": SURVIVE},
+        **collect(points),
+    }
+    write_json(config.out / RESULTS, results)
+    save_figures({"variants": variants_figure(results["variants"], results["target"])}, config.out / "figures")
+    console.print(variants_table(results["variants"]))
+    console.print(f"Numbers: {config.out / RESULTS}, picture: {config.out / 'figures' / 'variants.png'}")
+    return results
+
+
+def _measured(config: AutoencodersConfig, bench: Bench, judge: Bench, name: str, _: Path) -> list[Record]:
+    classifier, reference = bench.classifier("nominal")[0], judge.classifier(REFERENCE)[0]
+    model, metadata = fit_variant(bench, name, classifier)
+    facts = {key: metadata[key] for key in ("fingerprint", "fit_seconds")}
+    return [{"variant": name, **facts, **measure(config, bench, model, classifier, reference)}]
+
+
+def measure(
+    config: AutoencodersConfig, bench: Bench, model: Autoencoder, classifier: nn.Module, reference: nn.Module
+) -> Record:
+    """What a variant does with held-out faces.
+
+    Args:
+        config: of the study.
+        bench: with the faces.
+        model: generator and encoder.
+        classifier: of the study's kind; some variants were trained with it.
+        reference: of another kind and with more labels, which no variant was trained with.
+    """
+    faces = bench.faces
+    order = torch.randperm(len(faces.judged), generator=generator(0, "celeba", "autoencoders"))[: config.images]
+    images, persons = faces.judged[order], faces.persons[order]
+    boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
+    decoded = reconstructed(images, model)
+    split = Split(model.generator.layers, tuple(range(model.generator.layers)))
+    if model.config.grid_shape is None:
+        split = Split.fine(model.generator.layers, 4)
+    record: Record = {"images": len(images), "error": pixel_error(images, decoded), "perp": list(split.perp)}
+    for name, network in (("classifier", classifier), ("reference", reference)):
+        before, after = (right(network, part, bench.device) for part in (images, decoded))
+        record[f"{name}_accuracy"] = float(before.mean())
+        lost = boot.interval(before, after, statistic=lambda whole, drawn: whole - drawn)
+        record[f"{name}_lost"] = lost.to_dict()
+    for name, residual in (("decoded", False), ("residual", True)):
+        scene = make_scene(model, images, faces.labelled, reference, config.donors, residual)
+        survival, change = random_mixes(scene, split)
+        record[f"survival_{name}"], record[f"range_{name}"] = share_entry(survival.share()), change
+    kept = record["survival_decoded"]
+    record["reached"] = record["classifier_lost"]["value"] <= POINTS_LOST and bool(kept and kept["value"] >= SURVIVE)
+    return record
+
+
+def right(network: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """Whether each image is classified rightly, `(N,)` of 0 and 1."""
+    return (predict(network, images, device).argmax(dim=1) == images.labels).double()
+
+
+def pixel_error(images: ImageSet, decoded: ImageSet) -> float:
+    """Mean squared error, images in [-1, 1]."""
+    parts = [
+        F.mse_loss(2 * decoded.batch(rows)[0], 2 * images.batch(rows)[0], reduction="none").double().flatten(1).mean(1)
+        for rows in slices(len(images), 500)
+    ]
+    return float(torch.cat(parts).mean())

@@ -1,0 +1,85 @@
+"""Table and figure of the photo autoencoder's variants. Numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from advmix.report.canvas import Canvas
+from advmix.report.style import INK, MUTED, TRACK, method_color
+from advmix.studies.celeba.report import new_table, percent
+from advmix.studies.celeba.survival_report import interval, nice_ticks
+
+Record = Mapping[str, Any]
+DECODED, RESIDUAL = method_color("randmix"), method_color("advmix")
+
+
+def variants_table(records: Sequence[Record]) -> Table:
+    """A row per variant; where two numbers stand in a cell, the second is with the residual."""
+    view = new_table(
+        "error", "points\nlost", "by the\nreference", "survive, %,\nresidual", "range, %,\nresidual", "seconds", "ok"
+    )
+    for row in records:
+        survive = [
+            percent(row[f"survival_{key}"]) if row[f"survival_{key}"] else "–" for key in ("decoded", "residual")
+        ]
+        ranges = [f"{100 * row[f'range_{key}']:.1f}" for key in ("decoded", "residual")]
+        cells = [f"{row['error']:.4f}", percent(row["classifier_lost"]), percent(row["reference_lost"])]
+        cells += [" / ".join(survive), " / ".join(ranges), f"{row['fit_seconds']:.0f}"]
+        view.add_row(row["variant"], *cells, "yes" if row["reached"] else "no")
+    return view
+
+
+LEFT, WIDTH, GAP, HEAD, LINE = 1.2, 1.75, 0.3, 0.66, 0.32
+
+
+def variants_figure(records: Sequence[Record], target: Record) -> Figure:
+    """A line per variant, a panel per number; dotted: what is to be reached."""
+    height = LINE * len(records)
+    canvas = Canvas(LEFT + 4 * (WIDTH + GAP), HEAD + height + 0.72)
+    panels = [
+        ("Error", "mean square, [-1, 1]"),
+        ("Accuracy lost", "points, on reconstructions"),
+        ("Labels that survive", "percent of random mixes"),
+        ("Range", "mean change of a pixel, %"),
+    ]
+    for place, (title, hint) in enumerate(panels):
+        x = LEFT + place * (WIDTH + GAP)
+        canvas.text(x, HEAD - 0.42, title, 10.5, ha="left", weight="bold")
+        canvas.text(x, HEAD - 0.2, hint, 8.5, ha="left", color=MUTED)
+        axes = canvas.axes(x, HEAD, WIDTH, height)
+        for line, row in enumerate(records):
+            _draw(axes, place, line, row)
+        axes.set(ylim=(len(records) - 0.5, -0.5))
+        if place in (0, 3):
+            axes.set_xlim(left=0)
+        if place in (1, 2):
+            goal = 100 * target["accuracy_lost"] if place == 1 else 100 * target["survival"]
+            axes.axvline(goal, color=INK, linewidth=0.8, linestyle=":")
+        axes.xaxis.set_major_locator(nice_ticks())
+        axes.tick_params(labelsize=8, colors=MUTED, length=0)
+        axes.grid(axis="x", color=TRACK, linewidth=1)
+        axes.set_axisbelow(True)
+    for line, row in enumerate(records):
+        canvas.text(LEFT - 0.14, HEAD + (line + 0.5) * LINE, row["variant"], 9.5, ha="right")
+    note = "Light: as decoded, dark: with the residual; 95 % intervals; dotted: what is to be reached"
+    canvas.text(LEFT, canvas.height - 0.1, note, 8, ha="left", va="bottom", color=MUTED)
+    return canvas.figure
+
+
+def _draw(axes: Axes, place: int, line: int, row: Record) -> None:
+    looks = (("decoded", DECODED, -0.15), ("residual", RESIDUAL, 0.15))
+    if place == 0:
+        axes.barh(line, row["error"], height=0.55, color=MUTED)
+    elif place == 1:
+        interval(axes, line, row["classifier_lost"], MUTED)
+    else:
+        for key, color, shift in looks:
+            if place == 3:
+                axes.barh(line + shift, 100 * row[f"range_{key}"], height=0.26, color=color)
+            elif row[f"survival_{key}"]:
+                interval(axes, line + shift, row[f"survival_{key}"], color)

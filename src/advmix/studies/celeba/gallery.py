@@ -1,0 +1,172 @@
+"""`advmix study celeba-pictures`: the paper's pictures of faces.
+
+A real face, its reconstruction and every mix of it show a person. They go to `local-only`, with no results.json beside
+them, and are for this machine; only faces that a StyleGAN made up from random latents go to `figures`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from advmix.config import to_dict
+from advmix.data.photos import Photos
+from advmix.encoders import fingerprint
+from advmix.engine import environment
+from advmix.errors import UserError
+from advmix.files import write_json
+from advmix.options import require
+from advmix.progress import console
+from advmix.report import save_figures
+from advmix.report.figures import Gallery, variations
+from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.runs import open_run
+from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest, worst
+from advmix.studies.celeba.bench import ALL, Bench
+from advmix.studies.celeba.cast import Cast, made_up_cast, open_gan, real_cast
+from advmix.studies.celeba.faces import divide, load
+from advmix.studies.celeba.gallery_report import perturbation_figure, poles_figure, probability_figure
+from advmix.studies.celeba.settings import FaceSettings
+
+COMMAND = "study celeba-pictures"
+LOCAL, PUBLISHED = "local-only", "figures"
+METHODS = ("nominal", "linf4", "randmix", "advmix")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class GalleryConfig(FaceSettings):
+    """Pictures of faces: two variations that a classifier tells apart with near certainty, worst variations, the
+    perturbations of every method, and generated faces with their worst variation under each method.
+
+    Of classifiers that `advmix study celeba` trained into --cells. Held-out real faces go to `local-only` in --out and
+    must not be published. With --generator, faces are made up by a StyleGAN; with --publish also, they go to
+    `figures`, and any other generator is refused.
+
+    Args:
+        target: column of what is recognised.
+        methods: whose classifiers are shown.
+        generator: folder that `advmix fit --regime gan` wrote.
+        publish: write pictures that may leave this machine: of made-up faces alone.
+        seed: of the classifiers, and of all draws.
+        candidates: faces among which those with the widest swing are shown.
+        out: folder for the pictures.
+    """
+
+    target: str = "Smiling"
+    methods: tuple[str, ...] = METHODS
+    generator: Path | None = None
+    publish: bool = False
+    seed: int = 0
+    candidates: int = 64
+    out: Path = Path("runs/study/celeba-pictures")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "candidates", least=2)
+        if self.publish and self.generator is None:
+            raise UserError(
+                "--publish: real faces, their reconstructions and mixes are not published; name a StyleGAN with "
+                "--generator (advmix fit --regime gan)"
+            )
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise UserError("--methods: name at least one, and none twice")
+
+
+def run_gallery(config: GalleryConfig) -> dict[str, Any]:
+    """Draw; returns what `results.json` holds, where there is one.
+
+    Raises:
+        UserError: a classifier or generator that is not there, or that may not be shown.
+    """
+    photos: Photos = load(config.data, config.target, config.persons)
+    if len(photos.classes) != 2:
+        raise UserError(f"--target {config.target}: has {len(photos.classes)} classes; these pictures are of two")
+    bench = open_bench(config, photos)
+    shape = tuple(photos.train.images.pixels.shape[1:])
+    gan = None if config.generator is None else open_gan(config.generator, shape).to(bench.device)
+    classifiers = {method: bench.classifier(method)[0] for method in config.methods}
+    faces_of = bench.generator(ALL)[1]["fingerprint"] if gan is None else fingerprint(gan, gan.config)
+    inputs = {"images": bench.faces.judged.fingerprint, "generator": faces_of}
+    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    count = config.candidates
+    cast = (
+        real_cast(bench, count) if gan is None else made_up_cast(gan, classifiers, photos.classes, count, config.seed)
+    )
+    place = folder_for(config, cast)
+    figures, facts = draw(config, cast, classifiers)
+    save_figures(figures, place)
+    console.print(f"Pictures: {place}" + ("" if cast.made_up else ", of real people: for this machine alone"))
+    results = {"schema": SCHEMA_VERSION, "study": "celeba-pictures", "environment": environment(), **facts}
+    if config.publish:
+        results["config"] = {"command": COMMAND, **to_dict(config)}
+        results["generator"] = faces_of
+        write_json(config.out / RESULTS, results)
+    return results
+
+
+def folder_for(config: GalleryConfig, cast: Cast) -> Path:
+    """Where pictures of these faces may go.
+
+    Raises:
+        UserError: real faces were to be published.
+    """
+    if config.publish and not cast.made_up:
+        raise UserError("--publish: these are real faces")
+    return config.out / (PUBLISHED if config.publish else LOCAL)
+
+
+def open_bench(config: GalleryConfig, photos: Photos) -> Bench:
+    """The classifiers of a seed, and the faces that they are judged on.
+
+    Raises:
+        UserError: naming what is to be trained first.
+    """
+    study = config.study(config.target, methods=("nominal",), seeds=(config.seed,))
+    bench = Bench(study, config.seed, divide(photos, config.labelled, "select", 0.0, config.seed))
+    missing = [method for method in config.methods if not bench.is_trained(method)]
+    if missing or (config.generator is None and not bench.has_generator(ALL)):
+        what = missing[0] if missing else ALL
+        raise UserError(f"{bench.folder}: no {what} there yet; train it with advmix study celeba --methods ...")
+    return bench
+
+
+def draw(
+    config: GalleryConfig, cast: Cast, classifiers: dict[str, nn.Module]
+) -> tuple[dict[str, Figure], dict[str, Any]]:
+    """All pictures, and the numbers in them."""
+    search, first, seed = search_of(cast, config.evaluation()), next(iter(classifiers)), config.seed
+    ends = poles(cast, classifiers[first], search, seed)
+    rows = widest(ends, SHOWN)
+    few = cast[torch.arange(min(SHOWN, len(cast.labels)), device=cast.labels.device)]
+    shown = {"poles": poles_figure(ends, rows, cast.classes, first)}
+    table: dict[str, Any] = {}
+    found = {}
+    for method, classifier in classifiers.items():
+        changed = worst(few, classifier, search, seed)
+        found[method] = (changed, probability(classifier, few.images), probability(classifier, changed))
+        table[method] = {"before": found[method][1].tolist(), "worst": found[method][2].tolist()}
+        shown[f"misclassified-{method}"] = misclassified(cast, classifier, search, method, seed)
+    shown["worst"] = probability_figure(few.images, found, cast.classes)
+    varied = perturbations(few, classifiers[first], search, config.baseline.linf_steps, seed)
+    shown["perturbations"] = perturbation_figure(few.images, varied)
+    swing = {"low": ends.p_low[rows].tolist(), "high": ends.p_high[rows].tolist()}
+    return shown, {"made_up": cast.made_up, "candidates": len(cast.labels), "poles": swing, "probabilities": table}
+
+
+def misclassified(cast: Cast, classifier: nn.Module, search: Any, method: str, seed: int) -> Figure:
+    """The first faces that the classifier gets right, above the worst variation found of each."""
+    right = (probability(classifier, cast.images) > 0.5).long() == cast.labels
+    rows = torch.nonzero(right)[:SHOWN, 0]
+    part = cast[rows if len(rows) else torch.arange(1, device=right.device)]
+    changed = worst(part, classifier, search, seed)
+    p = probability(classifier, changed)
+    answers = (p > 0.5).long()
+    confidence = torch.where(answers == 1, p, 1 - p)
+    tensors = (tensor.cpu() for tensor in (part.images, changed, part.labels, answers, confidence))
+    return variations(Gallery(method, *tensors, classes=cast.classes))

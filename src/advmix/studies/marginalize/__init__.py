@@ -1,0 +1,1 @@
+"""`advmix study marginalize`: averaging over z⊥ beside retraining."""

@@ -1,0 +1,210 @@
+"""Label survival by attribute and split, variants of the photo autoencoder, and the pictures: on patches, not faces."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+
+from advmix.audit.survival import label_survival
+from advmix.cli import main
+from advmix.data import ImageSet
+from advmix.encoders import Autoencoder
+from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
+from advmix.errors import UserError
+from advmix.generators import StyleGanConfig
+from advmix.latents import Split
+from advmix.results import schema
+from advmix.seeds import global_seed
+from advmix.studies.celeba.acts import poles, probability, search_of, widest
+from advmix.studies.celeba.autoencoders import pixel_error
+from advmix.studies.celeba.cast import made_up_cast, open_gan
+from advmix.studies.celeba.gallery import GalleryConfig, folder_for
+from advmix.studies.celeba.scene import make_scene, random_mixes, searched_mixes
+from advmix.studies.celeba.variants import VARIANTS
+from advmix.training.autoencode import FitOptions
+from advmix.training.methods import SearchOptions
+from test_celeba import SMALL, folder, photos
+from test_survival import make_model, tiny_images
+from tiny import SPATIAL, make_classifier
+
+__all__ = ["folder", "photos"]
+PARTS = [*SMALL, "--seed", "0"]
+
+
+@pytest.fixture(scope="module")
+def cells(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classifiers and the generator of one seed."""
+    place = tmp_path_factory.mktemp("cells")
+    command = ["study", "celeba", "--data", str(folder), *SMALL, "--cells", str(place / "cells"), "--seeds", "0"]
+    assert main([*command, "--methods", "nominal", "advmix", "--out", str(place / "out")]) == 0
+    return place / "cells"
+
+
+def run(study: str, folder: Path, cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
+    command = ["study", study, "--data", str(folder), *PARTS, "--cells", str(cells), "--out", str(out)]
+    assert main([*command, *arguments]) == 0
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    jsonschema.validate(results, schema())
+    return results
+
+
+def test_random_mixes_are_those_of_label_survival_with_their_change() -> None:
+    model, reference = make_model(SPATIAL), make_classifier().float()
+    images, lenders = tiny_images(SPATIAL, reference)
+    scene = make_scene(model, images, lenders, reference, donors=3, residual=True)
+    split = Split(SPATIAL.layers, (0, 2))
+    found, change = random_mixes(scene, split)
+    expected = label_survival(
+        reference, model.generator, model.encoder, split, images, lenders, scene.donors, residual=True
+    )
+    assert torch.equal(found.predictions, expected.predictions)
+    assert torch.equal(found.right, expected.right)
+    with torch.no_grad():
+        mixed = [model.generator(split.combine(scene.latents, scene.pool[row])) for row in scene.donors]
+        plain = model.generator(scene.latents)
+    assert change == pytest.approx(float(torch.stack([(mix - plain).abs().mean() for mix in mixed]).mean()), rel=1e-5)
+
+
+def test_searched_mixes_keep_fewer_labels_than_random_ones() -> None:
+    model, reference = make_model(SPATIAL), make_classifier().float().eval()
+    images, lenders = tiny_images(SPATIAL, reference)
+    scene = make_scene(model, images, lenders, reference, donors=3, residual=False)
+    options = SearchOptions(perp=(0, 1, 2, 3), restarts=4, steps=3, step_size=1.0, radius=None)
+    random, _ = random_mixes(scene, options.split(SPATIAL.layers))
+    searched = searched_mixes(scene, options.mixer(model), reference)
+    assert torch.equal(random.right, searched.right)
+    shares = random.share(), searched.share()
+    assert shares[0] is not None
+    assert shares[1] is not None
+    assert shares[1].value < shares[0].value
+
+
+def test_survival_by_attribute_and_split(folder: Path, cells: Path, tmp_path: Path) -> None:
+    arguments = ["--targets", "Smiling", "Male", "--images", "4", "--donors", "2", "--threshold", "0"]
+    found = run("celeba-survival", folder, cells, tmp_path / "out", *arguments)
+    assert [record["target"] for record in found["targets"]] == ["Smiling", "Male"]
+    assert found["targets"][0]["generator"] == found["targets"][1]["generator"]
+    for record in found["targets"]:
+        names = [row["name"] for row in record["splits"]]
+        assert names == ["finest", "two finest", "all styles", "proposed"]
+        assert record["proposal"]["flags"] == record["splits"][-1]["flags"]
+        ranges = [row["range"] for row in record["splits"]]
+        assert ranges[0] < ranges[2]
+        for share in (row[key] for row in record["splits"] for key in ("survival", "survival_searched")):
+            assert share["low"] - 1e-9 <= share["value"] <= share["high"] + 1e-9
+    written = (tmp_path / "out" / "points" / "Male.json").stat().st_mtime_ns
+    assert run("celeba-survival", folder, cells, tmp_path / "out", *arguments)["targets"] == found["targets"]
+    assert (tmp_path / "out" / "points" / "Male.json").stat().st_mtime_ns == written
+
+
+def test_variants_of_the_photo_autoencoder(folder: Path, cells: Path, tmp_path: Path) -> None:
+    names = ["base", "perceptual", "adversarial", "survival", "grid4", "vector"]
+    arguments = ["--variants", *names, "--images", "4", "--donors", "1", "--resamples", "20"]
+    found = run("photo-autoencoder", folder, cells, tmp_path / "out", *arguments)["variants"]
+    assert [row["variant"] for row in found] == names
+    assert len({row["fingerprint"] for row in found}) == len(names)
+    (base,) = (path for path in cells.glob("celeba-generator-*-seed0"))
+    assert found[0]["fingerprint"] == load_autoencoder(base)[1]["fingerprint"]
+    for row in found:
+        assert row["images"] == 4
+        assert row["classifier_lost"]["low"] <= row["classifier_lost"]["value"] <= row["classifier_lost"]["high"]
+        assert row["reached"] in (True, False)
+    assert {len(row["perp"]) for row in found} == {6, 4}
+
+
+def test_every_variant_is_another_one() -> None:
+    fit = FitOptions(fit_steps=10)
+    made = {(variant.options(fit, 64), variant.mix) for variant in VARIANTS.values()}
+    assert len(made) == len(VARIANTS)
+    assert VARIANTS["base"].options(fit, 64) == fit
+    assert VARIANTS["longer"].options(fit, 64).fit_steps == 40
+
+
+def test_pixel_error_is_in_signed_units() -> None:
+    def grey(value: int) -> ImageSet:
+        return ImageSet(torch.full((3, 3, 4, 4), value, dtype=torch.uint8), torch.zeros(3).long(), ("only",))
+
+    assert pixel_error(grey(0), grey(255)) == pytest.approx(4)
+
+
+def make_gan(folder: Path, resolution: int = 64) -> Path:
+    """An untrained StyleGAN of a few numbers, as `fit --regime gan` keeps one."""
+    widths = (8, 8, 8, 8, 4)[: (resolution // 4).bit_length()]
+    with global_seed(1):
+        model = Autoencoder(StyleGanConfig(resolution=resolution, style_dim=8, mapping_layers=2, widths=widths))
+        torch.nn.init.normal_(model.generator.to_image.weight, std=1.0)
+    save_autoencoder(folder, model, {"data_fingerprint": "0" * 16})
+    return folder
+
+
+def test_pictures_of_people_stay_here(folder: Path, cells: Path, tmp_path: Path) -> None:
+    command = ["study", "celeba-pictures", "--data", str(folder), *PARTS, "--cells", str(cells)]
+    arguments = ["--methods", "nominal", "advmix", "--candidates", "4", "--out", str(tmp_path / "out")]
+    assert main([*command, *arguments]) == 0
+    names = {path.stem for path in (tmp_path / "out" / "local-only").iterdir()}
+    assert names == {"poles", "worst", "perturbations", "misclassified-nominal", "misclassified-advmix"}
+    assert not (tmp_path / "out" / "figures").exists()
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_made_up_faces_may_be_published(folder: Path, cells: Path, tmp_path: Path) -> None:
+    gan = make_gan(tmp_path / "gan")
+    arguments = ["--methods", "nominal", "--candidates", "8", "--generator", str(gan), "--publish"]
+    found = run("celeba-pictures", folder, cells, tmp_path / "out", *arguments)
+    assert found["made_up"] is True
+    assert found["generator"] == load_autoencoder(gan)[1]["fingerprint"]
+    assert (tmp_path / "out" / "figures" / "poles.png").is_file()
+    assert not (tmp_path / "out" / "local-only").exists()
+
+
+@pytest.mark.parametrize("case", ["none", "autoencoder", "other size"])
+def test_nothing_else_may(
+    case: str, folder: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["study", "celeba-pictures", "--data", str(folder), *PARTS, "--cells", str(cells), "--publish"]
+    place, words = {
+        "none": (None, "name a StyleGAN with --generator"),
+        "autoencoder": (next(cells.glob("celeba-generator-*")), "only faces that a StyleGAN makes up"),
+        "other size": (make_gan(tmp_path / "gan", 32), "draws 3 channels of 32 pixels"),
+    }[case]
+    arguments = [] if place is None else ["--generator", str(place)]
+    assert main([*command, "--methods", "nominal", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cast_of_real_faces_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    network = open_gan(make_gan(tmp_path), (3, 64, 64))
+    with global_seed(0):
+        classifier = make_linear()
+    cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
+    config = GalleryConfig(generator=tmp_path, publish=True, out=tmp_path / "out")
+    assert folder_for(config, cast) == tmp_path / "out" / "figures"
+    assert folder_for(replace(config, publish=False), cast).name == "local-only"
+    with pytest.raises(UserError, match="real faces"):
+        folder_for(config, replace(cast, made_up=False))
+
+
+def make_linear() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(48, 2))
+
+
+def test_poles_are_two_sides_of_one_face(tmp_path: Path) -> None:
+    network = open_gan(make_gan(tmp_path), (3, 64, 64))
+    with global_seed(3):
+        classifier = make_linear()
+    cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
+    assert torch.equal(cast.labels, (probability(classifier, cast.images) > 0.5).long())
+    search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))
+    assert search.split == Split.fine(10, 5)
+    found = poles(cast, classifier, search, seed=0)
+    assert bool((found.p_low < found.p_high).all())
+    rows = widest(found, 3)
+    certainty = torch.minimum(found.p_high, 1 - found.p_low)
+    assert certainty[rows].tolist() == certainty.sort(descending=True).values[:3].tolist()

@@ -1,0 +1,242 @@
+"""The mean answer over random z⊥: a generator whose truth is known, and the command on small real data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advmix import Latents, Marginalized, Split
+from advmix.cli import main
+from advmix.encoders import Encoder
+from advmix.generators import Generator
+from advmix.generators.base import State
+from advmix.marginalized import draw_perp
+from advmix.modes import evaluating
+from advmix.seeds import generator as seeded
+
+SPLIT = Split(2, (1,))
+SIDE = 4
+
+
+class Palette(Generator):
+    """Style 0 is the brightness of the left half, style 1 the colour of the right half: nothing is lost."""
+
+    resolution, channels, layers = SIDE, 3, 2
+
+    def prefix(self, latents: Latents, split: Split) -> State:
+        return State(latents.styles, latents, split)
+
+    def render_signed(self, state: State, perp: Tensor) -> Tensor:
+        styles = state.split.with_perp(state.latents, perp).styles
+        halves = styles[:, :, :, None, None].expand(-1, -1, -1, SIDE, SIDE // 2)
+        return torch.cat([halves[:, 0], halves[:, 1]], dim=3)
+
+
+class Eye(Encoder):
+    """The exact inverse; given `blur`, the colour leaks into z∥."""
+
+    def __init__(self, leak: float = 0.0) -> None:
+        super().__init__()
+        self.leak = leak
+
+    def encode_signed(self, images: Tensor) -> Latents:
+        left, right = images[..., 0, 0], images[..., 0, -1]
+        return Latents(torch.stack([left + self.leak * right, right], dim=1))
+
+
+def classifier() -> nn.Sequential:
+    """Reads both halves, with a nonlinearity that no mean can be taken through; saw seeded weights only."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    rng = seeded(5)
+    for weight in network.parameters():
+        nn.init.normal_(weight, std=0.7, generator=rng)
+    return network
+
+
+def codes(count: int, seed: int) -> Latents:
+    return Latents(torch.rand(count, 2, 3, generator=seeded(seed), dtype=torch.float64) * 1.6 - 0.8)
+
+
+POOL, SHOWN = codes(40, 1), codes(6, 2)
+
+
+def marginalized(samples: int, seed: int = 0, leak: float = 0.0) -> Marginalized:
+    return Marginalized(classifier(), Palette(), Eye(leak), SPLIT, POOL, samples, seed)
+
+
+def test_perfect_encoder_forgets_the_images_own_perp() -> None:
+    """The same z∥ with two z⊥ are two images with two plain answers, and one marginalized answer."""
+    other = SPLIT.combine(SHOWN, codes(6, 3))
+    images, changed = Palette()(SHOWN), Palette()(other)
+    assert (images - changed).abs().amax(dim=(1, 2, 3)).min() > 0.05
+    assert (classifier()(images) - classifier()(changed)).abs().amax(dim=1).min() > 0.01
+    robust = marginalized(samples=5)
+    torch.testing.assert_close(robust(images), robust(changed), rtol=0, atol=1e-12)
+    leaking = marginalized(samples=5, leak=0.2)
+    assert (leaking(images) - leaking(changed)).abs().amax(dim=1).min() > 0.001
+
+
+def test_answer_is_the_log_of_the_mean_probability() -> None:
+    """Literally: every image with every drawn part, one at a time."""
+    samples, images = 7, Palette()(SHOWN)
+    rows = draw_perp(POOL, SPLIT, samples, seed=0)
+    network, expected = classifier(), []
+    for index in range(len(SHOWN)):
+        answers = []
+        for row in rows:
+            latents = Latents(torch.stack([SHOWN.styles[index, 0], row])[None])
+            answers.append(network(Palette()(latents)).softmax(dim=1)[0])
+        expected.append(torch.stack(answers).mean(dim=0))
+    found = marginalized(samples)(images)
+    torch.testing.assert_close(found.exp(), torch.stack(expected))
+    torch.testing.assert_close(found.exp().sum(dim=1), torch.ones(len(SHOWN), dtype=torch.float64))
+
+
+def test_answer_does_not_depend_on_the_batch() -> None:
+    images, robust = Palette()(SHOWN), marginalized(samples=5)
+    together = robust(images)
+    for index in range(len(images)):
+        torch.testing.assert_close(robust(images[index : index + 1]), together[index : index + 1])
+
+
+def test_seed_fixes_the_draw_and_more_samples_add_to_it() -> None:
+    images = Palette()(SHOWN)
+    assert torch.equal(marginalized(5)(images), marginalized(5)(images))
+    assert not torch.equal(marginalized(5)(images), marginalized(5, seed=1)(images))
+    assert torch.equal(draw_perp(POOL, SPLIT, 100, seed=0)[:5], draw_perp(POOL, SPLIT, 5, seed=0))
+
+
+def test_whole_pool_is_drawn_without_repetition() -> None:
+    drawn, pool = draw_perp(POOL, SPLIT, len(POOL), seed=3), SPLIT.perp_of(POOL)
+    assert torch.equal(drawn.sort(dim=0).values, pool.sort(dim=0).values)
+    assert len(draw_perp(POOL, SPLIT, 2 * len(POOL) + 1, seed=3)) == 2 * len(POOL) + 1
+    with pytest.raises(ValueError, match="at least 1"):
+        draw_perp(POOL, SPLIT, 0, seed=0)
+
+
+def test_gradients_reach_the_images_and_modes_are_kept() -> None:
+    images, robust = Palette()(SHOWN).requires_grad_(), marginalized(3).train()
+    with evaluating(robust) as (network,):
+        (gradient,) = torch.autograd.grad(network(images)[:, 0].sum(), images)
+        assert not robust.classifier.training
+    assert robust.classifier.training
+    assert gradient[..., : SIDE // 2].abs().max() > 0
+    assert gradient[..., SIDE // 2 :].abs().max() == 0
+
+
+def test_images_of_another_size_are_resized_for_the_encoder() -> None:
+    images = Palette()(SHOWN)
+    larger = images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert marginalized(2)(larger).shape == (6, 3)
+
+
+SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "30", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator with its latents and a classifier, hardly trained."""
+    runs = tmp_path_factory.mktemp("runs")
+    fit, latents = runs / "fit", runs / "latents"
+    for words in (
+        ["fit", *SMALL, "--fit-steps", "20", "--out", fit],
+        ["encode", "--generator", fit, "--device", "cpu", "--out", latents],
+        ["train", *SMALL, "--method", "nominal", "--epochs", "2", "--out", runs / "nominal"],
+    ):
+        assert main([str(word) for word in words]) == 0
+    return runs
+
+
+def predict(out: Path, *words: object) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    assert main(["predict", *map(str, words), "--device", "cpu", "--out", str(out)]) == 0
+    rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+    return json.loads((out / "results.json").read_text()), rows
+
+
+def test_predictions_are_written_with_labels_and_accuracy(runs: Path, tmp_path: Path) -> None:
+    results, rows = predict(tmp_path / "p", "--classifier", runs / "nominal")
+    assert len(rows) == results["images"] == 30
+    assert list(rows[0]) == ["image", "label", "prediction", *(f"p {digit}" for digit in range(10))]
+    right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
+    assert results["accuracy"] == pytest.approx(right)
+    for row in rows:
+        values = [float(row[f"p {digit}"]) for digit in range(10)]
+        assert sum(values) == pytest.approx(1, abs=1e-4)
+        assert values[int(row["prediction"])] == max(values)
+
+
+def test_marginalized_run_depends_on_nothing_but_its_settings(runs: Path, tmp_path: Path) -> None:
+    mixing = ["--generator", runs / "fit", "--latents", runs / "latents", "--marginalize", 3]
+    words = ["--classifier", runs / "nominal", *mixing]
+    _, whole = predict(tmp_path / "whole", *words)
+    plain = predict(tmp_path / "plain", "--classifier", runs / "nominal")[1]
+    assert [row["image"] for row in whole] == [row["image"] for row in plain]
+    assert whole != plain
+    _, parts = predict(tmp_path / "parts", *words, "--shard-size", 8, "--batch", 3)
+    assert [row["prediction"] for row in parts] == [row["prediction"] for row in whole]
+    assert not list((tmp_path / "parts").glob("shard-*"))
+    for key in [name for name in whole[0] if name.startswith("p ")]:
+        assert [float(row[key]) for row in parts] == pytest.approx([float(row[key]) for row in whole], abs=1e-4)
+
+
+def test_stopped_run_keeps_its_shards(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from advmix.stages import predict as stage
+
+    real, asked = stage.probabilities_of, 0
+
+    def stop_at_third(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise KeyboardInterrupt
+        return real(network, pixels, device)
+
+    words = ["--classifier", str(runs / "nominal"), "--shard-size", "10", "--batch", "10"]
+    monkeypatch.setattr(stage, "probabilities_of", stop_at_third)
+    assert main(["predict", *words, "--device", "cpu", "--out", str(tmp_path / "s")]) == 130
+    _, rows = predict(tmp_path / "s", *words, "--resume")
+    assert asked == 4
+    assert rows == predict(tmp_path / "w", *words)[1]
+
+
+def test_folder_of_unlabelled_images(runs: Path, tmp_path: Path, digits: Any) -> None:
+    from torchvision.utils import save_image
+
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    images, _ = digits.shuffled.batch(slice(0, 3))
+    for name, image in zip(("b.png", "a.png", "deep/c.png"), images, strict=True):
+        save_image(image, folder / name)
+    results, rows = predict(tmp_path / "p", "--classifier", runs / "nominal", "--data", folder, "--unlabelled")
+    assert results["accuracy"] is None
+    assert [row["image"] for row in rows] == ["a.png", "b.png", "deep/c.png"]
+    assert "label" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--marginalize", "4"], "--generator and --latents"),
+        (["--marginalize", "-1"], "--marginalize -1"),
+        (["--part", "mine"], "--part mine"),
+        (["--part", "val"], "--part val"),
+        (["--unlabelled"], "--data"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], line: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", "--classifier", str(runs / "nominal"), *words, "--out", str(out), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not out.exists()
