@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack, FoolboxAttack, MixAttack, import_foolbox, to_foolbox
-from advmix.audit.attacks import AttackOptions, open_attack, right_attacked
+from advmix.audit.attacks import AttackOptions, open_attack, right_attacked, still_right
 from advmix.data import ImageSet
 from advmix.encoders import StyleEncoder
 from advmix.errors import UserError
@@ -167,7 +167,8 @@ def test_an_attack_that_calls_backward_leaves_no_gradients(judge: Judge) -> None
         return (x + 0.1 * x.grad.sign()).clamp(0, 1)
 
     judge.network[0].requires_grad_(False)
-    right_attacked(judge, fgsm, image_set(judge), CPU)
+    x, labels = image_set(judge).batch(slice(None))
+    assert still_right(judge, fgsm, x, labels, seed=0).shape == labels.shape
     assert no_gradients(judge)
     wants = {name: parameter.requires_grad for name, parameter in judge.named_parameters()}
     assert wants == {name: not name.startswith("network.0") for name in wants}

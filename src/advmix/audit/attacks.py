@@ -116,7 +116,7 @@ def right_attacked(
     """Whether each of N images is classified rightly, as it is *and* under the attack: `(N,)` booleans on the CPU.
 
     Args:
-        classifier: images in [0, 1] to logits, on `device`; left in its modes and without gradients.
+        classifier: images in [0, 1] to logits, on `device`.
         attack: what is tried.
         images: as they are.
         device: of the classifier.
@@ -126,17 +126,26 @@ def right_attacked(
         UserError: the attack returns something else than images in [0, 1].
     """
     right = []
-    with evaluating(classifier) as (model,), _frozen(model), track("attack", len(images)) as advance:
+    with track("attack", len(images)) as advance:
         for part in slices(len(images), BATCH):
             x, labels = (tensor.to(device) for tensor in images.batch(part))
-            with global_seed(derive(seed, "attack", part.start)):
-                attacked = attack(model, x, labels)
-            _check(attacked, x, attack)
-            with torch.no_grad():
-                both = [model(tried).argmax(dim=1) == labels for tried in (x, attacked.detach())]
-            right.append((both[0] & both[1]).cpu())
+            right.append(still_right(classifier, attack, x, labels, derive(seed, "attack", part.start)))
             advance(part.stop - part.start, "")
     return torch.cat(right)
+
+
+def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    """The same for one batch: images `(B, C, H, W)` in [0, 1] and labels `(B,)`, on the classifier's device.
+
+    The classifier is left in its modes and without gradients.
+    """
+    with evaluating(classifier) as (model,), _frozen(model):
+        with global_seed(seed):
+            attacked = attack(model, images, labels)
+        _check(attacked, images, attack)
+        with torch.no_grad():
+            before, after = (model(shown).argmax(dim=1) == labels for shown in (images, attacked.detach()))
+    return (before & after).cpu()
 
 
 @contextmanager
