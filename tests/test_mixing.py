@@ -245,13 +245,13 @@ def test_search_works_where_gradients_are_switched_off() -> None:
 
 def test_search_works_in_inference_mode() -> None:
     """Lightning validates in it; images and latents that are made there know no gradients."""
-    pool, labels = make_latents(VECTOR, 9), torch.tensor([0, 1, 2])
-    search = AdvMix(make_generator(), Split.fine(6, 2), restarts=2, steps=2)
-    expected = search(make_classifier(), pool[:3], labels, pool, rng=seeded(0))
+    search, classifier = AdvMix(GENERATOR, SPLIT, restarts=2, steps=2), make_classifier()
+    expected = search(classifier, LATENTS, LABELS, POOL, rng=seeded(0))
     with torch.inference_mode():
-        own = Latents(pool.styles[:3] * 1)
-        found = search(make_classifier(), own, labels * 1, pool, rng=seeded(0))
-    assert torch.equal(found.losses, expected.losses)  # type: ignore[arg-type]
+        own, labels = Latents(LATENTS.styles * 1), LABELS * 1
+        found = search(classifier, own, labels, POOL, rng=seeded(0))
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(losses_of(found), losses_of(expected))
 
 
 def test_images_can_be_trained_on() -> None:

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from advmix.audit.variation_folder import TABLE, Item, VariationFolder, read_table
 from advmix.audit.variations import Finder, Sources
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, ImageSet, slices
 from advmix.data.sources import names_of
-from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.mixing import Mixer, RandMix
+from advmix.mixing import RandMix
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.runs import open_run
@@ -57,7 +56,7 @@ class ExportConfig:
         images: at most so many, drawn at random; default all.
         residual: whether variations keep what the generator cannot draw of an image.
         originals: whether each image is written beside its variations.
-        reference: folder that train wrote, whose classifier says whether a variation still shows its label.
+        reference: a classifier, named as `--classifier` is, that says whether a variation still shows its label.
         seed: fixes images and donors.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -76,7 +75,7 @@ class ExportConfig:
     images: int | None = None
     residual: bool = True
     originals: bool = False
-    reference: Path | None = None
+    reference: str | None = None
     seed: int = 0
     out: Path = Path("runs/export")
     device: str = "auto"
@@ -159,19 +158,34 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     assert config.latents is not None
     mixable = load(config.generator, config.latents, device)
     sources = chosen(mixable.data, config)
-    search = make_finder(config, mixable, sources.images)
+    opened = _open(config, sources.images)
+    reference = None if config.reference is None else open_reference(config.reference, sources.images)
+    search = make_finder(config, mixable, opened, reference)
 
     def find(part: slice) -> Iterator[Item]:
         for number in range(1, config.variants + 1):
             yield from search.find(sources[part], config.method, number)
 
     inputs = {
-        "classifier": fingerprint(search.classifier),
+        "classifier": opened.fingerprint,
         "generator": mixable.metadata["fingerprint"],
         "images": sources.images.fingerprint,
-        "reference": None if search.reference is None else fingerprint(search.reference),
+        "reference": reference and reference.fingerprint,
     }
     return Exports(sources, find, lambda part: sources.images.batch(part)[0], inputs)
+
+
+def _open(config: ExportConfig, images: ImageSet) -> OpenClassifier:
+    """The classifier, able to do what is asked of it.
+
+    Raises:
+        UserError: of other images or classes, or without gradients for a search.
+    """
+    channels, height, width = images.pixels.shape[1:]
+    opened = open_classifier(config.classifier, images.classes, (channels, height, width))
+    if config.method == "advmix":
+        opened.check_search(config.search.steps)
+    return opened
 
 
 def chosen(data: Data, config: ExportConfig) -> Sources:
@@ -182,18 +196,12 @@ def chosen(data: Data, config: ExportConfig) -> Sources:
     return everything[order[: config.images].sort().values]
 
 
-def make_finder(config: ExportConfig, mixable: Mixable, images: ImageSet) -> Finder:
-    """What looks for variations, its networks on their device.
-
-    Raises:
-        UserError: a classifier of other images or classes, or one without gradients for a search.
-    """
-    device, (channels, height, width) = mixable.pool.styles.device, images.pixels.shape[1:]
-    opened = open_classifier(config.classifier, images.classes, (channels, height, width))
-    mixer: Mixer = RandMix(mixable.generator, config.search.split(mixable.generator.layers))
-    if config.method == "advmix":
-        opened.check_search(config.search.steps)
-        mixer = config.search.mixer(mixable.model)
+def make_finder(
+    config: ExportConfig, mixable: Mixable, opened: OpenClassifier, reference: OpenClassifier | None
+) -> Finder:
+    """What looks for variations, its networks on their device."""
+    device, split = mixable.pool.styles.device, config.search.split(mixable.generator.layers)
+    mixer = config.search.mixer(mixable.model) if config.method == "advmix" else RandMix(mixable.generator, split)
     return Finder(
         opened.network.to(device),
         opened.name,
@@ -201,7 +209,7 @@ def make_finder(config: ExportConfig, mixable: Mixable, images: ImageSet) -> Fin
         mixable.encoder,
         mixable.pool,
         names_of(mixable.data, "train"),
-        None if config.reference is None else open_reference(config.reference, images)[0].to(device),
+        None if reference is None else reference.network.to(device),
         config.residual,
         config.seed,
     )
