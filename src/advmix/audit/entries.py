@@ -12,7 +12,7 @@ from torch import Tensor
 from advmix.audit.bootstrap import Interval
 from advmix.audit.found import Asked, Found, Judged
 from advmix.audit.resample import Resamples
-from advmix.audit.telling import LabelCheck
+from advmix.audit.telling import LabelCheck, is_trusted
 from advmix.latents import Split
 
 FIGURES = (
@@ -32,7 +32,9 @@ Entry = dict[str, Any]
 
 
 def parts_of(found: Found) -> Iterator[tuple[str, str, Tensor]]:
-    """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask `(N,)`."""
+    """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
+    `(N,)`.
+    """
     labels, groups = found.asked.labels, found.asked.groups
     classes, names = found.metadata["classes"], found.metadata["groups"]
     yield "all", "all", torch.ones(len(found), dtype=torch.bool)
@@ -48,6 +50,7 @@ def parts_of(found: Found) -> Iterator[tuple[str, str, Tensor]]:
 def part_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Entry]:
     """A row for each part that has images."""
     check = LabelCheck(found.asked, judged)
+    votes = check.checked & is_trusted(found)
     rows = []
     for kind, name, mask in parts_of(found):
         if not mask.any():
@@ -55,7 +58,7 @@ def part_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
         for figure in FIGURES:
             row[figure] = entry(resamples.share(getattr(judged, figure), f"{figure} {kind} {name}", mask))
-        checked = check.checked & mask
+        checked = votes & mask
         row["right_checked"] = entry(resamples.share(judged.right_worst, f"checked {kind} {name}", checked))
         row["checked_images"] = int(checked.sum())
         rows.append(row)
@@ -108,7 +111,7 @@ def comparison_entries(found: Found, names: Sequence[str], resamples: Resamples)
         for figure in FIGURES:
             pair = getattr(judged, figure), getattr(first, figure)
             row[figure] = entry(resamples.difference(*pair, f"{figure} {name}"))
-        among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked
+        among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked & is_trusted(found)
         pair = judged.right_worst, first.right_worst
         row["right_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
         row["checked_images"] = int(among.sum())

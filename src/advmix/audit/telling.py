@@ -8,8 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from advmix.audit.found import Asked, Judged
+from advmix.audit.found import Asked, Found, Judged
 
+HONEST = 0.9
+"""A reference that is right on the audited images less than this share as often as on the training images reads a bias
+of these, or knows them by heart: its votes say nothing."""
 LEAST_CHANGE = 0.02
 """Root mean square pixel change below which one mix is not smaller than another to the eye: 5 of 255."""
 
@@ -48,6 +51,13 @@ class LabelCheck:
     def checked(self) -> Tensor:
         """Images of the checked figure: those where the reference votes, without those whose label was lost."""
         return self.votes & ~self.lost
+
+
+def is_trusted(found: Found) -> bool:
+    """Whether the reference's votes count."""
+    right = float((found.asked.reference_before == found.asked.labels).double().mean())
+    trusted: bool = right >= HONEST * found.metadata["reference"]["right_train"]
+    return trusted
 
 
 def swing(asked: Asked, judged: Judged) -> Tensor:

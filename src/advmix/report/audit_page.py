@@ -24,7 +24,7 @@ FIGURES = (
     (
         "right_checked",
         "Worst case, label checked",
-        "The same among the images that the reference reads rightly, without those whose mix it reads as another class.",
+        "The same among images that the reference reads rightly, without those whose mix it reads as another class.",
     ),
     ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
     ("right_worst_drawn", "Worst, drawn", "The worst case of another search, in what the generator draws alone."),
@@ -63,14 +63,18 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
         galleries: of each classifier, in the same order.
     """
     entries = [_classifier(entry, gallery) for entry, gallery in zip(results["classifiers"], galleries, strict=True)]
-    return environment().from_string(resource("audit.html.j2")).render(
-        results=results,
-        classifiers=entries,
-        style=Markup(resource("report.css") + resource("audit.css")),
-        figures=_figures(results),
-        comparison=words.comparison_words(results["comparison"]),
-        search_meanings=SEARCH,
-        words=words,
+    return (
+        environment()
+        .from_string(resource("audit.html.j2"))
+        .render(
+            results=results,
+            classifiers=entries,
+            style=Markup(resource("report.css") + resource("audit.css")),
+            figures=_figures(results),
+            comparison=words.comparison_words(results["comparison"]),
+            search_meanings=SEARCH,
+            words=words,
+        )
     )
 
 
@@ -90,7 +94,12 @@ def _classifier(entry: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
         return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
 
     swaps = [
-        {**row, "shot": gallery.swaps[row["name"]].uris(), "title": words.swap_title(row), "changes": words.changes(row)}
+        {
+            **row,
+            "shot": gallery.swaps[row["name"]].uris(),
+            "title": words.swap_title(row),
+            "changes": words.changes(row),
+        }
         for row in entry["swaps"]
     ]
     return {
@@ -100,7 +109,7 @@ def _classifier(entry: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
         "flip_rate": words.flip_rate(entry),
         "telling": with_shots(entry["telling"], gallery.telling),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
-        "levels": [row for row in swaps if row["kind"] == "resolution" or row["grid"] and row["kind"] == "layer"],
+        "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
         "swaps": swaps,
         "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
         "first": words.first_layers(entry),

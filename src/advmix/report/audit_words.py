@@ -95,8 +95,8 @@ def blurred_words(entry: Entry) -> str:
     clean, drawn = everything["right_small"]["value"], everything["right_reconstruction"]["value"]
     size = " at the generator's size" if everything["right_small"] != everything["right"] else ""
     return (
-        f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws too "
-        f"little of what the classifier looks at, so a worst case would blame the classifier for it. {REMEDY}"
+        f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
+        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. {REMEDY}"
     )
 
 
@@ -112,9 +112,16 @@ def check_words(entry: Entry, reference: Entry) -> str:
     check = entry["label_check"]
     if not check["flipped"]:
         return "No right answer was flipped."
+    if not reference["trusted"]:
+        return (
+            f"Not known: the reference is right on {reference['right_train']:.1%} of the training images and on "
+            f"{reference['right']:.1%} of these. It reads a bias of the training images, or knows them by heart, and "
+            "its votes say nothing. Look at the pictures, or name a --reference that is right here."
+        )
     checked = entry["parts"][0]["right_checked"]
     words = (
-        f"Of {check['flipped']:,} flipped answers the reference still sees the label in {check['flipped_label_kept']:,}, "
+        f"Of {check['flipped']:,} flipped answers, the reference still sees the label in "
+        f"{check['flipped_label_kept']:,}, "
         f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
         f"on the image itself (it is right on {reference['right']:.1%})."
     )

@@ -12,9 +12,9 @@ from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
 from advmix.data import Data
-from advmix.errors import UserError
 from advmix.encoders import load_autoencoder
 from advmix.engine import in_first_process, make_fabric
+from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import console, quietly
 from advmix.report.audit import audit_sentences, audit_table, swap_table
@@ -22,8 +22,8 @@ from advmix.results import RESULTS
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.audit_case import Case, audited_data, batches, open_case, subject_of
-from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_chunks import chosen_rows, search_all
+from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
 from advmix.stages.audit_results import REPORT, Clock, Made, write_audit
 from advmix.stages.encode import EncodeConfig, run_encode
@@ -44,11 +44,16 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
             images = data.test
         image = _image(config, metadata, data)
         opened = [open_classifier(options, images.classes, image) for options in config.subjects]
-        inputs = {"images": images.fingerprint, "generator": metadata and metadata["fingerprint"]}
+        named = config.reference and named_reference(config.reference, data.train, fabric.device)
+        inputs = {
+            "images": images.fingerprint,
+            "generator": metadata and metadata["fingerprint"],
+            "reference": named.fingerprint if named else None,
+        }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
         in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
         if not (config.out / RESULTS).is_file():
-            _audit(config, fabric, data, opened)
+            _audit(config, fabric, data, opened, named or None)
         results: dict[str, Any] = read_json(config.out / RESULTS)
         _show(config, results)
     return results
@@ -70,12 +75,14 @@ def _image(config: AuditConfig, metadata: dict[str, Any] | None, data: Data) -> 
     return channels, height, width
 
 
-def _audit(config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[OpenClassifier]) -> None:
+def _audit(
+    config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[OpenClassifier], named: Voter | None
+) -> None:
     """Everything up to the files."""
     clock = Clock()
     folders = in_first_process(fabric, lambda: _generator(config, clock))
     case = open_case(data, *folders, fabric.device)
-    voter = _voter(config, fabric, case, opened, clock)
+    voter = named or _own_voter(config, fabric, case, clock)
     options = case.search(config.search, all(one.differentiable for one in opened))
     subjects = [subject_of(one, case, fabric.device) for one in opened]
     bench = Bench(
@@ -110,17 +117,11 @@ def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
     return fitted, latents
 
 
-def _voter(
-    config: AuditConfig, fabric: Fabric, case: Case, opened: Sequence[OpenClassifier], clock: Clock
-) -> Voter:
-    """The reference that is named, or one of our own."""
-    images = case.data.train
-    if config.reference is not None:
-        return named_reference(config.reference, images, fabric.device)
-    folder = config.out / "reference"
-    alone = make_fabric(config.device)
+def _own_voter(config: AuditConfig, fabric: Fabric, case: Case, clock: Clock) -> Voter:
+    """A reference of our own, trained where it is not there yet."""
+    images, folder, alone = case.data.train, config.out / "reference", make_fabric(config.device)
     with clock("reference"):
-        in_first_process(fabric, lambda: train_reference(folder, images, opened, config.seed, alone))
+        in_first_process(fabric, lambda: train_reference(folder, images, config.seed, alone))
     return own_reference(folder, images, fabric.device)
 
 

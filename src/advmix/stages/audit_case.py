@@ -151,7 +151,9 @@ class Batches:
         groups = case.data.photos.test.groups[rows] if isinstance(case.data, OwnImages) else torch.zeros_like(rows)
         native = {side: self.pixels(rows, side).to(device) for side in self.sides}
         latents = encoded(images, case.encoder)
-        return Batch(start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents)
+        return Batch(
+            start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents
+        )
 
     def pixels(self, rows: Tensor, side: int) -> Tensor:
         """`(B, C, side, side)` in [0, 1]."""

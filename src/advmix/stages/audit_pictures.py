@@ -103,5 +103,3 @@ class Pictures:
         with evaluating(self.bench.generator) as (dec,):
             image: Tensor = dec(latents)[0].cpu()
         return image
-
-

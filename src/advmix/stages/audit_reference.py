@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
-from advmix.classifiers import ClassifierOptions, OpenClassifier, conv_net, open_classifier
+from advmix.audit.patches import patch_net
+from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
 from advmix.files import read_tensors, write_tensors
@@ -22,7 +23,7 @@ from advmix.training.objectives import Nominal
 
 FILE = "reference.safetensors"
 IMAGES = 6000
-"""A reference of our own is trained on at most so many of the training images: minutes on two cores."""
+"""A reference of our own is trained on at most so many of the training images: a minute or two on two cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +34,17 @@ class Voter:
         network: images of the generator's size, in [0, 1], to logits.
         name: what a person reads.
         fingerprint: of weights and architecture.
+        right_train: its accuracy on training images, 1,000 at most.
     """
 
     network: nn.Module
     name: str
     fingerprint: str
+    right_train: float
 
-
-def residual_net(classes: int, channels: int, side: int) -> nn.Module:
-    """A residual network of ten layers, torchvision's blocks (He et al., 2016): unlike the studies' `conv_net`."""
-    from torchvision.models.resnet import BasicBlock, ResNet
-
-    network: nn.Module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
-    network.conv1 = nn.Conv2d(channels, 64, 3, stride=2 if side >= 32 else 1, padding=1, bias=False)
-    return network
+    def to_dict(self) -> dict[str, Any]:
+        """As it goes into a file."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
 
 
 def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
@@ -57,18 +55,15 @@ def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
     """
     channels, height, width = images.pixels.shape[1:]
     opened = open_classifier(ClassifierOptions(name), images.classes, (channels, height, width))
-    return Voter(opened.network.to(device), opened.name, opened.fingerprint)
+    return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 
-def train_reference(
-    folder: Path, images: ImageSet, audited: Sequence[OpenClassifier], seed: int, fabric: Fabric
-) -> None:
+def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -> None:
     """Train a reference into `folder`, unless it is there; goes on where it was stopped.
 
     Args:
         folder: of the reference.
         images: the training images.
-        audited: the classifiers under audit, whose architecture it must not share.
         seed: of the audit; the reference's own follows from it.
         fabric: the machine.
     """
@@ -76,12 +71,11 @@ def train_reference(
         return
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
-    architecture = "residual" if any(opened.method != "unknown" for opened in audited) else "plain"
-    network, options = _built(architecture, images, own), TrainOptions()
+    network, options = _built(images, own), TrainOptions()
     trainee = ClassifierTrainee(network, Nominal(), chosen, options, own, fabric)
-    loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {architecture}")
+    loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {own}")
     loop.train(trainee)
-    write_tensors(folder / FILE, "reference", network.state_dict(), {"architecture": architecture, "images": len(chosen)})
+    write_tensors(folder / FILE, "reference", network.state_dict(), {"images": len(chosen)})
     loop.finish()
 
 
@@ -92,19 +86,18 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
         UserError: missing or damaged.
     """
     tensors, metadata = read_tensors(folder / FILE, "reference")
-    network = _built(metadata["architecture"], images, 0)
+    network = _built(images, 0)
     network.load_state_dict(tensors)
-    words = {"residual": "a small residual network", "plain": "a small convolutional network"}
-    name = f"{words[metadata['architecture']]}, trained on {metadata['images']:,} of the training images"
-    return Voter(network.eval().requires_grad_(False).to(device), name, fingerprint(network))
+    name = f"a small ConvMixer, trained on {metadata['images']:,} of the training images"
+    return _voter(network.eval().requires_grad_(False), name, fingerprint(network), images, device)
 
 
-def votes_right(voter: Voter, images: ImageSet, device: torch.device) -> float:
-    """Its accuracy on images of the generator's size."""
-    return accuracy(voter.network, images, device)
+def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:
+    some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
+    return Voter(network.to(device), name, mark, accuracy(network.to(device), some, device))
 
 
-def _built(architecture: str, images: ImageSet, seed: int) -> nn.Module:
+def _built(images: ImageSet, seed: int) -> nn.Module:
+    channels, side, _ = images.pixels.shape[1:]
     with global_seed(seed):
-        classes, channels, side = len(images.classes), int(images.pixels.shape[1]), int(images.pixels.shape[2])
-        return residual_net(classes, channels, side) if architecture == "residual" else conv_net(classes, channels)
+        return patch_net(len(images.classes), channels, side)

@@ -14,7 +14,7 @@ from advmix.audit.entries import check_entry, comparison_entries, part_entries, 
 from advmix.audit.found import Found
 from advmix.audit.judge import Bench, Subject
 from advmix.audit.resample import Resamples
-from advmix.audit.telling import LabelCheck, most_telling
+from advmix.audit.telling import LabelCheck, is_trusted, most_telling
 from advmix.classifiers import OpenClassifier
 from advmix.config import to_dict
 from advmix.engine import environment
@@ -82,7 +82,7 @@ class Made:
             "seed": self.config.seed,
             "classes": data.test.classes,
             "groups": self.case.groups,
-            "reference": {"name": self.voter.name, "fingerprint": self.voter.fingerprint},
+            "reference": self.voter.to_dict(),
             "classifiers": classifiers,
         }
         plain: Entry = json.loads(json.dumps(values))
@@ -117,7 +117,7 @@ def _results(made: Made, pictures: Pictures, found: Found) -> Entry:
         "generator": _generator_entry(made, found),
         "search": to_dict(made.options),
         "residual": made.config.residual,
-        "reference": {"name": made.voter.name, "fingerprint": made.voter.fingerprint, "right": _mean(votes)},
+        "reference": {**made.voter.to_dict(), "right": _mean(votes), "trusted": is_trusted(found)},
         "classifiers": [_classifier_entry(made, pictures, found, number, resamples) for number in range(len(names))],
         "comparison": comparison_entries(found, names, resamples),
     }
@@ -137,7 +137,8 @@ def _generator_entry(made: Made, found: Found) -> Entry:
 
 def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int, resamples: Resamples) -> Entry:
     opened, subject, judged = made.opened[number], made.subjects[number], found.judged[number]
-    check, count = LabelCheck(found.asked, judged), made.config.pictures
+    check, count, trusted = LabelCheck(found.asked, judged), made.config.pictures, is_trusted(found)
+    kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
     key = WorstCaseKey(
         generator=made.case.metadata["fingerprint"],
         pool=pool_fingerprint(made.bench.pool),
@@ -154,8 +155,8 @@ def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int,
         "parts": part_entries(found, judged, resamples),
         "swaps": swap_entries(found, judged, resamples),
         "label_check": check_entry(found.asked, judged),
-        "telling": pictures.entries(number, most_telling(found.asked, judged, check.kept, count)),
-        "label_lost": pictures.entries(number, most_telling(found.asked, judged, check.lost, count)),
+        "telling": pictures.entries(number, most_telling(found.asked, judged, kept, count)),
+        "label_lost": pictures.entries(number, most_telling(found.asked, judged, lost, count)),
     }
 
 
