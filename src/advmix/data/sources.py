@@ -95,3 +95,10 @@ def painted_digits(data: Data, who: str, remedy: str = "") -> ColoredDigits:
     if not isinstance(data, ColoredDigits):
         raise UserError(f"{who}: only for painted digits, not for {data.config.data}{remedy and f'; {remedy}'}")
     return data
+
+
+def names_of(data: Data, split: str) -> tuple[str, ...]:
+    """What the `train` or `test` images are called: painted digits have numbers only, `test/000017`."""
+    if isinstance(data, OwnImages):
+        return (data.photos.train if split == "train" else data.photos.test).names
+    return tuple(f"{split}/{place:06d}" for place in range(len(data.train if split == "train" else data.test)))

@@ -21,8 +21,7 @@ from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
 from advmix.latents import Latents
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.encode import pool_encoder
-from advmix.stages.sources import data_for, data_of, load_mixable
+from advmix.stages.sources import data_for, data_of, load
 from advmix.training.methods import SearchOptions
 
 
@@ -82,12 +81,8 @@ def open_case(data: Data, generator: Path, latents: Path, device: torch.device) 
     Raises:
         UserError: missing or damaged files, or images that are not of the generator's size.
     """
-    mixable = load_mixable(generator, latents, device)
-    assert mixable is not None
-    model, encoder = mixable.model, mixable.model.encoder
-    if mixable.store.index["encoder"] != "network":
-        encoder = pool_encoder(latents, model, data_of(mixable.store.index, latents).train, device)
-    return Case(data, model, mixable.metadata, encoder, mixable.pool, mixable.store)
+    parts = load(generator, latents, device)
+    return Case(data, parts.model, parts.metadata, parts.encoder, parts.pool, parts.store)
 
 
 def audited_data(config: AuditConfig) -> tuple[Data, str | None]:
