@@ -20,6 +20,7 @@ from advmix.stages.data import PreviewConfig, run_preview
 from advmix.stages.doctor import DoctorConfig, run_doctor
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
+from advmix.stages.export import ExportConfig, run_export
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.importing import ImportConfig, run_import
 from advmix.stages.inspect import InspectConfig, run_inspect
@@ -50,6 +51,7 @@ COMMANDS: Commands = {
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
+    "export": (ExportConfig, run_export),
     "predict": (PredictConfig, run_predict),
     "doctor": (DoctorConfig, run_doctor),
 }
