@@ -124,9 +124,10 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
 def test_a_stopped_audit_goes_on_to_the_same_result(
     runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from advmix.audit.judge import judge
     from advmix.stages import audit_chunks
 
-    judge, calls = audit_chunks.judge, []
+    calls: list[int] = []
 
     def stopping(*arguments: Any) -> Any:
         calls.append(1)

@@ -12,7 +12,7 @@ from advmix.classifiers import ClassifierOptions
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import quietly
-from advmix.stages.audit import AuditConfig
+from advmix.stages.audit_config import AuditConfig
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
