@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +143,11 @@ def test_the_search_is_that_of_the_run_nearest_to_the_worst_case(cell: Cell, tmp
     assert (runs.search.perp, runs.search.restarts, runs.search.steps) == ((-2, -1), 1, 1)
     assert (runs.residual, runs.classifiers) == (False, (ClassifierOptions(str(trained)),))
     assert find_runs([cell.place("nominal")]).search.perp == ()
-    assert runs.reference is None
-    shutil.copytree(cell.place("ceiling"), audited / "reference")  # as an audit does that trained one
-    runs = find_runs([audited])
-    assert (runs.reference, len(runs.classifiers)) == (str(audited / "reference"), 1)
+    assert find_runs([cell.place("nominal")]).reference is None
+    assert runs.reference == str(audited / "reference")  # the audit trained one
+    found = doctor(tmp_path / "out", audited)
+    assert found["examined"]["reference"] == runs.reference
+    assert "No reference" not in found["findings"][3]["why"]
 
 
 def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

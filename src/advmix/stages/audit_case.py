@@ -22,7 +22,7 @@ from advmix.errors import UserError
 from advmix.latents import Latents
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.sources import data_for, data_of, load
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import SearchOptions, with_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +66,7 @@ class Case:
         """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers; without
         gradients as many random candidates as there would have been.
         """
-        network = self.model.config
-        if not options.perp and not options.perp_grid:
-            usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
-            options = replace(options, perp=tuple(usual))
+        options = with_layers(options, self.model.config)
         if gradients:
             return options
         return replace(options, restarts=options.restarts * (options.steps + 1), steps=0)

@@ -20,7 +20,7 @@ from advmix.audit.layers import other_label
 from advmix.audit.nested import Nested, nested_search
 from advmix.classifiers import OpenClassifier, open_classifier
 from advmix.config import to_dict
-from advmix.data import slices
+from advmix.data import ImageSet, slices
 from advmix.engine import environment, make_fabric
 from advmix.files import write_json
 from advmix.latents import Latents
@@ -30,6 +30,8 @@ from advmix.progress import console
 from advmix.report.doctor import doctor_table
 from advmix.runs import open_run
 from advmix.seeds import generator
+from advmix.stages.audit_reference import FILE as REFERENCE_FILE
+from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
 from advmix.stages.reference import open_reference
@@ -83,11 +85,10 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
     patient = open_patient(runs, config.images, config.seed, fabric.device)
-    train, named = patient.data.train, config.reference or runs.reference
-    reference = None if named is None else open_reference(named, train).network.to(fabric.device)
-    dec = patient.model.generator
+    named, dec = config.reference or runs.reference, patient.model.generator
+    reference = None if named is None else _reference(named, patient.data.train, fabric.device)
     shape = (dec.channels, dec.resolution, dec.resolution)
-    classifiers = [open_classifier(options, train.classes, shape) for options in runs.classifiers]
+    classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in runs.classifiers]
     open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
     findings = list(examine(patient, reference))
     kept = next(found.verdict for found in findings if found.check == "label survival")
@@ -109,6 +110,13 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     console.print(doctor_table(findings), soft_wrap=False)
     console.print(f"Numbers: {config.out / FILE}", markup=False)
     return results
+
+
+def _reference(named: str, images: ImageSet, device: torch.device) -> nn.Module:
+    """Anybody's classifier of these images, or the folder of an audit's own reference."""
+    if (Path(named) / REFERENCE_FILE).is_file():
+        return own_reference(Path(named), images, device).network
+    return open_reference(named, images).network.to(device)
 
 
 def examine(patient: Patient, reference: nn.Module | None) -> Iterator[Finding]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from advmix.data import Data, ImageSet
-from advmix.encoders import Autoencoder, Encoder, LatentStore, encoded, load_autoencoder
+from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
 from advmix.latents import Latents, Split
 from advmix.seeds import generator
 from advmix.stages.doctor_runs import Runs
-from advmix.stages.encode import pool_encoder
-from advmix.stages.sources import data_of
-from advmix.training.methods import SearchOptions
+from advmix.stages.sources import data_of, load
+from advmix.training.methods import SearchOptions, with_layers
 
 PROBED = 1000
 """Codes that the linear probe learns from; also the pool, where none was stored."""
@@ -76,42 +76,37 @@ def open_patient(runs: Runs, images: int, seed: int, device: torch.device) -> Pa
     Raises:
         UserError: bad input.
     """
-    model, metadata = load_autoencoder(runs.generator)
-    search = _search(runs.search, model)
-    search.split(model.generator.layers)
-    store = None if runs.latents is None else LatentStore.open(runs.latents, generator=metadata["fingerprint"])
-    data = data_of(metadata, runs.generator)
-    model, encoder = model.to(device), None
-    test = data.test[torch.randperm(len(data.test), generator=generator(seed, "doctor", "images"))[:images]]
-    if store is None or runs.latents is None:
-        rows = torch.randperm(len(data.train), generator=generator(seed, "doctor", "train"))[:PROBED]
-        pool = encoded(data.train[rows], model.encoder)
-    else:
-        rows, pool = torch.arange(len(store)), store.latents.to(device)
-        encoder = pool_encoder(runs.latents, model, data.train, device)
-    test = test if encoder in (None, model.encoder) else test[:SLOW_IMAGES]
-    latents = _encode(encoder or model.encoder, test, device)
-    return Patient(
-        model,
-        metadata["fingerprint"],
-        data,
-        search,
-        runs.residual,
-        pool,
-        rows,
-        test,
-        latents,
-        store is not None,
-        seed,
+    parts = (
+        _sampled(runs.generator, seed, device)
+        if runs.latents is None
+        else _stored(runs.generator, runs.latents, device)
     )
+    model, fingerprint, data, encoder, pool, rows = parts
+    search = with_layers(runs.search, model.config)
+    search.split(model.generator.layers)
+    count = images if encoder is model.encoder else min(images, SLOW_IMAGES)
+    test = data.test[torch.randperm(len(data.test), generator=generator(seed, "doctor", "images"))[:count]]
+    latents, stored = _encode(encoder, test, device), runs.latents is not None
+    return Patient(model, fingerprint, data, search, runs.residual, pool, rows, test, latents, stored, seed)
 
 
-def _search(search: SearchOptions, model: Autoencoder) -> SearchOptions:
-    """With layers, where none are named: all styles beside a spatial grid, else the two finest."""
-    if search.perp or search.perp_grid:
-        return search
-    finest = range(-model.generator.layers if model.config.grid_shape else -2, 0)
-    return replace(search, perp=tuple(finest))
+Parts = tuple[Autoencoder, str, Data, Encoder, Latents, Tensor]
+"""Model, its fingerprint, data, encoder, pool, and which training images the pool is of."""
+
+
+def _stored(folder: Path, latents: Path, device: torch.device) -> Parts:
+    """With the pool that encode wrote, and the encoder that made it."""
+    found = load(folder, latents, device)
+    rows = torch.arange(len(found.pool))
+    return found.model, found.metadata["fingerprint"], found.data, found.encoder, found.pool, rows
+
+
+def _sampled(folder: Path, seed: int, device: torch.device) -> Parts:
+    """With a sample of the training images, encoded now."""
+    model, metadata = load_autoencoder(folder)
+    data, model = data_of(metadata, folder), model.to(device)
+    rows = torch.randperm(len(data.train), generator=generator(seed, "doctor", "train"))[:PROBED]
+    return model, metadata["fingerprint"], data, model.encoder, encoded(data.train[rows], model.encoder), rows
 
 
 def _encode(encoder: Encoder, images: ImageSet, device: torch.device) -> Latents:

@@ -13,25 +13,28 @@ from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import quietly
 from advmix.stages.audit_config import AuditConfig
+from advmix.stages.audit_reference import FILE
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
+from advmix.stages.importing import ImportConfig
 from advmix.stages.train import TrainConfig
 from advmix.training.methods import NEEDS_LATENTS, SearchOptions
 
 KINDS: Mapping[str, type[Any]] = {
     "fit": FitConfig,
+    "import": ImportConfig,
     "encode": EncodeConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "audit": AuditConfig,
 }
-SOURCES = {"fit": "generator", "encode": "latents"}
-"""Which field of a config names the folder that a command wrote."""
+SOURCES = {"generator": ("fit", "import"), "latents": ("encode",)}
+"""Fields of a config that name a folder, and the commands that write such a one."""
 MADE_INSIDE = ("generator", "latents")
 """Folders that an audit makes in its own where none is named."""
 REFERENCE = "reference"
-"""The folder of an audit's own reference."""
+"""The folder of an audit's own reference in its own."""
 AUDIT = SearchOptions(perp=(), restarts=5, steps=5)
 """What audits search with by default; no layers stand for those that fit the generator."""
 
@@ -70,12 +73,12 @@ def find_runs(folders: Iterable[Path]) -> Runs:
     found = [run for folder in folders for run in _runs_in(folder)]
     with quietly():
         loaded = [(kind, folder, configs.load(folder / "config.json", kind, KINDS[kind])) for kind, folder in found]
-    generators, latents = (_sources(loaded, kind) for kind in SOURCES)
+    generators, latents = (_sources(loaded, field) for field in SOURCES)
     if not generators:
         raise UserError("no fit folder among these, and none of them says where one is; name it as well")
     search, residual = _settings(loaded)
     classifiers = tuple(dict.fromkeys(named for run in loaded for named in _classifiers(*run)))
-    references = [named for run in loaded if (named := _reference(*run)) is not None]
+    references = [named for run in loaded if (named := _reference(*run[1:])) is not None]
     return Runs(
         generators[0],
         latents[0] if latents else None,
@@ -109,19 +112,19 @@ def _kind(folder: Path) -> str | None:
     return command if command in KINDS else None
 
 
-def _sources(loaded: Iterable[Loaded], kind: str) -> list[Path]:
-    """The folder of a kind: the one that is named, else the one that the configs name, as far as it is there.
+def _sources(loaded: Iterable[Loaded], field: str) -> list[Path]:
+    """The folder of generator or latents: the one that is named, else the one that the configs name, if it is there.
 
     Raises:
         UserError: several.
     """
-    named = [folder for theirs, folder, _ in loaded if theirs == kind]
-    mentioned = [getattr(config, SOURCES[kind], None) for _, _, config in loaded]
+    named = [folder for kind, folder, _ in loaded if kind in SOURCES[field]]
+    mentioned = [getattr(config, field, None) for _, _, config in loaded]
     there = [folder for folder in mentioned if folder is not None and (folder / "config.json").is_file()]
     found = {folder.resolve(): folder for folder in named or there}
     if len(found) > 1:
         listed = " ".join(map(str, found.values()))
-        raise UserError(f"several {kind} folders ({listed}): name the runs of one of them")
+        raise UserError(f"several {SOURCES[field][0]} folders ({listed}): name the runs of one of them")
     return list(found.values())
 
 
@@ -129,22 +132,19 @@ def _classifiers(kind: str, folder: Path, config: Any) -> tuple[ClassifierOption
     """What a run trained or judged; an audit may have had several subjects."""
     if kind == "train":
         return (ClassifierOptions(str(folder)),)
-    if kind not in ("evaluate", "audit"):
-        return ()
-    if isinstance(config, ClassifierOptions):
-        options = ClassifierOptions(**{field.name: getattr(config, field.name) for field in fields(ClassifierOptions)})
-        subjects: tuple[ClassifierOptions, ...] = getattr(config, "subjects", (options,))
-        return subjects
-    return (ClassifierOptions(str(config.classifier)),)
+    if isinstance(config, AuditConfig):
+        return config.subjects
+    if isinstance(config, EvaluateConfig):
+        return (ClassifierOptions(**{field.name: getattr(config, field.name) for field in fields(ClassifierOptions)}),)
+    return ()
 
 
-def _reference(kind: str, folder: Path, config: Any) -> str | None:
+def _reference(folder: Path, config: Any) -> str | None:
     """Whom an audit asked about labels: a named one, or its own."""
-    if kind != "audit":
+    if not isinstance(config, AuditConfig):
         return None
-    named = getattr(config, "reference", None)
     own = folder / REFERENCE
-    return named or (str(own) if _kind(own) == "train" else None)
+    return config.reference or (str(own) if (own / FILE).is_file() else None)
 
 
 def _settings(loaded: Iterable[Loaded]) -> tuple[SearchOptions, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from advmix.config import to_dict
 from advmix.data import Data, ImageSet, painted_digits
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.errors import UserError
+from advmix.generators import NetworkConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, Step
 from advmix.options import require
@@ -72,6 +73,14 @@ class SearchOptions:
             step=self.step,
             stop_early=stop_early,
         )
+
+
+def with_layers(search: SearchOptions, network: NetworkConfig) -> SearchOptions:
+    """The same search with the usual z⊥ where none is named: all styles beside a grid, else the two finest layers."""
+    if search.perp or search.perp_grid:
+        return search
+    usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
+    return replace(search, perp=tuple(usual))
 
 
 @dataclass(frozen=True)
