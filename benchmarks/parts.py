@@ -112,7 +112,7 @@ class Parts:
         self.perp = self.split.perp_of(self.latents)
 
     def _own(self, network: Network) -> Network:
-        return network.to(self.setting.device, memory_format=self.setting.memory_format)
+        return network.to(self.setting.device).to(memory_format=self.setting.memory_format)
 
     def works(self) -> Iterator[tuple[str, Work]]:
         """Everything that is timed under every setting, by name."""

@@ -3,6 +3,7 @@
 #
 # FACES: folder, zip or csv as for `advmix data`, with columns identity, Smiling, Male and so on, and splits.
 # SMILES: the same with a column smiling, another source of faces (tiers smiling and amounts; may be left out).
+# WORST=1000 looks for worst cases on so many of the judged images (500 in the tier smiling, 300 in the others).
 # PROCESSES=2 OMP_NUM_THREADS=1 divides the work over two processes; ADVMIX=echo shows the commands and runs none.
 # GAN=FOLDER, for pictures: what `advmix fit --regime gan` wrote; pictures of its faces may be published.
 set -euo pipefail
@@ -28,10 +29,10 @@ run() { # a study, in all processes
   done
 }
 
-tested() { # errors on val and test
+tested() { # errors on val and test; worst cases of as many images as a day allows
   local out=$1
   shift
-  run celeba --judge test --out "runs/study/celeba/$out" "$@"
+  run celeba --judge test --worst-images "${WORST:-300}" --out "runs/study/celeba/$out" "$@"
 }
 
 case "$tier${faces:+ }" in
@@ -39,7 +40,10 @@ case "$tier${faces:+ }" in
   run celeba --judge select --methods "${few[@]}" --out runs/study/celeba/select
   ;;
 "autoencoder ") run photo-autoencoder --out runs/study/photo-autoencoder ;;
-"smiling ") tested smiling --methods "${methods[@]}" "${controls[@]}" ${also[@]+"${also[@]}"} ;;
+"smiling ")
+  WORST=${WORST:-500}
+  tested smiling --methods "${methods[@]}" "${controls[@]}" ${also[@]+"${also[@]}"}
+  ;;
 "tinted ") tested tinted --tint 0.5 --methods "${methods[@]}" jitter ;;
 "amounts ")
   for labelled in None 1000; do

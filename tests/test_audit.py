@@ -1,88 +1,198 @@
-"""`advmix audit`: verdicts image by image, shares by class and group, and what is said of them."""
+"""The parts of an audit: what is asked of each image, layers by themselves, intervals, rules, words."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from advmix.audit.verdicts import Verdicts, verdicts
-from advmix.cli import main
-from advmix.data import ImageSet
-from advmix.encoders import StyleEncoder
+from advmix.audit.bootstrap import GroupBootstrap
+from advmix.audit.found import Asked, Found, Judged
+from advmix.audit.judge import Batch, Bench, Subject, ask, judge
+from advmix.audit.resample import Resamples
+from advmix.audit.swaps import broad_share, color_share, swaps
+from advmix.audit.telling import LabelCheck, most_telling, swing
+from advmix.errors import UserError
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, RandMix
+from advmix.mixing import AdvMix
 from advmix.report.audit import audit_sentences, audit_table
-from advmix.results import schema
 from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
-from pictures import digit, digit_label, encoded, write
-from tiny import VECTOR, make_classifier, make_generator
+from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
-COUNT = 12
+COUNT = 10
 DEC, SPLIT, CLASSIFIER = make_generator(), Split.fine(6, 2), make_classifier().eval()
 
 
-class Code(StyleEncoder):
-    """In float64, as the other tiny networks are."""
+class Shrunk(torch.nn.Module):
+    """The tiny classifier behind a resize, as a classifier of larger images would be."""
 
-    def encode_signed(self, images: torch.Tensor) -> Latents:
-        return super().encode_signed(images.double())
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Code:
-    with global_seed(0):
-        return Code(VECTOR).double()
-
-
-@pytest.fixture(scope="module")
-def images() -> ImageSet:
-    pixels = torch.randint(256, (COUNT, 3, 8, 8), generator=seeded(0), dtype=torch.uint8)
-    with torch.no_grad():
-        labels = CLASSIFIER(pixels.double() / 255).argmax(1)
-    labels[::3] = (labels[::3] + 1) % 3
-    return ImageSet(pixels, labels, ("a", "b", "c"))
-
-
-class Judge(torch.nn.Module):
-    """The tiny classifier, for images in float32 too."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = CLASSIFIER(images.double())
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = CLASSIFIER(F.interpolate(images, (8, 8), mode="bilinear"))
         return logits
 
 
-def judged(encoder: Code, images: ImageSet, residual: bool, steps: int = 1) -> Verdicts:
-    with torch.no_grad():
-        pool = encoder(torch.rand(9, 3, 8, 8, generator=seeded(5)))
+def bench(residual: bool = True, steps: int = 1) -> Bench:
     search = AdvMix(DEC, SPLIT, restarts=3, steps=steps, stop_early=True)
-    return verdicts(Judge(), search, encoder, images, pool, residual=residual, seed=1)
+    pool = make_latents(VECTOR, 9, seed=5)
+    return Bench(search, pool, swaps(VECTOR, SPLIT), make_classifier(seed=3).eval(), residual, seed=1)
 
 
-@pytest.mark.parametrize("residual", [True, False])
-def test_verdicts_equal_trying_one_after_the_other(encoder: Code, images: ImageSet, residual: bool) -> None:
-    found, (pixels, labels) = judged(encoder, images, residual), images.batch(slice(None))
+def batch(side: int = 8) -> Batch:
+    rng = seeded(0, "audit tests")
+    native = {side: torch.rand(COUNT, 3, side, side, generator=rng, dtype=torch.float64)} if side > 8 else {}
+    small = torch.rand(COUNT, 3, 8, 8, generator=rng, dtype=torch.float64)
     with torch.no_grad():
-        own, pool = encoder(pixels), encoder(torch.rand(9, 3, 8, 8, generator=seeded(5)))
-        assert torch.equal(found.right, Judge()(pixels).argmax(1) == labels)
-        assert torch.equal(found.right_reconstruction, Judge()(DEC(own)).argmax(1) == labels)
-        latents = DEC.complete(own, pixels) if residual else own
-        mix = RandMix(DEC, SPLIT)(None, latents, labels, pool, rng=seeded(1, "random mix", 0))
-        assert torch.equal(found.right_mixed, Judge()(mix.images).argmax(1) == labels)
+        labels = Shrunk()(native.get(side, small)).argmax(1)
+    labels[::4] = (labels[::4] + 1) % 3
+    rows = torch.arange(COUNT)
+    return Batch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
+
+
+def test_a_large_residual_adds_the_enlarged_difference_to_the_native_image() -> None:
+    latents, others = make_latents(VECTOR, 4, seed=1), make_latents(VECTOR, 4, seed=2)
+    native = torch.rand(4, 3, 24, 24, generator=seeded(3), dtype=torch.float64)
+    with torch.no_grad():
+        full = DEC.complete(latents, native)
+        assert torch.allclose(DEC(full), native)
+        mixed = SPLIT.combine(latents, others)
+        small = DEC(mixed) - DEC(latents)
+        larger = F.interpolate(small, (24, 24), mode="bilinear", align_corners=False)
+        assert torch.allclose(DEC(SPLIT.combine(full, others)), (native + larger).clamp(0, 1))
+        assert torch.equal(DEC(replace(full, residual=None)), DEC(latents))
+
+
+@pytest.mark.parametrize(("side", "residual"), [(8, True), (8, False), (16, True)])
+def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
+    setup, images = bench(residual), batch(side)
+    subject, shown = Subject(Shrunk(), side), images.shown(side)
+    found, asked = judge(setup, subject, images), ask(setup, images)
+    begun = DEC.complete(images.latents, shown) if residual else images.latents
+    small = DEC.complete(images.latents, images.pixels) if residual else images.latents
+    with torch.no_grad():
+        for place, label in enumerate(images.labels.tolist()):
+            one = torch.tensor([place])
+            assert bool(found.right[place]) == (Shrunk()(shown[one]).argmax() == label)
+            assert bool(found.right_small[place]) == (Shrunk()(images.pixels[one]).argmax() == label)
+            assert bool(found.right_reconstruction[place]) == (Shrunk()(DEC(images.latents[one])).argmax() == label)
+            mix = DEC(SPLIT.with_perp(begun[one], found.perp[one]))
+            assert torch.allclose(Shrunk()(mix).softmax(1)[0], found.after[place])
+            assert torch.allclose((mix - DEC(begun[one])).square().mean().sqrt(), found.change[place])
+            seen = setup.reference(DEC(SPLIT.with_perp(small[one], found.perp[one]))).argmax()
+            assert seen == found.reference_after[place]
+            donor = setup.pool[asked.swap_donors[one]]
+            for unit, swap in enumerate(setup.swaps):
+                swapped = Shrunk()(DEC(swap.split.combine(begun[one], donor))).argmax()
+                assert swapped == found.swap_answers[place, unit]
     assert found.right.any()
     assert not found.right.all()
 
 
-def test_worst_is_never_better_than_what_it_begins_with(encoder: Code, images: ImageSet) -> None:
-    exact, drawn = judged(encoder, images, residual=True), judged(encoder, images, residual=False)
-    assert not (exact.right_worst & ~exact.right).any()
-    assert not (drawn.right_worst & ~drawn.right_reconstruction).any()
-    assert not (judged(encoder, images, residual=True, steps=4).right_worst & ~exact.right_worst).any()
+def test_all_classifiers_meet_the_same_donors() -> None:
+    setup, images = bench(steps=0), batch()
+    first, second = (judge(setup, Subject(make_classifier(seed=seed).eval(), 8), images) for seed in (0, 3))
+    starts = {tuple(row) for row in SPLIT.perp_of(setup.pool).tolist()}
+    for found in (first, second):
+        assert all(tuple(row) in starts for row in found.perp.tolist())
+    again = judge(setup, Subject(make_classifier().eval(), 8), images)
+    assert all(torch.equal(one, other) for one, other in zip(vars(first).values(), vars(again).values(), strict=True))
+
+
+def test_found_is_read_as_it_was_written(tmp_path: Path) -> None:
+    setup, images = bench(), batch()
+    subjects = [Subject(make_classifier(seed=seed).eval(), 8) for seed in (0, 3)]
+    metadata = {"split": {"layers": 6, "perp": [4, 5], "grid": False}}
+    parts = [
+        Found(ask(setup, part), tuple(judge(setup, subject, part) for subject in subjects), metadata)
+        for part in images.parts(4)
+    ]
+    whole = Found.cat(parts)
+    whole.save(tmp_path / "found.safetensors")
+    read = Found.load(tmp_path)
+    assert read.split == SPLIT
+    assert len(read) == COUNT
+    assert read.asked.grid is None
+    for before, after in zip((whole.asked, *whole.judged), (read.asked, *read.judged), strict=True):
+        for name, tensor in vars(before).items():
+            assert tensor is None or torch.equal(tensor, vars(after)[name]), name
+    (tmp_path / "found.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="damaged"):
+        Found.load(tmp_path)
+
+
+def test_swaps_are_grid_layers_resolutions_and_all() -> None:
+    found = swaps(SPATIAL, Split(4, (2, 3)))
+    names = ["grid", "layer 0", "layer 1", "layer 2", "layer 3", "layers 0 1", "layers 2 3", "z⊥"]
+    assert [swap.name for swap in found] == names
+    assert [swap.resolution for swap in found] == [4, 4, 4, 8, 8, 4, 8, None]
+
+
+def test_a_repainted_image_has_changed_its_colour_alone() -> None:
+    images = torch.rand(5, 3, 16, 16, generator=seeded(0))
+    paint = torch.rand(3, 3, generator=seeded(1))
+    painted = torch.einsum("dc,bchw->bdhw", paint, images) + 0.1
+    assert torch.allclose(color_share(images, painted - images), torch.ones(5), atol=1e-4)
+    noise = torch.rand(5, 3, 16, 16, generator=seeded(2)) - 0.5
+    assert bool((color_share(images, noise) < 0.1).all())
+    assert torch.equal(color_share(images, torch.zeros_like(images)), torch.zeros(5))
+    blocks = F.interpolate(torch.rand(5, 3, 8, 8, generator=seeded(3)), (16, 16))
+    assert torch.allclose(broad_share(blocks), torch.ones(5), atol=1e-5)
+    assert bool((broad_share(noise) < 0.5).all())
+
+
+def test_resampling_kinds_is_resampling_images() -> None:
+    """The same interval as when every image is drawn, up to the noise of the resamples."""
+    hits = torch.rand(200, generator=seeded(0)) < 0.7
+    among = torch.rand(200, generator=seeded(1)) < 0.5
+    literal = GroupBootstrap.draw(torch.arange(200), 4000, seeded(2))
+    resamples = Resamples(4000, seed=0)
+    found, expected = resamples.share(hits, "x"), literal.interval(hits.double())
+    part, share = (
+        resamples.share(hits, "y", among),
+        literal.interval((hits & among).double(), among.double(), statistic=lambda right, asked: right / asked),
+    )
+    other = torch.rand(200, generator=seeded(3)) < 0.6
+    paired, difference = resamples.difference(hits, other, "z"), literal.interval(hits.double() - other.double())
+    for one, two in ((found, expected), (part, share), (paired, difference)):
+        assert one is not None
+        assert one.value == pytest.approx(two.value)
+        assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.012)
+    assert resamples.share(hits, "none", torch.zeros(200, dtype=torch.bool)) is None
+
+
+def answers(**columns: Any) -> tuple[Asked, Judged]:
+    """Four images of class 0, of two classes."""
+    zeros = torch.zeros(4, dtype=torch.int64)
+    blank = dict.fromkeys(Judged.__dataclass_fields__, zeros) | columns
+    plain = dict.fromkeys(Asked.__dataclass_fields__, zeros) | {
+        "reference_before": blank.pop("reference_before", zeros)
+    }
+    return Asked(**plain), Judged(**blank)
+
+
+def test_the_label_check_tells_three_kinds_apart() -> None:
+    yes, no = torch.ones(4, dtype=torch.bool), torch.tensor([False, False, False, True])
+    votes = {"reference_before": torch.tensor([0, 0, 1, 0]), "reference_after": torch.tensor([0, 1, 0, 1])}
+    asked, judged = answers(right=yes, right_worst=no, **votes)
+    check = LabelCheck(asked, judged)
+    assert check.kept.tolist() == [True, False, False, False]
+    assert check.lost.tolist() == [False, True, False, False]
+    assert check.checked.tolist() == [True, False, False, True]
+
+
+def test_the_most_telling_picture_swings_far_for_a_small_change() -> None:
+    before = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])
+    after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.4, 0.6], [0.7, 0.3]])
+    asked, judged = answers(before=before, after=after, change=torch.tensor([0.2, 0.1, 0.001, 0.02]))
+    assert swing(asked, judged).tolist() == pytest.approx([0.8, 0.8, 0.2, 0.2])
+    everyone = torch.ones(4, dtype=torch.bool)
+    assert most_telling(asked, judged, everyone, 9) == [2, 1, 0]  # the last one is right after all
+    assert most_telling(asked, judged, torch.tensor([True, False, False, True]), 9) == [0]
+    assert most_telling(asked, judged, everyone, 1) == [2]
 
 
 def share(value: float) -> dict[str, float]:
@@ -90,87 +200,49 @@ def share(value: float) -> dict[str, float]:
 
 
 def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict[str, Any]:
-    shares = {"right": share(right), "right_reconstruction": share(drawn), "right_mixed": share(drawn)}
-    return {"kind": kind, "name": name, "images": 10, **shares, "right_worst": share(worst)}
+    shares = {"right": share(right), "right_small": share(right), "right_reconstruction": share(drawn)}
+    shares |= {"right_mixed": share(drawn), "right_worst": share(worst), "right_checked": share(worst)}
+    return {"kind": kind, "name": name, "images": 30, **shares}
+
+
+def said(parts: list[dict[str, Any]], comparison: list[Any] | None = None) -> list[str]:
+    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
+    entry = {"name": "net", "parts": parts, "swaps": [], "label_check": check}
+    reference = {"right": 0.8, "right_train": 0.85, "trusted": True}
+    return list(audit_sentences({"classifiers": [entry], "reference": reference, "comparison": comparison or []}))
 
 
 def test_a_generator_that_blurs_gets_no_headline() -> None:
-    said = list(audit_sentences({"parts": [part("all", "all", 0.9, 0.84, 0.3)]}))
-    assert said[0].startswith("No headline: 84.0% right on reconstructions and 90.0% on the images")
-    said = list(audit_sentences({"parts": [part("all", "all", 0.9, 0.86, 0.3)]}))
-    assert said == ["90.0% right as they are; 30.0% whatever of this kind the search tried."]
+    (sentence,) = said([part("all", "all", 0.9, 0.84, 0.3)])
+    assert sentence.startswith("No headline: 84.0% right on reconstructions and 90.0% on the images.")
+    assert "--fit-steps" in sentence
+    first, *_ = said([part("all", "all", 0.9, 0.86, 0.3)])
+    assert first == "90.0% right as they are; 86.0% after a random change; 30.0% whatever the search tried."
+
+
+def test_what_the_size_alone_costs_is_not_the_encoders_error() -> None:
+    small = part("all", "all", 0.9, 0.68, 0.3) | {"right_small": share(0.7)}
+    assert said([small])[0].startswith("90.0% right as they are")
 
 
 def test_the_worst_class_and_group_are_named() -> None:
     parts = [part("all", "all", 0.9, 0.9, 0.3), part("class", "a", 0.9, 0.9, 0.5), part("class", "b", 0.8, 0.9, 0.1)]
-    said = list(audit_sentences({"parts": [*parts, part("group", "x", 0.9, 0.9, 0.3), part("group", "y", 1, 1, 0.2)]}))
-    assert said[1] == "Worst class: b, 80.0% as they are, 10.0% in the worst case."
-    assert said[2] == "Worst group: y, 100.0% as they are, 20.0% in the worst case."
+    few = part("class", "c", 0.8, 0.9, 0.0) | {"images": 3}
+    words = said([*parts, few, part("group", "x", 0.9, 0.9, 0.3), part("group", "y", 1, 1, 0.2)])
+    assert "Worst class: b, 80.0% as they are, 10.0% in the worst case." in words
+    assert "Worst group: y, 100.0% as they are, 20.0% in the worst case." in words
     assert audit_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generator and a classifier of small digits in a table, with a group."""
-    out = tmp_path_factory.mktemp("runs")
-    rows = "".join(f"{i:03}.png,{digit_label(i)},{'even' if i % 2 == 0 else 'odd'}\n" for i in range(120))
-    files: dict[str, bytes | str] = {f"{i:03}.png": encoded(digit(i)) for i in range(120)}
-    data = write(out / "data", {**files, "labels.csv": "filename,label,place\n" + rows})
-    fit, latents = str(out / "fit"), str(out / "latents")
-    flags = ["--size", "16", "--channels", "1", "--group", "place", "--device", "cpu"]
-    assert main(["fit", "--data", str(data), "--target", "label", *flags, "--fit-steps", "40", "--out", fit]) == 0
-    assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
-    made = ["--generator", fit, "--latents", latents, "--device", "cpu"]
-    training = ["--method", "nominal", "--epochs", "4", "--batch", "16", "--out", str(out / "nominal")]
-    assert main(["train", *made, *training]) == 0
-    return out
+def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None:
+    row = {"classifier": "b", "less": "a"}
+    parts = [part("all", "all", 0.9, 0.9, 0.3)]
+    sure = said(parts, [row | {"right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
+    ends = "95 % interval of the difference +10.0 to +30.0"
+    assert sure == f"b: in the worst case right on 20.0 points more than a ({ends})."
+    assert "no difference to be sure of" in said(parts, [row | {"right_worst": share(0.05)}])[-1]
 
 
-def audit(runs: Path, out: Path, *flags: str) -> int:
-    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--device", "cpu"]
-    few = ["--images", "20", "--restarts", "1", "--steps", "1", "--resamples", "50"]
-    return main(["audit", "--classifier", str(runs / "nominal"), *made, *few, "--out", str(out), *flags])
-
-
-def test_audit_counts_classes_and_groups(runs: Path, tmp_path: Path) -> None:
-    assert audit(runs, tmp_path / "out") == 0
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    jsonschema.validate(results, schema())
-    by_kind = {kind: [row for row in results["parts"] if row["kind"] == kind] for kind in ("all", "class", "group")}
-    assert [row["name"] for row in by_kind["group"]] == ["even", "odd"]
-    for rows in by_kind.values():
-        assert sum(row["images"] for row in rows) == 20
-        mean = sum(row["images"] * row["right_worst"]["value"] for row in rows) / 20
-        assert mean == pytest.approx(by_kind["all"][0]["right_worst"]["value"])
-
-
-def test_audit_is_repeatable_and_not_repeated(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert audit(runs, tmp_path / "one") == 0
-    assert audit(runs, tmp_path / "two") == 0
-    one, two = (json.loads((tmp_path / name / "results.json").read_text())["parts"] for name in ("one", "two"))
-    assert one == two
-    capsys.readouterr()
-    assert audit(runs, tmp_path / "one", "--resume") == 0
-    assert "worst case" in capsys.readouterr().out
-    assert audit(runs, tmp_path / "one", "--resume", "--no-residual") == 2
-    assert "another run (residual True there, False here)" in capsys.readouterr().err
-
-
-def test_painted_digits_are_audited_on_their_shuffled_test(tmp_path: Path) -> None:
-    small = ["--train-images", "60", "--test-images", "30", "--device", "cpu"]
-    fit, latents = str(tmp_path / "fit"), str(tmp_path / "latents")
-    assert main(["fit", *small, "--fit-steps", "5", "--out", fit]) == 0
-    assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
-    made = ["--generator", fit, "--latents", latents, "--device", "cpu"]
-    assert main(["train", "--method", "nominal", "--epochs", "1", *made, "--out", str(tmp_path / "nominal")]) == 0
-    assert audit(tmp_path, tmp_path / "out") == 0
-
-
-def test_a_classifier_of_other_images_is_refused(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--method", "nominal", "--epochs", "1", "--train-images", "20", "--device", "cpu"]
-    assert main(["train", *flags, "--out", str(tmp_path / "other")]) == 0
-    assert audit(runs, tmp_path / "out", "--classifier", str(tmp_path / "other")) == 2
-    assert "a classifier of other classes or sizes" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_latents_keep_the_residual_of_any_size() -> None:
+    latents = Latents(torch.zeros(2, 6, 4), residual=torch.ones(2, 3, 16, 16))
+    assert Latents.cat([latents, latents])[1:3].tensors()["residual"].shape == (2, 3, 16, 16)

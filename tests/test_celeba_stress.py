@@ -19,6 +19,7 @@ from advmix.data import ImageSet
 from advmix.errors import UserError
 from advmix.latents import Split
 from advmix.mixing import RandMix
+from advmix.report.style import method, method_label
 from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.faces import Grouped
 from advmix.studies.celeba.refit import features_of, last_layer, refitted
@@ -54,6 +55,10 @@ def test_a_division_by_identity(agreement: float) -> None:
     reached = float((labels != cues)[parts.train].double().mean())
     assert reached == pytest.approx(agreement, abs=1e-3)
     assert len(parts.train) > 1000
+    against = torch.bincount(groups[parts.train], minlength=GROUPS)[[0, 3]].tolist()
+    left = ~torch.isin(persons, torch.tensor(sorted(people[1] | people[2])))
+    rare = int((left & (groups == 3)).sum())
+    assert against[1] == min(rare, sum(against) // 2)
 
 
 def test_the_sense_of_the_agreement_is_that_of_the_images() -> None:
@@ -106,6 +111,14 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
         assert list(errors) == ["not Smiling, not Male", "not Smiling, Male", "Smiling, not Male", "Smiling, Male"]
         assert row["worst_group_error"]["value"] == pytest.approx(max(errors.values()))
         assert row["error"]["value"] == pytest.approx(sum(errors.values()) / 4)
+        assert row["error"]["value"] == pytest.approx(sum(row["error_by_seed"]) / 2)
+
+
+def test_a_refitted_method_is_called_after_its_own() -> None:
+    assert method_label("advmix-refit") == "AdvMix, refitted"
+    assert method("advmix-refit").control
+    assert not method("advmix").control
+    assert method_label("mine-refit") == "mine-refit"
 
 
 def test_another_source_is_judged_apart(stressed: dict[str, Any]) -> None:

@@ -243,6 +243,17 @@ def test_search_works_where_gradients_are_switched_off() -> None:
     assert torch.equal(found.images, expected.images)
 
 
+def test_search_works_in_inference_mode() -> None:
+    """Lightning validates in it; images and latents that are made there know no gradients."""
+    search, classifier = AdvMix(GENERATOR, SPLIT, restarts=2, steps=2), make_classifier()
+    expected = search(classifier, LATENTS, LABELS, POOL, rng=seeded(0))
+    with torch.inference_mode():
+        own, labels = Latents(LATENTS.styles * 1), LABELS * 1
+        found = search(classifier, own, labels, POOL, rng=seeded(0))
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(losses_of(found), losses_of(expected))
+
+
 def test_images_can_be_trained_on() -> None:
     classifier = make_classifier()
     mix = AdvMix(GENERATOR, SPLIT)(classifier, LATENTS, LABELS, POOL, rng=seeded(0))

@@ -10,6 +10,7 @@ from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, 
 from advmix.latents import Latents, Split
 from advmix.marginalized import Marginalized
 from advmix.mixing import AdvMix, Mix, Mixer, RandMix
+from advmix.stages.sources import Mixable, load
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "Latents",
     "Marginalized",
     "Mix",
+    "Mixable",
     "Mixer",
     "OptimizeEncoder",
     "RandMix",
@@ -33,5 +35,6 @@ __all__ = [
     "StyleGenerator",
     "UserError",
     "__version__",
+    "load",
     "load_autoencoder",
 ]

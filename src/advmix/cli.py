@@ -17,8 +17,10 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.stages.audit import AuditConfig, run_audit
 from advmix.stages.data import PreviewConfig, run_preview
+from advmix.stages.doctor import DoctorConfig, run_doctor
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate
+from advmix.stages.export import ExportConfig, run_export
 from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.importing import ImportConfig, run_import
 from advmix.stages.inspect import InspectConfig, run_inspect
@@ -49,7 +51,9 @@ COMMANDS: Commands = {
     "evaluate": (EvaluateConfig, run_evaluate),
     "inspect": (InspectConfig, run_inspect),
     "audit": (AuditConfig, run_audit),
+    "export": (ExportConfig, run_export),
     "predict": (PredictConfig, run_predict),
+    "doctor": (DoctorConfig, run_doctor),
 }
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),

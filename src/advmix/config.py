@@ -51,7 +51,7 @@ def _from_json(kind: type, data: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, str) and Path in wanted:
             values[name] = Path(value)
         elif isinstance(value, list):
-            values[name] = tuple(value)
+            values[name] = tuple(map(Path, value)) if Path in wanted else tuple(value)
     return values
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from advmix.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: unknown; choose from {' '.join(PRECISIONS)}")
     tune_cpu()
+    from lightning_fabric import Fabric  # takes longer than torch itself: it tries torchmetrics, which tries the rest
+
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
     fabric.launch()
     return fabric

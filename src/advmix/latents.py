@@ -26,7 +26,7 @@ class Latents:
         styles: `(B, L, D)`, no unit, any range.
         grid: `(B, C, H, W)` or None.
         residual: `(B, C, H, W)` in [-1, 1] or None: what the generator cannot draw of the image, `x - dec(enc(x))`.
-            It is added to whatever is decoded, and stays with the image in every mix, as `z∥` does.
+            It is added to whatever is decoded, in its own size, and stays with the image in every mix, as `z∥` does.
     """
 
     styles: Tensor

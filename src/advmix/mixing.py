@@ -188,6 +188,7 @@ class AdvMix(Mixer):
             f"radius={self.radius}, step={self.step!r}, stop_early={self.stop_early})"
         )
 
+    @torch.inference_mode(False)  # Lightning validates in inference mode, and the search needs gradients
     def __call__(
         self,
         classifier: nn.Module | None,

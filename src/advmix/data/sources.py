@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from advmix.data.colored import ColoredDigits
 from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet
-from advmix.data.photos import Photos, load_photos
+from advmix.data.photos import Native, PhotoOptions, Photos, load_photos, native_photos
 from advmix.errors import UserError
 
 
@@ -53,9 +54,15 @@ class OwnImages:
     @cached_property
     def photos(self) -> Photos:
         """Everything that was read."""
+        return load_photos(self.config.data, self._options(), self.seed)
+
+    def native(self) -> AbstractContextManager[Native]:
+        """The same images in other sizes, read from their files when asked for."""
+        return native_photos(self.config.data, self._options())
+
+    def _options(self) -> PhotoOptions:
         options = self.config.photo_options()
-        allowed = options.download and self.download
-        return load_photos(self.config.data, replace(options, download=allowed), self.seed)
+        return replace(options, download=options.download and self.download)
 
     @property
     def train(self) -> ImageSet:
@@ -88,3 +95,10 @@ def painted_digits(data: Data, who: str, remedy: str = "") -> ColoredDigits:
     if not isinstance(data, ColoredDigits):
         raise UserError(f"{who}: only for painted digits, not for {data.config.data}{remedy and f'; {remedy}'}")
     return data
+
+
+def names_of(data: Data, split: str) -> tuple[str, ...]:
+    """What the `train` or `test` images are called: painted digits have numbers only, `test/000017`."""
+    if isinstance(data, OwnImages):
+        return (data.photos.train if split == "train" else data.photos.test).names
+    return tuple(f"{split}/{place:06d}" for place in range(len(data.train if split == "train" else data.test)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from advmix.errors import UserError
 from advmix.latents import Latents, Split
@@ -45,9 +46,16 @@ class State:
 
 
 def _to_unit(signed: Tensor, latents: Latents) -> Tensor:
-    """[-1, 1] to [0, 1], clamped; with the latents' residual where they have one."""
+    """[-1, 1] to [0, 1], clamped; with the latents' residual where they have one, in its size."""
     images = ((signed + 1) / 2).clamp(0, 1)
-    return images if latents.residual is None else (images + latents.residual).clamp(0, 1)
+    return images if latents.residual is None else (_sized(images, latents.residual) + latents.residual).clamp(0, 1)
+
+
+def _sized(images: Tensor, like: Tensor) -> Tensor:
+    """Images as large as `like`, bilinear."""
+    if images.shape[-2:] == like.shape[-2:]:
+        return images
+    return F.interpolate(images, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Generator(nn.Module, ABC):
@@ -104,10 +112,11 @@ class Generator(nn.Module, ABC):
 
         >>> generator(generator.complete(encoder(x), x))      # x itself
 
-        Mixes of them keep the details of the image that the generator cannot draw.
+        Mixes of them keep the details of the image that the generator cannot draw. Images larger than the generator's
+        are decoded in their own size: a mix is the image with the enlarged difference of two decodings added to it.
         """
         with evaluating(self):
-            return replace(latents, residual=images - self(replace(latents, residual=None)))
+            return replace(latents, residual=images - _sized(self(replace(latents, residual=None)), images))
 
     def decode_signed(self, latents: Latents) -> Tensor:
         """Decode without the final clamp and without a residual, around [-1, 1]: what a training loss wants."""

@@ -1,4 +1,4 @@
-"""What `advmix audit` found, as a table and in words."""
+"""What `advmix audit` found, as tables and sentences in a terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from advmix.report.audit_words import (
+    blurred_words,
+    changes,
+    check_words,
+    comparison_words,
+    first_layers,
+    percent,
+    swap_title,
+    too_blurred,
+    verdict_words,
+    worst_part,
+)
+
 Part = Mapping[str, Any]
 COLUMNS = {
     "right": "as it is",
     "right_reconstruction": "recon-\nstruct.",
     "right_mixed": "mixed at\nrandom",
     "right_worst": "worst\ncase",
+    "right_checked": "label\nchecked",
 }
-TOO_BLURRED = 0.05
-"""A worst case is no headline where reconstructions cost more accuracy than this."""
 
 
 def audit_table(parts: Sequence[Part]) -> Table:
@@ -35,26 +47,45 @@ def audit_table(parts: Sequence[Part]) -> Table:
     return view
 
 
-def _cell(share: Mapping[str, float]) -> str:
+def swap_table(swaps: Sequence[Part]) -> Table:
+    """How many right answers each resolution's swap flips, in percent."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    for head in ("borrowed alone", "part of", "changes"):
+        view.add_column(head)
+    view.add_column("flips, %", justify="right")
+    for swap in swaps:
+        if swap["kind"] != "layer" or swap["grid"]:
+            view.add_row(swap_title(swap), "z⊥" if swap["perp"] else "z∥", changes(swap), _cell(swap["flips"]))
+    return view
+
+
+def _cell(share: Mapping[str, float] | None) -> str:
+    if share is None:
+        return "–"
     return f"{100 * share['value']:.1f} [dim]({100 * share['low']:.0f}–{100 * share['high']:.0f})[/]"
 
 
 def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
-    """The headline, or why there is none; and where it is worst."""
-    parts = results["parts"]
-    everything = parts[0]
-    clean, drawn, worst = (everything[key]["value"] for key in ("right", "right_reconstruction", "right_worst"))
-    if clean - drawn > TOO_BLURRED:
-        yield (
-            f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images. The generator draws too "
-            "little of what the classifier looks at, so a worst case would blame the classifier for it. Train the "
-            "generator longer (--fit-steps), or with --perceptual-weight."
-        )
-    else:
-        yield f"{clean:.1%} right as they are; {worst:.1%} whatever of this kind the search tried."
-    for kind in ("class", "group"):
-        rows = [part for part in parts if part["kind"] == kind]
-        if len(rows) > 1:
-            lowest = min(rows, key=lambda part: part["right_worst"]["value"])
-            right, share = lowest["right"]["value"], lowest["right_worst"]["value"]
-            yield f"Worst {kind}: {lowest['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
+    """The headline of each classifier, or why there is none; what flips it, where it is worst, what the check says."""
+    several = len(results["classifiers"]) > 1
+    for entry in results["classifiers"]:
+        for sentence in _sentences(entry, results["reference"]):
+            yield f"{entry['name']}: {sentence}" if several else sentence
+    yield from comparison_words(results["comparison"])
+
+
+def _sentences(entry: Part, reference: Part) -> Iterator[str]:
+    if too_blurred(entry):
+        yield blurred_words(entry)
+        return
+    yield verdict_words(entry)
+    strongest = first_layers(entry)
+    if strongest is not None:
+        flips = percent(strongest["flips"]["value"])
+        yield f"Flips most by itself: {swap_title(strongest)} ({changes(strongest)}), {flips} of the right answers."
+    for kind in ("class", "group", "class in group"):
+        worst = worst_part(entry, kind)
+        if worst is not None:
+            right, share = worst["right"]["value"], worst["right_worst"]["value"]
+            yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
+    yield check_words(entry, reference)

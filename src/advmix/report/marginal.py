@@ -17,6 +17,7 @@ from advmix.report.summary import Score, score
 Run = Mapping[str, Any]
 WIDTH, HEIGHT, GAP = 2.6, 2.7, 0.55
 NAMES = 1.3
+SHORT = {"reconstruction": "recon."}
 HINTS = {
     "biased": "each class in its own colour",
     "shuffled": "the same colours, drawn at random",
@@ -38,7 +39,7 @@ def marginal_figure(runs: Sequence[Run], tests: Sequence[str]) -> Figure:
         _panel(axes, [run for run in runs if run["test"] == test], names=place == len(tests) - 1)
         canvas.text(left, 0.75, test.capitalize(), 10, ha="left", weight="bold")
         canvas.text(left + 0.85, 0.76, HINTS.get(test, ""), 8, ha="left", color=MUTED)
-        canvas.text(left + WIDTH / 2, HEIGHT + 1.45, "answer: plain, on the reconstruction, mean over N z⊥", 8)
+        canvas.text(left + WIDTH / 2, HEIGHT + 1.45, "mean over N z⊥, beside plain and reconstructed", 8)
     canvas.text(0.3, 0.25, "Averaging over random z⊥, beside retraining", 12, ha="left", weight="bold")
     seeds = len({run["seed"] for run in runs})
     words = "Mean over the seeds; bars: lowest to highest seed." if seeds > 1 else "One seed."
@@ -51,7 +52,7 @@ def _panel(axes: Axes, runs: Sequence[Run], names: bool) -> None:
     ways = list(dict.fromkeys((run["prediction"], run["samples"]) for run in runs))
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlim(-0.4, len(ways) - 0.6)
-    axes.set_xticks(range(len(ways)), [str(samples) if samples else way[:6] for way, samples in ways])
+    axes.set_xticks(range(len(ways)), [str(samples) if samples else SHORT.get(way, str(way)) for way, samples in ways])
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.spines[["left", "bottom"]].set(visible=True, color=MUTED)

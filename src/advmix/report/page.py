@@ -40,13 +40,13 @@ def render(results: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         figures: `data`, `mixing`, `training`, `accuracy` and any number of `variations-METHOD` have their place;
             others follow at the end.
     """
-    template = _environment().from_string(_resource("report.html.j2"))
+    template = environment().from_string(resource("report.html.j2"))
     runs = results.get("runs") or []
     names = method_names(runs)
     return template.render(
         results=results,
         runs=runs,
-        style=Markup(_resource("report.css")),
+        style=Markup(resource("report.css")),
         headline=headline(runs),
         facts=facts(runs),
         columns=columns(runs),
@@ -113,11 +113,13 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
     return {prefix.lstrip("."): "–" if value is None else str(value)}
 
 
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, duration=duration, flat=flat)
-    return environment
+def environment() -> Environment:
+    """Jinja2 with everything escaped, and the filters `percent`, `duration` and `flat`."""
+    jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters.update(percent=percent, duration=duration, flat=flat)
+    return jinja
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A template or style sheet of this package."""
     return files("advmix.report").joinpath(name).read_text(encoding="utf-8")

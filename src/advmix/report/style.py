@@ -48,12 +48,6 @@ METHODS = {
     "advmix-filtered": Method(
         "AdvMix, filtered", "#5b9bd5", "AdvMix without the mixes that a reference no longer labels alike.", True
     ),
-    "nominal-refit": Method(
-        "Nominal, refitted", "#8c929b", "Nominal training, then the last layer again on balanced groups.", True
-    ),
-    "advmix-refit": Method(
-        "AdvMix, refitted", "#4a7ebb", "AdvMix, then the last layer again on balanced groups.", True
-    ),
     "pretrained": Method("From the encoder", "#117733", "Nominal training that begins with the encoder.", True),
     "ceiling": Method(
         "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True
@@ -78,9 +72,17 @@ METHODS = {
 }
 
 
+REFIT = "-refit"
+"""Ends the name of a method whose last layer was fitted again on balanced groups."""
+
+
 def method(name: str) -> Method:
     """What is known of a method; one that is not known is called by its own name, in grey."""
-    return METHODS.get(name, Method(name, MUTED, ""))
+    base = METHODS.get(name.removesuffix(REFIT), Method(name, MUTED, ""))
+    if name not in METHODS and name.endswith(REFIT) and base.meaning:
+        meaning = f"{base.meaning} Then the last layer again, on balanced groups."
+        return Method(f"{base.label}, refitted", base.color, meaning, control=True)
+    return base
 
 
 def method_label(name: str) -> str:

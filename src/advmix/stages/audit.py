@@ -1,72 +1,33 @@
-"""`advmix audit`: how right a classifier is, on images as they are and under changes that should not matter."""
+"""`advmix audit`: what flips a classifier: right on images as they are, and under changes that should not matter."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.verdicts import Verdicts, verdicts
-from advmix.classifiers import load_classifier
-from advmix.config import to_dict
-from advmix.data import Data, ImageSet
-from advmix.data.sources import OwnImages
-from advmix.encoders import fingerprint
-from advmix.engine import environment, make_fabric
-from advmix.errors import UserError
-from advmix.files import read_json, write_json
-from advmix.options import require
-from advmix.progress import console
-from advmix.report.audit import audit_sentences, audit_table
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.audit.judge import Bench
+from advmix.audit.swaps import swaps
+from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.data import Data, DataConfig
+from advmix.encoders import load_autoencoder
+from advmix.engine import in_first_process, make_fabric
+from advmix.files import read_json
+from advmix.progress import console, quietly
+from advmix.report.audit import audit_sentences, audit_table, swap_table
+from advmix.results import RESULTS
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.encode import pool_encoder
-from advmix.stages.evaluate import generator_summary
-from advmix.stages.sources import data_of, load_mixable
-from advmix.training.methods import SearchOptions
+from advmix.stages.audit_case import Case, audited_data, batches, open_case, subject_of
+from advmix.stages.audit_chunks import chosen_rows, search_all
+from advmix.stages.audit_config import AuditConfig
+from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
+from advmix.stages.audit_results import REPORT, Clock, Made, write_audit
+from advmix.stages.encode import EncodeConfig, run_encode
+from advmix.stages.fit import FitConfig, run_fit
 
-
-@dataclass(frozen=True)
-class AuditConfig:
-    """How right is a classifier on the test images: as they are, as the generator draws them, mixed, in the worst case?
-
-    Overall, by class and by group, with 95 % bootstrap intervals. Writes results.json and config.json.
-
-    Args:
-        classifier: folder that train wrote.
-        generator: folder that fit or import wrote.
-        latents: folder that encode wrote, the pool of the search; its data set's test images are used.
-        search: the search for the worst case.
-        residual: whether mixes keep what the generator cannot draw of an image.
-        images: at most so many test images, drawn at random.
-        resamples: of the bootstrap.
-        seed: fixes images, donors and resamples.
-        out: folder for what is written.
-        device: auto, cpu, cuda, cuda:N or mps.
-        resume: go on with a run that was stopped.
-    """
-
-    classifier: Path
-    generator: Path
-    latents: Path
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
-    residual: bool = True
-    images: int = 1000
-    resamples: int = 2000
-    seed: int = 0
-    out: Path = Path("runs/audit")
-    device: str = "auto"
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        require(self, "images resamples", least=2)
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def run_audit(config: AuditConfig) -> dict[str, Any]:
@@ -75,77 +36,90 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
-    mixable = load_mixable(config.generator, config.latents, fabric.device)
-    assert mixable is not None
-    data = data_of(mixable.store.index, config.latents)
-    network, metadata = load_classifier(config.classifier)
-    test = _test_images(config, data, metadata)
-    inputs = {"classifier": fingerprint(network), "generator": mixable.metadata["fingerprint"]}
-    open_run(config.out, "audit", config, config.resume, {**inputs, "images": data.test.fingerprint})
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-    else:
-        begun = time.monotonic()
-        rows = torch.randperm(len(test), generator=generator(config.seed, "audit", "images"))[: config.images]
-        search, network = config.search.mixer(mixable.model, stop_early=True), network.to(fabric.device)
-        options: dict[str, Any] = {"residual": config.residual, "seed": config.seed}
-        encoder = pool_encoder(config.latents, mixable.model, data.train, fabric.device)
-        found = verdicts(network, search, encoder, test[rows], mixable.pool, **options)
-        results = {
-            "schema": SCHEMA_VERSION,
-            "study": "audit",
-            "config": {"command": "audit", **to_dict(config)},
-            "environment": environment(),
-            "generator": generator_summary(mixable.metadata),
-            "search": to_dict(config.search),
-            "method": metadata["method"],
-            **_entries(config, found, parts_of(data, rows)),
-            "phases": {"audit": round(time.monotonic() - begun, 2)},
+    fabric = make_fabric(config.device, config.devices)
+    with quietly(not fabric.is_global_zero):
+        with fabric.rank_zero_first(local=True):
+            data, generator_print = audited_data(config)
+            images = data.test
+        channels, side = images.pixels.shape[1:3]
+        image = (int(channels), int(side), int(side))
+        opened = [open_classifier(options, images.classes, image) for options in config.subjects]
+        named = config.reference and named_reference(config.reference, data.train, fabric.device)
+        inputs = {
+            "images": images.fingerprint,
+            "generator": generator_print,
+            "reference": named.fingerprint if named else None,
         }
-        write_json(config.out / RESULTS, results)
-    console.print(audit_table(results["parts"]))
-    for sentence in audit_sentences(results):
-        console.print(sentence, markup=False)
-    console.print(f"Numbers: {config.out / RESULTS}", markup=False)
+        inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
+        in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
+        if not (config.out / RESULTS).is_file():
+            _audit(config, fabric, data, opened, named or None)
+        results: dict[str, Any] = read_json(config.out / RESULTS)
+        _show(config, results)
     return results
 
 
-def _test_images(config: AuditConfig, data: Data, metadata: Mapping[str, Any]) -> ImageSet:
-    """The test images, checked to be what the classifier is for."""
-    test = data.test
-    if list(test.classes) != metadata["classes"] or list(test.pixels.shape[1:]) != metadata["image"]:
-        raise UserError(f"{config.classifier}: a classifier of other classes or sizes than the generator's images")
-    return test
+def _audit(
+    config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[OpenClassifier], named: Voter | None
+) -> None:
+    """Everything up to the files."""
+    clock = Clock()
+    folders = in_first_process(fabric, lambda: _generator(config, clock))
+    case = open_case(data, *folders, fabric.device)
+    voter = named or _own_voter(config, fabric, case, clock)
+    options = case.search(config.search, all(one.differentiable for one in opened))
+    subjects = [subject_of(one, case, fabric.device) for one in opened]
+    bench = Bench(
+        search=options.mixer(case.model, stop_early=True),
+        pool=case.pool,
+        swaps=swaps(case.model.config, options.split(case.model.generator.layers)),
+        reference=voter.network,
+        residual=config.residual,
+        seed=config.seed,
+    )
+    rows = chosen_rows(len(data.test), config.images, generator(config.seed, "audit", "images"))
+    made = Made(config, case, bench, options, opened, subjects, voter)
+    with batches(case, subjects) as images:
+        with clock("search"):
+            found = search_all(config.out, fabric, bench, subjects, images, rows, made.metadata(), config.chunk)
+        in_first_process(fabric, lambda: write_audit(made, images, found, clock))
 
 
-def parts_of(data: Data, rows: Tensor) -> Iterator[tuple[str, str, Tensor]]:
-    """What numbers are given for: `all`, each class, each group; kind, name, and which of the chosen images.
+def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
+    """The folders of generator and latents; what is not named is made here."""
+    fitted, latents = config.generator, config.latents
+    if fitted is None:
+        fitted = config.out / "generator"
+        with clock("fit"):
+            run_fit(
+                FitConfig(config.data, fit=config.fit, seed=config.seed, out=fitted, device=config.device, resume=True)
+            )
+    if latents is None:
+        latents = config.out / "latents"
+        with clock("encode"):
+            run_encode(EncodeConfig(fitted, _pooled(config), out=latents, device=config.device, resume=True))
+    return fitted, latents
 
-    Args:
-        data: with the test images.
-        rows: `(N,)`, those that were chosen.
-    """
-    yield "all", "all", torch.ones(len(rows), dtype=torch.bool)
-    labels = data.test.labels[rows]
-    for index, name in enumerate(data.test.classes):
-        yield "class", name, labels == index
-    if isinstance(data, OwnImages):
-        groups = data.photos.test.groups[rows]
-        for index, name in enumerate(data.photos.groups):
-            yield "group", name, groups == index
+
+def _pooled(config: AuditConfig) -> DataConfig:
+    """Whose training images become the pool: the generator's own, or the named ones for an imported generator."""
+    imported = config.generator is not None and "data" not in load_autoencoder(config.generator)[1]
+    return config.data if imported else DataConfig()
 
 
-def _entries(
-    config: AuditConfig, found: Verdicts, parts: Iterator[tuple[str, str, Tensor]]
-) -> dict[str, list[dict[str, Any]]]:
-    """A row for each part that has images."""
-    rng = generator(config.seed, "audit", "bootstrap")
-    rows = []
-    for kind, name, mask in parts:
-        count = int(mask.sum())
-        if count:
-            boot = GroupBootstrap.draw(torch.arange(count), config.resamples, rng)
-            shares = {key: boot.interval(right[mask].double()).to_dict() for key, right in found.tensors().items()}
-            rows.append({"kind": kind, "name": name, "images": count, **shares})
-    return {"parts": rows}
+def _own_voter(config: AuditConfig, fabric: Fabric, case: Case, clock: Clock) -> Voter:
+    """A reference of our own, trained where it is not there yet."""
+    images, folder, alone = case.data.train, config.out / "reference", make_fabric(config.device)
+    with clock("reference"):
+        in_first_process(fabric, lambda: train_reference(folder, images, config.seed, alone))
+    return own_reference(folder, images, fabric.device)
+
+
+def _show(config: AuditConfig, results: dict[str, Any]) -> None:
+    for entry in results["classifiers"]:
+        console.print(f"\n{entry['name']}", markup=False, style="bold")
+        console.print(audit_table(entry["parts"]))
+        console.print(swap_table(entry["swaps"]))
+    for sentence in audit_sentences(results):
+        console.print(sentence, markup=False)
+    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)

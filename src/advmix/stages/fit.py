@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from advmix.classifiers import load_classifier
@@ -29,6 +28,9 @@ from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
 from advmix.training.mixes import MixOptions, MixTrainee
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 REGIMES = ("autoencode", "gan", "invert")
 Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -27,6 +26,9 @@ from advmix.seeds import generator
 from advmix.training.gan import GanOptions, GanTrainee
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SAMPLES, GRID_ROWS, GRID_COLUMNS, AT_ONCE = 128, 7, 9, 256
 

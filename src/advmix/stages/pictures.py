@@ -34,6 +34,12 @@ class PictureOptions:
     part: str = "test"
     unlabelled: bool = False
 
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """`(C, H, W)` of own images, as the flags say it; None for painted digits."""
+        photos = self.data.photos
+        return None if self.data.is_painted else (photos.channels, photos.size, photos.size)
+
     def __post_init__(self) -> None:
         if self.part not in PARTS:
             raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")

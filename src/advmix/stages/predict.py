@@ -82,7 +82,7 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     """
     device = make_fabric(config.device).device
     mixable = load_mixable(config.generator, config.latents, device)
-    opened = open_classifier(config)
+    opened = open_classifier(config, image=config.pictures.shape)
     sources = Sources(opened, config.folder, mixable, config.generator)
     pictures = find_pictures(config.pictures, sources, config.seed)
     opened = opened if pictures.classes is None else opened.named(pictures.classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
 from advmix.data import Data, DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
+from advmix.encoders.base import Encoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
 from advmix.generators import Generator
@@ -21,12 +23,38 @@ from advmix.latents import Latents
 
 @dataclass(frozen=True, eq=False)
 class Mixable:
-    """A generator with the latents of its training set, on one device."""
+    """A generator with the latents of its training set, on one device.
+
+    Attributes:
+        model: generator and encoder network, frozen and in eval mode.
+        pool: the latents of the training set, in its order.
+        metadata: what the generator's file says of how it was made.
+        store: the folder of the latents.
+    """
 
     model: Autoencoder
     pool: Latents
     metadata: dict[str, Any]
     store: LatentStore
+
+    @property
+    def generator(self) -> Generator:
+        """`dec`."""
+        return self.model.generator
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """`enc`, the one that made the pool: what is mixed with a pool must be encoded alike."""
+        if self.store.index["encoder"] == "network":
+            return self.model.encoder
+        from advmix.stages.encode import pool_encoder  # loads Fabric, which `import advmix` does without
+
+        return pool_encoder(self.store.folder, self.model, self.data.train, self.pool.styles.device)
+
+    @cached_property
+    def data(self) -> Data:
+        """The data set that generator and pool were made from, read again: `data.train` has the pool's order."""
+        return data_of(self.store.index, self.store.folder)
 
 
 def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
@@ -105,8 +133,25 @@ def load_mixable(generator: Path | None, latents: Path | None, device: torch.dev
         return None
     if generator is None or latents is None:
         raise UserError("--generator and --latents go together: name what fit and encode wrote")
-    model, metadata = load_autoencoder(generator)
-    store = LatentStore.open(latents, generator=metadata["fingerprint"])
+    return load(generator, latents, device)
+
+
+def load(generator: str | Path, latents: str | Path, device: torch.device | str = "cpu") -> Mixable:
+    """What a training loop, an attack or an audit of your own needs, from the folders that the commands wrote.
+
+    >>> parts = advmix.load("runs/fit", "runs/latents")
+    >>> parts.generator, parts.encoder, parts.pool, parts.data.train
+
+    Args:
+        generator: folder that fit wrote.
+        latents: folder that encode wrote.
+        device: where networks and pool shall be.
+
+    Raises:
+        UserError: missing or damaged files, or latents of another generator.
+    """
+    model, metadata = load_autoencoder(Path(generator))
+    store = LatentStore.open(Path(latents), generator=metadata["fingerprint"])
     return Mixable(model.to(device), store.latents.to(device), metadata, store)
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
-from lightning_fabric import Fabric
 
 from advmix.audit.evaluate import accuracy, recolor_worst, share
 from advmix.config import to_dict
@@ -33,6 +32,9 @@ from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SETTINGS = (
     *(SearchOptions(radius=r, step_size=r / 2, step="sign") for r in (0.25, 0.5, 1.0, 1.5)),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +18,9 @@ from advmix.options import require
 from advmix.progress import track
 from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 WIDTHS = {16: (64, 64, 32), 32: (64, 64, 32, 32), 64: (64, 64, 32, 32, 16)}
 """Feature channels at each resolution, from 4 pixels up, for images of each size."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from advmix.data import ImageSet, epoch_batches
@@ -14,6 +14,9 @@ from advmix.options import require
 from advmix.seeds import generator
 from advmix.training.loop import Trainee
 from advmix.training.objectives import Batch, Objective
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ the Image Quality of StyleGAN" (2020), appendix B.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -26,6 +25,9 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.discriminator import Discriminator
 from advmix.training.gan_augment import Augmenter
 from advmix.training.loop import Stepper
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
 """Training steps for images of each size."""

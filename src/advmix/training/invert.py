@@ -5,10 +5,9 @@ ones, which it must reconstruct.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +20,9 @@ from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.seeds import generator, global_seed
 from advmix.training.loop import Trainee
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from advmix.engine import anywhere, mean_over
 from advmix.errors import UserError
 from advmix.files import atomic_write, read_checkpoint, write_checkpoint
 from advmix.progress import track
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 History = list[dict[str, float]]
 

@@ -7,10 +7,9 @@ mixes against real images, and a classifier must still recognise what a mix show
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,6 +24,9 @@ from advmix.training.autoencode import WIDTHS, AutoencoderTrainee, FitOptions
 from advmix.training.discriminator import Discriminator
 from advmix.training.gan import GanOptions
 from advmix.training.gan_augment import Augmenter
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,18 @@
 """A user's own images: folders, tables, zip archives, torchvision's and Hugging Face's data sets."""
 
 from advmix.data.photos.decode import Broken
-from advmix.data.photos.load import Photos, PhotoSet, load_photos
+from advmix.data.photos.load import Native, Photos, PhotoSet, load_photos, native_photos
 from advmix.data.photos.options import PhotoOptions, PhotoShape
 from advmix.data.photos.pictures import load_pictures
 
-__all__ = ["Broken", "PhotoOptions", "PhotoSet", "PhotoShape", "Photos", "load_photos", "load_pictures"]
+__all__ = [
+    "Broken",
+    "Native",
+    "PhotoOptions",
+    "PhotoSet",
+    "PhotoShape",
+    "Photos",
+    "load_photos",
+    "load_pictures",
+    "native_photos",
+]

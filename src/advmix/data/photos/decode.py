@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -65,7 +65,12 @@ def open_bytes(data: bytes) -> Image.Image:
 
 
 def decode_all(
-    opener: Callable[[str], Image.Image], names: Sequence[str], size: int, channels: int, crop: str
+    opener: Callable[[str], Image.Image],
+    names: Sequence[str],
+    size: int,
+    channels: int,
+    crop: str,
+    progress: bool = True,
 ) -> Decoded:
     """Decode with several threads; every image that cannot be read is named in `broken`.
 
@@ -75,6 +80,7 @@ def decode_all(
         size: width and height of the result, in pixels.
         channels: 1 (grey) or 3 (RGB).
         crop: one of `pixels.CROPS`.
+        progress: whether it is shown.
 
     Raises:
         UserError: more memory than there is.
@@ -89,7 +95,7 @@ def decode_all(
             return Broken(names[index], str(error))
         return stored
 
-    found = _in_threads(one, len(names))
+    found = _in_threads(one, len(names), progress)
     kept = [index for index, result in enumerate(found) if not isinstance(result, Broken)]
     facts = [result for result in found if not isinstance(result, Broken)]
     return Decoded(
@@ -132,12 +138,13 @@ def read(opener: Callable[[str], Image.Image], name: str, size: int) -> tuple[Im
         raise UnreadableError(printable(str(error)) or type(error).__name__) from error
 
 
-def _in_threads(work: Callable[[int], T], count: int) -> list[T]:
-    """`work(0)` to `work(count - 1)`, with progress; an interruption does not wait for what has not begun."""
+def _in_threads(work: Callable[[int], T], count: int, progress: bool) -> list[T]:
+    """`work(0)` to `work(count - 1)`; an interruption does not wait for what has not begun."""
     pool = ThreadPoolExecutor(WORKERS)
     results: list[T] = []
     try:
-        with _bombs_are_errors(), track("read images", count) as advance:
+        shown = track("read images", count) if progress else nullcontext(lambda steps, note: None)
+        with _bombs_are_errors(), shown as advance:
             for part in pool.map(lambda chunk: [work(i) for i in range(chunk.start, chunk.stop)], slices(count, CHUNK)):
                 results += part
                 advance(len(part), "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -111,6 +111,42 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         decoded.modes,
         source.unlabelled,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Native:
+    """Images of a data set in another size than they were loaded in, read from their files when asked for.
+
+    >>> with native_photos("faces", options) as native:
+    ...     native.pixels(photos.test.names[:10], size=224).shape
+    torch.Size([10, 3, 224, 224])
+    """
+
+    source: Source
+    options: PhotoOptions
+
+    def pixels(self, names: Sequence[str], size: int) -> Tensor:
+        """`(N, C, size, size)` uint8, cropped as all of the data are.
+
+        Raises:
+            UserError: an image cannot be read any more.
+        """
+        options = self.options
+        decoded = decode_all(self.source.open, names, size, options.channels, options.crop, progress=False)
+        if decoded.broken:
+            raise UserError(broken_words(self.source.place, decoded.broken, len(names)))
+        return decoded.pixels
+
+
+@contextmanager
+def native_photos(data: str, options: PhotoOptions) -> Iterator[Native]:
+    """The images of a data set, open meanwhile; arguments as of `load_photos`.
+
+    Raises:
+        UserError: the data are not there.
+    """
+    with closing(open_source(data, options)) as source:
+        yield Native(source, options)
 
 
 def open_source(data: str, options: PhotoOptions) -> Source:

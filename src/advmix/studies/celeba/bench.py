@@ -17,9 +17,10 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_auto
 from advmix.engine import make_fabric
 from advmix.files import read_tensors, write_tensors
 from advmix.progress import console
+from advmix.report.style import REFIT
 from advmix.runs import open_run
 from advmix.studies.celeba.faces import Faces, without_labels
-from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, REFIT, Kit, base_of
+from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse

@@ -168,5 +168,10 @@ def misclassified(cast: Cast, classifier: nn.Module, search: Any, method: str, s
     p = probability(classifier, changed)
     answers = (p > 0.5).long()
     confidence = torch.where(answers == 1, p, 1 - p)
-    tensors = (tensor.cpu() for tensor in (part.images, changed, part.labels, answers, confidence))
-    return variations(Gallery(method, *tensors, classes=cast.classes))
+    shown = (part.images.cpu(), changed.cpu(), part.labels.cpu())
+    return variations(Gallery(method, *shown, answers.cpu(), confidence.cpu(), brief(cast.classes)))
+
+
+def brief(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """An attribute and its absence as they fit below a small picture."""
+    return ("no", "yes") if classes[0] == f"not {classes[1]}" else classes

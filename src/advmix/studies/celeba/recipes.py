@@ -14,6 +14,7 @@ from advmix.data import ImageSet, slices, to_bytes, to_float
 from advmix.encoders import Autoencoder, Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix
+from advmix.report.style import REFIT
 from advmix.seeds import derive, global_seed
 from advmix.training.methods import BaselineOptions, Recipe, SearchOptions
 from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
@@ -26,8 +27,6 @@ RADII = {"linf4": 4 / 255, "linf8": 8 / 255}
 REFERENCE = "reference"
 """Not a method that is compared: a network of another kind, trained with another seed on the same labels."""
 FILTERED = "advmix-filtered"
-REFIT = "-refit"
-"""Ends the name of a method whose last layer is fitted again: `nominal-refit`, `advmix-refit`."""
 
 
 def base_of(method: str) -> str:

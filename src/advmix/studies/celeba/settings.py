@@ -8,8 +8,9 @@ from typing import Any
 
 from advmix.errors import UserError
 from advmix.options import require
+from advmix.report.style import REFIT
 from advmix.studies.celeba.faces import Stress
-from advmix.studies.celeba.recipes import CONTROLS, METHODS, REFIT, base_of
+from advmix.studies.celeba.recipes import CONTROLS, METHODS, base_of
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
 from advmix.training.classify import TrainOptions

@@ -54,7 +54,8 @@ def divide_by_cue(
     rng: torch.Generator,
 ) -> Division:
     """Move whole persons out of the training images until `judged` and `refit` images of every group are there, then
-    leave so few conflicting images in training that `agreement` of it agrees.
+    leave so few conflicting images in training that `agreement` of it agrees: of either class as many, as far as there
+    are.
 
     The rarest group is served first. Of the persons who are moved, images above the number are in no part.
 
@@ -75,13 +76,20 @@ def divide_by_cue(
     moved = [_balanced(groups, person, free, count, rng) for count in (judged, refit)]
     agree = agrees(labels, cues)
     left = free[person]
-    with_cue, against = (torch.nonzero(left & which)[:, 0] for which in (agree, ~agree))
+    with_cue = torch.nonzero(left & agree)[:, 0]
     wanted = round(len(with_cue) * (1 - agreement) / agreement)
-    against = against[torch.randperm(len(against), generator=rng)[:wanted]]
+    against = _in_equal_shares([torch.nonzero(left & ~agree & (labels == k))[:, 0] for k in (0, 1)], wanted, rng)
     train = torch.cat([with_cue, against]).sort().values
     if len(labels[train].unique()) < 2:
         raise UserError("the stress test leaves no two classes in training; use fewer images with --stress-images")
     return Division(train, refit=moved[1], judged=moved[0])
+
+
+def _in_equal_shares(kinds: list[Tensor], count: int, rng: torch.Generator) -> Tensor:
+    """`count` of two kinds of rows, as many of each as there are: all of the rarer kind, where it is very rare."""
+    few, many = sorted((rows[torch.randperm(len(rows), generator=rng)] for rows in kinds), key=len)
+    few = few[: count // 2]
+    return torch.cat([few, many[: count - len(few)]])
 
 
 def _balanced(groups: Tensor, person: Tensor, free: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -35,6 +35,8 @@ from advmix.training.methods import check_methods
 
 COMMAND = "study marginalize"
 TESTS = ("biased", "shuffled", "uniform")
+TIMED = 64
+"""Images in the batch whose time is taken."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _measure(config: MarginalizeConfig, cell: Cell) -> None:
         for name, images in tests.items():
             found = right_answers(networks, dec, encoder, images, perp, split, config.samples, advance)
             rows += [{"seed": cell.seed, "test": name, **row} for row in found]
-        shown = tests[TESTS[0]].batch(slice(0, 250))[0].to(device)
+        shown = tests[TESTS[0]].batch(slice(0, TIMED))[0].to(device)
         cost = costs(networks[config.methods[0]], dec, encoder, mixable.pool, split, shown, config.samples)
     generator_print = mixable.metadata["fingerprint"]
     write_json(_path(config, cell), {"runs": rows, "cost": {"seed": cell.seed, **cost}, "generator": generator_print})

@@ -7,9 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, Any
 
 from advmix.classifiers.trained import FILE as CLASSIFIER
 from advmix.config import to_dict
@@ -26,6 +24,9 @@ from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.cell import Cell
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
 from advmix.training.loop import Loop
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 OWN = "own"
 

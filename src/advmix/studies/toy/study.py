@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from advmix.classifiers import Classifier
@@ -33,6 +32,9 @@ from advmix.studies.toy.report import Fitted, draw, toy_table
 from advmix.training.loop import Trainee
 from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 METHODS = ("nominal", "mixup", "randmix", "advmix")
 MODELS = ("mlp", "logistic")

@@ -1,0 +1,116 @@
+"""The page of an audit: what flips the classifier, at a glance, in pictures, and in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from torch import Tensor
+
+from advmix.report import audit_words as words
+from advmix.report.figures import rescaled_difference
+from advmix.report.inline import image_uri
+from advmix.report.page import environment, resource
+from advmix.report.story import SEARCH
+
+FIGURES = (
+    ("right", "As it is", "The image itself."),
+    ("right_small", "At the generator's size", "The image made as small as the generator's."),
+    ("right_reconstruction", "Reconstructed", "Encoded and decoded: what is lost here is the generator's fault."),
+    ("right_mixed", "Random change", "With the z⊥ of one other image, drawn at random."),
+    ("right_worst", "Worst case", "Right as it is, and on every candidate of the search."),
+    (
+        "right_checked",
+        "Worst case, label checked",
+        "The same among images that the reference reads rightly, without those whose mix it reads as another class.",
+    ),
+    ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
+    ("right_worst_drawn", "Worst, drawn", "The worst case of another search, in what the generator draws alone."),
+)
+"""Key, column, and what makes an image count as right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """An image and what became of it, `(C, H, W)` in [0, 1] each."""
+
+    before: Tensor
+    after: Tensor
+
+    def uris(self) -> dict[str, Any]:
+        """Both, and their difference scaled to its own maximum."""
+        difference = rescaled_difference(self.before[None], self.after[None])[0]
+        pictures = {"before": self.before, "after": self.after, "difference": difference}
+        return {name: image_uri(image) for name, image in pictures.items()} | {"side": self.before.shape[-1]}
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
+
+    telling: Sequence[Shot]
+    label_lost: Sequence[Shot]
+    swaps: Mapping[str, Shot]
+
+
+def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:
+    """One self-contained page.
+
+    Args:
+        results: as in `results.json`.
+        galleries: of each classifier, in the same order.
+    """
+    entries = [_classifier(entry, gallery) for entry, gallery in zip(results["classifiers"], galleries, strict=True)]
+    return (
+        environment()
+        .from_string(resource("audit.html.j2"))
+        .render(
+            results=results,
+            classifiers=entries,
+            style=Markup(resource("report.css") + resource("audit.css")),
+            figures=_figures(results),
+            comparison=words.comparison_words(results["comparison"]),
+            search_meanings=SEARCH,
+            words=words,
+        )
+    )
+
+
+def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The columns that say something: the size only where it differs, the drawn ones where details are kept."""
+    native = any(entry["side"] > results["generator"]["resolution"] for entry in results["classifiers"])
+    drawn = bool(results["residual"])
+    return [
+        figure
+        for figure in FIGURES
+        if (native or figure[0] != "right_small") and (drawn or not figure[0].endswith("drawn"))
+    ]
+
+
+def _classifier(entry: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
+    def with_shots(rows: Sequence[Mapping[str, Any]], shots: Sequence[Shot]) -> list[dict[str, Any]]:
+        return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
+
+    swaps = [
+        {
+            **row,
+            "shot": gallery.swaps[row["name"]].uris(),
+            "title": words.swap_title(row),
+            "changes": words.changes(row),
+        }
+        for row in entry["swaps"]
+    ]
+    return {
+        **entry,
+        "headline": words.headline(entry),
+        "blurred": words.too_blurred(entry),
+        "flip_rate": words.flip_rate(entry),
+        "telling": with_shots(entry["telling"], gallery.telling),
+        "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
+        "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
+        "swaps": swaps,
+        "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
+        "first": words.first_layers(entry),
+    }

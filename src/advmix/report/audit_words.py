@@ -1,0 +1,160 @@
+"""What an audit says in words: its verdict, what its layers change, what the pictures show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Entry = Mapping[str, Any]
+TOO_BLURRED = 0.05
+"""A worst case is no headline where reconstructions cost more accuracy than this."""
+FEW = 20
+"""A part with fewer images is not called the worst one while there is one with more."""
+MOSTLY = 0.5
+REMEDY = (
+    "Train the generator longer (--fit-steps), on more images, or with fit --features and --perceptual-weight; "
+    "advmix doctor says more."
+)
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """`0.314` to `31 %`."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def interval(share: Entry, digits: int = 0) -> str:
+    """`28 to 34 %`."""
+    return f"{100 * share['low']:.{digits}f} to {100 * share['high']:.{digits}f} %"
+
+
+def too_blurred(entry: Entry) -> bool:
+    """Whether the generator draws too little for a verdict: reconstructions cost more than five points.
+
+    They are held against the same images at the generator's size: what is lost by the size alone is no error of the
+    encoder's.
+    """
+    everything = entry["parts"][0]
+    lost: float = everything["right_small"]["value"] - everything["right_reconstruction"]["value"]
+    return lost > TOO_BLURRED
+
+
+def flip_rate(entry: Entry) -> float:
+    """The share of right answers that the search flips."""
+    right, worst = (entry["parts"][0][key]["value"] for key in ("right", "right_worst"))
+    return 1 - worst / right if right else 0.0
+
+
+def headline(entry: Entry) -> str:
+    """The answer, in one line."""
+    if too_blurred(entry):
+        return "No verdict: the generator draws too little of these images"
+    if not entry["parts"][0]["right"]["value"]:
+        return "No right answer to flip"
+    rate = flip_rate(entry)
+    strongest = first_layers(entry)
+    what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TOO_BLURRED else ""
+    return f"{percent(rate)} of the right answers flip{what}"
+
+
+def first_layers(entry: Entry) -> Entry | None:
+    """Of the layers of z⊥, the resolution that flips most by itself; None where none flips any."""
+    rows = [row for row in entry["swaps"] if row["perp"] and row["kind"] != "all" and row["flips"] is not None]
+    levels = [row for row in rows if row["kind"] == "resolution"] or rows
+    best = max(levels, key=lambda row: float(row["flips"]["value"]), default=None)
+    return best if best is not None and best["flips"]["value"] > 0 else None
+
+
+def changes(swap: Entry) -> str:
+    """What a swap changes, as measured: nothing is known of it but its pictures."""
+    if swap["color"] >= MOSTLY:
+        return "colour and light"
+    return "light and shade by region" if swap["broad"] >= MOSTLY else "shape and detail"
+
+
+def swap_title(swap: Entry) -> str:
+    """`16×16, layers 2 and 3`."""
+    layers = " and ".join(map(str, swap["layers"]))
+    if swap["kind"] == "all":
+        return "All of z⊥ together"
+    side = f"{swap['resolution']}×{swap['resolution']}"
+    if swap["grid"]:
+        return f"{side}, the spatial grid"
+    return f"{side}, layer{'s' if len(swap['layers']) > 1 else ''} {layers}"
+
+
+def worst_part(entry: Entry, kind: str) -> Entry | None:
+    """The part of a kind that is right least often in the worst case; None where there is only one."""
+    rows = [part for part in entry["parts"] if part["kind"] == kind]
+    rows = [part for part in rows if part["images"] >= FEW] or rows
+    return min(rows, key=lambda part: float(part["right_worst"]["value"])) if len(rows) > 1 else None
+
+
+def blurred_words(entry: Entry) -> str:
+    """Why there is no verdict, and what to do."""
+    everything = entry["parts"][0]
+    clean, drawn = everything["right_small"]["value"], everything["right_reconstruction"]["value"]
+    size = " at the generator's size" if everything["right_small"] != everything["right"] else ""
+    return (
+        f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
+        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. {REMEDY}"
+    )
+
+
+def verdict_words(entry: Entry) -> str:
+    """The headline's numbers, in one sentence."""
+    everything = entry["parts"][0]
+    clean, mixed, worst = (everything[key]["value"] for key in ("right", "right_mixed", "right_worst"))
+    return f"{clean:.1%} right as they are; {mixed:.1%} after a random change; {worst:.1%} whatever the search tried."
+
+
+def check_words(entry: Entry, reference: Entry) -> str:
+    """What the label check found."""
+    check = entry["label_check"]
+    if not check["flipped"]:
+        return "No right answer was flipped."
+    if not reference["trusted"]:
+        return (
+            f"Not known: the reference is right on {reference['right_train']:.1%} of the training images and on "
+            f"{reference['right']:.1%} of these. It reads a bias of the training images, or knows them by heart, and "
+            "its votes say nothing. Look at the pictures, or name a --reference that is right here."
+        )
+    checked = entry["parts"][0]["right_checked"]
+    words = (
+        f"Of {check['flipped']:,} flipped answers, the reference still sees the label in "
+        f"{check['flipped_label_kept']:,}, "
+        f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
+        f"on the image itself (it is right on {reference['right']:.1%})."
+    )
+    return words if checked is None else f"{words} Worst case among images that it vouches for: {checked['value']:.1%}."
+
+
+def comparison_words(rows: Sequence[Entry]) -> list[str]:
+    """One sentence for every classifier that is held against the first."""
+    said = []
+    for row in rows:
+        share = row["right_worst"]
+        word = "more" if share["value"] > 0 else "less"
+        points = f"{abs(100 * share['value']):.1f} points {word}"
+        ends = f"95 % interval of the difference {100 * share['low']:+.1f} to {100 * share['high']:+.1f}"
+        doubt = "" if _is_sure(share) else "; no difference to be sure of"
+        said.append(f"{row['classifier']}: in the worst case right on {points} than {row['less']} ({ends}{doubt}).")
+    return said
+
+
+def comparison_headline(results: Entry) -> str:
+    """Who withstands more, where that is sure."""
+    entries = results["classifiers"]
+    if any(too_blurred(entry) for entry in entries):
+        return "No verdict: the generator draws too little of these images"
+    worst = [entry["parts"][0]["right_worst"]["value"] for entry in entries]
+    best = max(range(len(entries)), key=lambda place: worst[place])
+    if len(entries) == 2 and _is_sure(results["comparison"][0]["right_worst"]):
+        return f"{entries[best]['name']} withstands {100 * abs(worst[1] - worst[0]):.0f} points more"
+    if len(entries) == 2:
+        return "No difference in the worst case to be sure of"
+    return f"{entries[best]['name']} withstands most"
+
+
+def _is_sure(share: Entry) -> bool:
+    """Whether the interval of a difference leaves zero out."""
+    return bool(share["low"] > 0 or share["high"] < 0)

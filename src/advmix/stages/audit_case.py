@@ -1,0 +1,167 @@
+"""What an audit is made of: images, generator, pool, and the classifiers that are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.audit.judge import Batch, Subject
+from advmix.classifiers import Classifier, OpenClassifier
+from advmix.data import Data, DataConfig, open_data, slices, to_float
+from advmix.data.photos import Native
+from advmix.data.sources import OwnImages
+from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
+from advmix.encoders.store import LatentStore
+from advmix.errors import UserError
+from advmix.latents import Latents
+from advmix.stages.audit_config import AuditConfig
+from advmix.stages.sources import data_for, data_of, load
+from advmix.training.methods import SearchOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Images, and what mixes them; networks and pool are on one device.
+
+    Attributes:
+        data: whose test images are audited.
+        model: generator and encoder network.
+        metadata: of the generator's file.
+        encoder: the one that made the pool.
+        pool: latents of the generator's training images.
+        store: where these lie.
+    """
+
+    data: Data
+    model: Autoencoder
+    metadata: dict[str, Any]
+    encoder: Encoder
+    pool: Latents
+    store: LatentStore
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of the generator's images."""
+        side = self.model.generator.resolution
+        return self.model.generator.channels, side, side
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the test images' groups; empty where there are none."""
+        return self.data.photos.groups if isinstance(self.data, OwnImages) else ()
+
+    def names(self, rows: Tensor) -> list[str]:
+        """What test images are called: their files, or their numbers."""
+        if isinstance(self.data, OwnImages):
+            return [self.data.photos.test.names[row] for row in rows.tolist()]
+        return [f"test image {row}" for row in rows.tolist()]
+
+    def search(self, options: SearchOptions, gradients: bool) -> SearchOptions:
+        """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers; without
+        gradients as many random candidates as there would have been.
+        """
+        network = self.model.config
+        if not options.perp and not options.perp_grid:
+            usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
+            options = replace(options, perp=tuple(usual))
+        if gradients:
+            return options
+        return replace(options, restarts=options.restarts * (options.steps + 1), steps=0)
+
+
+def open_case(data: Data, generator: Path, latents: Path, device: torch.device) -> Case:
+    """Everything read from its folders.
+
+    Raises:
+        UserError: missing or damaged files, or images that are not of the generator's size.
+    """
+    parts = load(generator, latents, device)
+    return Case(data, parts.model, parts.metadata, parts.encoder, parts.pool, parts.store)
+
+
+def audited_data(config: AuditConfig) -> tuple[Data, str | None]:
+    """The data set that is named, in the generator's size; or that of the latents, or the generator's own. And the
+    generator's fingerprint, where there is one already.
+
+    Raises:
+        UserError: images of another size than the generator's, or none at all.
+    """
+    if config.generator is None:
+        return open_data(config.data, config.seed), None
+    model, metadata = load_autoencoder(config.generator)
+    found = metadata["fingerprint"]
+    if config.data == DataConfig() and config.latents is not None:
+        return data_of(LatentStore.open(config.latents, generator=found).index, config.latents), found
+    return data_for(metadata, config.generator, config.data, config.seed, model.generator), found
+
+
+def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subject:
+    """A classifier with the size of the images that it is shown.
+
+    Raises:
+        UserError: a classifier of other channels.
+    """
+    channels, small, _ = case.image
+    network, side = opened.network, opened.input_size or small
+    if opened.image is not None and opened.image[0] != channels:
+        raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
+    if opened.image is not None and opened.image[1] != small:
+        side = opened.image[1]
+        network = Classifier(network, size=side).eval()
+    native = side > small and isinstance(case.data, OwnImages)
+    return Subject(network.to(device), side if native else small)
+
+
+@contextmanager
+def batches(case: Case, subjects: Sequence[Subject]) -> Iterator[Batches]:
+    """Reads the test images, in every size that some classifier is shown."""
+    small = case.model.generator.resolution
+    sides = sorted({subject.side for subject in subjects} - {small})
+    context = case.data.native() if sides and isinstance(case.data, OwnImages) else nullcontext(None)
+    with context as native:
+        yield Batches(case, tuple(sides), native)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The test images of a case, some at a time."""
+
+    case: Case
+    sides: tuple[int, ...]
+    native: Native | None
+
+    def read(self, start: int, rows: Tensor) -> Batch:
+        """The images at `rows` `(B,)`, the first of which is number `start` of all that are audited."""
+        case, device = self.case, self.case.pool.styles.device
+        images = case.data.test[rows]
+        groups = case.data.photos.test.groups[rows] if isinstance(case.data, OwnImages) else torch.zeros_like(rows)
+        native = {side: self.pixels(rows, side).to(device) for side in self.sides}
+        latents = encoded(images, case.encoder)
+        return Batch(
+            start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents
+        )
+
+    def pixels(self, rows: Tensor, side: int) -> Tensor:
+        """`(B, C, side, side)` in [0, 1]."""
+        if self.native is None or side not in self.sides:
+            return self.case.data.test.batch(rows)[0]
+        return to_float(self.native.pixels(self.case.names(rows), side))
+
+
+def unexplained(case: Case, rows: Tensor) -> float:
+    """The share of the images' variance that reconstructions miss; at most 1,000 of the images at `rows`."""
+    images = case.data.test[rows[:1000]]
+    error = torch.zeros((), dtype=torch.float64)
+    device = case.pool.styles.device
+    with torch.no_grad():
+        for part in slices(len(images), 100):
+            pixels = images.batch(part)[0].to(device)
+            error += (case.model.generator(case.encoder(pixels)) - pixels).square().double().sum().cpu()
+    pixels = to_float(images.pixels).double()
+    return float(error / (pixels - pixels.mean(dim=0)).square().sum().clamp_min(1e-12))

@@ -1,0 +1,81 @@
+"""The settings of `advmix audit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from advmix.classifiers import ClassifierOptions
+from advmix.data import DataConfig
+from advmix.errors import UserError
+from advmix.options import require
+from advmix.training.autoencode import FitOptions
+from advmix.training.methods import SearchOptions
+
+
+@dataclass(frozen=True)
+class AuditConfig(ClassifierOptions):
+    """What flips a classifier? How right it is on test images as they are, as the generator draws them, mixed at random
+    and in the worst case; by class, by group and by layer; with the most telling pictures and a check of the labels.
+
+    Writes report.html, results.json, found.safetensors (all that was found, image by image) and config.json.
+
+    Args:
+        compare: classifiers side by side, under one search: folders that train wrote, files, or .json files with the
+            options of one. `--classifier`, where it is named too, is the first of them.
+        data: images of your own, or painted digits; the test images are audited. Where a generator is named, they are
+            read in its size, and its own data set is the default.
+        generator: folder that fit wrote; by default one is fitted on the training images, into OUT/generator.
+        latents: folder that encode wrote, the pool of the search; by default encoded into OUT/latents.
+        reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default
+            one of another architecture and seed is trained on the training images, into OUT/reference.
+        fit: how a generator is fitted where none is named.
+        search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
+            finest layers.
+        residual: whether mixes keep what the generator cannot draw of an image.
+        images: at most so many test images, drawn at random.
+        pictures: at most so many of each kind in the report.
+        resamples: of the bootstrap.
+        chunk: images between two savings.
+        seed: fixes images, donors, resamples, and what is fitted or trained here.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices: how many devices, a process each.
+        resume: go on with a run that was stopped.
+    """
+
+    classifier: str = ""
+    compare: tuple[str, ...] = ()
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: Path | None = None
+    latents: Path | None = None
+    reference: str | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    residual: bool = True
+    images: int = 500
+    pictures: int = 12
+    resamples: int = 2000
+    chunk: int = 100
+    seed: int = 0
+    out: Path = Path("runs/audit")
+    device: str = "auto"
+    devices: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "images resamples", least=2)
+        require(self, "chunk devices", least=1)
+        require(self, "pictures", least=0)
+        if not self.subjects:
+            raise UserError("audit: name a classifier with --classifier, or several with --compare")
+        if self.latents is not None and self.generator is None:
+            raise UserError("--latents: goes together with --generator; name what fit wrote")
+
+    @property
+    def subjects(self) -> tuple[ClassifierOptions, ...]:
+        """The classifiers, in order."""
+        named = (self.classifier, self.classifier_args, self.weights, self.mean, self.std, self.input_size)
+        first = (ClassifierOptions(*named),) if self.classifier else ()
+        return (*first, *(ClassifierOptions(name) for name in self.compare))

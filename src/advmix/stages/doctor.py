@@ -1,0 +1,196 @@
+"""`advmix doctor`: is what a run made fit for what it is used for? Measurements with verdicts and remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+
+from advmix.audit.doctor import diagnose
+from advmix.audit.doctor.finding import Finding, Verdict
+from advmix.audit.doctor.measure import BATCH, compare_searches, describe_pool, moves, survival, unexplained
+from advmix.audit.doctor.probe import leakage
+from advmix.audit.evaluate import accuracy, share
+from advmix.audit.layers import other_label
+from advmix.audit.nested import Nested, nested_search
+from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.config import to_dict
+from advmix.data import slices
+from advmix.engine import environment, make_fabric
+from advmix.files import write_json
+from advmix.latents import Latents
+from advmix.modes import evaluating
+from advmix.options import require
+from advmix.progress import console
+from advmix.report.doctor import doctor_table
+from advmix.runs import open_run
+from advmix.seeds import generator
+from advmix.stages.doctor_patient import PROBED, Patient, open_patient
+from advmix.stages.doctor_runs import find_runs
+from advmix.stages.reference import open_reference
+from advmix.training.methods import SearchOptions
+
+FILE = "doctor.json"
+MIXES = 3
+"""Donors of each image whose label survival is asked about."""
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Are generator, split, pool and search fit for what they are used for? Verdicts, reasons, remedies.
+
+    Writes doctor.json and config.json; an older one in the same folder gives way. Exit code 0 whatever the verdicts.
+
+    Args:
+        runs: folders that fit, encode, train, evaluate or audit wrote, or a folder of such; what they were made from is
+            looked up.
+        reference: the classifier that says whether mixes keep their label, named as `--classifier` of audit is; by
+            default that of the audit, where one is among the runs. It must not share a bias of the images.
+        perp: layers that are z⊥; by default those of the runs.
+        images: unseen images that are looked at, drawn at random.
+        search_images: of these, how many are searched for a worst case, with twice the restarts and steps.
+        seed: fixes images and donors.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
+    reference: str | None = None
+    perp: tuple[int, ...] = ()
+    images: int = 300
+    search_images: int = 60
+    seed: int = 0
+    out: Path = Path("runs/doctor")
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self, "images search_images", least=2)
+
+
+def run_doctor(config: DoctorConfig) -> dict[str, Any]:
+    """Examine; returns what `doctor.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    fabric = make_fabric(config.device)
+    runs = find_runs(config.runs)
+    if config.perp:
+        runs = replace(runs, search=replace(runs.search, perp=config.perp))
+    patient = open_patient(runs, config.images, config.seed, fabric.device)
+    train, named = patient.data.train, config.reference or runs.reference
+    reference = None if named is None else open_reference(named, train).network.to(fabric.device)
+    dec = patient.model.generator
+    shape = (dec.channels, dec.resolution, dec.resolution)
+    classifiers = [open_classifier(options, train.classes, shape) for options in runs.classifiers]
+    open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
+    findings = list(examine(patient, reference))
+    kept = next(found.verdict for found in findings if found.check == "label survival")
+    for opened in classifiers:
+        found = examine_classifier(patient, opened, reference, kept, config.search_images)
+        findings += [finding.about(opened.name) for finding in found]
+    results = {
+        "config": {"command": "doctor", **to_dict(config)},
+        "environment": environment(),
+        "examined": {
+            **to_dict(runs),
+            "search": to_dict(patient.search),
+            "reference": named,
+            "fingerprint": patient.fingerprint,
+        },
+        "findings": [asdict(finding) for finding in findings],
+    }
+    write_json(config.out / FILE, results)
+    console.print(doctor_table(findings), soft_wrap=False)
+    console.print(f"Numbers: {config.out / FILE}", markup=False)
+    return results
+
+
+def examine(patient: Patient, reference: nn.Module | None) -> Iterator[Finding]:
+    """What can be said without the classifiers that were trained."""
+    dec, split = patient.model.generator, patient.split
+    rows = patient.sample(len(patient.images))
+    seen = patient.data.train[patient.rows[rows]]
+    train = unexplained(dec, patient.pool[rows.to(patient.pool.styles.device)], seen)
+    yield diagnose.encoding(train, unexplained(dec, patient.latents, patient.images), len(patient.images))
+    if patient.stored:
+        yield diagnose.pool(describe_pool(split.perp_of(patient.pool)))
+    yield diagnose.split(moves(dec, patient.latents, _lent(patient, 0), split))
+    asked = diagnose.no_reference() if reference is None else _survival(patient, reference)
+    yield asked
+    probed = patient.sample(PROBED)
+    codes = patient.pool[probed.to(patient.pool.styles.device)]
+    found = leakage(codes, patient.data.train.labels[patient.rows[probed]], split, patient.seed)
+    yield diagnose.leakage(*found, asked.verdict)
+
+
+def _donors(patient: Patient, number: int) -> Tensor:
+    """A donor in the pool for every unseen image, with another label."""
+    rng = generator(patient.seed, "doctor", "donors", number)
+    return other_label(patient.images.labels, patient.data.train.labels[patient.rows], rng)
+
+
+def _lent(patient: Patient, number: int) -> Latents:
+    return patient.pool[_donors(patient, number).to(patient.pool.styles.device)]
+
+
+def _survival(patient: Patient, reference: nn.Module) -> Finding:
+    device = patient.pool.styles.device
+    donors = torch.stack([_donors(patient, number) for number in range(MIXES)])
+    dec, latents = patient.model.generator, patient.kept_latents
+    found = survival(reference, dec, patient.split, latents, patient.images.labels, patient.pool, donors)
+    seen = patient.data.train[patient.rows[patient.sample(len(patient.images))]]
+    train, test = (accuracy(reference, images, device) for images in (seen, patient.images))
+    return diagnose.survival(found.share(), int(found.right.sum()), train, test)
+
+
+def examine_classifier(
+    patient: Patient, opened: OpenClassifier, reference: nn.Module | None, kept: Verdict, count: int
+) -> Iterator[Finding]:
+    """What can be said of one classifier; `kept` is the verdict on label survival."""
+    device, labels = patient.pool.styles.device, patient.images.labels
+    network = opened.network.to(device)
+    theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
+    right = accuracy(network, patient.images, device)
+    plain = _answers(patient, network, patient.latents) == labels
+    losses = diagnose.reconstruction(right, share(plain), len(labels))
+    yield losses
+    nested = _search(patient, network, theirs, count)
+    found = compare_searches(nested, theirs.restarts, theirs.steps)
+    yield diagnose.gradient(found)
+    yield diagnose.saturation(found)
+    yield diagnose.belief(right, losses.verdict, kept, _checked(patient, reference, nested), found)
+
+
+@torch.no_grad()
+def _answers(patient: Patient, network: nn.Module, latents: Latents) -> Tensor:
+    """Classes of decoded latents, `(N,)` on the CPU."""
+    with evaluating(network, patient.model) as (model, _):
+        parts = [model(patient.model.generator(latents[part])).argmax(dim=1) for part in slices(len(latents), BATCH)]
+    return torch.cat(parts).cpu()
+
+
+def _search(patient: Patient, network: nn.Module, theirs: SearchOptions, count: int) -> Nested:
+    """A search of the first unseen images that holds `theirs` with twice its restarts or steps."""
+    device = patient.pool.styles.device
+    largest = replace(theirs, restarts=max(2 * theirs.restarts, theirs.steps + 1), steps=2 * theirs.steps)
+    labels = patient.images.labels[:count].to(device)
+    latents = patient.kept_latents[:count]
+    return nested_search(network, patient.model, largest, latents, labels, patient.pool, seed=patient.seed)
+
+
+@torch.no_grad()
+def _checked(patient: Patient, reference: nn.Module | None, nested: Nested) -> float | None:
+    """Share of images that stay right, where only failures count whose worst mix the reference classifies rightly."""
+    if reference is None:
+        return None
+    labels = patient.images.labels[: len(nested.images)]
+    with evaluating(reference) as (model,):
+        sees = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
+    steps, restarts = nested.losses.shape[:2]
+    return share(nested.right(restarts, steps - 1) | ~sees)

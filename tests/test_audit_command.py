@@ -1,0 +1,232 @@
+"""`advmix audit` on small digits in a table, with groups, and with names that would be markup in a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+
+from advmix.audit.found import Found
+from advmix.classifiers import load_classifier
+from advmix.cli import main
+from advmix.encoders import load_autoencoder
+from advmix.results import schema
+from advmix.stages.sources import data_of
+from pictures import digit, digit_label, encoded, write
+
+MARKUP = "<script>alert(1)</script>"
+DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place"]
+FEW = ["--images", "20", "--restarts", "2", "--steps", "1", "--resamples", "50", "--chunk", "8", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, a generator, latents, two classifiers."""
+    out = tmp_path_factory.mktemp("runs")
+    names = [f"<script>{index:03}.png" for index in range(90)]
+    classes = ["even", MARKUP]
+    table = [f"{name},{classes[digit_label(i) % 2]},{'a' if i % 3 else 'b'}\n" for i, name in enumerate(names)]
+    files: dict[str, bytes | str] = {name: encoded(digit(i).resize((24, 24))) for i, name in enumerate(names)}
+    write(out / "data", {**files, "labels.csv": "filename,label,place\n" + "".join(table)})
+    fit, latents = str(out / "fit"), str(out / "latents")
+    flags = ["--fit-steps", "40", "--fit-batch", "16", "--device", "cpu"]
+    assert main(["fit", "--data", str(out / "data"), *DATA, *flags, "--out", fit]) == 0
+    assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
+    training = ["--method", "nominal", "--epochs", "4", "--batch", "16", "--generator", fit, "--latents", latents]
+    for seed in ("0", "1"):
+        assert main(["train", *training, "--seed", seed, "--device", "cpu", "--out", str(out / f"nominal{seed}")]) == 0
+    return out
+
+
+def audit(runs: Path, out: Path, *flags: str, named: bool = True) -> int:
+    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")] if named else []
+    judged = [] if "--compare" in flags else ["--classifier", str(runs / "nominal0")]
+    voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal1")]
+    return main(["audit", *judged, *made, *FEW, *voter, "--out", str(out), *flags])
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return results
+
+
+@pytest.fixture(scope="module")
+def done(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished audit."""
+    out = tmp_path_factory.mktemp("audit") / "out"
+    assert audit(runs, out) == 0
+    return out
+
+
+def test_shares_are_counted_by_class_and_group(done: Path) -> None:
+    results, found = results_of(done), Found.load(done)
+    jsonschema.validate(results, schema())
+    parts, judged = results["classifiers"][0]["parts"], found.judged[0]
+    kinds = ("all", "class", "group", "class in group")
+    by_kind = {kind: [row for row in parts if row["kind"] == kind] for kind in kinds}
+    assert [row["name"] for row in by_kind["group"]] == ["a", "b"]
+    for rows in by_kind.values():
+        assert sum(row["images"] for row in rows) == 20
+        for key in ("right", "right_worst", "right_mixed_drawn"):
+            mean = sum(row["images"] * row[key]["value"] for row in rows) / 20
+            assert mean == pytest.approx(float(getattr(judged, key).double().mean()))
+    assert not (judged.right_worst & ~judged.right).any()
+
+
+def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:
+    found, (model, metadata) = Found.load(done), load_autoencoder(runs / "fit")
+    pixels = data_of(metadata, runs).test.batch(found.asked.rows)[0]
+    with torch.no_grad():
+        full = model.generator.complete(found.asked.latents, pixels)
+        mixes = model.generator(found.split.with_perp(full, found.judged[0].perp))
+        answers = load_classifier(runs / "nominal0")[0](mixes).softmax(1)
+    assert torch.allclose(answers, found.judged[0].after, atol=1e-4)
+
+
+class Tags(HTMLParser):
+    """Counts what a browser would make of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
+    page, results = (done / "report.html").read_text(), results_of(done)
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.found
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    entry = results["classifiers"][0]
+    shown = [*entry["telling"], *entry["label_lost"]]
+    assert shown
+    for row in shown:
+        assert row["name"].startswith("<script>")
+        assert row["name"].replace("<", "&lt;").replace(">", "&gt;") in page
+    assert tags.sources
+    assert all(source.startswith("data:image/") for source in tags.sources)
+    assert f"{100 * entry['parts'][0]['right_worst']['value']:.1f}" in page
+
+
+def test_a_stopped_audit_goes_on_to_the_same_result(
+    runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from advmix.stages import audit_chunks
+
+    judge, calls = audit_chunks.judge, []
+
+    def stopping(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(*arguments)
+
+    monkeypatch.setattr(audit_chunks, "judge", stopping)
+    assert audit(runs, tmp_path / "out") == 130
+    assert len(list((tmp_path / "out" / "chunks").iterdir())) == 1
+    monkeypatch.setattr(audit_chunks, "judge", judge)
+    assert audit(runs, tmp_path / "out") == 2
+    assert "go on with --resume" in capsys.readouterr().err
+    assert audit(runs, tmp_path / "out", "--resume") == 0
+    assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
+    assert not (tmp_path / "out" / "chunks").exists()
+    assert audit(runs, tmp_path / "out", "--resume", "--no-residual") == 2
+    assert "another run (residual True there, False here)" in capsys.readouterr().err
+
+
+def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    flags = ["--classifier", str(runs / "nominal0"), "--reference", str(runs / "nominal1"), *FEW, "--devices", "2"]
+    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, str(here / "two_audits.py"), "audit", *flags, *made]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path]), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
+
+
+def test_two_classifiers_under_one_search(runs: Path, done: Path, tmp_path: Path) -> None:
+    both = [str(runs / "nominal0"), str(runs / "nominal1")]
+    assert audit(runs, tmp_path / "out", "--compare", *both) == 0
+    results, found = results_of(tmp_path / "out"), Found.load(tmp_path / "out")
+    first, second = found.judged
+    expected = float(second.right_worst.double().mean() - first.right_worst.double().mean())
+    assert results["comparison"][0]["right_worst"]["value"] == pytest.approx(expected)
+    assert results["classifiers"][0] == results_of(done)["classifiers"][0]
+    assert results["classifiers"][0]["key"] == results["classifiers"][1]["key"]
+
+
+def test_without_gradients_the_search_is_a_random_one_and_larger_images_are_native(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exported graph under `torch.no_grad`, which wants images of 24 pixels."""
+    (tmp_path / "factory_of_audit_tests.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.weight = torch.nn.Parameter(torch.ones(1))\n"
+        "    @torch.no_grad()\n"
+        "    def forward(self, x):\n"
+        "        assert x.shape[-1] == 24\n"
+        "        return torch.stack([x.mean((1, 2, 3)), 0.3 + 0 * x.mean((1, 2, 3))], 1)\n"
+    )
+    torch.save({"weight": torch.ones(1)}, tmp_path / "weights.pt")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flags = ["--classifier", "factory_of_audit_tests:Net", "--weights", str(tmp_path / "weights.pt")]
+    assert audit(runs, tmp_path / "out", *flags, "--input-size", "24") == 0
+    results = results_of(tmp_path / "out")
+    assert (results["search"]["restarts"], results["search"]["steps"]) == (4, 0)
+    assert results["classifiers"][0]["side"] == 24
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "gives no gradients" in page
+    assert "the difference that a mix makes at 16×16 is enlarged and added to the native image" in page
+
+
+def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(runs / "data"), *DATA, "--fit-steps", "20", "--fit-batch", "16"]
+    own = ["audit", "--classifier", str(runs / "nominal0"), *FEW, "--out", str(tmp_path / "out"), *flags]
+    assert main(own) == 0
+    results = results_of(tmp_path / "out")
+    assert results["generator"]["fitted_here"]
+    assert 0 < results["generator"]["unexplained"] < 2
+    assert results["reference"]["name"].startswith("a small ConvMixer")
+    assert (tmp_path / "out" / "latents" / "store.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "name a classifier with --classifier"),
+        (["--classifier", "x", "--latents", "y"], "--latents: goes together with --generator"),
+        (["--classifier", "x", "--images", "1"], "--images 1: must be at least 2"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    flags: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", *flags, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_of_other_classes_is_refused(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--method", "nominal", "--epochs", "1", "--train-images", "20", "--device", "cpu"]
+    assert main(["train", *flags, "--out", str(tmp_path / "other")]) == 0
+    assert audit(runs, tmp_path / "out", "--classifier", str(tmp_path / "other")) == 2
+    assert "but the images are labelled" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
