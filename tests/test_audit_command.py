@@ -18,6 +18,7 @@ from advmix.audit.found import Found
 from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.encoders import load_autoencoder
+from advmix.report.audit_page import Gallery, Shot, render_audit
 from advmix.results import schema
 from advmix.stages.sources import data_of
 from pictures import digit, digit_label, encoded, write
@@ -74,9 +75,9 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
     by_kind = {kind: [row for row in parts if row["kind"] == kind] for kind in kinds}
     assert [row["name"] for row in by_kind["group"]] == ["a", "b"]
     for rows in by_kind.values():
-        assert sum(row["images"] for row in rows) == 20
+        assert sum(row["images"] for row in rows) == len(found)
         for key in ("right", "right_worst", "right_mixed_drawn"):
-            mean = sum(row["images"] * row[key]["value"] for row in rows) / 20
+            mean = sum(row["images"] * row[key]["value"] for row in rows) / len(found)
             assert mean == pytest.approx(float(getattr(judged, key).double().mean()))
     assert not (judged.right_worst & ~judged.right).any()
 
@@ -105,28 +106,43 @@ class Tags(HTMLParser):
 
 
 def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
-    page, results = (done / "report.html").read_text(), results_of(done)
-    tags = Tags()
+    """As it is where the generator is good enough for a verdict."""
+    results = results_of(done)
+    entry = results["classifiers"][0]
+    entry["parts"][0]["right_reconstruction"] = entry["parts"][0]["right_small"]
+    shot = Shot(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
+    shown = [*entry["telling"], *entry["label_lost"]]
+    swaps = {swap["name"]: shot for swap in entry["swaps"]}
+    gallery = Gallery([shot] * len(entry["telling"]), [shot] * len(entry["label_lost"]), swaps)
+    page, tags = render_audit(results, [gallery]), Tags()
     tags.feed(page)
     assert "script" not in tags.found
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    entry = results["classifiers"][0]
-    shown = [*entry["telling"], *entry["label_lost"]]
+    assert MARKUP.replace("<", "&lt;").replace(">", "&gt;") in page
     assert shown
     for row in shown:
         assert row["name"].startswith("<script>")
         assert row["name"].replace("<", "&lt;").replace(">", "&gt;") in page
     assert tags.sources
     assert all(source.startswith("data:image/") for source in tags.sources)
-    assert f"{100 * entry['parts'][0]['right_worst']['value']:.1f}" in page
+    assert f"{100 * entry['parts'][0]['right_worst']['value']:.1f} %" in page
+
+
+def test_a_weak_generator_gets_a_remedy_and_no_worst_case_up_front(done: Path) -> None:
+    page, everything = (done / "report.html").read_text(), results_of(done)["classifiers"][0]["parts"][0]
+    assert everything["right_small"]["value"] - everything["right_reconstruction"]["value"] > 0.05
+    head = page[page.index("<h1>") : page.index("<main>")]
+    assert "No verdict: the generator draws too little" in head
+    assert "--fit-steps" in head
+    assert f"{100 * everything['right_worst']['value']:.1f} %" not in head
 
 
 def test_a_stopped_audit_goes_on_to_the_same_result(
     runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from advmix.audit.judge import judge
     from advmix.stages import audit_chunks
 
-    judge, calls = audit_chunks.judge, []
+    calls: list[int] = []
 
     def stopping(*arguments: Any) -> Any:
         calls.append(1)

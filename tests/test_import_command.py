@@ -115,7 +115,7 @@ def test_later_commands_find_the_data_through_the_latents(work: Path, tmp_path: 
     assert main(["audit", *judge, *both(work), "--images", "4", "--out", str(tmp_path / "audit")]) == 0
     results = json.loads((tmp_path / "audit" / "results.json").read_text())
     assert results["generator"]["reconstruction_mse"] is None
-    assert results["parts"][0]["images"] == 4
+    assert results["classifiers"][0]["parts"][0]["images"] == 4
     inspect = ["--reference", str(work / "nominal"), "--dimension-images", "0", "--out", str(tmp_path / "inspect")]
     assert main(["inspect", *both(work), *inspect]) == 0
 

@@ -25,52 +25,7 @@ from advmix.seeds import generator, global_seed
 IMAGES = torch.rand(5, 3, 16, 16, generator=generator(0))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 NAMES = ("cat", "dog", "fish")
-FACTORIES = """
-import torch
-from torch import nn
-
-def net(classes=3, channels=3):
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(4, classes),
-    )
-
-def binary():
-    return net(1)
-
-def softmax():
-    return nn.Sequential(net(), nn.Softmax(dim=1))
-
-def fixed(side=12):
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * side**2, 3))
-
-class Blind(nn.Module):
-    def forward(self, images):
-        with torch.no_grad():
-            return images.mean(dim=(2, 3))
-
-class Wrapped(nn.Module):
-    def forward(self, images):
-        return type("Output", (), {"logits": images.mean(dim=(2, 3))})()
-
-class Map(nn.Module):
-    def forward(self, images):
-        return images
-
-def broken():
-    raise ValueError("no such shop")
-
-def number():
-    return 7
-
-def deep():
-    holder = nn.Sequential()
-    holder.add_module("model", net())
-    return holder
-
-ready = net()
-nothing = None
-"""
+FACTORIES = Path(__file__).with_name("shop.txt").read_text()
 
 
 def net(classes: int = 3, channels: int = 3) -> nn.Sequential:

@@ -145,7 +145,8 @@ def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: T
         _check(attacked, images, attack)
         with torch.no_grad():
             before, after = (model(shown).argmax(dim=1) == labels for shown in (images, attacked.detach()))
-    return (before & after).cpu()
+    both: Tensor = before & after
+    return both.cpu()
 
 
 @contextmanager

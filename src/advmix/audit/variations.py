@@ -76,9 +76,9 @@ class Finder:
         mix = self.mixer(judge, latents, labels, self.pool, rng=rng, exclude=exclude)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
-        seen = [seen_by(self.classifier, shown) for shown in (pixels, stored)]
+        before, after = (seen_by(self.classifier, shown) for shown in (pixels, stored))
         kept = self._kept(pixels, stored, labels)
-        rows = compared(sources, self.name, f"{kind}-{number}", donors, *seen, kept)
+        rows = compared(sources, self.name, f"{kind}-{number}", donors, before, after, kept)
         return list(zip(sources.places.tolist(), rows, stored.cpu(), strict=True))
 
     def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[str]:

@@ -82,8 +82,8 @@ def _from_torchscript(path: Path) -> Found:
             graph = torch.jit.load(path, map_location="cpu")
         except Exception as error:
             raise UserError(
-                f"{path}: not a TorchScript file ({one_line(error)}); weights alone go to --weights, and "
-                "their network to --classifier"
+                f"{path}: not a TorchScript file, or damaged; weights alone go to --weights, and their network to "
+                "--classifier"
             ) from error
     return Found(Exported(graph.eval()), "torchscript", True, channels=guess_channels(graph))
 

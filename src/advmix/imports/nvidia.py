@@ -135,7 +135,7 @@ def read_nvidia(stream: BinaryIO, label: int | None) -> Found:
         raise RefusedError(f"images of {resolution} pixels; a side must be one of {', '.join(map(str, RESOLUTIONS))}")
     blocks = [synthesis.child(f"b{side}") for side in (4, *RESOLUTIONS) if side <= resolution]
     mapped = _mapping(mapping, label)
-    kernel = _kernel([part for block in blocks[1:] for part in (block, block.child("conv0"))])
+    kernel = _kernel(blocks[1:])
     config = StyleGan2Config(
         resolution=int(resolution),
         channels=int(network.number("img_channels")),
@@ -236,8 +236,11 @@ def _check_clamp(layer: Module, clamp: float | None) -> None:
         raise RefusedError(f"{layer.path} is clamped at {_clamp(layer)}, other layers at {clamp}")
 
 
-def _kernel(modules: list[Module]) -> Tensor:
+def _kernel(blocks: list[Module]) -> Tensor:
     """The filter `(T, T)` behind every upsampling."""
+    modules = list(blocks)
+    for block in blocks:
+        modules += [block.child(name) for name in ("conv0", "skip") if block.has(name)]
     found = [module.tensor("resample_filter") for module in modules]
     for module, kernel in zip(modules, found, strict=True):
         if not torch.equal(kernel, found[0]):
