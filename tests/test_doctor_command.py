@@ -137,7 +137,7 @@ def test_the_search_is_that_of_the_run_nearest_to_the_worst_case(cell: Cell, tmp
     runs = find_runs([trained])
     assert (runs.search.perp, runs.search.restarts, runs.search.steps) == ((-1,), 5, 5)
     assert (runs.residual, runs.classifiers) == (True, (ClassifierOptions(str(trained)),))
-    audit = ["--images", "4", "--restarts", "1", "--steps", "1", "--resamples", "2", "--no-residual"]
+    audit = ["--images", "40", "--restarts", "1", "--steps", "1", "--resamples", "50", "--no-residual"]
     assert main(["audit", "--classifier", str(trained), *audit, *made, "--out", str(audited)]) == 0
     runs = find_runs([audited, trained])
     assert (runs.search.perp, runs.search.restarts, runs.search.steps) == ((-2, -1), 1, 1)

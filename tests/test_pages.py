@@ -39,7 +39,7 @@ def shown(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("DIR", "photos"):
+    for folder in ("DIR", "photos", "faces"):
         (tmp_path / folder).mkdir()
     for line in shown(page):
         parse(shlex.split(line, comments=True)[1:])
