@@ -139,9 +139,10 @@ def test_a_weak_generator_gets_a_remedy_and_no_worst_case_up_front(done: Path) -
 def test_a_stopped_audit_goes_on_to_the_same_result(
     runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from advmix.audit.judge import judge
     from advmix.stages import audit_chunks
 
-    judge, calls = audit_chunks.judge, []
+    calls = []
 
     def stopping(*arguments: Any) -> Any:
         calls.append(1)
@@ -168,7 +169,7 @@ def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Pat
     made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--out", str(tmp_path / "out")]
     command = [sys.executable, str(here / "two_audits.py"), "audit", *flags, *made]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
 
 
