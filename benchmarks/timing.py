@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from advmix.generators.upsample import UpsampledConv2d
+
 Name = TypeVar("Name")
 Work = Callable[[], object]
 
@@ -39,8 +41,10 @@ class Layer:
             )
         mask = [to_input, to_weight, to_weight and module.bias is not None]
         sizes = None if module.bias is None else [module.out_channels]
-        settings = (list(module.stride), list(module.padding), list(module.dilation), False, [0, 0], module.groups)
-        return lambda: torch.ops.aten.convolution_backward(gradient, x, module.weight, sizes, *settings, mask)
+        stride, fused = list(module.stride), isinstance(module, UpsampledConv2d)
+        kernel = module.kernel().detach() if isinstance(module, UpsampledConv2d) else module.weight
+        settings = ([2, 2] if fused else stride, list(module.padding), list(module.dilation), fused, [0, 0], 1)
+        return lambda: torch.ops.aten.convolution_backward(gradient, x, kernel, sizes, *settings, mask)
 
 
 def layers_of(network: nn.Module, run: Work) -> list[Layer]:

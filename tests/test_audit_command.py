@@ -169,7 +169,7 @@ def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Pat
     made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--out", str(tmp_path / "out")]
     command = [sys.executable, str(here / "two_audits.py"), "audit", *flags, *made]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
 
 

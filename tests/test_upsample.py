@@ -6,21 +6,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advmix.generators.upsample import upsampled_conv
+from advmix.generators.upsample import UpsampledConv2d
 from advmix.seeds import generator as seeded
 
 
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (1, 2, 1, 5), (3, 1, 7, 2)])
-def test_it_is_upsampling_then_convolving_with_its_gradients(shape: tuple[int, int, int, int], bias: bool) -> None:
+def test_it_is_upsampling_then_convolving_with_its_gradients(shape: tuple[int, int, int, int]) -> None:
     rng = seeded(0, "tests", "upsample")
     x = torch.randn(shape, generator=rng, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(5, shape[1], 3, 3, generator=rng, dtype=torch.float64, requires_grad=True)
-    shift = torch.randn(5, generator=rng, dtype=torch.float64, requires_grad=True) if bias else None
-    found = upsampled_conv(x, weight, shift)
-    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, shift, padding=1)
+    conv = UpsampledConv2d(shape[1], 5).double()
+    found = conv(x)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), conv.weight, conv.bias, padding=1)
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
-    inputs = [x, weight] if shift is None else [x, weight, shift]
+    inputs = [x, *conv.parameters()]
     outward = torch.randn(expected.shape, generator=rng, dtype=torch.float64)
     ours, theirs = (torch.autograd.grad(out, inputs, outward) for out in (found, expected))
     assert all(torch.allclose(one, two, rtol=0, atol=1e-11) for one, two in zip(ours, theirs, strict=True))
@@ -28,4 +26,4 @@ def test_it_is_upsampling_then_convolving_with_its_gradients(shape: tuple[int, i
 
 def test_channels_last_stays() -> None:
     x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-    assert upsampled_conv(x, torch.randn(6, 8, 3, 3), None).is_contiguous(memory_format=torch.channels_last)
+    assert UpsampledConv2d(8, 6)(x).is_contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_widths
 from advmix.generators.normalise import instance_norm
-from advmix.generators.upsample import upsampled_conv
+from advmix.generators.upsample import UpsampledConv2d
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,12 @@ class StyleLayer(AdaptiveLayer):
 
     def __init__(self, inputs: int, outputs: int, style_dim: int, upsample: bool) -> None:
         super().__init__()
-        self.upsample = upsample
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv = UpsampledConv2d(inputs, outputs) if upsample else nn.Conv2d(inputs, outputs, 3, padding=1)
         self.affine = nn.Linear(style_dim, 2 * outputs)
 
     def normalised(self, x: Tensor) -> Tensor:
         """Convolution, leaky ReLU and instance normalisation."""
-        x = upsampled_conv(x, self.conv.weight, self.conv.bias) if self.upsample else self.conv(x)
-        return instance_norm(F.leaky_relu(x, 0.2))
+        return instance_norm(F.leaky_relu(self.conv(x), 0.2))
 
 
 class StyleGenerator(LayeredGenerator):

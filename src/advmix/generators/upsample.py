@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+class UpsampledConv2d(nn.Conv2d):
     """Nearest-neighbour upsampling by two, then a 3x3 convolution with padding 1, as one transposed convolution.
 
     Neighbouring pixels of the upsampled image are equal, so that their weights can be added up first: the 3x3 kernel
@@ -14,14 +14,21 @@ def upsampled_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     StyleGAN's code).
 
     Args:
-        x: `(B, C, H, W)`.
-        weight: `(D, C, 3, 3)`.
-        bias: `(D,)`.
-
-    Returns:
-        `(B, D, 2H, 2W)`, equal to `conv2d(interpolate(x, scale_factor=2), weight, bias, padding=1)` but for rounding.
+        inputs: channels.
+        outputs: channels.
     """
-    flipped = weight.flip(2, 3).transpose(0, 1)
-    rows = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
-    kernel = F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
-    return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def kernel(self) -> Tensor:
+        """Of the transposed convolution, `(inputs, outputs, 4, 4)`."""
+        flipped = self.weight.flip(2, 3).transpose(0, 1)
+        rows = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
+        return F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, 2H, 2W)`, equal to `conv2d(interpolate(x, scale_factor=2), weight,
+        bias, padding=1)` but for rounding.
+        """
+        return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)

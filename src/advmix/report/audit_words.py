@@ -68,7 +68,7 @@ def changes(swap: Entry) -> str:
     """What a swap changes, as measured: nothing is known of it but its pictures."""
     if swap["color"] >= MOSTLY:
         return "colour and light"
-    return "light and shade by region" if swap["broad"] >= MOSTLY else "shape and detail"
+    return "large areas" if swap["broad"] >= MOSTLY else "shape and detail"
 
 
 def swap_title(swap: Entry) -> str:

@@ -44,8 +44,8 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         channels, side = images.pixels.shape[1:3]
         image = (int(channels), int(side), int(side))
         opened = [open_classifier(options, images.classes, image) for options in config.subjects]
-        named = config.reference and named_reference(config.reference, data.train, fabric.device)
-        inputs = {
+        named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
+        inputs: dict[str, str | None] = {
             "images": images.fingerprint,
             "generator": generator_print,
             "reference": named.fingerprint if named else None,
@@ -53,7 +53,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
         in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
         if not (config.out / RESULTS).is_file():
-            _audit(config, fabric, data, opened, named or None)
+            _audit(config, fabric, data, opened, named)
         results: dict[str, Any] = read_json(config.out / RESULTS)
         _show(config, results)
     return results
