@@ -47,7 +47,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
-            "generator": metadata and metadata["fingerprint"],
+            "generator": metadata["fingerprint"] if metadata else None,
             "reference": named.fingerprint if named else None,
         }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
