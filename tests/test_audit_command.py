@@ -246,3 +246,24 @@ def test_a_classifier_of_other_classes_is_refused(
     assert audit(runs, tmp_path / "out", "--classifier", str(tmp_path / "other")) == 2
     assert "but the images are labelled" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    attack = ("--attack", "foolbox:LinfFastGradientAttack", "--attack-args")
+    assert audit(runs, tmp_path / "out", *attack, '{"epsilon": 0.3}') == 0
+    assert "attacked" in capsys.readouterr().out
+    everything = results_of(tmp_path / "out")["classifiers"][0]["parts"][0]
+    found = Found.load(tmp_path / "out").judged[0]
+    assert found.right_attacked is not None
+    assert everything["right_attacked"]["value"] == pytest.approx(float(found.right_attacked.double().mean()))
+    assert everything["right_attacked"]["value"] < everything["right"]["value"]
+    assert "another&#39;s attack" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_unknown_attack_is_refused_before_anything_is_made(
+    runs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit(runs, tmp_path / "out", "--attack", "foolbox:Nonsense") == 2
+    assert "--attack foolbox:Nonsense" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert Found.load(done).judged[0].right_attacked is None

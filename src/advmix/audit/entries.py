@@ -31,6 +31,11 @@ CROSSED = 24
 Entry = dict[str, Any]
 
 
+def figures_of(judged: Judged) -> tuple[str, ...]:
+    """`FIGURES`, and what another's attack leaves where one was tried."""
+    return FIGURES if judged.right_attacked is None else (*FIGURES, "right_attacked")
+
+
 def parts_of(found: Found) -> Iterator[tuple[str, str, Tensor]]:
     """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
     `(N,)`.
@@ -56,7 +61,7 @@ def part_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
         if not mask.any():
             continue
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
-        for figure in FIGURES:
+        for figure in figures_of(judged):
             row[figure] = entry(resamples.share(getattr(judged, figure), f"{figure} {kind} {name}", mask))
         checked = votes & mask
         row["right_checked"] = entry(resamples.share(judged.right_worst, f"checked {kind} {name}", checked))
@@ -108,7 +113,7 @@ def comparison_entries(found: Found, names: Sequence[str], resamples: Resamples)
     first, rows = found.judged[0], []
     for name, judged in zip(names[1:], found.judged[1:], strict=True):
         row: Entry = {"classifier": name, "less": names[0]}
-        for figure in FIGURES:
+        for figure in figures_of(judged):
             pair = getattr(judged, figure), getattr(first, figure)
             row[figure] = entry(resamples.difference(*pair, f"{figure} {name}"))
         among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked & is_trusted(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ class Judged:
         change: `(N,)`, root mean square pixel difference of mix and beginning, pixels in [0, 1].
         reference_after: `(N,)`, the reference's answer on the mix at the generator's size.
         swap_answers: `(N, U)`, the classifier's answer after each of U swaps.
+        right_attacked: on the image as it is and under another's attack; None where none is tried.
     """
 
     right: Tensor
@@ -55,6 +56,7 @@ class Judged:
     change: Tensor
     reference_after: Tensor
     swap_answers: Tensor
+    right_attacked: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,9 @@ class Found:
         """Write a safetensors file, atomically: images first in every tensor, classifiers second."""
         tensors = {name: part for name, part in vars(self.asked).items() if part is not None}
         for field in fields(Judged):
-            tensors[field.name] = torch.stack([getattr(judged, field.name) for judged in self.judged], dim=1)
+            columns = [getattr(judged, field.name) for judged in self.judged]
+            if columns[0] is not None:
+                tensors[field.name] = torch.stack(columns, dim=1)
         write_tensors(path, KIND, tensors, self.metadata)
 
     @staticmethod
@@ -141,8 +145,10 @@ class Found:
         tensors, metadata = read_tensors(path, KIND)
         try:
             asked = Asked(**{field.name: tensors.get(field.name) for field in fields(Asked)})  # type: ignore[arg-type]
-            columns = zip(*(tensors[field.name].unbind(1) for field in fields(Judged)), strict=True)
-            return Found(asked, tuple(Judged(*column) for column in columns), metadata)
+            names = [field.name for field in fields(Judged) if field.name in tensors or field.default is MISSING]
+            columns = zip(*(tensors[name].unbind(1) for name in names), strict=True)
+            judged = tuple(Judged(**dict(zip(names, column, strict=True))) for column in columns)
+            return Found(asked, judged, metadata)
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"{path}: not what an audit found, or damaged ({error}); make it again") from error
 

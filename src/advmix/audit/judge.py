@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.attacks import Attack
+from advmix.audit.attacks import still_right
 from advmix.audit.found import Asked, Judged
 from advmix.audit.swaps import Swap, rms, swapped
 from advmix.data import slices
@@ -15,6 +17,7 @@ from advmix.generators import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Mix, RandMix, draw_donors
 from advmix.modes import evaluating
+from advmix.seeds import derive
 from advmix.seeds import generator as seeded
 
 PIXELS = 2_500_000
@@ -46,6 +49,7 @@ class Bench:
         reference: votes whether a mix still shows the label.
         residual: whether mixes keep what the generator cannot draw of an image.
         seed: of the donors; the same ones for every classifier.
+        attack: another's, tried besides.
     """
 
     search: AdvMix
@@ -54,6 +58,7 @@ class Bench:
     reference: nn.Module
     residual: bool
     seed: int
+    attack: Attack | None = None
 
     @property
     def generator(self) -> Generator:
@@ -156,6 +161,7 @@ def judge(bench: Bench, subject: Subject, batch: Batch) -> Judged:
             change=rms(mix.images - start).cpu(),
             reference_after=reference(dec(small)).argmax(dim=1).cpu(),
             swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
+            right_attacked=_attacked(bench, subject, batch),
         )
 
 
@@ -178,6 +184,14 @@ def _mixed(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Te
     rng = seeded(bench.seed, "random mix", batch.start)
     mixer = RandMix(bench.generator, bench.search.split)
     return _withstood(mixer(subject.network, latents, batch.labels, bench.pool, rng=rng))
+
+
+def _attacked(bench: Bench, subject: Subject, batch: Batch) -> Tensor | None:
+    if bench.attack is None:
+        return None
+    seed = derive(bench.seed, "attack", batch.start)
+    with torch.enable_grad():
+        return still_right(subject.network, bench.attack, batch.shown(subject.side), batch.labels, seed)
 
 
 def _withstood(mix: Mix) -> Tensor:

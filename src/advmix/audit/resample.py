@@ -34,7 +34,8 @@ class Resamples:
     level: float = 0.95
 
     def share(self, hits: Tensor, name: str, among: Tensor | None = None) -> Interval | None:
-        """The share of `hits`, of those `among` whom it is asked (all by default); None where there are none.
+        """The share of `hits`, of those `among` whom it is asked (all by default); None where there are none, be it in
+        every resample.
 
         Args:
             hits: `(N,)` boolean.
@@ -78,6 +79,8 @@ class Resamples:
                 return None
             rng = np.random.default_rng(derive(self.seed, "audit", "bootstrap", name))
             drawn = statistic(rng.multinomial(len(kinds), counts / counts.sum(), size=self.count))
-        tail = (1 - self.level) / 2
-        low, high = np.nanquantile(drawn, [tail, 1 - tail])
+        tail, asked = (1 - self.level) / 2, drawn[~np.isnan(drawn)]
+        if not len(asked):
+            return None
+        low, high = np.quantile(asked, [tail, 1 - tail])
         return Interval(float(value), float(low), float(high))

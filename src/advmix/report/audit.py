@@ -29,6 +29,7 @@ COLUMNS = {
     "right_mixed": "mixed at\nrandom",
     "right_worst": "worst\ncase",
     "right_checked": "label\nchecked",
+    "right_attacked": "attacked",
 }
 
 
@@ -37,12 +38,13 @@ def audit_table(parts: Sequence[Part]) -> Table:
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     view.add_column("accuracy, %")
     view.add_column("images", justify="right")
-    for head in COLUMNS.values():
+    columns = {key: head for key, head in COLUMNS.items() if key in parts[0]}
+    for head in columns.values():
         view.add_column(head, justify="right")
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
-        cells = [_cell(part[key]) for key in COLUMNS]
+        cells = [_cell(part[key]) for key in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
 

@@ -26,6 +26,7 @@ FIGURES = (
         "Worst case, label checked",
         "The same among images that the reference reads rightly, without those whose mix it reads as another class.",
     ),
+    ("right_attacked", "Attacked", "Right as it is, and under another's attack on its pixels (--attack)."),
     ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
     ("right_worst_drawn", "Worst, drawn", "The worst case of another search, in what the generator draws alone."),
 )
@@ -85,7 +86,9 @@ def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [
         figure
         for figure in FIGURES
-        if (native or figure[0] != "right_small") and (drawn or not figure[0].endswith("drawn"))
+        if figure[0] in results["classifiers"][0]["parts"][0]
+        and (native or figure[0] != "right_small")
+        and (drawn or not figure[0].endswith("drawn"))
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advmix.audit.attacks import open_attack
 from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
@@ -44,6 +45,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         channels, side = images.pixels.shape[1:3]
         image = (int(channels), int(side), int(side))
         opened = [open_classifier(options, images.classes, image) for options in config.subjects]
+        open_attack(config.attack)  # what is wrong with it is said before anything is made
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
@@ -76,6 +78,7 @@ def _audit(
         reference=voter.network,
         residual=config.residual,
         seed=config.seed,
+        attack=open_attack(config.attack),
     )
     rows = chosen_rows(len(data.test), config.images, generator(config.seed, "audit", "images"))
     made = Made(config, case, bench, options, opened, subjects, voter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from advmix.audit.attacks import AttackOptions
 from advmix.classifiers import ClassifierOptions
 from advmix.data import DataConfig
 from advmix.errors import UserError
@@ -32,6 +33,7 @@ class AuditConfig(ClassifierOptions):
         fit: how a generator is fitted where none is named.
         search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
             finest layers.
+        attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
         images: at most so many test images, drawn at random.
         pictures: at most so many of each kind in the report.
@@ -52,6 +54,7 @@ class AuditConfig(ClassifierOptions):
     reference: str | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
     images: int = 500
     pictures: int = 12
