@@ -15,7 +15,8 @@ import tyro
 
 from advmix import config as configs
 from advmix.errors import UserError
-from advmix.stages.audit import AuditConfig, run_audit
+from advmix.stages.audit import run_audit
+from advmix.stages.audit_config import AuditConfig
 from advmix.stages.data import PreviewConfig, run_preview
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import EvaluateConfig, run_evaluate

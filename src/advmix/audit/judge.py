@@ -104,9 +104,9 @@ class Batch:
 def ask(bench: Bench, batch: Batch) -> Asked:
     """What is the same for all classifiers."""
     donors = _swap_donors(bench, batch)
-    with evaluating(bench.reference, bench.generator) as (reference, dec):
+    with evaluating(bench.reference, bench.generator) as (reference, _):
         begun = _begun(bench, batch, batch.pixels)
-        answers, *changes = swapped(dec, reference, begun, bench.pool[donors], bench.swaps)
+        answers, *changes = swapped(bench.generator, reference, begun, bench.pool[donors], bench.swaps)
         seen = reference(batch.pixels).argmax(dim=1)
     grid = batch.latents.grid
     return Asked(
@@ -155,7 +155,7 @@ def judge(bench: Bench, subject: Subject, batch: Batch) -> Judged:
             after=model(mix.images).softmax(dim=1).cpu(),
             change=rms(mix.images - start).cpu(),
             reference_after=reference(dec(small)).argmax(dim=1).cpu(),
-            swap_answers=swapped(dec, model, begun, donors, bench.swaps)[0].cpu(),
+            swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
         )
 
 

@@ -83,7 +83,8 @@ def open_case(data: Data, generator: Path, latents: Path, device: torch.device) 
     """
     mixable = load_mixable(generator, latents, device)
     assert mixable is not None
-    model, encoder = mixable.model, mixable.model.encoder
+    model = mixable.model
+    encoder: Encoder = model.encoder
     if mixable.store.index["encoder"] != "network":
         encoder = pool_encoder(latents, model, data_of(mixable.metadata, generator).train, device)
     return Case(data, model, mixable.metadata, encoder, mixable.pool, mixable.store)
