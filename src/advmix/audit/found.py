@@ -155,8 +155,9 @@ class Found:
 
 def _cat(parts: Sequence[Part]) -> Part:
     """Concatenate every tensor along the images."""
-    columns = {
+    columns: dict[str, list[Tensor]] = {
         field.name: [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]
         for field in fields(parts[0])
     }
-    return type(parts[0])(**{name: torch.cat(column) if column else None for name, column in columns.items()})
+    joined: dict[str, Any] = {name: torch.cat(column) if column else None for name, column in columns.items()}
+    return type(parts[0])(**joined)

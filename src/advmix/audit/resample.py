@@ -45,7 +45,7 @@ class Resamples:
         kinds = torch.where(counted, 1 + (hits & counted).long(), 0)
 
         def statistic(counts: np.ndarray) -> np.ndarray:
-            return counts[:, 2] / (counts[:, 1] + counts[:, 2])
+            return np.asarray(counts[:, 2] / (counts[:, 1] + counts[:, 2]))
 
         return self._interval(kinds, 3, name, statistic)
 
@@ -62,7 +62,7 @@ class Resamples:
         kinds = kinds if among is None else torch.where(among, kinds, 3)
 
         def statistic(counts: np.ndarray) -> np.ndarray:
-            return (counts[:, 2] - counts[:, 0]) / counts[:, :3].sum(axis=1)
+            return np.asarray((counts[:, 2] - counts[:, 0]) / counts[:, :3].sum(axis=1))
 
         return self._interval(kinds, 4, name, statistic)
 
