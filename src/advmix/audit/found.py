@@ -161,7 +161,7 @@ class Found:
 
 def _cat(parts: Sequence[Part]) -> Part:
     """Concatenate every tensor along the images."""
-    columns = {
+    columns: dict[str, list[Tensor]] = {
         field.name: [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]
         for field in fields(parts[0])
     }
