@@ -57,7 +57,7 @@ def test_a_run_has_every_key_of_the_schema(demo: Path) -> None:
 
 def test_the_schema_knows_all_methods_and_data() -> None:
     known = schema()["$defs"]["run"]["properties"]
-    assert known["method"]["enum"] == [*METHODS, *ALL_CONTROLS]
+    assert known["method"]["enum"] == [*METHODS, *ALL_CONTROLS, "unknown"]
     assert set(known["data"]["enum"]) == set(SOURCES)
     assert known["look"]["enum"] == list(LOOKS)
     assert known["target"]["enum"] == list(TARGETS)
