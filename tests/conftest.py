@@ -12,6 +12,14 @@ torch.set_num_threads(1)  # many small operations, and other processes may run b
 torch.set_flush_denormal(True)  # as `make_fabric` does, so that the order of the tests does not matter
 
 
+LONGEST = ("test_promise.py", "test_pipeline.py", "test_layers.py", "test_celeba.py", "test_recipes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process works on one alone at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def digits() -> ColoredDigits:
     """Small and real: 96 training and 60 test images of scikit-learn's digits."""
