@@ -41,9 +41,10 @@ class Layer:
             )
         mask = [to_input, to_weight, to_weight and module.bias is not None]
         sizes = None if module.bias is None else [module.out_channels]
-        stride, fused = list(module.stride), isinstance(module, UpsampledConv2d)
-        kernel = module.kernel().detach() if isinstance(module, UpsampledConv2d) else module.weight
-        settings = ([2, 2] if fused else stride, list(module.padding), list(module.dilation), fused, [0, 0], 1)
+        kernel, stride, fused = module.weight, list(module.stride), isinstance(module, UpsampledConv2d)
+        if isinstance(module, UpsampledConv2d):
+            kernel, stride = module.kernel().detach(), [2, 2]
+        settings = (stride, list(module.padding), list(module.dilation), fused, [0, 0], module.groups)
         return lambda: torch.ops.aten.convolution_backward(gradient, x, kernel, sizes, *settings, mask)
 
 

@@ -89,6 +89,12 @@ def test_importing_advmix_loads_neither_torchvision_nor_timm() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_command_line_is_read_without_what_only_a_device_needs() -> None:
+    """lightning-fabric tries torchmetrics, which tries the rest: that takes longer than torch itself."""
+    code = "import sys, advmix.cli; sys.exit(bool({'lightning_fabric', 'torchvision', 'timm'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

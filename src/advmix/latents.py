@@ -145,6 +145,10 @@ class Split:
             )
         return cls(layers, tuple(layer % layers for layer in perp), grid)
 
+    def within(self, other: Split) -> bool:
+        """Whether all of this one's `z⊥` is also the other's."""
+        return set(self.perp) <= set(other.perp) and (other.grid or not self.grid)
+
     @property
     def first(self) -> int:
         """The first layer that depends on `z⊥`; all before it can be computed once."""

@@ -10,9 +10,9 @@ from advmix import config as configs
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 
-INPUTS = ("generator", "latents", "classifier", "weights", "features", "reference", "audit")
-PLACES = ("out", "file", "cells", "finished", *INPUTS)
-HOW_NOT_WHAT = (*PLACES, "compare", "device", "resume", "checkpoint_seconds")
+READ = ("generator", "latents", "classifier", "weights", "features", "reference", "audit", "compare")
+PLACES = ("out", "file", "cells", "finished", *READ)
+HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 
 

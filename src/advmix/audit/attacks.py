@@ -7,21 +7,18 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack, FoolboxAttack, import_foolbox
-from advmix.classifiers.found import blame
+from advmix.classifiers.found import blame, import_own
 from advmix.data import ImageSet, slices
 from advmix.errors import UserError
 from advmix.modes import evaluating
@@ -94,11 +91,8 @@ def _of_foolbox(name: str, settings: dict[str, Any]) -> Attack:
 
 
 def _of_module(place: str, name: str, settings: dict[str, Any]) -> Attack:
-    """Also from the folder that the command was started in, as `python -m` would find it."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = getattr(importlib.import_module(place), name, None)
+        found: Any = getattr(import_own(place), name, None)
     except Exception as error:
         raise ValueError(f"cannot be imported: {blame(error)}") from error
     if not callable(found):

@@ -82,7 +82,7 @@ def swap_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
         rows.append(
             {
                 **swap,
-                "perp": set(mine.perp) <= set(split.perp) and (split.grid or not mine.grid),
+                "perp": mine.within(split),
                 "flips": entry(resamples.share(flips, f"flips {swap['name']}", begun)),
                 "label_lost": entry(resamples.share(lost, f"lost {swap['name']}", votes)),
                 "change": float(asked.swap_change[:, place].mean()),

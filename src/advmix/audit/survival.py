@@ -37,6 +37,11 @@ class Survival:
     labels: Tensor
     right: Tensor
 
+    @classmethod
+    def of(cls, answers: Tensor, labels: Tensor) -> Survival:
+        """From what `answers` found, `(1 + D, N)`."""
+        return cls(answers[1:], labels, answers[0] == labels)
+
     def share(self, among: Tensor | None = None) -> Share | None:
         """Share of mixes that keep the label, with its 95 % interval; None where no image counts.
 
@@ -88,11 +93,19 @@ def label_survival(
             pixels = images.batch(part)[0].to(device)
             latents = encoder(pixels)
             latents = generator.complete(latents, pixels) if residual else latents
-            shown = chain([generator(latents)], mixes(generator, split, latents, pool, donors[:, part]))
-            found.append(torch.stack([model(picture).argmax(dim=1).cpu() for picture in shown]))
+            found.append(answers(model, generator, split, latents, pool, donors[:, part]))
             advance(part.stop - part.start, "")
-    answers = torch.cat(found, dim=1)
-    return Survival(answers[1:], images.labels, answers[0] == images.labels)
+    return Survival.of(torch.cat(found, dim=1), images.labels)
+
+
+def answers(
+    model: nn.Module, generator: Generator, split: Split, latents: Latents, pool: Latents, donors: Tensor
+) -> Tensor:
+    """Classes that a classifier sees in N decoded images, and in their mixes with the donors `(D, N)`, places in the
+    pool: `(1 + D, N)`, on the CPU.
+    """
+    shown = chain([generator(latents)], mixes(generator, split, latents, pool, donors))
+    return torch.stack([model(images).argmax(dim=1).cpu() for images in shown])
 
 
 def mixes(generator: Generator, split: Split, latents: Latents, pool: Latents, donors: Tensor) -> Iterator[Tensor]:

@@ -30,10 +30,6 @@ class Swap:
     resolution: int | None
     kind: str
 
-    def within(self, perp: Split) -> bool:
-        """Whether all of it is z⊥."""
-        return set(self.split.perp) <= set(perp.perp) and (perp.grid or not self.split.grid)
-
     def to_dict(self) -> dict[str, Any]:
         """As it goes into a file."""
         layers = {"layers": list(self.split.perp), "grid": self.split.grid}

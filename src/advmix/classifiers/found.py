@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -94,10 +95,8 @@ def from_factory(options: ClassifierOptions) -> Found:
         UserError: it cannot be imported, raises, or makes something else than an `nn.Module`.
     """
     module, _, function = options.classifier.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        maker = importlib.import_module(module)
+        maker: Any = import_own(module)
         for part in function.split("."):
             maker = getattr(maker, part)
     except Exception as error:
@@ -107,6 +106,13 @@ def from_factory(options: ClassifierOptions) -> Found:
     if not callable(maker):
         raise UserError(f"{options.classifier}: a {type(maker).__name__}, not a function")
     return Found(made(options, maker, **options.arguments()), options.classifier, True)
+
+
+def import_own(module: str) -> ModuleType:
+    """A module of the user's, also from the folder that the command was started in, as `python -m` would find it."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(module)
 
 
 def made(options: ClassifierOptions, maker: Callable[..., Any], *words: Any, **arguments: Any) -> nn.Module:

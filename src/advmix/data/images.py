@@ -40,6 +40,12 @@ class ImageSet:
         """Images `(B, C, H, W)` in [0, 1] and labels `(B,)`."""
         return to_float(self.pixels[index]), self.labels[index]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of every image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any pixel, label or class name."""

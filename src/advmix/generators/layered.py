@@ -42,6 +42,29 @@ class NetworkConfig(Protocol):
         """`(C, H, W)` of the spatial `z∥` grid, or None."""
 
 
+class FromConstant:
+    """A network that starts from a learned constant of four pixels: what `NetworkConfig` asks for follows from its
+    widths.
+    """
+
+    widths: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        """Two styles per resolution."""
+        return 2 * len(self.widths)
+
+    @property
+    def start(self) -> int:
+        """Side of the learned constant in pixels."""
+        return 4
+
+    @property
+    def grid_shape(self) -> None:
+        """No spatial grid: a code of styles alone."""
+        return
+
+
 def check_widths(widths: Sequence[int], start: int, resolution: int) -> None:
     """Refuse widths, one per doubling from `start` pixels, that do not end at `resolution`.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
-from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_widths
+from advmix.generators.layered import AdaptiveLayer, FromConstant, LayeredGenerator, check_widths
 from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.generators.normalise import instance_norm
 from advmix.latents import Latents
@@ -25,7 +25,7 @@ MAPPING_LR = 0.01
 
 
 @dataclass(frozen=True)
-class StyleGanConfig:
+class StyleGanConfig(FromConstant):
     """Shape of StyleGAN's generator.
 
     Args:
@@ -44,21 +44,6 @@ class StyleGanConfig:
 
     def __post_init__(self) -> None:
         check_widths(self.widths, self.start, self.resolution)
-
-    @property
-    def layers(self) -> int:
-        """Two styles per resolution."""
-        return 2 * len(self.widths)
-
-    @property
-    def start(self) -> int:
-        """Side of the learned constant in pixels."""
-        return 4
-
-    @property
-    def grid_shape(self) -> None:
-        """No spatial grid: a code of styles alone."""
-        return
 
 
 class NoisyLayer(AdaptiveLayer):

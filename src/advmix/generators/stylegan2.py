@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from advmix.errors import UserError
 from advmix.generators.base import State
 from advmix.generators.equalized import RELU_GAIN, SLOPE
-from advmix.generators.layered import check_widths
+from advmix.generators.layered import FromConstant, check_widths
 from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.latents import Latents, Split
 
@@ -27,8 +27,11 @@ Architecture = Literal["skip", "resnet", "orig"]
 
 
 @dataclass(frozen=True)
-class StyleGan2Config:
+class StyleGan2Config(FromConstant):
     """Shape of StyleGAN2's generator.
+
+    Of the two styles of a resolution, one is that of its second convolution, the other that of its RGB output and of
+    what follows.
 
     Args:
         resolution: image height and width in pixels, 4 times a power of two.
@@ -63,21 +66,6 @@ class StyleGan2Config:
             )
         if self.taps < 2 or self.taps % 2:
             raise UserError(f"generator: a filter of {self.taps} taps; only even numbers of them are known")
-
-    @property
-    def layers(self) -> int:
-        """Two styles per resolution: that of its second convolution, and that of its RGB output and what follows."""
-        return 2 * len(self.widths)
-
-    @property
-    def start(self) -> int:
-        """Side of the learned constant in pixels."""
-        return 4
-
-    @property
-    def grid_shape(self) -> None:
-        """No spatial grid: a code of styles alone."""
-        return
 
 
 def blurred(x: Tensor, kernel: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advmix.attacks import Attack
 from advmix.audit.attacks import open_attack
 from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
-from advmix.data import Data, DataConfig
-from advmix.encoders import load_autoencoder
+from advmix.data import DataConfig
 from advmix.engine import in_first_process, make_fabric
 from advmix.files import read_json
 from advmix.progress import console, quietly
@@ -40,34 +40,38 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     fabric = make_fabric(config.device, config.devices)
     with quietly(not fabric.is_global_zero):
         with fabric.rank_zero_first(local=True):
-            data, generator_print = audited_data(config)
+            data, metadata = audited_data(config)
             images = data.test
-        channels, side = images.pixels.shape[1:3]
-        image = (int(channels), int(side), int(side))
-        opened = [open_classifier(options, images.classes, image) for options in config.subjects]
-        open_attack(config.attack)  # what is wrong with it is said before anything is made
+        opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
+        attack = open_attack(config.attack)
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
-            "generator": generator_print,
+            "generator": metadata["fingerprint"] if metadata else None,
             "reference": named.fingerprint if named else None,
         }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
         in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
         if not (config.out / RESULTS).is_file():
-            _audit(config, fabric, data, opened, named)
+            clock = Clock()
+            pooled = config.data if metadata and "data" not in metadata else DataConfig()
+            folders = in_first_process(fabric, lambda: _generator(config, pooled, clock))
+            _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
         results: dict[str, Any] = read_json(config.out / RESULTS)
         _show(config, results)
     return results
 
 
 def _audit(
-    config: AuditConfig, fabric: Fabric, data: Data, opened: Sequence[OpenClassifier], named: Voter | None
+    config: AuditConfig,
+    fabric: Fabric,
+    case: Case,
+    opened: Sequence[OpenClassifier],
+    named: Voter | None,
+    attack: Attack | None,
+    clock: Clock,
 ) -> None:
     """Everything up to the files."""
-    clock = Clock()
-    folders = in_first_process(fabric, lambda: _generator(config, clock))
-    case = open_case(data, *folders, fabric.device)
     voter = named or _own_voter(config, fabric, case, clock)
     options = case.search(config.search, all(one.differentiable for one in opened))
     subjects = [subject_of(one, case, fabric.device) for one in opened]
@@ -78,9 +82,9 @@ def _audit(
         reference=voter.network,
         residual=config.residual,
         seed=config.seed,
-        attack=open_attack(config.attack),
+        attack=attack,
     )
-    rows = chosen_rows(len(data.test), config.images, generator(config.seed, "audit", "images"))
+    rows = chosen_rows(len(case.data.test), config.images, generator(config.seed, "audit", "images"))
     made = Made(config, case, bench, options, opened, subjects, voter)
     with batches(case, subjects) as images:
         with clock("search"):
@@ -88,8 +92,10 @@ def _audit(
         in_first_process(fabric, lambda: write_audit(made, images, found, clock))
 
 
-def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
-    """The folders of generator and latents; what is not named is made here."""
+def _generator(config: AuditConfig, pooled: DataConfig, clock: Clock) -> tuple[Path, Path]:
+    """The folders of generator and latents; what is not named is made here, the pool of `pooled`: by default of the
+    generator's own images, which an imported one does not have.
+    """
     fitted, latents = config.generator, config.latents
     if fitted is None:
         fitted = config.out / "generator"
@@ -100,14 +106,8 @@ def _generator(config: AuditConfig, clock: Clock) -> tuple[Path, Path]:
     if latents is None:
         latents = config.out / "latents"
         with clock("encode"):
-            run_encode(EncodeConfig(fitted, _pooled(config), out=latents, device=config.device, resume=True))
+            run_encode(EncodeConfig(fitted, pooled, out=latents, device=config.device, resume=True))
     return fitted, latents
-
-
-def _pooled(config: AuditConfig) -> DataConfig:
-    """Whose training images become the pool: the generator's own, or the named ones for an imported generator."""
-    imported = config.generator is not None and "data" not in load_autoencoder(config.generator)[1]
-    return config.data if imported else DataConfig()
 
 
 def _own_voter(config: AuditConfig, fabric: Fabric, case: Case, clock: Clock) -> Voter:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advmix.audit.judge import Batch, Subject
 from advmix.classifiers import Classifier, OpenClassifier
-from advmix.data import Data, DataConfig, open_data, slices, to_float
+from advmix.data import Data, DataConfig, open_data, to_float
 from advmix.data.photos import Native
 from advmix.data.sources import OwnImages
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
@@ -82,9 +82,9 @@ def open_case(data: Data, generator: Path, latents: Path, device: torch.device) 
     return Case(data, parts.model, parts.metadata, parts.encoder, parts.pool, parts.store)
 
 
-def audited_data(config: AuditConfig) -> tuple[Data, str | None]:
-    """The data set that is named, in the generator's size; or that of the latents, or the generator's own. And the
-    generator's fingerprint, where there is one already.
+def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
+    """The data set that is named, in the generator's size; or that of the latents, or the generator's own. And what the
+    generator's file says, where there is one already.
 
     Raises:
         UserError: images of another size than the generator's, or none at all.
@@ -92,10 +92,10 @@ def audited_data(config: AuditConfig) -> tuple[Data, str | None]:
     if config.generator is None:
         return open_data(config.data, config.seed), None
     model, metadata = load_autoencoder(config.generator)
-    found = metadata["fingerprint"]
     if config.data == DataConfig() and config.latents is not None:
-        return data_of(LatentStore.open(config.latents, generator=found).index, config.latents), found
-    return data_for(metadata, config.generator, config.data, config.seed, model.generator), found
+        store = LatentStore.open(config.latents, generator=metadata["fingerprint"])
+        return data_of(store.index, config.latents), metadata
+    return data_for(metadata, config.generator, config.data, config.seed, model.generator), metadata
 
 
 def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subject:
@@ -149,16 +149,3 @@ class Batches:
         if self.native is None or side not in self.sides:
             return self.case.data.test.batch(rows)[0]
         return to_float(self.native.pixels(self.case.names(rows), side))
-
-
-def unexplained(case: Case, rows: Tensor) -> float:
-    """The share of the images' variance that reconstructions miss; at most 1,000 of the images at `rows`."""
-    images = case.data.test[rows[:1000]]
-    error = torch.zeros((), dtype=torch.float64)
-    device = case.pool.styles.device
-    with torch.no_grad():
-        for part in slices(len(images), 100):
-            pixels = images.batch(part)[0].to(device)
-            error += (case.model.generator(case.encoder(pixels)) - pixels).square().double().sum().cpu()
-    pixels = to_float(images.pixels).double()
-    return float(error / (pixels - pixels.mean(dim=0)).square().sum().clamp_min(1e-12))

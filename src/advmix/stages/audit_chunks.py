@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from advmix.audit.found import FILE, Found
@@ -18,6 +17,9 @@ from advmix.engine import in_first_process
 from advmix.errors import UserError
 from advmix.progress import Advance, track
 from advmix.stages.audit_case import Batches
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def search_all(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
@@ -20,6 +19,9 @@ from advmix.seeds import derive, generator, global_seed
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Nominal
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FILE = "reference.safetensors"
 IMAGES = 6000
@@ -53,8 +55,7 @@ def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
     Raises:
         UserError: it cannot be read, or tells other classes apart.
     """
-    channels, height, width = images.pixels.shape[1:]
-    opened = open_classifier(ClassifierOptions(name), images.classes, (channels, height, width))
+    opened = open_classifier(ClassifierOptions(name), images.classes, images.shape)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 
@@ -94,10 +95,11 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
 
 def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:
     some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
-    return Voter(network.to(device), name, mark, accuracy(network.to(device), some, device))
+    network = network.to(device)
+    return Voter(network, name, mark, accuracy(network, some, device))
 
 
 def _built(images: ImageSet, seed: int) -> nn.Module:
-    channels, side, _ = images.pixels.shape[1:]
+    channels, side, _ = images.shape
     with global_seed(seed):
         return patch_net(len(images.classes), channels, side)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advmix.audit.comparison import WorstCaseKey, as_record, pool_fingerprint
+from advmix.audit.doctor.measure import unexplained
 from advmix.audit.entries import check_entry, comparison_entries, part_entries, swap_entries
 from advmix.audit.found import Found
 from advmix.audit.judge import Bench, Subject
@@ -21,13 +22,14 @@ from advmix.engine import environment
 from advmix.files import atomic_write, write_json
 from advmix.report.audit_page import render_audit
 from advmix.results import RESULTS, SCHEMA_VERSION
-from advmix.stages.audit_case import Batches, Case, unexplained
+from advmix.stages.audit_case import Batches, Case
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_pictures import Pictures
 from advmix.stages.audit_reference import Voter
 from advmix.training.methods import SearchOptions
 
 REPORT = "report.html"
+UNEXPLAINED_IMAGES = 1000
 Entry = dict[str, Any]
 
 
@@ -131,8 +133,15 @@ def _generator_entry(made: Made, found: Found) -> Entry:
         "fitted_here": made.config.generator is None,
         "resolution": network.resolution,
         "layers": network.layers,
-        "unexplained": unexplained(made.case, found.asked.rows),
+        "unexplained": _unexplained(made.case, found),
     }
+
+
+def _unexplained(case: Case, found: Found) -> float | None:
+    """The share of the images' variance that reconstructions miss, on the first of them."""
+    some = slice(0, UNEXPLAINED_IMAGES)
+    latents = found.asked.latents[some].to(case.pool.styles.device)
+    return unexplained(case.model.generator, latents, case.data.test[found.asked.rows[some]])
 
 
 def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int, resamples: Resamples) -> Entry:

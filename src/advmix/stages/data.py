@@ -75,7 +75,7 @@ def run_preview(config: PreviewConfig) -> dict[str, Any]:
 
 def summarize(photos: Photos) -> dict[str, Any]:
     """Everything that is counted, as JSON values."""
-    shape = list(next(iter(photos.splits.values())).images.pixels.shape[1:])
+    shape = list(next(iter(photos.splits.values())).images.shape)
     return {
         "images": sum(len(found) for found in photos.splits.values()),
         "shape": shape,

@@ -26,7 +26,6 @@ from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.encode import pool_encoder
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.training.methods import SearchOptions
 
@@ -118,8 +117,7 @@ def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifi
     if mixable is not None and config.generator is not None:
         data = data_of(mixable.metadata, config.generator)
     digits = painted_digits(data, "evaluate", "use advmix audit")
-    channels, height, width = digits.test.pixels.shape[1:]
-    return open_classifier(config, digits.test.classes, (channels, height, width)), digits
+    return open_classifier(config, digits.test.classes, digits.test.shape), digits
 
 
 def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: Mixable) -> None:
@@ -205,10 +203,8 @@ def _searched(
     """Reconstructions and worst case on the chosen shuffled test images, and the gallery file."""
     device = mixable.pool.styles.device
     images, labels = data.shuffled.batch(chosen)
-    assert config.latents is not None
-    encoder = pool_encoder(config.latents, mixable.model, data.train, device)
     with torch.no_grad():
-        latents = Latents.cat([encoder(part.to(device)) for part in images.split(256)])
+        latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
 
     def search(rows: slice, stop_early: bool, title: str) -> WorstCase:
         mixer, theirs = config.search.mixer(mixable.model, stop_early), labels[rows].to(device)

@@ -181,8 +181,7 @@ def _open(config: ExportConfig, images: ImageSet) -> OpenClassifier:
     Raises:
         UserError: of other images or classes, or without gradients for a search.
     """
-    channels, height, width = images.pixels.shape[1:]
-    opened = open_classifier(config.classifier, images.classes, (channels, height, width))
+    opened = open_classifier(config.classifier, images.classes, images.shape)
     if config.method == "advmix":
         opened.check_search(config.search.steps)
     return opened

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING, Any
 
 from advmix.config import to_dict
 from advmix.data import ImageSet
@@ -15,6 +13,9 @@ from advmix.errors import UserError
 from advmix.generators import MappedGenerator
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
 from advmix.data import slices
-from advmix.encoders import fingerprint
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, read_tensors, write_json, write_tensors
@@ -23,11 +22,10 @@ from advmix.options import require
 from advmix.progress import console, track
 from advmix.results import RESULTS, SCHEMA_VERSION
 from advmix.runs import open_run
-from advmix.stages.encode import pool_encoder
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
 from advmix.stages.predictions import PREDICTIONS, write_predictions
-from advmix.stages.sources import Mixable, data_of, load_mixable
+from advmix.stages.sources import Mixable, load_mixable
 from advmix.training.methods import SearchOptions
 
 
@@ -89,7 +87,7 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     inputs = {
         "classifier": opened.fingerprint,
         "images": pictures.fingerprint,
-        "generator": None if mixable is None else fingerprint(mixable.model.generator, mixable.model.config),
+        "generator": None if mixable is None else mixable.metadata["fingerprint"],
     }
     run = open_run(config.out, "predict", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
@@ -137,13 +135,9 @@ def _predict(
 
 
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: Mixable) -> Marginalized:
-    """With the encoder that made the pool."""
-    assert config.latents is not None
-    model, device = mixable.model, mixable.pool.styles.device
-    split = SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(model.generator.layers)
-    train = data_of(mixable.store.index, config.latents).train
-    encoder = pool_encoder(config.latents, model, train, device)
-    return Marginalized(network, model.generator, encoder, split, mixable.pool, config.marginalize, config.seed)
+    dec, samples = mixable.generator, config.marginalize
+    split = SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(dec.layers)
+    return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, config.seed)
 
 
 def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device) -> Tensor:

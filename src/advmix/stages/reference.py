@@ -50,12 +50,11 @@ def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    channels, height, width = ours.pixels.shape[1:]
-    opened = open_classifier(ClassifierOptions(str(reference)), ours.classes, (channels, height, width))
-    if opened.image not in (None, (channels, height, width)):
+    opened = open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape)
+    if opened.image not in (None, ours.shape):
         raise UserError(
             f"{reference}: for images of {_size(opened.image)}, but the generator's are "
-            f"{_size(ours.pixels.shape[1:])}; name a classifier of these"
+            f"{_size(ours.shape)}; name a classifier of these"
         )
     return opened
 

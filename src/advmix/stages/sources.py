@@ -117,7 +117,7 @@ def check_size(images: ImageSet, dec: Generator) -> None:
     Raises:
         UserError: giving both sizes.
     """
-    found, wanted = tuple(images.pixels.shape[1:]), (dec.channels, dec.resolution, dec.resolution)
+    found, wanted = images.shape, (dec.channels, dec.resolution, dec.resolution)
     if found != wanted:
         shown = [f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (found, wanted)]
         raise UserError(f"--data: images of {shown[0]}, but the generator draws {shown[1]}; name other images")

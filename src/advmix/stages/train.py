@@ -93,7 +93,7 @@ def run_train(config: TrainConfig) -> None:
         "data_seed": data.seed,
         "data_fingerprint": data.train.fingerprint,
         "classes": list(recipe.images.classes),
-        "image": list(recipe.images.pixels.shape[1:]),
+        "image": list(recipe.images.shape),
         "setting": recipe.setting,
         "generator": generator,
         "encoder": mixable.store.index["encoder"] if mixable and generator else None,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advmix.audit.layers import join, units
 from advmix.audit.nested import Nested
-from advmix.audit.survival import Survival, mixes
+from advmix.audit.survival import Survival, answers
 from advmix.data import ImageSet, slices
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
@@ -95,13 +95,12 @@ def survival(
         pool: whose z⊥ are lent.
         donors: places in the pool.
     """
-    answers = []
     with evaluating(reference, generator) as (model, _):
-        for part in slices(len(latents), BATCH):
-            shown = [generator(latents[part]), *mixes(generator, split, latents[part], pool, donors[:, part])]
-            answers.append(torch.stack([model(images).argmax(dim=1).cpu() for images in shown]))
-    found = torch.cat(answers, dim=1)
-    return Survival(found[1:], labels, found[0] == labels)
+        found = [
+            answers(model, generator, split, latents[part], pool, donors[:, part])
+            for part in slices(len(latents), BATCH)
+        ]
+    return Survival.of(torch.cat(found, dim=1), labels)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     if len(photos.classes) != 2:
         raise UserError(f"--target {config.target}: has {len(photos.classes)} classes; these pictures are of two")
     bench = open_bench(config, photos)
-    shape = tuple(photos.train.images.pixels.shape[1:])
+    shape = photos.train.images.shape
     gan = None if config.generator is None else open_gan(config.generator, shape).to(bench.device)
     classifiers = {method: bench.classifier(method)[0] for method in config.methods}
     faces_of = bench.generator(ALL)[1]["fingerprint"] if gan is None else fingerprint(gan, gan.config)

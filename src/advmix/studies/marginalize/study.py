@@ -26,7 +26,6 @@ from advmix.report.marginal import marginal_figure
 from advmix.results import RESULTS, SCHEMA_VERSION, in_percent
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.encode import pool_encoder
 from advmix.studies.cell import Cell
 from advmix.studies.marginalize.measure import MARGINALIZED, PLAIN, RECONSTRUCTION, costs, right_answers
 from advmix.studies.settings import OneSpreadSettings, check_seeds
@@ -105,7 +104,7 @@ def _measure(config: MarginalizeConfig, cell: Cell) -> None:
     """All numbers of a cell."""
     device = make_fabric(config.device).device
     mixable, data = cell.mixable(device), cell.check()
-    dec, encoder = mixable.model.generator, pool_encoder(cell.latents, mixable.model, data.train, device)
+    dec, encoder = mixable.generator, mixable.encoder
     split = config.search.split(dec.layers)
     networks = {method: cell.classifier(method, device) for method in config.methods}
     perp = draw_perp(mixable.pool, split, max(config.samples), cell.seed)

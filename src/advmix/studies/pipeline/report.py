@@ -13,7 +13,6 @@ from advmix.generators import StyleGan
 from advmix.report.pipeline import Block, block_bars
 from advmix.report.samples import sample_grid
 from advmix.seeds import generator
-from advmix.stages.encode import pool_encoder
 from advmix.studies.pictures import mixing_figure
 from advmix.studies.pipeline.lines import PIPELINES, Line
 from advmix.studies.pipeline.results import by_pipeline, check_runs
@@ -43,8 +42,7 @@ def draw(lines: Sequence[Line], runs: Sequence[dict[str, Any]], device: torch.de
 def _pictures(line: Line, device: torch.device) -> dict[str, Figure]:
     cell, data, mixable = line.cell, line.cell.check(), line.cell.mixable(device)
     split = cell.settings.search.split(mixable.model.generator.layers)
-    encoder = pool_encoder(cell.latents, mixable.model, data.train, device)
-    found = {f"mixing-{line.pipeline}": mixing_figure(mixable, data, split, encoder)}
+    found = {f"mixing-{line.pipeline}": mixing_figure(mixable, data, split, mixable.encoder)}
     if isinstance(mixable.model.generator, StyleGan):
         found["samples"] = samples_figure(mixable.model, cell.seed)
     return found
