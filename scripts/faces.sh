@@ -60,6 +60,10 @@ case "$tier${faces:+ }" in
   tested stress-smiling --target Smiling --cue Male --agreement 0.95 --methods "${refit[@]}"
   ;;
 "survival ") run celeba-survival --out runs/study/celeba-survival ;;
+"marginalize ")
+  run celeba-marginalize --judge test --out runs/study/celeba-marginalize/smiling
+  run celeba-marginalize --judge test --tint 0.5 --out runs/study/celeba-marginalize/tinted
+  ;;
 "pictures ")
   PROCESSES=1
   run celeba-pictures --out runs/study/celeba-pictures
@@ -68,7 +72,7 @@ case "$tier${faces:+ }" in
   fi
   ;;
 *)
-  echo "usage: $0 select|autoencoder|smiling|tinted|amounts|attributes|stress|survival|pictures FACES [SMILES]" >&2
+  echo "usage: $0 select|autoencoder|smiling|tinted|amounts|attributes|stress|survival|marginalize|pictures FACES [SMILES]" >&2
   exit 2
   ;;
 esac

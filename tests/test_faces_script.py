@@ -23,6 +23,7 @@ TIERS = {
     "attributes": 3,
     "stress": 2,
     "survival": 1,
+    "marginalize": 2,
     "pictures": 2,
 }
 

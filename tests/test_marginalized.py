@@ -66,8 +66,8 @@ def codes(count: int, seed: int) -> Latents:
 POOL, SHOWN = codes(40, 1), codes(6, 2)
 
 
-def marginalized(samples: int, seed: int = 0, leak: float = 0.0) -> Marginalized:
-    return Marginalized(classifier(), Palette(), Eye(leak), SPLIT, POOL, samples, seed)
+def marginalized(samples: int, seed: int = 0, leak: float = 0.0, residual: bool = False) -> Marginalized:
+    return Marginalized(classifier(), Palette(), Eye(leak), SPLIT, POOL, samples, seed, residual)
 
 
 def test_perfect_encoder_forgets_the_images_own_perp() -> None:
@@ -136,6 +136,36 @@ def test_images_of_another_size_are_resized_for_the_encoder() -> None:
     assert marginalized(2)(larger).shape == (6, 3)
 
 
+def test_residual_keeps_what_the_generator_cannot_draw() -> None:
+    """Literally: the difference of two decodings, added to an image with details of its own."""
+    details = 0.02 * torch.randn(6, 3, SIDE, SIDE, generator=seeded(7), dtype=torch.float64)
+    details[..., 0, 0], details[..., 0, -1] = 0, 0  # where the encoder looks
+    images, network = Palette()(SHOWN) + details, classifier()
+    expected = torch.zeros(6, 3, dtype=torch.float64)
+    for row in draw_perp(POOL, SPLIT, 4, seed=0):
+        latents = Latents(torch.stack([SHOWN.styles[:, 0], row.expand(6, -1)], dim=1))
+        shown = images + Palette()(latents) - Palette()(SHOWN)
+        assert (shown - shown.clamp(0, 1)).abs().max() == 0
+        expected += network(shown).softmax(dim=1) / 4
+    torch.testing.assert_close(marginalized(4, residual=True)(images).exp(), expected)
+    assert (marginalized(4)(images).exp() - expected).abs().max() > 0.001
+
+
+def test_residual_is_differentiated_too() -> None:
+    robust = marginalized(3, residual=True)
+    torch.autograd.gradcheck(robust, (Palette()(SHOWN[:2]).requires_grad_(),))
+
+
+def test_residual_has_the_size_of_the_image() -> None:
+    asked: list[Tensor] = []
+    robust = marginalized(1, residual=True)
+    robust.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(SIDE), robust.classifier)
+    robust.classifier.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0]))
+    images = Palette()(SHOWN).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    robust(images)
+    assert asked[0].shape == images.shape
+
+
 SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "30", "--device", "cpu"]
 
 
@@ -185,6 +215,14 @@ def test_marginalized_run_depends_on_nothing_but_its_settings(runs: Path, tmp_pa
         assert [float(row[key]) for row in parts] == pytest.approx([float(row[key]) for row in whole], abs=1e-4)
 
 
+def test_residual_gives_another_answer(runs: Path, tmp_path: Path) -> None:
+    mixing = ["--generator", runs / "fit", "--latents", runs / "latents", "--marginalize", 2]
+    drawn = predict(tmp_path / "drawn", "--classifier", runs / "nominal", *mixing)
+    kept = predict(tmp_path / "kept", "--classifier", runs / "nominal", *mixing, "--residual")
+    assert kept[0]["config"]["residual"]
+    assert kept[1] != drawn[1]
+
+
 def test_stopped_run_keeps_its_shards(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +264,7 @@ def test_folder_of_unlabelled_images(runs: Path, tmp_path: Path, digits: Any) ->
     [
         (["--marginalize", "4"], "--generator and --latents"),
         (["--marginalize", "-1"], "--marginalize -1"),
+        (["--residual"], "--marginalize N"),
         (["--part", "mine"], "--part mine"),
         (["--part", "val"], "--part val"),
         (["--unlabelled"], "--data"),

@@ -29,6 +29,7 @@ from advmix.stages.predict import PredictConfig, run_predict
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
 from advmix.studies.celeba.autoencoders import AutoencodersConfig, run_autoencoders
+from advmix.studies.celeba.averaging import FaceMarginalizeConfig, run_face_marginalize
 from advmix.studies.celeba.gallery import GalleryConfig, run_gallery
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.celeba.study import run_celeba
@@ -59,6 +60,7 @@ COMMANDS: Commands = {
 STUDIES: Commands = {
     "augmentations": (AugmentationsConfig, run_augmentations),
     "celeba": (CelebaConfig, run_celeba),
+    "celeba-marginalize": (FaceMarginalizeConfig, run_face_marginalize),
     "celeba-pictures": (GalleryConfig, run_gallery),
     "celeba-survival": (SurvivalConfig, run_survival),
     "colored-mnist": (ColoredMnistConfig, run_colored_mnist),

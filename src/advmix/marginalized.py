@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import reduce
 from math import log
 
@@ -34,6 +35,8 @@ class Marginalized(nn.Module):
         pool: whose `z⊥` are drawn; all are on one device.
         samples: N, at least 1; drawn without replacement as far as the pool lasts.
         seed: of the draw.
+        residual: whether every decoding gets what the generator cannot draw of the image, for photographs. The answer
+            is then about the image in its own size, but what the residual holds of the image's own `z⊥` stays.
 
     Raises:
         ValueError: no samples.
@@ -48,15 +51,17 @@ class Marginalized(nn.Module):
         pool: Latents,
         samples: int,
         seed: int = 0,
+        residual: bool = False,
     ) -> None:
         super().__init__()
+        self.residual = residual
         self.classifier, self.generator, self.encoder, self.split = classifier, generator, encoder, split
         self.register_buffer("perp", draw_perp(pool, split, samples, seed), persistent=False)
         self.perp: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
         """Images `(B, C, H, W)` in [0, 1], of any size, to log-probabilities `(B, C)`."""
-        latents = self.encoder(as_drawn(images, self.generator))
+        latents = encode(images, self.encoder, self.generator, self.residual)
         drawn = renditions(self.generator, latents, self.split, self.perp)
         answers = (F.log_softmax(self.classifier(image), dim=1) for image in drawn)
         return reduce(torch.logaddexp, answers) - log(len(self.perp))
@@ -75,9 +80,11 @@ def draw_perp(pool: Latents, split: Split, samples: int, seed: int) -> Tensor:
     return split.perp_of(pool[torch.cat(rows)[:samples].to(pool.styles.device)])
 
 
-def as_drawn(images: Tensor, generator: Generator) -> Tensor:
-    """Images `(B, C, H, W)` in [0, 1] with the channels and the size that a generator draws, differentiably."""
-    return with_size(with_channels(images, generator.channels), generator.resolution)
+def encode(images: Tensor, encoder: Encoder, generator: Generator, residual: bool) -> Latents:
+    """The latents of images `(B, C, H, W)` in [0, 1] of any size, with their residual if asked for; differentiably."""
+    shown = with_channels(images, generator.channels)
+    latents: Latents = encoder(with_size(shown, generator.resolution))
+    return replace(latents, residual=generator.residual(latents, shown)) if residual else latents
 
 
 def renditions(generator: Generator, latents: Latents, split: Split, perp: Tensor) -> Iterator[Tensor]:

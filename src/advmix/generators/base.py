@@ -106,9 +106,16 @@ class Generator(nn.Module, ABC):
         """Decode: images `(B, C, H, W)` in [0, 1]."""
         return _to_unit(self.decode_signed(latents), latents)
 
+    def residual(self, latents: Latents, images: Tensor) -> Tensor:
+        """What the generator cannot draw of `images` `(B, C, H, W)` in [0, 1]: `x - dec(enc(x))`, in their size.
+
+        Differentiable, unlike `complete`.
+        """
+        return images - _sized(self(replace(latents, residual=None)), images)
+
     @torch.no_grad()
     def complete(self, latents: Latents, images: Tensor) -> Latents:
-        """The latents of `images` `(B, C, H, W)` in [0, 1] with their residual, `x - dec(enc(x))`.
+        """The latents of `images` `(B, C, H, W)` in [0, 1] with their `residual`.
 
         >>> generator(generator.complete(encoder(x), x))      # x itself
 
@@ -116,7 +123,7 @@ class Generator(nn.Module, ABC):
         are decoded in their own size: a mix is the image with the enlarged difference of two decodings added to it.
         """
         with evaluating(self):
-            return replace(latents, residual=images - _sized(self(replace(latents, residual=None)), images))
+            return replace(latents, residual=self.residual(latents, images))
 
     def decode_signed(self, latents: Latents) -> Tensor:
         """Decode without the final clamp and without a residual, around [-1, 1]: what a training loss wants."""

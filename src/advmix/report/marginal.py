@@ -25,13 +25,13 @@ HINTS = {
 }
 
 
-def marginal_figure(runs: Sequence[Run], tests: Sequence[str]) -> Figure:
+def marginal_figure(runs: Sequence[Run]) -> Figure:
     """A panel for each test: the plain answer, that on the reconstruction, the mean over N z⊥; a line per classifier.
 
     Args:
-        runs: `method`, `seed`, `test`, `prediction`, `samples`, `accuracy` in [0, 1].
-        tests: names, in the order of the panels.
+        runs: `method`, `seed`, `test`, `prediction`, `samples`, `accuracy` in [0, 1]; tests in the order of the panels.
     """
+    tests = list(dict.fromkeys(run["test"] for run in runs))
     canvas = Canvas(0.8 + len(tests) * (WIDTH + GAP) + NAMES, HEIGHT + 1.9)
     for place, test in enumerate(tests):
         left = 0.75 + place * (WIDTH + GAP)

@@ -42,6 +42,7 @@ class PredictConfig(ClassifierOptions):
         marginalize: number of z⊥ for each image; 0 asks the classifier about the image itself.
         perp: layers that are z⊥; negative ones count from the finest.
         perp_grid: whether a spatial grid is z⊥ too.
+        residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
         pictures: which images.
         batch: images at once.
         shard_size: images after which what was found is kept, to go on from there.
@@ -56,6 +57,7 @@ class PredictConfig(ClassifierOptions):
     marginalize: int = 0
     perp: tuple[int, ...] = (-2, -1)
     perp_grid: bool = False
+    residual: bool = False
     pictures: PictureOptions = field(default_factory=PictureOptions)
     batch: int = 250
     shard_size: int = 10_000
@@ -70,6 +72,8 @@ class PredictConfig(ClassifierOptions):
         require(self, "marginalize", least=0)
         if self.marginalize and (self.generator is None or self.latents is None):
             raise UserError(f"--marginalize {self.marginalize}: draws z⊥; name --generator and --latents")
+        if self.residual and not self.marginalize:
+            raise UserError("--residual: goes together with --marginalize N")
 
 
 def run_predict(config: PredictConfig) -> dict[str, Any]:
@@ -137,7 +141,8 @@ def _predict(
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: Mixable) -> Marginalized:
     dec, samples = mixable.generator, config.marginalize
     split = SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(dec.layers)
-    return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, config.seed)
+    seed, residual = config.seed, config.residual
+    return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 
 
 def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device) -> Tensor:

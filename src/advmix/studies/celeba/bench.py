@@ -132,6 +132,11 @@ class Bench:
         """Classifiers that must be trained before."""
         return (base_of(method),) if method.endswith(REFIT) else (REFERENCE,) if method == FILTERED else ()
 
+    def can_train(self, method: str) -> bool:
+        """Whether the generator and the classifiers that a method needs are there."""
+        name = self.generator_of(base_of(method))
+        return (name is None or self.has_generator(name)) and all(map(self.is_trained, self.needs(method)))
+
     def kit(self, method: str) -> Kit:
         """What the method's recipe is made of."""
         config, name = self.config, self.generator_of(base_of(method))

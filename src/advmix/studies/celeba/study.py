@@ -62,7 +62,7 @@ def jobs(judge: Judge) -> list[Job]:
     """Generators, then classifiers, each with its verdicts."""
     bench, methods = judge.bench, judge.bench.config.methods
     needed = [ALL, *([FEW] if any(bench.generator_of(method) == FEW for method in methods) else [])]
-    trains = [_train_job(judge, needed, method) for method in methods]
+    trains = [_train_job(judge, method) for method in methods]
     return [*fit_jobs(bench, needed), *([reference_job(bench)] if FILTERED in methods else []), *trains]
 
 
@@ -82,15 +82,15 @@ def reference_job(bench: Bench) -> Job:
 def training_job(bench: Bench, method: str) -> Job:
     """A classifier, not judged."""
     lock, done = bench.folder / f".{method}.lock", partial(bench.is_trained, method)
-    return Job(f"seed {bench.seed}: {method}", lock, lambda: True, done, partial(bench.train, method))
+    ready = partial(bench.can_train, method)
+    return Job(f"seed {bench.seed}: {method}", lock, ready, done, partial(bench.train, method))
 
 
-def _train_job(judge: Judge, generators: list[str], method: str) -> Job:
+def _train_job(judge: Judge, method: str) -> Job:
     bench = judge.bench
 
     def ready() -> bool:
-        before = all(bench.is_trained(other) for other in bench.needs(method))
-        return before and all(bench.has_generator(kind) for kind in generators)
+        return bench.can_train(method) and bench.has_generator(ALL)
 
     lock, done = bench.folder / f".{method}.lock", partial(judge.is_done, method)
     return Job(f"seed {bench.seed}: {method}", lock, ready, done, partial(judge.do, method))

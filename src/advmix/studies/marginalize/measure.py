@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from advmix.data import ImageSet, slices
 from advmix.encoders import Encoder
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
-from advmix.marginalized import Marginalized, renditions
+from advmix.marginalized import Marginalized, encode, renditions
 from advmix.modes import evaluating
 from advmix.progress import Advance
 
@@ -33,6 +34,7 @@ def right_answers(
     split: Split,
     samples: Sequence[int],
     advance: Advance,
+    residual: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for each classifier and way of asking it: `method`, `prediction`, `samples`, `accuracy`.
 
@@ -48,6 +50,7 @@ def right_answers(
         split: which latents are z⊥.
         samples: increasing.
         advance: called with the number of images done.
+        residual: whether averaged images keep what the generator cannot draw; reconstructions never do.
     """
     right: dict[tuple[str, str, int], int] = {}
 
@@ -57,8 +60,8 @@ def right_answers(
 
     for part in slices(len(images), BATCH):
         shown, labels = (tensor.to(perp.device) for tensor in images.batch(part))
-        latents = encoder(shown)
-        for prediction, asked in ((PLAIN, shown), (RECONSTRUCTION, dec(latents))):
+        latents = encode(shown, encoder, dec, residual)
+        for prediction, asked in ((PLAIN, shown), (RECONSTRUCTION, dec(replace(latents, residual=None)))):
             for name, network in networks.items():
                 count(name, prediction, 0, network(asked), labels)
         totals: dict[str, Tensor] = {}
@@ -82,6 +85,7 @@ def costs(
     split: Split,
     images: Tensor,
     samples: Sequence[int],
+    residual: bool = False,
 ) -> dict[str, Any]:
     """Seconds for each image of a batch `(B, C, H, W)`, plain and by number of samples; the fastest of a few tries."""
 
@@ -95,6 +99,6 @@ def costs(
 
     plain, found = seconds(network), []
     for number in samples:
-        with evaluating(Marginalized(network, dec, encoder, split, pool, number)) as (robust,):
+        with evaluating(Marginalized(network, dec, encoder, split, pool, number, residual=residual)) as (robust,):
             found.append({"samples": number, "seconds": seconds(robust)})
     return {"plain": plain, "marginalized": [{**row, "times_plain": row["seconds"] / plain} for row in found]}
