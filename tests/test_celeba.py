@@ -20,12 +20,13 @@ from advmix.data.photos import Photos
 from advmix.encoders import Autoencoder
 from advmix.results import schema
 from advmix.seeds import generator, global_seed
-from advmix.studies.celeba.bench import Bench
+from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.faces import divide, held_out, load, tinted
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.metrics import Metric
 from advmix.studies.celeba.recipes import CONTROLS, METHODS, EncoderClassifier, Kit, reconstructed
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.study import open_faces
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
@@ -241,3 +242,15 @@ def test_bad_settings_are_refused(
     assert main([*command, *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_size_is_that_of_the_faces_and_keeps_its_own_folder(folder: Path, tmp_path: Path) -> None:
+    small, full = (CelebaConfig(data=str(folder), size=size, cells=tmp_path) for size in (32, 64))
+    faces = [open_faces(replace(config, labelled=24, seeds=(0,)))[0][0] for config in (small, full)]
+    assert [part.judged.shape for part in faces] == [(3, 32, 32), (3, 64, 64)]
+    benches = [Bench(config, 0, part) for config, part in zip((small, full), faces, strict=True)]
+    assert benches[0].folder != benches[1].folder
+    assert benches[0].home(ALL) != benches[1].home(ALL)
+    for part in faces:
+        config = style_config(part.unlabelled, small.fit)
+        assert (config.grid_channels, config.layers) == (8, 6), "the styles that are z⊥ are all styles at every size"

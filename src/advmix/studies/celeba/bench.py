@@ -19,7 +19,7 @@ from advmix.files import read_tensors, write_tensors
 from advmix.progress import console
 from advmix.report.style import REFIT
 from advmix.runs import open_run
-from advmix.studies.celeba.faces import Faces, without_labels
+from advmix.studies.celeba.faces import SIZE, Faces, without_labels
 from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
@@ -76,7 +76,8 @@ class Bench:
         tint = f"-tint{config.tint:g}" if config.tint else ""
         cue = f"-cue{stress.cue}{stress.agreement:g}" if stress.cue else ""
         labelled = config.labelled or "all"
-        return config.cells / f"celeba-{config.target}-{labelled}{tint}{cue}-seed{self.seed}"
+        size = f"-{config.size}px" if config.size != SIZE else ""
+        return config.cells / f"celeba-{config.target}-{labelled}{size}{tint}{cue}-seed{self.seed}"
 
     @cached_property
     def device(self) -> torch.device:

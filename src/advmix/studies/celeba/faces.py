@@ -18,6 +18,8 @@ from advmix.errors import UserError
 from advmix.seeds import derive, generator
 from advmix.studies.celeba.stress import divide_by_cue, groups_of
 
+SIZE = 64
+"""Pixels of a side, where nothing else is said."""
 SELECT_SHARE = 0.1
 """Of the persons of the training split, held out for choosing settings; the same ones under every seed."""
 
@@ -75,9 +77,9 @@ class Stress:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 2")
 
 
-def load(data: str, target: str, persons: str) -> Photos:
-    """All faces, with persons for groups."""
-    return load_photos(data, PhotoOptions(target=target, group=(persons,), split_by=persons))
+def load(data: str, target: str, persons: str, size: int = SIZE) -> Photos:
+    """All faces, `size` pixels wide and high, with persons for groups."""
+    return load_photos(data, PhotoOptions(target=target, group=(persons,), split_by=persons, size=size))
 
 
 def load_cues(data: str, cue: str, photos: Photos) -> Tensor:

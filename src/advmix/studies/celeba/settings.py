@@ -9,10 +9,11 @@ from typing import Any
 from advmix.errors import UserError
 from advmix.options import require
 from advmix.report.style import REFIT
-from advmix.studies.celeba.faces import Stress
+from advmix.studies.celeba.faces import SIZE, Stress
 from advmix.studies.celeba.recipes import CONTROLS, METHODS, base_of
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
+from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
 
@@ -27,6 +28,7 @@ class FaceSettings(CellSettings):
 
     Args:
         data: folder, zip or csv of faces, as for `advmix data`.
+        size: side of the images in pixels, to which they are resized, a multiple of 4; 32 is four times as fast as 64.
         persons: column of who is on an image; no person is in two parts, and intervals are over persons.
         labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
             held out.
@@ -34,8 +36,10 @@ class FaceSettings(CellSettings):
     """
 
     data: str = "data/celeba"
+    size: int = SIZE
     persons: str = "identity"
     labelled: int | None = 5000
+    fit: FitOptions = field(default_factory=lambda: FitOptions(grid_channels=8, l1_weight=1.0))
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
     search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
     baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))

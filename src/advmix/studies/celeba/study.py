@@ -49,7 +49,7 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
 
 def open_faces(config: CelebaConfig) -> tuple[dict[int, Faces], ImageSet | None]:
     """The parts of every seed, and the images of the other source."""
-    photos, stress = load(config.data, config.target, config.persons), config.stress
+    photos, stress = load(config.data, config.target, config.persons, config.size), config.stress
     also = None if config.also is None else load_also(config.also, config.also_target, photos)
     if stress.cue is None:
         parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}

@@ -112,7 +112,7 @@ def run_survival(config: SurvivalConfig) -> dict[str, Any]:
 
 def open_pair(config: FaceSettings, target: str, seed: int) -> tuple[Bench, Bench]:
     """The bench of an attribute, and that of its judge."""
-    photos: Photos = load(config.data, target, config.persons)
+    photos: Photos = load(config.data, target, config.persons, config.size)
     study = config.study(target, methods=("nominal",), seeds=(seed,))
     bench = Bench(study, seed, divide(photos, config.labelled, "select", 0.0, seed))
     return bench, with_all_labels(bench, photos)
