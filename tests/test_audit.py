@@ -167,8 +167,8 @@ def test_resampling_kinds_is_resampling_images() -> None:
 
 
 def answers(**columns: Any) -> tuple[Asked, Judged]:
-    """Four images of class 0, of two classes."""
-    zeros = torch.zeros(4, dtype=torch.int64)
+    """Images of class 0, of two classes."""
+    zeros = torch.zeros(len(next(iter(columns.values()))), dtype=torch.int64)
     blank = dict.fromkeys(Judged.__dataclass_fields__, zeros) | columns
     plain = dict.fromkeys(Asked.__dataclass_fields__, zeros) | {
         "reference_before": blank.pop("reference_before", zeros)
@@ -177,13 +177,16 @@ def answers(**columns: Any) -> tuple[Asked, Judged]:
 
 
 def test_the_label_check_tells_three_kinds_apart() -> None:
-    yes, no = torch.ones(4, dtype=torch.bool), torch.tensor([False, False, False, True])
-    votes = {"reference_before": torch.tensor([0, 0, 1, 0]), "reference_after": torch.tensor([0, 1, 0, 1])}
-    asked, judged = answers(right=yes, right_worst=no, **votes)
+    """The last picture is not the one that fooled: what the reference sees in it says nothing of that one."""
+    yes, no = torch.ones(5, dtype=torch.bool), torch.tensor([False, False, False, True, False])
+    votes = {"reference_before": torch.tensor([0, 0, 1, 0, 0]), "reference_after": torch.tensor([0, 1, 0, 1, 1])}
+    after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
+    asked, judged = answers(right=yes, right_worst=no, after=after, **votes)
     check = LabelCheck(asked, judged)
-    assert check.kept.tolist() == [True, False, False, False]
-    assert check.lost.tolist() == [False, True, False, False]
-    assert check.checked.tolist() == [True, False, False, True]
+    assert check.flipped.tolist() == [True, True, True, False, True]
+    assert check.kept.tolist() == [True, False, False, False, False]
+    assert check.lost.tolist() == [False, True, False, False, False]
+    assert check.checked.tolist() == [True, False, False, True, True]
 
 
 def test_the_most_telling_picture_swings_far_for_a_small_change() -> None:

@@ -248,6 +248,22 @@ def test_a_classifier_of_other_classes_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_reference_of_another_size_is_refused(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    larger = ["--data", str(runs / "data"), "--target", "label", "--size", "24", "--channels", "1", "--epochs", "1"]
+    assert main(["train", *larger, "--method", "nominal", "--device", "cpu", "--out", str(tmp_path / "larger")]) == 0
+    assert audit(runs, tmp_path / "out", "--reference", str(tmp_path / "larger")) == 2
+    assert "for images of 24x24 pixels and 1 channels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reference_of_another_seed_has_not_seen_the_test(runs: Path, tmp_path: Path) -> None:
+    """Of images without a test of their own, whatever the run's seed, the same ones are held out."""
+    own = ["--data", str(runs / "data"), *DATA, "--epochs", "1", "--method", "nominal", "--device", "cpu"]
+    assert main(["train", *own, "--seed", "5", "--out", str(tmp_path / "seed5")]) == 0
+    marks = {load_classifier(place)[1]["data_fingerprint"] for place in (tmp_path / "seed5", runs / "nominal0")}
+    assert len(marks) == 1
+
+
 def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     attack = ("--attack", "foolbox:LinfFastGradientAttack", "--attack-args")
     assert audit(runs, tmp_path / "out", *attack, '{"epsilon": 0.3}') == 0

@@ -252,6 +252,16 @@ def test_nan_loss_names_step_and_checkpoint(tmp_path: Path, capsys: pytest.Captu
     assert all(torch.isfinite(weight).all() for weight in checkpoint["trainee"]["network"].values())
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "advmix", "audit", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

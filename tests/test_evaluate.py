@@ -121,6 +121,7 @@ def test_worst_recolouring_equals_brute_force(trained: Trained) -> None:
 def test_worst_recolouring_goes_on_when_no_digit_is_left(trained: Trained) -> None:
     class Wrong(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
+            assert len(images), "asked about nothing"
             return -nn.functional.one_hot(trained.data.gray_test.labels[: len(images)], 10).float()
 
     assert not recolor_worst(Wrong(), trained.data.gray_test, trained.data.look, GRID, CPU).any()

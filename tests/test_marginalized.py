@@ -245,6 +245,27 @@ def test_stopped_run_keeps_its_shards(
     assert rows == predict(tmp_path / "w", *words)[1]
 
 
+def test_another_pool_does_not_go_on_with_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refined = ["--encoder", "refine", "--optimize-steps", "1", "--device", "cpu"]
+    assert main(["encode", "--generator", str(runs / "fit"), *refined, "--out", str(tmp_path / "latents")]) == 0
+    words = ["--classifier", str(runs / "nominal"), "--generator", str(runs / "fit"), "--marginalize", "2"]
+    predict(tmp_path / "p", *words, "--latents", runs / "latents")
+    again = ["predict", *words, "--latents", str(tmp_path / "latents"), "--device", "cpu", "--resume"]
+    capsys.readouterr()
+    assert main([*again, "--out", str(tmp_path / "p")]) == 2
+    assert "began with another latents" in capsys.readouterr().err
+
+
+def test_images_are_read_with_the_classifiers_channels(tmp_path: Path) -> None:
+    from pictures import digit, encoded, write
+
+    write(tmp_path / "data", {f"{i % 2}/{i}.png": encoded(digit(i).convert("RGB")) for i in range(20)})
+    grey = ["--data", str(tmp_path / "data"), "--size", "16", "--channels", "1", "--epochs", "1", "--device", "cpu"]
+    assert main(["train", *grey, "--method", "nominal", "--out", str(tmp_path / "grey")]) == 0
+    words = ["--classifier", tmp_path / "grey", "--data", tmp_path / "data", "--unlabelled"]
+    assert predict(tmp_path / "p", *words)[0]["images"] == 20
+
+
 def test_folder_of_unlabelled_images(runs: Path, tmp_path: Path, digits: Any) -> None:
     from torchvision.utils import save_image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -227,15 +228,16 @@ def test_nothing_but_broken_images_is_an_error_all_the_same(tmp_path: Path) -> N
     assert "2 of 2" in refused(tmp_path, PhotoOptions(skip_broken=True))
 
 
-def test_the_held_out_test_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
+def test_the_held_out_test_depends_on_its_own_seed_and_names_alone(tmp_path: Path) -> None:
     table = digit_table(COUNT).splitlines()
     for name, lines in (("a", table), ("b", [table[0], *table[:0:-1]])):
         write(tmp_path / name, {**digit_files(COUNT), "labels.csv": "\n".join(lines)})
-    first, turned, other = (
-        load_photos(str(tmp_path / name), PhotoOptions(size=8, holdout=0.25), seed)
-        for name, seed in (("a", 0), ("b", 0), ("a", 1))
+    first, turned, rerun, other = (
+        load_photos(str(tmp_path / name), PhotoOptions(size=8, holdout=0.25, split_seed=split), seed)
+        for name, split, seed in (("a", 0, 0), ("b", 0, 0), ("a", 0, 1), ("a", 1, 0))
     )
     assert set(first.test.names) == set(turned.test.names) != set(other.test.names)
+    assert first.test.names == rerun.test.names, "runs of different seeds share the test"
     assert not set(first.test.names) & set(first.train.names)
     assert len(first.test) + len(first.train) == COUNT
 
@@ -356,3 +358,10 @@ def test_hugging_face_fetches_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -
 def test_bad_options_are_named(option: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         PhotoOptions(**option)  # type: ignore[arg-type]
+
+
+def test_a_file_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data", {"a/0.png": encoded(digit(0)), "b/1.png": encoded(digit(1))})
+    Path(os.fsdecode(os.fsencode(tmp_path / "data" / "a") + b"/caf\xe9.png")).write_bytes(encoded(digit(0)))
+    with pytest.raises(UserError, match=r"caf\\xe9.*not UTF-8; rename it"):
+        load_photos(str(tmp_path / "data"), WHOLE)

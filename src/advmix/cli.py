@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -82,19 +83,27 @@ DESCRIPTION = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Exit code 2 and one line for bad input, 130 for an interruption; a bug shows its traceback."""
+    """Run a command. Exit code 2 and one line for bad input, 130 for an interruption, 141 where nobody reads the output
+    any more (`| head`); a bug shows its traceback.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        config = parse(words)
-        for kind, run in (*COMMANDS.values(), *STUDIES.values()):
-            if isinstance(config, kind):
-                run(config)
+        try:
+            config = parse(words)
+            for kind, run in (*COMMANDS.values(), *STUDIES.values()):
+                if isinstance(config, kind):
+                    run(config)
+        finally:
+            sys.stdout.flush()
     except UserError as error:
         print(f"advmix: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        return 141
     return 0
 
 

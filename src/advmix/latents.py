@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
+from advmix.hashing import hexdigest
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,14 @@ class Latents:
         if not any(part.requires_grad for part in self.tensors().values()):
             return self
         return self._each(Tensor.detach)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any number."""
+        parts: list[str | Tensor] = []
+        for name, tensor in self.tensors().items():
+            parts += [f"{name}{tuple(tensor.shape)}", tensor]
+        return hexdigest(*parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go into a file."""

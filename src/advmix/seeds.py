@@ -19,10 +19,10 @@ def derive(seed: int, *path: str | int) -> int:
     """A number that depends on the seed and on every part of the path, `derive(0, "train", 17)`.
 
     Raises:
-        UserError: a negative seed.
+        UserError: a negative seed, or one of more than 63 bits.
     """
-    if seed < 0:
-        raise UserError(f"--seed {seed}: must not be negative")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: must be between 0 and 2^63 - 1")
     words = [part if isinstance(part, int) else zlib.crc32(part.encode()) for part in path]
     sequence = [seed, *words, len(words) + 1]  # without the length, a last 0 would make no difference
     return int(np.random.SeedSequence(sequence).generate_state(1, np.uint64)[0] >> 1)

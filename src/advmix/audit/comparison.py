@@ -8,13 +8,11 @@ what is computed from several asks for them first.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from advmix.errors import UserError
-from advmix.latents import Latents
 
 
 @dataclass(frozen=True)
@@ -110,15 +108,6 @@ def strength(weak: Measured, strong: Measured) -> float:
         )
     check_same([weak, strong], apart_from=("pool", "search"))
     return weak.value - strong.value
-
-
-def pool_fingerprint(pool: Latents) -> str:
-    """Sixteen hex digits that change with any number of the pool."""
-    digest = hashlib.sha256()
-    for name, tensor in pool.tensors().items():
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def as_record(key: WorstCaseKey) -> dict[str, str]:

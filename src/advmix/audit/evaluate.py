@@ -114,7 +114,7 @@ def recolor_worst(
     with evaluating(classifier) as (model,), track("recolour", len(paints)) as advance:
         for row in paints:
             right = []
-            for rows in alive.split(2 * BATCH):
+            for rows in alive.split(2 * BATCH) if len(alive) else ():
                 images = look.paint(digits.pixels[rows].float() / 255, row.expand(len(rows), -1)).to(device)
                 logits = model(images.contiguous(memory_format=torch.channels_last))
                 right.append(logits.argmax(dim=1).cpu() == digits.labels[rows])

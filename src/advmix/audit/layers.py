@@ -218,7 +218,7 @@ def layer_scores(
             found.append(_swap(generator, model, latents[rows], donors[rows], asked))
             advance(rows.stop - rows.start, "")
     change, answers, plain = (torch.cat(column, dim=-1).cpu() for column in zip(*found, strict=True))
-    scores = LayerScores(asked, change, answers, labels.cpu(), donor_labels.cpu(), plain == labels.cpu())
+    scores = LayerScores(asked, change.double(), answers, labels.cpu(), donor_labels.cpu(), plain == labels.cpu())
     if not scores.right.any():
         raise UserError(
             f"the reference is wrong on all {len(latents)} reconstructions: choose another with --reference"
@@ -236,7 +236,7 @@ def _swap(
     change, answers = [], []
     for split in splits:
         images = generator.render(generator.prefix(latents, split), split.perp_of(donors))
-        change.append((images - plain).abs().double().flatten(1).mean(dim=1))
+        change.append((images - plain).abs().flatten(1).mean(dim=1))
         answers.append(model(images).argmax(dim=1))
     return torch.stack(change), torch.stack(answers), model(plain).argmax(dim=1)
 
@@ -273,7 +273,7 @@ def dimension_scores(
             for numbers in slices(depth, max(1, batch // len(latents))):
                 images = _swap_numbers(generator, latents, donors, layer, range(numbers.start, numbers.stop))
                 after = model(images.flatten(0, 1)).softmax(dim=1).unflatten(0, images.shape[:2])
-                change = (images - plain).abs().double().mean(dim=(1, 2, 3, 4))
+                change = (images - plain).abs().mean(dim=(1, 2, 3, 4))
                 found.append(torch.stack([change, *_label_effect(before, after, labels)]).cpu())
                 advance(numbers.stop - numbers.start, "")
     return DimensionScores(*torch.cat(found, dim=1).view(3, layers, depth))
@@ -284,7 +284,7 @@ def _label_effect(before: Tensor, after: Tensor, labels: Tensor) -> tuple[Tensor
     right = before.argmax(dim=1) == labels
     wrong = (after.argmax(dim=2) != labels) & right
     moved = (after - before).abs()[:, torch.arange(len(labels)), labels]
-    return wrong.sum(dim=1) / right.sum().clamp_min(1), moved.double().mean(dim=1)
+    return wrong.sum(dim=1) / right.sum().clamp_min(1), moved.mean(dim=1)
 
 
 def _swap_numbers(

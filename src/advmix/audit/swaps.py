@@ -89,16 +89,17 @@ def color_share(images: Tensor, change: Tensor) -> Tensor:
     """How much of a change one colour map of the whole image makes, `(B,)` in [0, 1].
 
     The map is the affine one of colours to colours that fits best (least squares): it repaints, relights and changes
-    contrast, and can move no edge. The share is of the squared change; 0 where nothing changes.
+    contrast, and can move no edge. The share is of the squared change; 0 where nothing changes. In
+    float64 on the CPU: not every device has it.
 
     Args:
         images: `(B, C, H, W)` before.
         change: what is added to them.
     """
-    colors = images.flatten(2).double().mT
+    colors = images.flatten(2).cpu().double().mT
     known = torch.cat([colors, torch.ones_like(colors[..., :1])], dim=2)
-    wanted = change.flatten(2).double().mT
-    square = known.mT @ known + 1e-6 * torch.eye(known.shape[2], dtype=torch.float64, device=known.device)
+    wanted = change.flatten(2).cpu().double().mT
+    square = known.mT @ known + 1e-6 * torch.eye(known.shape[2], dtype=torch.float64)
     fitted = known @ torch.linalg.solve(square, known.mT @ wanted)
     return _share((wanted - fitted).flatten(1), wanted.flatten(1))
 

@@ -19,7 +19,7 @@ LEAST_CHANGE = 0.02
 
 @dataclass(frozen=True, eq=False)
 class LabelCheck:
-    """What a reference says of the mixes that flip a classifier's answer: three kinds, `(N,)` boolean each.
+    """What a reference says of the mixes that flip a classifier's answer: `(N,)` boolean each.
 
     The reference votes where it is right on the image itself; elsewhere it cannot say what the mix has lost.
     """
@@ -38,14 +38,21 @@ class LabelCheck:
         return self.asked.reference_before == self.asked.labels
 
     @cached_property
+    def voted(self) -> Tensor:
+        """Flipped by the picture that the reference was shown: the worst in loss, which where others flip the answer
+        need not do so itself.
+        """
+        return self.flipped & self.votes & (self.judged.after.argmax(dim=1) != self.asked.labels)
+
+    @cached_property
     def kept(self) -> Tensor:
         """Flipped, and the reference still sees the label: the classifier's own mistake."""
-        return self.flipped & self.votes & (self.judged.reference_after == self.asked.labels)
+        return self.voted & (self.judged.reference_after == self.asked.labels)
 
     @cached_property
     def lost(self) -> Tensor:
         """Flipped, and the reference sees another class as well."""
-        return self.flipped & self.votes & (self.judged.reference_after != self.asked.labels)
+        return self.voted & (self.judged.reference_after != self.asked.labels)
 
     @cached_property
     def checked(self) -> Tensor:

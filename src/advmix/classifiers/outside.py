@@ -17,6 +17,7 @@ from advmix.classifiers.weights import load_weights
 from advmix.classifiers.wrapper import Classifier
 from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
+from advmix.hashing import hexdigest
 from advmix.options import expanded
 from advmix.progress import console
 from advmix.seeds import generator
@@ -169,4 +170,4 @@ def _fingerprint(found: Found, network: Classifier, options: ClassifierOptions) 
         weights = fingerprint(found.network)
     brought = [network.mean.tolist(), network.std.tolist(), network.size, network.channels, network.probabilities]
     told = json.dumps([found.identity, options.arguments(), brought, weights])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    return hexdigest(told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from advmix.hashing import hexdigest
 from advmix.seeds import generator
 
 
@@ -49,10 +49,7 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any pixel, label or class name."""
-        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.classes)).encode())
-        digest.update(self.pixels.contiguous().numpy().tobytes())
-        digest.update(self.labels.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hexdigest(repr((tuple(self.pixels.shape), self.classes)), self.pixels, self.labels)
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from advmix.encoders.network import StyleEncoder
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.generators import NetworkConfig, build_generator, read_network, write_network
+from advmix.hashing import hexdigest
 from advmix.latents import Latents
 
 FILE = "generator.safetensors"
@@ -76,11 +76,10 @@ def fingerprint(module: nn.Module, config: Any = None) -> str:
     """Sixteen hex digits that change with any weight: latents are only good for the generator that they were made
     for.
     """
-    digest = hashlib.sha256(json.dumps(None if config is None else to_dict(config)).encode())
+    parts: list[str | Tensor] = [json.dumps(None if config is None else to_dict(config))]
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().double().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        parts += [f"{name}{tuple(tensor.shape)}", tensor.cpu().double()]
+    return hexdigest(*parts)
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.data import slices
 from advmix.encoders.base import Encoder
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
@@ -98,8 +99,9 @@ class OptimizeEncoder(Encoder):
         return max(1, min(wanted, 256 * 32**2 // self.generator.resolution**2))
 
     def encode_signed(self, images: Tensor) -> Latents:
-        """Images in [-1, 1] to latents."""
-        return self.optimize(images).latents
+        """Images in [-1, 1] to latents, as many at once as memory allows."""
+        parts = slices(len(images), self.at_once(len(images)))
+        return Latents.cat([self.optimize(images[part]).latents for part in parts])
 
     def optimize(self, signed: Tensor, frame_steps: Sequence[int] = ()) -> Encoding:
         """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way."""

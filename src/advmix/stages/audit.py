@@ -11,6 +11,7 @@ from advmix.audit.attacks import open_attack
 from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.clock import Clock
 from advmix.data import DataConfig
 from advmix.engine import in_first_process, make_fabric
 from advmix.files import read_json
@@ -23,7 +24,7 @@ from advmix.stages.audit_case import Case, audited_data, batches, open_case, sub
 from advmix.stages.audit_chunks import chosen_rows, search_all
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
-from advmix.stages.audit_results import REPORT, Clock, Made, write_audit
+from advmix.stages.audit_results import REPORT, Made, write_audit
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.fit import FitConfig, run_fit
 
@@ -53,7 +54,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
         in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
         if not (config.out / RESULTS).is_file():
-            clock = Clock()
+            clock = Clock(config.out if fabric.is_global_zero else None)
             pooled = config.data if metadata and "data" not in metadata else DataConfig()
             folders = in_first_process(fabric, lambda: _generator(config, pooled, clock))
             _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)

@@ -11,11 +11,11 @@ from torch import nn
 
 from advmix.audit.evaluate import accuracy
 from advmix.audit.patches import patch_net
-from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
 from advmix.files import read_tensors, write_tensors
 from advmix.seeds import derive, generator, global_seed
+from advmix.stages.reference import open_reference
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Nominal
@@ -53,9 +53,9 @@ def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
     """Somebody's classifier of these images.
 
     Raises:
-        UserError: it cannot be read, or tells other classes apart.
+        UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    opened = open_classifier(ClassifierOptions(name), images.classes, images.shape)
+    opened = open_reference(name, images)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from advmix.audit.comparison import WorstCaseKey, as_record, pool_fingerprint
+from advmix.audit.comparison import WorstCaseKey, as_record
 from advmix.audit.doctor.measure import unexplained
 from advmix.audit.entries import check_entry, comparison_entries, part_entries, swap_entries
 from advmix.audit.found import Found
@@ -17,6 +16,7 @@ from advmix.audit.judge import Bench, Subject
 from advmix.audit.resample import Resamples
 from advmix.audit.telling import LabelCheck, is_trusted, most_telling
 from advmix.classifiers import OpenClassifier
+from advmix.clock import Clock
 from advmix.config import to_dict
 from advmix.engine import environment
 from advmix.files import atomic_write, write_json
@@ -33,23 +33,6 @@ UNEXPLAINED_IMAGES = 1000
 Entry = dict[str, Any]
 
 
-class Clock:
-    """Seconds of each phase.
-
-    >>> with clock("search"):
-    ...     search()
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.seconds[phase] = round(time.monotonic() - begun, 2)
-
-
 @dataclass(frozen=True, eq=False)
 class Made:
     """All that took part in an audit; `options` are the search's as it was run."""
@@ -61,6 +44,16 @@ class Made:
     opened: Sequence[OpenClassifier]
     subjects: Sequence[Subject]
     voter: Voter
+
+    @cached_property
+    def pool(self) -> str:
+        """Fingerprint of the pool."""
+        return self.bench.pool.fingerprint
+
+    @property
+    def drawn(self) -> str:
+        """How many images draw their donors together."""
+        return f"drawn for {self.bench.batch_size(self.subjects)} images of {self.config.chunk} at once"
 
     def metadata(self) -> Entry:
         """What `found.safetensors` says of itself: plain JSON values."""
@@ -76,6 +69,7 @@ class Made:
             "generator": str(self.config.generator or self.config.out / "generator"),
             "latents": str(self.config.latents or self.config.out / "latents"),
             "generator_fingerprint": self.case.metadata["fingerprint"],
+            "pool": self.pool,
             "encoder": self.case.store.index["encoder"],
             "split": {"layers": split.layers, "perp": split.perp, "grid": split.grid},
             "swaps": [swap.to_dict() for swap in self.bench.swaps],
@@ -103,6 +97,7 @@ def write_audit(made: Made, images: Batches, found: Found, clock: Clock) -> None
     results["phases"] = clock.seconds
     atomic_write(made.config.out / REPORT, render_audit(results, galleries).encode())
     write_json(made.config.out / RESULTS, results)
+    clock.stop()
 
 
 def _results(made: Made, pictures: Pictures, found: Found) -> Entry:
@@ -150,8 +145,8 @@ def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int,
     kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
     key = WorstCaseKey(
         generator=made.case.metadata["fingerprint"],
-        pool=pool_fingerprint(made.bench.pool),
-        search=f"{made.options}, residual {made.config.residual}, seed {made.config.seed}",
+        pool=made.pool,
+        search=f"{made.options}, residual {made.config.residual}, seed {made.config.seed}, {made.drawn}",
         images=f"{made.case.data.test.fingerprint}, {len(found)} of seed {made.config.seed}",
     )
     return {

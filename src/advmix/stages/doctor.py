@@ -172,7 +172,8 @@ def examine_classifier(
     found = compare_searches(nested, theirs.restarts, theirs.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
-    yield diagnose.belief(right, losses.verdict, kept, _checked(patient, reference, nested), found)
+    searched = accuracy(network, patient.images[:count], device)
+    yield diagnose.belief(searched, losses.verdict, kept, _checked(patient, reference, nested), found)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from advmix import config as configs
 from advmix.classifiers import load_classifier
+from advmix.clock import Clock
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
@@ -27,7 +27,7 @@ from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.sources import data_for, features_input
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import SearchOptions, with_layers
 
 ENCODERS = ("network", "mean", "refine")
 POOL = 1024
@@ -49,7 +49,8 @@ class EncodeConfig:
         features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
             default.
         optimize: settings of Algorithm 2; `network` uses none of them.
-        perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest.
+        perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest. By default all
+            styles beside a spatial grid, else the two finest.
         perp_grid: whether a spatial grid is z⊥ too.
         batch: images encoded at once, at most; Algorithm 2 takes fewer of large images.
         shard_size: images per file.
@@ -64,7 +65,7 @@ class EncodeConfig:
     encoder: str = "network"
     features: Path | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
-    perp: tuple[int, ...] = (-2, -1)
+    perp: tuple[int, ...] = ()
     perp_grid: bool = False
     batch: int = 256
     shard_size: int = 4096
@@ -95,19 +96,21 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     if (config.out / "seconds.json").is_file():
         console.print(f"  done already: {config.out}")
         return LatentStore.open(config.out, generator=metadata["fingerprint"])
-    begun = time.monotonic()
-    store = write_store(
-        config.out,
-        encoder,
-        images,
-        generator=metadata["fingerprint"],
-        made_by=config.encoder,
-        batch=config.batch,
-        shard_size=config.shard_size,
-        device=fabric.device,
-        metadata={"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": images.fingerprint},
-    )
-    write_json(config.out / "seconds.json", {"encode_seconds": round(time.monotonic() - begun, 2)})
+    clock = Clock(config.out)
+    with clock("encode"):
+        store = write_store(
+            config.out,
+            encoder,
+            images,
+            generator=metadata["fingerprint"],
+            made_by=config.encoder,
+            batch=config.batch,
+            shard_size=config.shard_size,
+            device=fabric.device,
+            metadata={"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": images.fingerprint},
+        )
+    write_json(config.out / "seconds.json", {"encode_seconds": clock.seconds["encode"]})
+    clock.stop()
     console.print(f"  {len(images)} latents in {config.out}")
     return store
 
@@ -129,7 +132,9 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
     pool, start = _pool_and_start(config, model, images, device)
     return OptimizeEncoder(
         model.generator,
-        SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(model.generator.layers),
+        with_layers(SearchOptions(perp=config.perp, perp_grid=config.perp_grid), model.config).split(
+            model.generator.layers
+        ),
         pool,
         features=features,
         start=start,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from advmix.progress import console
 from advmix.results import RESULTS, SCHEMA_VERSION, table
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.sources import Mixable, data_of, load_mixable
-from advmix.training.methods import SearchOptions
+from advmix.stages.sources import Mixable, data_of, load_mixable, mixable_inputs
+from advmix.training.methods import SearchOptions, with_layers
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
@@ -55,7 +55,7 @@ class EvaluateConfig(ClassifierOptions):
     generator: Path | None = None
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
     worst_images: int = 1000
     seed: int = 0
     out: Path = Path("runs/evaluation")
@@ -77,6 +77,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     opened, data = _open(config, mixable)
     if mixable is not None:
+        config = replace(config, search=with_layers(config.search, mixable.model.config))
         _check_fit(config, opened, mixable)
     open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable))
     if (config.out / RESULTS).is_file():
@@ -148,8 +149,7 @@ def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
 
 
 def _inputs(opened: OpenClassifier, mixable: Mixable | None) -> dict[str, str | None]:
-    generator = None if mixable is None else mixable.metadata["fingerprint"]
-    return {"classifier": opened.fingerprint, "generator": generator}
+    return {"classifier": opened.fingerprint, **mixable_inputs(mixable)}
 
 
 def generator_summary(metadata: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from advmix.seeds import generator
 from advmix.stages.export_audit import open_audit
 from advmix.stages.reference import open_reference
 from advmix.stages.sources import Mixable, load
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import SearchOptions, with_layers
 
 BATCH = 100
 METHODS = ("advmix", "randmix")
@@ -68,7 +68,7 @@ class ExportConfig:
     generator: Path | None = None
     latents: Path | None = None
     method: str = "advmix"
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(restarts=5, steps=5))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
     variants: int = 1
     which: str = "all"
     split: str = "test"
@@ -157,6 +157,7 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     assert config.generator is not None
     assert config.latents is not None
     mixable = load(config.generator, config.latents, device)
+    config = replace(config, search=with_layers(config.search, mixable.model.config))
     sources = chosen(mixable.data, config)
     opened = _open(config, sources.images)
     reference = None if config.reference is None else open_reference(config.reference, sources.images)
@@ -168,9 +169,9 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
 
     inputs = {
         "classifier": opened.fingerprint,
-        "generator": mixable.metadata["fingerprint"],
+        **mixable.fingerprints,
         "images": sources.images.fingerprint,
-        "reference": reference and reference.fingerprint,
+        "reference": None if reference is None else reference.fingerprint,
     }
     return Exports(sources, find, lambda part: sources.images.batch(part)[0], inputs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from advmix.data import ColoredDigits, Data, DataConfig, ImageSet, open_data
 from advmix.data.photos import PhotoShape, load_pictures
 from advmix.data.sources import OwnImages
 from advmix.errors import UserError
+from advmix.hashing import hexdigest
 from advmix.stages.sources import Mixable, data_of
 
 PAINTED = ("train", "test", "biased", "shuffled", "uniform")
@@ -66,11 +66,8 @@ class Pictures:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any pixel, name or label."""
-        digest = hashlib.sha256(repr((tuple(self.pixels.shape), self.names, self.classes)).encode())
-        digest.update(self.pixels.contiguous().numpy().tobytes())
-        if self.labels is not None:
-            digest.update(self.labels.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        labels = () if self.labels is None else (self.labels,)
+        return hexdigest(repr((tuple(self.pixels.shape), self.names, self.classes)), self.pixels, *labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +94,18 @@ class Sources:
             return data_of(self.mixable.metadata, self.generator)
         return None
 
-    def side(self) -> int | None:
-        """The size that the classifier wants, else the generator's."""
-        wanted = self.opened.input_size if self.opened.image is None else self.opened.image[-1]
-        return wanted or (None if self.mixable is None else self.mixable.model.generator.resolution)
+    def shaped(self, shape: PhotoShape) -> PhotoShape:
+        """With the size and channels that the classifier wants, else the generator's, where nothing else is said."""
+        dec = None if self.mixable is None else self.mixable.generator
+        channels, side = (None, self.opened.input_size) if self.opened.image is None else self.opened.image[:2]
+        if dec is not None:
+            channels, side = channels or dec.channels, side or dec.resolution
+        usual = PhotoShape()
+        if side is not None and shape.size == usual.size:
+            shape = replace(shape, size=side)
+        if channels is not None and shape.channels == usual.channels:
+            shape = replace(shape, channels=channels)
+        return shape
 
 
 def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictures:
@@ -115,9 +120,8 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictu
         UserError: there are none, or no such part of them.
     """
     data = options.data
-    wanted = sources.side()
-    if wanted is not None and not data.is_painted and data.photos.size == PhotoShape().size:
-        data = replace(data, photos=replace(data.photos, size=wanted))
+    if not data.is_painted:
+        data = replace(data, photos=sources.shaped(data.photos))
     if options.unlabelled:
         return Pictures(*load_pictures(data.data, data.photo_options()))
     own = sources.data() if data == DataConfig() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.clock import Clock
 from advmix.config import to_dict
 from advmix.data import slices
 from advmix.engine import environment, make_fabric
@@ -25,8 +25,8 @@ from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
 from advmix.stages.predictions import PREDICTIONS, write_predictions
-from advmix.stages.sources import Mixable, load_mixable
-from advmix.training.methods import SearchOptions
+from advmix.stages.sources import Mixable, load_mixable, mixable_inputs
+from advmix.training.methods import SearchOptions, with_layers
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class PredictConfig(ClassifierOptions):
         generator: folder that fit wrote, to marginalize.
         latents: folder that encode wrote, the pool of z⊥.
         marginalize: number of z⊥ for each image; 0 asks the classifier about the image itself.
-        perp: layers that are z⊥; negative ones count from the finest.
+        perp: layers that are z⊥; negative ones count from the finest. By default all styles beside a spatial grid, else
+            the two finest.
         perp_grid: whether a spatial grid is z⊥ too.
         residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
         pictures: which images.
@@ -55,7 +56,7 @@ class PredictConfig(ClassifierOptions):
     generator: Path | None = None
     latents: Path | None = None
     marginalize: int = 0
-    perp: tuple[int, ...] = (-2, -1)
+    perp: tuple[int, ...] = ()
     perp_grid: bool = False
     residual: bool = False
     pictures: PictureOptions = field(default_factory=PictureOptions)
@@ -91,7 +92,7 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     inputs = {
         "classifier": opened.fingerprint,
         "images": pictures.fingerprint,
-        "generator": None if mixable is None else mixable.metadata["fingerprint"],
+        **mixable_inputs(mixable),
     }
     run = open_run(config.out, "predict", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
@@ -112,12 +113,13 @@ def _predict(
     run: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    begun = time.monotonic()
+    clock = Clock(config.out)
     network = opened.network.to(device)
     if config.marginalize:
         assert mixable is not None
         network = _marginalized(config, network, mixable)
-    probabilities = _in_shards(config, network, pictures.pixels, run, device)
+    with clock("predict"):
+        probabilities = _in_shards(config, network, pictures.pixels, run, device)
     right = None if pictures.labels is None else probabilities.argmax(dim=1) == pictures.labels
     write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
     results = {
@@ -130,17 +132,19 @@ def _predict(
         "marginalize": config.marginalize,
         "images": len(pictures.pixels),
         "accuracy": None if right is None else float(right.double().mean()),
-        "phases": {"predict": round(time.monotonic() - begun, 2)},
+        "phases": clock.seconds,
     }
     write_json(config.out / RESULTS, results)
     for path in config.out.glob("shard-*.safetensors"):
         path.unlink()
+    clock.stop()
     return results
 
 
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: Mixable) -> Marginalized:
     dec, samples = mixable.generator, config.marginalize
-    split = SearchOptions(perp=config.perp, perp_grid=config.perp_grid).split(dec.layers)
+    search = with_layers(SearchOptions(perp=config.perp, perp_grid=config.perp_grid), mixable.model.config)
+    split = search.split(dec.layers)
     seed, residual = config.seed, config.residual
     return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 

@@ -42,6 +42,11 @@ class Mixable:
         """`dec`."""
         return self.model.generator
 
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """What a run remembers of generator and pool."""
+        return {"generator": self.metadata["fingerprint"], "latents": self.pool.fingerprint}
+
     @cached_property
     def encoder(self) -> Encoder:
         """`enc`, the one that made the pool: what is mixed with a pool must be encoded alike."""
@@ -97,9 +102,10 @@ def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: in
     Raises:
         UserError: images of another size than the generator's, or none at all.
     """
-    if "data" in metadata and flags in (DataConfig(), config_of(metadata, source)):
+    wanted = in_size(flags, dec)
+    if "data" in metadata and (flags == DataConfig() or wanted == config_of(metadata, source)):
         return data_of(metadata, source)
-    data = open_data(in_size(flags, dec), seed)
+    data = open_data(wanted, seed)
     check_size(data.train, dec)
     return data
 
@@ -153,6 +159,11 @@ def load(generator: str | Path, latents: str | Path, device: torch.device | str 
     model, metadata = load_autoencoder(Path(generator))
     store = LatentStore.open(Path(latents), generator=metadata["fingerprint"])
     return Mixable(model.to(device), store.latents.to(device), metadata, store)
+
+
+def mixable_inputs(mixable: Mixable | None) -> dict[str, str | None]:
+    """The same where there may be none."""
+    return {"generator": None, "latents": None} if mixable is None else mixable.fingerprints
 
 
 def features_input(folder: Path | None) -> dict[str, str]:

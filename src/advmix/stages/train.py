@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from advmix.classifiers.trained import FILE
@@ -13,7 +13,7 @@ from advmix.errors import UserError
 from advmix.files import write_tensors
 from advmix.progress import console
 from advmix.runs import open_run
-from advmix.stages.sources import Mixable, data_of, load_mixable
+from advmix.stages.sources import Mixable, data_of, load_mixable, mixable_inputs
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import (
@@ -22,6 +22,7 @@ from advmix.training.methods import (
     SearchOptions,
     check_method,
     make_recipe,
+    with_layers,
 )
 
 
@@ -52,7 +53,7 @@ class TrainConfig:
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainOptions = field(default_factory=TrainOptions)
-    search: SearchOptions = field(default_factory=SearchOptions)
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     seed: int = 0
     out: Path = Path("runs/classifier")
@@ -72,11 +73,13 @@ def run_train(config: TrainConfig) -> None:
     """
     fabric = make_fabric(config.device)
     mixable = load_mixable(config.generator, config.latents, fabric.device)
+    if mixable is not None:
+        config = replace(config, search=with_layers(config.search, mixable.model.config))
     data = _data(config, mixable)
     model, pool = (mixable.model, mixable.pool) if mixable else (None, None)
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
-    generator = mixable.metadata["fingerprint"] if mixable and config.method in NEEDS_LATENTS else None
-    inputs = {"images": recipe.images.fingerprint, "generator": generator}
+    made_with = mixable_inputs(mixable if config.method in NEEDS_LATENTS else None)
+    generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
     run = open_run(config.out, "train", config, config.resume, inputs)
     if (config.out / FILE).is_file():
         console.print(f"  done already: {config.out / FILE}")

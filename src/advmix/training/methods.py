@@ -29,7 +29,8 @@ class SearchOptions:
     """Algorithm 1's settings. None of the paper's is known to us: these are our own choice, found by a sweep.
 
     Args:
-        perp: layers that are z⊥; negative ones count from the finest, as in Python.
+        perp: layers that are z⊥; negative ones count from the finest, as in Python. Where a command names none, all
+            styles beside a spatial grid, else the two finest layers.
         perp_grid: whether a spatial grid is z⊥ too (the reversed task).
         restarts: starts per example.
         steps: gradient steps per start.

@@ -51,7 +51,7 @@ def swap_changes(generator: Generator, latents: Latents, donors: Latents, splits
             plain = generator(own)
             for row, split in enumerate(splits):
                 mixed = generator.render(generator.prefix(own, split), split.perp_of(theirs))
-                changes[row] += (mixed - plain).abs().double().flatten(1).mean(dim=1).sum().cpu()
+                changes[row] += (mixed - plain).abs().flatten(1).mean(dim=1).sum().cpu()
     return (changes / len(latents)).tolist()
 
 
@@ -120,7 +120,7 @@ class Pool:
 
 def describe_pool(perp: Tensor) -> Pool:
     """Of z⊥ rows `(N, P)`."""
-    rows = perp.double().cpu()
+    rows = perp.cpu().double()
     deviation, size = rows.std(dim=0, correction=0), rows.square().mean().sqrt()
     cells = (rows / (FINE * deviation.square().mean().sqrt()).clamp_min(1e-12)).round()
     _, counts = cells.unique(dim=0, return_counts=True)

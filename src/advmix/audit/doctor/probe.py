@@ -34,8 +34,9 @@ def readable(codes: Tensor, labels: Tensor, seed: int = 0) -> float | None:
     from sklearn.preprocessing import StandardScaler
     from sklearn.random_projection import GaussianRandomProjection
 
+    seed %= 2**32  # scikit-learn's largest
     counted = labels.bincount()[labels] >= FOLDS
-    found, wanted = codes[counted].double().cpu().numpy(), labels[counted].cpu().numpy()
+    found, wanted = codes[counted].cpu().double().numpy(), labels[counted].cpu().numpy()
     if len(set(wanted.tolist())) < 2:
         return None
     if found.shape[1] > WIDEST:

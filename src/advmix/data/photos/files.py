@@ -68,11 +68,19 @@ class Files(ABC):
 
 
 class Folder(Files):
-    """A folder with all its subfolders; links are followed."""
+    """A folder with all its subfolders; links are followed.
+
+    Raises:
+        UserError: a name that is no text.
+    """
 
     def __init__(self, place: Path) -> None:
         found = [Path(folder, name) for folder, _, names in os.walk(place, followlinks=True) for name in names]
-        super().__init__(place, [path.relative_to(place).as_posix() for path in found])
+        names = [path.relative_to(place).as_posix() for path in found]
+        for name in names:
+            if not _is_text(name):
+                raise UserError(f"{place}: the name {name.encode(errors='surrogateescape')!r} is not UTF-8; rename it")
+        super().__init__(place, names)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -113,6 +121,15 @@ class Archive(Files):
 
     def _read(self, name: str) -> bytes:
         return self._zip.read(self._members[name])
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a name are UTF-8. Python keeps others as lone surrogates, which cannot be written."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def open_files(path: Path) -> Files:

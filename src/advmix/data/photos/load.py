@@ -91,7 +91,7 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         data: a folder, a .zip or .csv file, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is an environment
             variable.
         options: what is read of it.
-        seed: fixes the split, where the data have none, and what `limit` leaves.
+        seed: fixes what `limit` leaves.
 
     Raises:
         UserError: the data are not as they should be; images are broken, unless `skip_broken`.

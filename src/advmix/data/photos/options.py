@@ -20,6 +20,7 @@ class PhotoShape:
         channels: 3 (RGB) or 1 (grey).
         crop: `centre` (the largest square in the middle), `pad` (all of it, on a black square) or `stretch`.
         holdout: share of every class that becomes the test, in [0, 1), where the data have none of their own.
+        split_seed: which images are held out. Not the seed of a run: runs of different seeds share the test.
         split_by: column of what must not be in two splits, a person for example.
         limit: at most so many images of every split, drawn at random; default all.
         skip_broken: leave out images that cannot be read; by default they are an error.
@@ -31,6 +32,7 @@ class PhotoShape:
     channels: int = 3
     crop: str = "centre"
     holdout: float = 0.2
+    split_seed: int = 0
     split_by: str | None = None
     limit: int | None = None
     skip_broken: bool = False

@@ -43,7 +43,7 @@ class Table:
 
 
 def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
-    """Labels and groups from the columns that are asked for, splits of the data's own or made by the seed.
+    """Labels and groups from the columns that are asked for, splits of the data's own or held out; `limit` by the seed.
 
     Raises:
         UserError: a column is not there, a value is missing, there is one class only, or a person is in two splits.
@@ -55,7 +55,7 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
         raise UserError(f"{source.place}: every image has the same {printable(target)}, {first_few(names.values())}")
     labels = _indices(values, names)
     groups, group_names = _groups(source, options.group)
-    splits = _splits(source, options, labels, seed)
+    splits = _splits(source, options, labels)
     rows = zip(source.rows, labels, groups, splits, strict=True)
     entries = [Entry(row.name, label, group, split) for row, label, group, split in rows]
     return Table(tuple(_limited(entries, options.limit, seed)), tuple(names.values()), group_names)
@@ -105,12 +105,13 @@ def _groups(source: Source, columns: Sequence[str]) -> tuple[list[int], tuple[st
     return [present.index(row) for row in rows], tuple(words)
 
 
-def _splits(source: Source, options: PhotoOptions, labels: Sequence[int], seed: int) -> list[str]:
+def _splits(source: Source, options: PhotoOptions, labels: Sequence[int]) -> list[str]:
     """The data's own splits; where all is for training, a test is held out."""
     persons = None if options.split_by is None else _column(source, options.split_by, "split-by")
     own = [row.split or "train" for row in source.rows]
     if set(own) == {"train"}:
-        held = hold_out(labels, persons or [row.name for row in source.rows], options.holdout, seed)
+        units = persons or [row.name for row in source.rows]
+        held = hold_out(labels, units, options.holdout, options.split_seed)
         return ["test" if place in held else "train" for place in range(len(own))]
     if persons is not None:
         _check_apart(source.rows, own, persons, str(options.split_by))

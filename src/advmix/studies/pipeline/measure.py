@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advmix.audit.comparison import WorstCaseKey, as_record, pool_fingerprint
+from advmix.audit.comparison import WorstCaseKey, as_record
 from advmix.audit.fid import PenultimateFeatures, frechet_distance
 from advmix.classifiers import load_classifier
 from advmix.data import slices
@@ -45,7 +45,7 @@ def classifiers(line: Line, methods: Sequence[str], device: torch.device) -> lis
     cell = line.cell
     settings, mixable = cell.settings, cell.mixable(device)
     images = SearchBench(cell, settings.worst_images, device).images_name
-    words, pool = in_words(settings.evaluation(), cell.seed), pool_fingerprint(mixable.pool)
+    words, pool = in_words(settings.evaluation(), cell.seed), mixable.pool.fingerprint
     found = []
     for method in methods:
         home = line.home(method)

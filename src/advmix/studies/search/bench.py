@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.comparison import WorstCaseKey, pool_fingerprint
+from advmix.audit.comparison import WorstCaseKey
 from advmix.classifiers import load_classifier
 from advmix.data import ColoredDigits, GrayDigits
 from advmix.encoders import Autoencoder, fingerprint
@@ -103,7 +103,7 @@ class Bench:
         fit(self.cell, regime)
         mixable = load_mixable(fit_folder(self.cell, regime), latents_folder(self.cell, regime), self.device)
         assert mixable is not None
-        return Searched(mixable, self.encode(mixable.model, self.images), pool_fingerprint(mixable.pool))
+        return Searched(mixable, self.encode(mixable.model, self.images), mixable.pool.fingerprint)
 
     @torch.no_grad()
     def encode(self, model: Autoencoder, images: Tensor) -> Latents:

@@ -1,0 +1,40 @@
+"""Seconds of phases, over sessions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from advmix.clock import FILE, Clock
+
+
+def test_a_session_that_goes_on_adds_to_the_seconds(tmp_path: Path) -> None:
+    first = Clock(tmp_path)
+
+    def interrupted() -> None:
+        with first("search"):
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    second = Clock(tmp_path)
+    with second("search"):
+        time.sleep(0.05)
+    with second("report"):
+        pass
+    assert second.seconds["search"] >= first.seconds["search"] + 0.05 >= 0.1
+    assert list(second.seconds) == ["search", "report"]
+    second.stop()
+    assert not (tmp_path / FILE).exists()
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
+    clock = Clock(None)
+    with clock("search"):
+        pass
+    clock.stop()
+    assert clock.seconds["search"] >= 0
+    assert not list(tmp_path.iterdir())
