@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from study_tables import TABLES
+
 from advmix.cli import COMMANDS, STUDIES
 from advmix.config import to_dict
 from advmix.report import method_label, published
@@ -98,6 +100,11 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
     wanted = tests(words)
     if not found:
         yield "*Not run yet.*"
+        return
+    if found[0].get("study") in TABLES:
+        for results in found:
+            yield from TABLES[results["study"]](results)
+            yield f"Made by `{command(results['config'])}`"
         return
     if not wanted:
         return

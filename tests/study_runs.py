@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def load_script(name: str) -> ModuleType:
     """A program of `scripts/` as a module."""
+    sys.path.insert(0, str(ROOT / "scripts"))  # scripts import each other
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,0 +1,152 @@
+"""Tables of studies that have numbers of their own, for `update_docs.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from advmix.report import method_label
+from advmix.results import in_percent
+
+Record = Mapping[str, Any]
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table, its first `left` columns to the left."""
+    rule = ["---"] * left + ["---:"] * (len(heads) - left)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
+
+
+def search(results: Record) -> Iterator[str]:
+    """Of `study search`: stronger searches, what is found, other generators."""
+    usual, images = results["search"], results["config"]["worst_images"]
+    yield _facts(results, f"{images} test images, {usual['restarts']} restarts x {usual['steps']} steps, radius 0.5")
+    yield "**A stronger search of the same classifier**, right in the worst case:"
+    yield _saturation(results)
+    yield (
+        "**What it finds.** *Every recolouring*: right on the image's z∥ with the z⊥ of every recolouring. *Less "
+        "contrast*: share of worst mixes with less than any colour of the grid. *Still read*: by the reference:"
+    )
+    yield _found(results)
+    yield "**Under other generators**, right in the worst case; compare within a column:"
+    yield _transfer(results)
+
+
+def _saturation(results: Record) -> str:
+    usual, rows = results["search"], results["saturation"]
+    most = {axis: max(row[axis] for row in rows) for axis in ("restarts", "steps")}
+    wide = min(row["radius"] for row in rows if row["radius"] is not None and row["radius"] > usual["radius"])
+    searches = {
+        "As in the study": ("restarts", usual["restarts"]),
+        f"{most['restarts']} restarts": ("restarts", most["restarts"]),
+        f"{most['steps']} steps": ("steps", most["steps"]),
+        f"Radius {wide:g}": ("radius", wide),
+        "No box": ("radius", None),
+    }
+    lines = []
+    for method in _methods(rows):
+        mine = [row for row in rows if row["method"] == method]
+        values = (
+            [row["accuracy_worst_case"] for row in mine if row["axis"] == axis and row[axis] == value]
+            for axis, value in searches.values()
+        )
+        lines.append([method_label(method), *map(in_percent, values)])
+    return grid(["", *searches], lines)
+
+
+def _found(results: Record) -> str:
+    columns = {
+        "Searched": ("found", "accuracy_worst_case"),
+        "Random": ("found", "accuracy_random_mixes"),
+        "Every recolouring": ("recolouring", "accuracy_recolor_mixed"),
+        "Less contrast": ("found", "below_floor"),
+        "Still read": ("found", "accuracy_reference"),
+    }
+    lines = [
+        [
+            method_label(method),
+            *(
+                in_percent([row[key] for row in results[part] if row["method"] == method])
+                for part, key in columns.values()
+            ),
+        ]
+        for method in _methods(results["found"])
+    ]
+    return grid(["", *columns], lines)
+
+
+def _transfer(results: Record) -> str:
+    rows = results["transfer"]
+    regimes = list(dict.fromkeys(row["generator"] for row in rows))
+    lines = []
+    for method, trained in dict.fromkeys((row["method"], row["trained_with"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["trained_with"]) == (method, trained)]
+        values = ([row["accuracy_worst_case"] for row in mine if row["generator"] == regime] for regime in regimes)
+        label = method_label(method) + ("" if trained == regimes[0] else f", trained with `{trained}`")
+        lines.append([label, *map(in_percent, values)])
+    return grid(["", *(f"`{regime}`" for regime in regimes)], lines)
+
+
+def augmentations(results: Record) -> Iterator[str]:
+    """Of `study augmentations`."""
+    attacked = method_label(results["config"]["attacked"])
+    yield (
+        f"{results['measured']:,} images. *Change*: mean absolute, in percent of the pixel range. *Still read*: by the "
+        f"reference, of what it reads unchanged. *{attacked} right*: what becomes of the attacked classifier, right on "
+        f"{100 * results['attacked_right']:.1f} % of the images as they are. In percent:"
+    )
+    rows = [
+        [f"`{name}`", *(f"{100 * found[key]:.1f}" for key in ("pixel_change", "label_kept", "attacked_right"))]
+        for name, found in results["augmentations"].items()
+    ]
+    yield grid(["", "Change", "Still read", f"{attacked} right"], rows)
+
+
+def marginalize(results: Record) -> Iterator[str]:
+    """Of `study marginalize` and `celeba-marginalize`."""
+    runs = results["runs"]
+    tests = list(dict.fromkeys(run["test"] for run in runs))
+    yield _facts(results, f"at most {results['config']['ask']['images']:,} images of each test")
+    rows = []
+    for method in _methods(runs):
+        ways = dict.fromkeys((run["prediction"], run["samples"]) for run in runs)
+        for prediction, samples in ways:
+            mine = [
+                run
+                for run in runs
+                if (run["method"], run["prediction"], run["samples"]) == (method, prediction, samples)
+            ]
+            values = ([run["accuracy"] for run in mine if run["test"] == test] for test in tests)
+            words = f"mean over {samples}" if samples else prediction
+            rows.append(
+                [method_label(method), words, *map(in_percent, values), _cost(results["costs"], prediction, samples)]
+            )
+    yield grid(["", "Answer", *(test.capitalize() for test in tests), "Cost"], rows, left=2)
+
+
+def _cost(found: Sequence[Record], prediction: str, samples: int) -> str:
+    times = [row["times_plain"] for cost in found for row in cost["marginalized"] if row["samples"] == samples]
+    return "1" if prediction == "plain" else f"{sum(times) / len(times):.0f}" if times else ""
+
+
+def _methods(rows: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def _facts(results: Record, more: str) -> str:
+    config = results["config"]
+    spread = f", colour std {config['color_std']:g}" if "color_std" in config else ""
+    look = (
+        f"**{config['data']}**{spread}" if "color_std" in config else f"**{config['target']}**, {config['size']} pixels"
+    )
+    seeds = ", ".join(map(str, config["seeds"]))
+    return f"{look}, seeds {seeds}, {more}. In percent, mean ± standard deviation over seeds."
+
+
+TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
+    "search": search,
+    "augmentations": augmentations,
+    "marginalize": marginalize,
+    "celeba-marginalize": marginalize,
+}
+"""By the name of the study."""
