@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,6 @@ SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "40", "--f
 SMALL += ["--gan-steps", "4", "--gan-batch", "8", "--invert-steps", "4", "--invert-batch", "8"]
 SMALL += ["--optimize-steps", "5", "--worst-images", "8", "--worst-restarts", "2", "--worst-steps", "1"]
 SMALL += ["--images", "10", "--donors", "2", "--pool-images", "5", "--seeds", "3", "4", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_prints() -> Iterator[None]:
-    """The same figures in fewer pixels, for speed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("advmix.report.page.DPI", 40)
-        yield
 
 
 def run(root: Path, *more: str) -> int:

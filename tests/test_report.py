@@ -145,12 +145,17 @@ def test_data_strip_leaves_absent_classes_white(data: ColoredDigits) -> None:
 def test_mixing_grid_is_row_major(digits: tuple[Tensor, Tensor]) -> None:
     images, _ = digits
     figure = mixing_grid(images[:2], images[2:5], images.flip(0))
-    shown = pictures(figure)
-    assert len(shown) == 3 + 2 + 6
-    boxes = [axes.get_position() for axes in figure.axes[5:]]
-    assert boxes[0].y0 == boxes[2].y0 > boxes[3].y0
-    assert boxes[0].x0 == boxes[3].x0 < boxes[1].x0
-    np.testing.assert_array_equal(shown[5 + 3], images[2].permute(1, 2, 0).numpy())
+    lent, kept, mixes = pictures(figure)
+    side = images.shape[-1]
+    gap = max(1, side // 10)
+    step = side + gap
+    assert mixes.shape[:2] == (2 * step - gap, 3 * step - gap)
+    np.testing.assert_array_equal(mixes[step:, :side], images.flip(0)[3].permute(1, 2, 0).numpy())
+    np.testing.assert_array_equal(lent[:, step : step + side], images[3].permute(1, 2, 0).numpy())
+    np.testing.assert_array_equal(kept[step:], images[1].permute(1, 2, 0).numpy())
+    top, left, body = (axes.get_position() for axes in figure.axes)
+    assert (top.x0, top.x1) == pytest.approx((body.x0, body.x1))
+    assert (left.y0, left.y1) == pytest.approx((body.y0, body.y1))
     assert any("z∥" in text for text in words(figure))
     assert any("z⊥" in text for text in words(figure))
 

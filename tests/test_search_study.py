@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -109,14 +108,6 @@ def test_principal_components_equal_those_of_torch() -> None:
     torch.testing.assert_close(explained, values[:2] ** 2 / (values**2).sum())
     torch.testing.assert_close(mean, points.double().mean(dim=0))
     assert bool((directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)) > 0).all())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_prints() -> Iterator[None]:
-    """The same figures in fewer pixels, for speed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("advmix.report.page.DPI", 40)
-        yield
 
 
 @pytest.fixture(scope="module")

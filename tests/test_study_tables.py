@@ -16,7 +16,7 @@ def cells(table: str) -> list[list[str]]:
 
 def search_results() -> dict[str, Any]:
     """Two methods, two seeds; accuracies say where they stand."""
-    usual = {"restarts": 5, "steps": 5, "radius": 0.5}
+    usual: dict[str, Any] = {"restarts": 5, "steps": 5, "radius": 0.5}
     varied = [usual, usual | {"restarts": 20}, usual | {"steps": 20}, usual | {"radius": 1.0}, usual | {"radius": None}]
     axes = ("restarts", "restarts", "steps", "radius", "radius")
     both = [(method, seed) for method in ("nominal", "advmix") for seed in (0, 1)]

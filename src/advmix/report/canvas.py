@@ -34,6 +34,11 @@ class Canvas:
         axes.imshow(pixels, interpolation="nearest", aspect="auto")
         return axes
 
+    def sheet(self, images: Tensor, columns: int, rows: int, left: float, top: float, size: float) -> None:
+        """`(N, 3, H, W)`, row by row, as one picture: each `size` inches wide, `sheet_pitch` to the next."""
+        picture, scale = tile(images, columns, rows), size / images.shape[-1]
+        self.image(picture, left, top, scale * picture.shape[-1], scale * picture.shape[-2])
+
     def text(self, left: float, top: float, text: str, size: float = 10, **style: Any) -> None:
         """Text as it is: a dollar sign starts no formula."""
         style = {"color": INK, "ha": "center", "va": "center", **style}
@@ -45,10 +50,19 @@ def frame(axes: Axes, color: str, width: float = 2.5) -> None:
     axes.spines[:].set(visible=True, color=color, linewidth=width)
 
 
+def sheet_pitch(size: float, images: Tensor) -> float:
+    """Inches from one image to the next on a sheet of images `size` inches wide."""
+    return size * (1 + _gap(images) / images.shape[-1])
+
+
+def _gap(images: Tensor) -> int:
+    return max(1, images.shape[-2] // 10)
+
+
 def tile(images: Tensor, columns: int, rows: int) -> Tensor:
     """`(N, 3, H, W)` as one picture of `rows` times `columns` on white, row by row; what is missing stays white."""
     height, width = images.shape[-2:]
-    gap = max(1, height // 10)
+    gap = _gap(images)
     sheet = images.new_ones(3, rows * (height + gap) - gap, columns * (width + gap) - gap)
     for index, image in enumerate(images[: rows * columns]):
         top, left = index // columns * (height + gap), index % columns * (width + gap)

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, tile
+from advmix.report.canvas import Canvas, sheet_pitch
 from advmix.report.encoding import ENCODERS
 from advmix.report.style import INK, MUTED
 
@@ -25,7 +25,7 @@ def convergence(targets: Tensor, frames: Mapping[str, Tensor], steps: Sequence[i
         steps: of the columns.
     """
     size, left, head, gap = 0.72, 1.45, 0.62, 0.22
-    pitch = _pitch(size, targets)
+    pitch = sheet_pitch(size, targets)
     block, first = len(targets) * pitch + gap, left + pitch + gap
     canvas = Canvas(first + len(steps) * pitch + 0.05, head + len(frames) * block - gap + 0.05)
     canvas.text(left + size / 2, head - 0.16, "target", 10, weight="bold")
@@ -36,8 +36,8 @@ def convergence(targets: Tensor, frames: Mapping[str, Tensor], steps: Sequence[i
         look, top = ENCODERS[name], head + place * block
         words = look.label.replace(" the ", "\nthe ")
         canvas.text(left - 0.15, top + (block - gap) / 2, words, 11, ha="right", color=look.color, weight="bold")
-        _sheet(canvas, targets[None], left, top, size)
-        _sheet(canvas, pictures, first, top, size)
+        _columns(canvas, targets[None], left, top, size)
+        _columns(canvas, pictures, first, top, size)
     return canvas.figure
 
 
@@ -53,7 +53,7 @@ def encoded_variations(
         mixes: encoder to `(V, K, 3, H, W)`.
     """
     size, gap, left, head, columns = 0.56, 0.26, 0.1, 0.86, 1 + len(donors)
-    pitch = _pitch(size, targets)
+    pitch = sheet_pitch(size, targets)
     block = columns * pitch + gap
     canvas = Canvas(left + (1 + len(mixes)) * block - gap + 0.05, head + len(targets) * pitch + 0.05)
     groups = [("Real images", INK, ("target", "donor"), torch.cat([targets[None], donors]))]
@@ -68,18 +68,11 @@ def encoded_variations(
         for column in range(columns):
             word = others if column else first
             canvas.text(start + column * pitch + size / 2, head - 0.14, word, 8, color=MUTED)
-        _sheet(canvas, pictures, start, head, size)
+        _columns(canvas, pictures, start, head, size)
     return canvas.figure
 
 
-def _pitch(size: float, images: Tensor) -> float:
-    """Inches from one image to the next on a sheet of images `size` inches wide."""
-    return size * (tile(images[:1].repeat(2, 1, 1, 1), 1, 2).shape[-2] / images.shape[-2] - 1)
-
-
-def _sheet(canvas: Canvas, pictures: Tensor, left: float, top: float, size: float) -> None:
+def _columns(canvas: Canvas, pictures: Tensor, left: float, top: float, size: float) -> None:
     """`(columns, rows, 3, H, W)` as one picture."""
     columns, rows = pictures.shape[:2]
-    sheet = tile(pictures.transpose(0, 1).flatten(0, 1), columns, rows)
-    scale = size / pictures.shape[-1]
-    canvas.image(sheet, left, top, scale * sheet.shape[-1], scale * sheet.shape[-2])
+    canvas.sheet(pictures.transpose(0, 1).flatten(0, 1), columns, rows, left, top, size)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, frame, of_class, shorten, tile
+from advmix.report.canvas import Canvas, frame, of_class, sheet_pitch, shorten, tile
 from advmix.report.published import TEST, Published, caveat
 from advmix.report.style import INK, MUTED, RIGHT, TRACK, WRONG, method_color, method_label
 from advmix.report.summary import Column, Run, Score, columns, method_names, scores
@@ -84,17 +84,13 @@ def mixing_grid(
         lends: what `z⊥` is.
     """
     rows, columns, size, left, top = len(parallel_images), len(perp_images), 0.72, 0.5, 0.5
-    pitch, body = size * 1.08, size + 0.26
+    pitch, body = sheet_pitch(size, mixes), size + 0.26
     canvas = Canvas(left + body + columns * pitch + 0.1, top + body + rows * pitch + 0.1)
     canvas.text(left + body + columns * pitch / 2, 0.22, f"lends {lends}  →", 13)
     canvas.text(0.24, top + body + rows * pitch / 2, f"keeps {keeps}  →", 13, rotation=270)
-    for column, image in enumerate(perp_images):
-        canvas.image(image, left + body + column * pitch, top, size, size)
-    for row, image in enumerate(parallel_images):
-        canvas.image(image, left, top + body + row * pitch, size, size)
-    for index, image in enumerate(mixes):
-        row, column = divmod(index, columns)
-        canvas.image(image, left + body + column * pitch, top + body + row * pitch, size, size)
+    canvas.sheet(perp_images, columns, 1, left + body, top, size)
+    canvas.sheet(parallel_images, 1, rows, left, top + body, size)
+    canvas.sheet(mixes, columns, rows, left + body, top + body, size)
     return canvas.figure
 
 
