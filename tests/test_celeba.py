@@ -31,7 +31,21 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
 
-SMALL = ["--fit-steps", "2", "--fit-batch", "8", "--epochs", "1", "--batch", "16", "--labelled", "24"]
+SIDE = 32
+SMALL = [
+    "--size",
+    str(SIDE),
+    "--fit-steps",
+    "2",
+    "--fit-batch",
+    "8",
+    "--epochs",
+    "1",
+    "--batch",
+    "16",
+    "--labelled",
+    "24",
+]
 SMALL += ["--worst-images", "6", "--worst-restarts", "1", "--worst-steps", "1", "--linf-steps", "1", "--device", "cpu"]
 
 
@@ -40,8 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty patches; two of every "person"; those of the temple "smile"."""
     out = tmp_path_factory.mktemp("patches")
     rows = []
+    pictures = load_sample_images().images
     for number in range(80):
-        picture = load_sample_images().images[number % 2]
+        picture = pictures[number % 2]
         left, top = 24 * (number // 2 % 20), 90 * (number // 40)
         name = f"{number:03}.png"
         Image.fromarray(picture[top : top + 64, left : left + 64]).save(out / name)
@@ -57,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(folder: Path) -> Photos:
-    return load(str(folder), "Smiling", "identity")
+    return load(str(folder), "Smiling", "identity", SIDE)
 
 
 def study(folder: Path, cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
@@ -112,7 +127,7 @@ def test_balanced_and_worst_errors_are_those_of_the_parts() -> None:
 
 
 def test_what_is_done_is_not_done_again(folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path) -> None:
-    weights = next(cells.glob("celeba-Smiling-24-seed0")) / "nominal" / "classifier.safetensors"
+    weights = next(cells.glob("celeba-Smiling-24-32px-seed0")) / "nominal" / "classifier.safetensors"
     written = weights.stat().st_mtime_ns
     again = study(folder, cells, tmp_path / "out", "--seeds", "0", "--judge", "test", "--methods", "nominal", "advmix")
     assert weights.stat().st_mtime_ns == written
@@ -122,7 +137,7 @@ def test_what_is_done_is_not_done_again(folder: Path, cells: Path, results: dict
 def test_choosing_and_testing_share_the_classifiers_and_not_the_images(
     folder: Path, cells: Path, results: dict[str, Any], tmp_path: Path
 ) -> None:
-    weights = next(cells.glob("celeba-Smiling-24-seed0")) / "advmix" / "classifier.safetensors"
+    weights = next(cells.glob("celeba-Smiling-24-32px-seed0")) / "advmix" / "classifier.safetensors"
     written = weights.stat().st_mtime_ns
     found = study(folder, cells, tmp_path / "out", "--seeds", "0", "--methods", "nominal", "advmix")
     assert weights.stat().st_mtime_ns == written
@@ -168,7 +183,7 @@ def test_tint_gives_the_class_away_in_training_alone(photos: Photos) -> None:
 
 def make_kit(photos: Photos, **changes: Any) -> Kit:
     with global_seed(0):
-        model = Autoencoder(style_config(photos.train.images, FitOptions())).requires_grad_(False).eval()
+        model = Autoencoder(style_config(photos.train.images, FitOptions(grid_channels=8))).requires_grad_(False).eval()
     kit = Kit(photos.train.images[:8], model, SearchOptions(perp=(0, 1, 2, 3, 4, 5)), BaselineOptions(), 0)
     return replace(kit, **changes)
 
@@ -195,7 +210,7 @@ def test_reconstructions_are_those_of_the_generator(photos: Photos) -> None:
 
 
 def test_searched_images_are_the_same_for_every_method(folder: Path, photos: Photos) -> None:
-    config = CelebaConfig(data=str(folder), worst_images=6, train=TrainOptions(epochs=1))
+    config = CelebaConfig(data=str(folder), size=SIDE, worst_images=6, train=TrainOptions(epochs=1))
     bench = Bench(config, 3, divide(photos, 24, "test", 0, seed=3))
     rows = Judge(bench).searched()
     assert torch.equal(rows, Judge(bench).searched())
@@ -207,8 +222,12 @@ def test_a_generator_is_shared_by_all_that_is_recognised(
     folder: Path, cells: Path, results: dict[str, Any], photos: Photos
 ) -> None:
     male, smiling = (
-        Bench(CelebaConfig(data=str(folder), target=target, cells=cells), 0, divide(found, 24, "test", 0, seed=0))
-        for target, found in (("Male", load(str(folder), "Male", "identity")), ("Smiling", photos))
+        Bench(
+            CelebaConfig(data=str(folder), size=SIDE, target=target, cells=cells),
+            seed=0,
+            faces=divide(found, 24, "test", 0, seed=0),
+        )
+        for target, found in (("Male", load(str(folder), "Male", "identity", SIDE)), ("Smiling", photos))
     )
     assert male.folder != smiling.folder
     assert male.home("generator") == smiling.home("generator")

@@ -133,7 +133,7 @@ def test_pixel_error_is_in_signed_units() -> None:
     assert pixel_error(grey(0), grey(255)) == pytest.approx(4)
 
 
-def make_gan(folder: Path, resolution: int = 64) -> Path:
+def make_gan(folder: Path, resolution: int = 32) -> Path:
     """An untrained StyleGAN of a few numbers, as `fit --regime gan` keeps one."""
     widths = (8, 8, 8, 8, 4)[: (resolution // 4).bit_length()]
     with global_seed(1):
@@ -171,7 +171,7 @@ def test_nothing_else_may(
     place, words = {
         "none": (None, "name a StyleGAN with --generator"),
         "autoencoder": (next(cells.glob("celeba-generator-*")), "only faces that a StyleGAN makes up"),
-        "other size": (make_gan(tmp_path / "gan", 32), "draws 3 channels of 32 pixels"),
+        "other size": (make_gan(tmp_path / "gan", 16), "draws 3 channels of 16 pixels"),
     }[case]
     arguments = [] if place is None else ["--generator", str(place)]
     assert main([*command, "--methods", "nominal", *arguments, "--out", str(tmp_path / "out")]) == 2
@@ -180,7 +180,7 @@ def test_nothing_else_may(
 
 
 def test_a_cast_of_real_faces_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
-    network = open_gan(make_gan(tmp_path), (3, 64, 64))
+    network = open_gan(make_gan(tmp_path), (3, 32, 32))
     with global_seed(0):
         classifier = make_linear()
     cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
@@ -192,17 +192,17 @@ def test_a_cast_of_real_faces_is_refused_wherever_it_comes_from(tmp_path: Path) 
 
 
 def make_linear() -> torch.nn.Module:
-    return torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    return torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 2))
 
 
 def test_poles_are_two_sides_of_one_face(tmp_path: Path) -> None:
-    network = open_gan(make_gan(tmp_path), (3, 64, 64))
+    network = open_gan(make_gan(tmp_path), (3, 32, 32))
     with global_seed(3):
         classifier = make_linear()
     cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
     assert torch.equal(cast.labels, (probability(classifier, cast.images) > 0.5).long())
     search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))
-    assert search.split == Split.fine(10, 5)
+    assert search.split == Split.fine(8, 4)
     found = poles(cast, classifier, search, seed=0)
     assert bool((found.p_low < found.p_high).all())
     rows = widest(found, 3)

@@ -107,3 +107,11 @@ def test_config_that_cannot_be_read_is_refused(claimed: Path, content: str) -> N
     with pytest.raises(UserError, match="run"):
         open_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS)
     assert (claimed / "config.json").read_text() == content
+
+
+def test_what_an_older_version_did_not_write_down_is_not_held_against_it(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    open_run(folder, "fit", FitConfig(), resume=False, inputs={"images": "a"})
+    open_run(folder, "fit", FitConfig(), resume=True, inputs={"images": "a", "latents": "b"})
+    with pytest.raises(UserError, match="another latents"):
+        open_run(folder, "fit", FitConfig(), resume=True, inputs={"images": "a", "latents": "c"})

@@ -48,8 +48,9 @@ def open_run(
 
 
 def _check_inputs(out: Path, old: Any, new: Mapping[str, str | None]) -> None:
+    """What an older version did not write down is not held against it."""
     for name, value in new.items():
-        if not isinstance(old, dict) or old.get(name) != value:
+        if not isinstance(old, dict) or old.get(name, value) != value:
             raise UserError(
                 f"{out}: this run began with another {name}; choose another folder with --out, or delete this one"
             )
