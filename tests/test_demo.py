@@ -20,7 +20,7 @@ from advmix.training.methods import METHODS
 
 SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--epochs", "1", "--worst-images", "20"]
 SMALL += ["--device", "cpu", "--seed", "3"]
-CONTROLS = ["--methods", "nominal", "mixup", "linf", "randmix", "advmix", "ceiling", "grayscale", "recolor"]
+CONTROLS = ["--methods", "nominal", "randmix", "advmix", "recolor"]
 
 
 def results_of(out: Path) -> dict[str, Any]:
@@ -107,8 +107,9 @@ def test_everything_is_written(demo: Path) -> None:
 
 def test_same_seed_same_numbers_and_the_saved_config_runs_it_again(demo: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    assert main(["demo", "--config", str(demo / "config.json"), "--out", str(again)]) == 0
-    assert numbers(again) == numbers(demo)
+    few = ["--methods", "nominal", "advmix"]
+    assert main(["demo", "--config", str(demo / "config.json"), *few, "--out", str(again)]) == 0
+    assert numbers(again) == [run for run in numbers(demo) if run["method"] in few]
 
 
 def test_another_seed_gives_other_numbers(demo: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_killed_encode_resumes_to_the_same_latents(fitted: Path, tmp_path: Path)
 
 def test_killed_train_resumes_to_the_same_weights(fitted: Path, tmp_path: Path) -> None:
     common = ["train", "--method", "advmix", "--generator", str(fitted / "fit"), "--latents", str(fitted / "latents")]
-    common += ["--device", "cpu", "--epochs", "12", "--batch", "32"]
+    common += ["--device", "cpu", "--epochs", "3", "--batch", "32"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*common, "--out", str(whole)]) == 0
     arguments = [*common, "--out", str(killed), "--checkpoint-seconds", "0"]
