@@ -21,6 +21,7 @@ from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.report.audit import audit_sentences, audit_table
+from advmix.report.audit_words import COLOR, changes, headline
 from advmix.seeds import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
@@ -215,6 +216,27 @@ def said(parts: list[dict[str, Any]], comparison: list[Any] | None = None) -> li
     entry = {"name": "net", "parts": parts, "swaps": [], "label_check": check}
     reference = {"right": 0.8, "right_train": 0.85, "trusted": True}
     return list(audit_sentences({"classifiers": [entry], "reference": reference, "comparison": comparison or []}))
+
+
+def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
+    colored = {"perp": True, "kind": "resolution", "flips": share(0.3), "color": 0.9, "broad": 0.9}
+    check = {"right": 90, "flipped": 45, "flipped_label_kept": 18}
+    entry = {"parts": [part("all", "all", 0.9, 0.9, 0.45)], "swaps": [colored], "label_check": check}
+    said = "of the right answers flip, colour and light most of all"
+    assert headline(entry, {"trusted": True}) == f"20 to 50 % {said}"
+    assert headline(entry, {"trusted": False}) == f"50 % {said}"
+    check["flipped_label_kept"] = 45
+    assert headline(entry, {"trusted": True}) == f"50 % {said}"
+
+
+def test_an_unrelated_image_is_no_change_of_colour() -> None:
+    """One colour map explains half of the change to it; the threshold is above that."""
+    rng = torch.Generator().manual_seed(0)
+    images, others = (torch.rand(20, 3, 16, 16, generator=rng) for _ in range(2))
+    unrelated, repainted = color_share(images, others - images), color_share(images, 0.7 * images + 0.1 - images)
+    assert float(unrelated.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(unrelated.max()) < COLOR < float(repainted.min())
+    assert changes({"color": float(unrelated.mean()), "broad": 0.1}) == "shape and detail"
 
 
 def test_a_generator_that_blurs_gets_no_headline() -> None:

@@ -63,7 +63,8 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
         results: as in `results.json`.
         galleries: of each classifier, in the same order.
     """
-    entries = [_classifier(entry, gallery) for entry, gallery in zip(results["classifiers"], galleries, strict=True)]
+    both = zip(results["classifiers"], galleries, strict=True)
+    entries = [_classifier(entry, results["reference"], gallery) for entry, gallery in both]
     return (
         environment()
         .from_string(resource("audit.html.j2"))
@@ -92,7 +93,7 @@ def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _classifier(entry: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
+def _classifier(entry: Mapping[str, Any], reference: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
     def with_shots(rows: Sequence[Mapping[str, Any]], shots: Sequence[Shot]) -> list[dict[str, Any]]:
         return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
 
@@ -107,7 +108,7 @@ def _classifier(entry: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
     ]
     return {
         **entry,
-        "headline": words.headline(entry),
+        "headline": words.headline(entry, reference),
         "blurred": words.too_blurred(entry),
         "flip_rate": words.flip_rate(entry),
         "telling": with_shots(entry["telling"], gallery.telling),

@@ -10,7 +10,10 @@ TOO_BLURRED = 0.05
 """A worst case is no headline where reconstructions cost more accuracy than this."""
 FEW = 20
 """A part with fewer images is not called the worst one while there is one with more."""
-MOSTLY = 0.5
+COLOR, BROAD = 0.75, 0.5
+"""Shares of a swap's squared change. One colour map of the image explains half of the change to an unrelated image,
+what is taken away of the old one: a change of colour must be well above that.
+"""
 REMEDY = (
     "Train the generator longer (--fit-steps), on more images, or with fit --features and --perceptual-weight; "
     "advmix doctor says more."
@@ -44,8 +47,10 @@ def flip_rate(entry: Entry) -> float:
     return 1 - worst / right if right else 0.0
 
 
-def headline(entry: Entry) -> str:
-    """The answer, in one line."""
+def headline(entry: Entry, reference: Entry) -> str:
+    """The answer, in one line: from the share of right answers that flip while a trusted reference still sees the
+    label, to the share that flip at all.
+    """
     if too_blurred(entry):
         return "No verdict: the generator draws too little of these images"
     if not entry["parts"][0]["right"]["value"]:
@@ -53,7 +58,11 @@ def headline(entry: Entry) -> str:
     rate = flip_rate(entry)
     strongest = first_layers(entry)
     what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TOO_BLURRED else ""
-    return f"{percent(rate)} of the right answers flip{what}"
+    least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
+    low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
+    return (
+        f"{f'{low} to ' if reference['trusted'] and low != high else ''}{percent(rate)} of the right answers flip{what}"
+    )
 
 
 def first_layers(entry: Entry) -> Entry | None:
@@ -66,9 +75,9 @@ def first_layers(entry: Entry) -> Entry | None:
 
 def changes(swap: Entry) -> str:
     """What a swap changes, as measured: nothing is known of it but its pictures."""
-    if swap["color"] >= MOSTLY:
+    if swap["color"] >= COLOR:
         return "colour and light"
-    return "large areas" if swap["broad"] >= MOSTLY else "shape and detail"
+    return "large areas" if swap["broad"] >= BROAD else "shape and detail"
 
 
 def swap_title(swap: Entry) -> str:
