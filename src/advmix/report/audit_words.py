@@ -60,9 +60,8 @@ def headline(entry: Entry, reference: Entry) -> str:
     what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TOO_BLURRED else ""
     least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
     low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
-    return (
-        f"{f'{low} to ' if reference['trusted'] and low != high else ''}{percent(rate)} of the right answers flip{what}"
-    )
+    shown = f"{low} to {high} %" if reference["trusted"] and low != high else f"{high} %"
+    return f"{shown} of the right answers flip{what}"
 
 
 def first_layers(entry: Entry) -> Entry | None:
