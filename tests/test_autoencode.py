@@ -7,6 +7,7 @@ from torch import nn
 
 from advmix.classifiers import conv_net
 from advmix.data import ImageSet
+from advmix.encoders import Autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import make_fabric
 from advmix.errors import UserError
@@ -121,3 +122,15 @@ def test_photographs_are_reconstructed_and_styles_carry_the_light(photos: ImageS
     own, other = plain.mean((1, 2, 3)), mixed.mean((1, 2, 3))
     assert own[0] - own[1] > 0.1
     assert (other[0] - own[1]).abs() < (other[0] - own[0]).abs()
+
+
+def test_reconstruction_error_is_that_of_images_all_over_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted by class, as folders are: the first ones alone would say little."""
+    pixels = torch.arange(0, 240, 12, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 16, 16).contiguous()
+    images = ImageSet(pixels, torch.arange(20) // 10, ("dark", "light"))
+    with global_seed(0):
+        model = Autoencoder(style_config(images, FitOptions())).eval()
+    cpu = torch.device("cpu")
+    whole, first = (reconstruction_mse(model, part, cpu) for part in (images, images[:10]))
+    monkeypatch.setattr("advmix.training.autoencode.ERROR_IMAGES", 10)
+    assert abs(reconstruction_mse(model, images, cpu) - whole) < 0.1 * abs(first - whole)

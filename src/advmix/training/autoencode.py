@@ -151,9 +151,17 @@ def perceptual_error(features: nn.Module, decoded: Tensor, signed: Tensor) -> Te
     return torch.stack([F.mse_loss(*pair) for pair in pairs]).mean()
 
 
+ERROR_IMAGES = 5000
+"""Reconstructing more says nothing new, and takes minutes for photographs."""
+
+
 @torch.no_grad()
 def reconstruction_mse(model: Autoencoder, images: ImageSet, device: torch.device) -> float:
-    """Mean squared error of reconstructions over a set, in [-1, 1] units squared."""
+    """Mean squared error of reconstructions, in [-1, 1] units squared: of all images, or of `ERROR_IMAGES` that lie
+    evenly in the set's order.
+    """
+    if len(images) > ERROR_IMAGES:
+        images = images[torch.linspace(0, len(images) - 1, ERROR_IMAGES, dtype=torch.float64).long()]
     total = 0.0
     with track("reconstruct", len(images)) as advance:
         for part in slices(len(images), 256):

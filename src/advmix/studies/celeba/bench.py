@@ -30,8 +30,6 @@ from advmix.training.methods import BaselineOptions, SearchOptions
 
 CLASSIFIER = "classifier.safetensors"
 ALL, FEW = "generator", "generator-labelled"
-ERROR_IMAGES = 2000
-"""Training images whose reconstruction error is reported."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Bench:
             "data_fingerprint": images.fingerprint,
             "images": len(images),
             "fit_seconds": round(loop.seconds, 2),
-            "reconstruction_mse": reconstruction_mse(model, images[:ERROR_IMAGES], self.device),
+            "reconstruction_mse": reconstruction_mse(model, images, self.device),
         }
         save_autoencoder(out, model, metadata)
         loop.finish()

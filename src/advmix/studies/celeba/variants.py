@@ -14,7 +14,7 @@ from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import make_fabric
 from advmix.runs import open_run
-from advmix.studies.celeba.bench import ALL, ERROR_IMAGES, Bench, FitPart
+from advmix.studies.celeba.bench import ALL, Bench, FitPart
 from advmix.studies.celeba.study import fit_jobs
 from advmix.studies.share import work
 from advmix.training.autoencode import FitOptions, reconstruction_mse
@@ -88,7 +88,7 @@ def fit_variant(bench: Bench, name: str, classifier: nn.Module) -> tuple[Autoenc
         loop = Loop(f"seed {bench.seed}: {name}", options.steps(side), out, run)
         loop.train(trainee)
         model = trainee.model.eval()
-        mse = reconstruction_mse(model, images[:ERROR_IMAGES], bench.device)
+        mse = reconstruction_mse(model, images, bench.device)
         facts = {"data_fingerprint": images.fingerprint, "images": len(images), "reconstruction_mse": mse}
         save_autoencoder(out, model, {**facts, "fit_seconds": round(loop.seconds, 2)})
         loop.finish()
