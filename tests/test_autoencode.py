@@ -126,7 +126,7 @@ def test_photographs_are_reconstructed_and_styles_carry_the_light(photos: ImageS
 
 def test_reconstruction_error_is_that_of_images_all_over_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sorted by class, as folders are: the first ones alone would say little."""
-    pixels = torch.arange(0, 240, 12, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 16, 16).contiguous()
+    pixels = torch.arange(0, 120, 6, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 3, 16, 16).contiguous()
     images = ImageSet(pixels, torch.arange(20) // 10, ("dark", "light"))
     with global_seed(0):
         model = Autoencoder(style_config(images, FitOptions())).eval()
