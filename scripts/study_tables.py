@@ -135,12 +135,13 @@ def _methods(rows: Sequence[Record]) -> list[str]:
 
 def _facts(results: Record, more: str) -> str:
     config = results["config"]
-    spread = f", colour std {config['color_std']:g}" if "color_std" in config else ""
-    look = (
-        f"**{config['data']}**{spread}" if "color_std" in config else f"**{config['target']}**, {config['size']} pixels"
-    )
+    if "color_std" in config:
+        what = f"**{config['data']}**, colour std {config['color_std']:g}"
+    else:
+        tint = f", tint {config['tint']:g}" if config["tint"] else ""
+        what = f"**{config['target']}**, {config['size']} pixels, {config['labelled'] or 'all'} labels{tint}"
     seeds = ", ".join(map(str, config["seeds"]))
-    return f"{look}, seeds {seeds}, {more}. In percent, mean ± standard deviation over seeds."
+    return f"{what}, seeds {seeds}, {more}. In percent, mean ± standard deviation over seeds."
 
 
 TABLES: dict[str, Callable[[Record], Iterator[str]]] = {

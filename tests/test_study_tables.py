@@ -63,9 +63,9 @@ def test_averaging_has_a_row_for_every_way_of_asking() -> None:
         for way, n, value in (("plain", 0, 0.9), ("reconstruction", 0, 0.8), ("marginalized", 4, 0.7 + seed / 50))
     ]
     costs = [{"seed": seed, "marginalized": [{"samples": 4, "times_plain": 9.0 + 2 * seed}]} for seed in (0, 1)]
-    config = {"target": "Smiling", "size": 32, "seeds": [0, 1], "ask": {"images": 500}}
+    config = {"target": "Smiling", "size": 32, "labelled": None, "tint": 0.5, "seeds": [0, 1], "ask": {"images": 500}}
     facts, table = tables.marginalize({"runs": runs, "costs": costs, "config": config})
-    assert facts.startswith("**Smiling**, 32 pixels, seeds 0, 1, at most 500 images")
+    assert facts.startswith("**Smiling**, 32 pixels, all labels, tint 0.5, seeds 0, 1, at most 500 images")
     assert cells(table) == [
         ["", "Answer", "Natural", "Cost"],
         ["Nominal", "plain", "90.0 ± 0.0", "1"],
