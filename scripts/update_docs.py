@@ -43,7 +43,7 @@ ALT = {
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",
     "mixing": "A grid of mixes: rows keep z∥, columns lend z⊥",
-    "marginalize": "Accuracy of the plain answer, on the reconstruction, and of the mean over N z⊥, a line for each classifier",
+    "marginalize": "Accuracy of the plain answer, on the reconstruction, and of the mean over N z⊥",
     "accuracy": "Bar charts of the accuracy of each method on each test",
     "shuffled": "Accuracy in random colours against the colour spread in training, a line for each method",
     "uniform": "Accuracy in any colour against the colour spread in training, a line for each method",
