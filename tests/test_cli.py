@@ -75,6 +75,15 @@ def test_encode_by_optimisation(stages: Path, tmp_path: Path, encoder: str) -> N
     assert main([*train, "--latents", str(out), "--out", str(tmp_path / "randmix")]) == 0
 
 
+def test_one_style_is_for_generators_with_a_mapping_network(
+    stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["encode", *CPU, "--generator", str(stages / "fit"), "--encoder", "mean", "--one-style"]
+    assert main([*command, "--out", str(tmp_path / "latents")]) == 2
+    assert "--one-style" in capsys.readouterr().err
+    assert not (tmp_path / "latents").exists()
+
+
 def test_help_tells_units_and_defaults() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "advmix", "train", "--help"], capture_output=True, text=True, check=True

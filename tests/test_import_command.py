@@ -102,11 +102,16 @@ def test_encoding_comes_nearer_to_the_images(work: Path, tmp_path: Path) -> None
     pixels = data_of(store.index, work / "latents").train.batch(slice(None))[0]
     model = load_autoencoder(work / "imported")[0]
     encode = ["encode", *CPU, "--generator", str(work / "imported"), "--encoder", "mean", "--optimize-steps", "40"]
-    assert main([*encode, "--data", str(work / "photos"), "--mixing-weight", "0", "--out", str(tmp_path / "l")]) == 0
+    encode += ["--data", str(work / "photos"), "--mixing-weight", "0"]
+    assert main([*encode, "--out", str(tmp_path / "w-plus")]) == 0
+    assert main([*encode, "--one-style", "--out", str(tmp_path / "w")]) == 0
     errors = []
-    for folder in (work / "latents", tmp_path / "l"):
+    for folder in (work / "latents", tmp_path / "w", tmp_path / "w-plus"):
         errors.append(float((model.generator(LatentStore.open(folder).latents) - pixels).square().mean()))
-    assert errors[1] < 0.8 * errors[0]
+    assert errors[2] < errors[1] < errors[0]
+    assert errors[2] < 0.8 * errors[0]
+    styles = LatentStore.open(tmp_path / "w").latents.styles
+    assert torch.equal(styles, styles[:, :1].expand_as(styles))
 
 
 def test_later_commands_find_the_data_through_the_latents(work: Path, tmp_path: Path) -> None:

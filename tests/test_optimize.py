@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,7 +196,7 @@ def test_features_may_be_plain_vectors() -> None:
 @pytest.mark.parametrize("name", ["optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"])
 def test_negative_setting_is_refused_by_its_flag(name: str) -> None:
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} -1: must be at least 0"):
-        OptimizeOptions(**{name: -1})
+        replace(OptimizeOptions(), **{name: -1})
 
 
 def test_activations_are_those_after_every_kind_asked_for() -> None:
@@ -219,3 +220,24 @@ def test_fewer_images_are_optimised_at_once_where_they_are_large() -> None:
     for resolution, most in ((32, 256), (64, 64), (256, 4), (1024, 1)):
         encoder.generator.resolution = resolution
         assert (encoder.at_once(1000), encoder.at_once(1)) == (most, 1)
+
+
+def test_one_style_is_found_where_one_was_drawn() -> None:
+    """W: all layers alike. Images of one style are approached, and all layers of what is found are the same."""
+    with torch.no_grad():
+        drawn = make_latents(VECTOR, 3, seed=1).styles[:, :1].expand(-1, VECTOR.layers, -1)
+        signed = make_generator(VECTOR)(Latents(drawn.contiguous())) * 2 - 1
+    encoder = make_encoder(one_style=True, optimize_steps=150)
+    styles = encoder.optimize(signed).latents.styles
+    assert styles.is_contiguous()
+    assert torch.equal(styles, styles[:, :1].expand_as(styles))
+    start = pixel_error(encoder, mean_of_pool(encoder, 3), signed)
+    assert (pixel_error(encoder, Latents(styles), signed) < 0.4 * start).all()
+    free = make_encoder(optimize_steps=150).optimize(signed).latents.styles
+    assert not torch.equal(free, free[:, :1].expand_as(free))
+
+
+def test_one_style_starts_at_the_mean_of_the_guess() -> None:
+    guess = make_latents(VECTOR, 2, seed=5)
+    found = make_encoder(start=Guess(guess), one_style=True, optimize_steps=0).optimize(targets(VECTOR, 2)).latents
+    torch.testing.assert_close(found.styles, guess.styles.mean(dim=1, keepdim=True).expand(-1, VECTOR.layers, -1))

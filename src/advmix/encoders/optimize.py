@@ -36,6 +36,7 @@ class OptimizeOptions:
         feature_weight: of the mean squared error of the features.
         mixing_weight: of the mixing loss; 0 switches it off.
         optimize_seed: fixes the random partners.
+        one_style: W instead of W+: all layers of an image have one style, as those that a mapping network makes.
     """
 
     optimize_steps: int = 200
@@ -44,6 +45,7 @@ class OptimizeOptions:
     feature_weight: float = 1.0
     mixing_weight: float = 0.1
     optimize_seed: int = 0
+    one_style: bool = False
 
     def __post_init__(self) -> None:
         require(self, "optimize_steps optimize_lr pixel_weight feature_weight mixing_weight optimize_seed", least=0)
@@ -113,7 +115,7 @@ class OptimizeEncoder(Encoder):
             optimizer = torch.optim.Adam(numbers, lr=options.optimize_lr)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(options.optimize_steps, 1))
             for step in range(options.optimize_steps + 1):
-                latents = _latents(numbers)
+                latents = self._latents(numbers)
                 decoded = self.generator.decode_signed(latents)
                 loss = self._loss(latents, decoded, signed, targets, step)
                 losses.append(loss.detach())
@@ -130,7 +132,7 @@ class OptimizeEncoder(Encoder):
                 schedule.step()
         shown = tuple(step for step in sorted(frame_steps) if step <= options.optimize_steps)
         stacked = torch.stack(frames) if frames else signed.new_empty((0, *signed.shape))
-        return Encoding(_latents(numbers).detach(), torch.stack(losses), stacked, shown, tuple(seconds))
+        return Encoding(self._latents(numbers).detach(), torch.stack(losses), stacked, shown, tuple(seconds))
 
     def _first(self, signed: Tensor) -> list[Tensor]:
         if self.start is not None:
@@ -140,8 +142,14 @@ class OptimizeEncoder(Encoder):
             count = len(signed)
             grid = None if self.pool.grid is None else self.pool.grid.mean(0).expand(count, -1, -1, -1)
             first = Latents(self.pool.styles.mean(0).expand(count, -1, -1), grid)
-        parts = [first.styles] if first.grid is None else [first.styles, first.grid]
+        styles = first.styles.mean(dim=1, keepdim=True) if self.options.one_style else first.styles
+        parts = [styles] if first.grid is None else [styles, first.grid]
         return [part.detach().clone().requires_grad_() for part in parts]
+
+    def _latents(self, numbers: list[Tensor]) -> Latents:
+        """One style is every layer's."""
+        styles = numbers[0].expand(-1, self.generator.layers, -1).contiguous()
+        return Latents(styles, numbers[1] if len(numbers) > 1 else None)
 
     def _features(self, images: Tensor) -> list[Tensor]:
         if self.features is None:
@@ -183,10 +191,6 @@ def _wait_for(device: torch.device) -> None:
     """Until all that was queued on an accelerator is done: a time read before that means nothing."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def _latents(numbers: list[Tensor]) -> Latents:
-    return Latents(numbers[0], numbers[1] if len(numbers) > 1 else None)
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

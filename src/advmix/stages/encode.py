@@ -124,6 +124,8 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
     """
     if config.encoder != "mean" and not model.has_encoder:
         raise UserError(f"{config.generator}: {NO_ENCODER}")
+    if config.optimize.one_style and not isinstance(model.generator, MappedGenerator):
+        raise UserError(f"--one-style: {config.generator} has no mapping network; its layers have styles of their own")
     if config.encoder == "network":
         return model.encoder
     features = None
