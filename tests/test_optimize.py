@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,8 +194,9 @@ def test_features_may_be_plain_vectors() -> None:
 
 @pytest.mark.parametrize("name", ["optimize_steps", "optimize_lr", "pixel_weight", "feature_weight", "mixing_weight"])
 def test_negative_setting_is_refused_by_its_flag(name: str) -> None:
+    wrong: dict[str, Any] = {name: -1}
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')} -1: must be at least 0"):
-        replace(OptimizeOptions(), **{name: -1})
+        OptimizeOptions(**wrong)
 
 
 def test_activations_are_those_after_every_kind_asked_for() -> None:
