@@ -7,6 +7,7 @@ from typing import Any
 
 from advmix.report import method_label
 from advmix.results import in_percent
+from advmix.studies.marginalize.asking import marginal_rows, tests_of
 
 Record = Mapping[str, Any]
 
@@ -20,7 +21,10 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 def search(results: Record) -> Iterator[str]:
     """Of `study search`: stronger searches, what is found, other generators."""
     usual, images = results["search"], results["config"]["worst_images"]
-    yield _facts(results, f"{images} test images, {usual['restarts']} restarts x {usual['steps']} steps, radius 0.5")
+    yield _facts(
+        results,
+        f"{images} test images, {usual['restarts']} restarts x {usual['steps']} steps, radius {usual['radius']}",
+    )
     yield "**A stronger search of the same classifier**, right in the worst case:"
     yield _saturation(results)
     yield (
@@ -104,29 +108,12 @@ def augmentations(results: Record) -> Iterator[str]:
 
 def marginalize(results: Record) -> Iterator[str]:
     """Of `study marginalize` and `celeba-marginalize`."""
-    runs = results["runs"]
-    tests = list(dict.fromkeys(run["test"] for run in runs))
     yield _facts(results, f"at most {results['config']['ask']['images']:,} images of each test")
-    rows = []
-    for method in _methods(runs):
-        ways = dict.fromkeys((run["prediction"], run["samples"]) for run in runs)
-        for prediction, samples in ways:
-            mine = [
-                run
-                for run in runs
-                if (run["method"], run["prediction"], run["samples"]) == (method, prediction, samples)
-            ]
-            values = ([run["accuracy"] for run in mine if run["test"] == test] for test in tests)
-            words = f"mean over {samples}" if samples else prediction
-            rows.append(
-                [method_label(method), words, *map(in_percent, values), _cost(results["costs"], prediction, samples)]
-            )
-    yield grid(["", "Answer", *(test.capitalize() for test in tests), "Cost"], rows, left=2)
-
-
-def _cost(found: Sequence[Record], prediction: str, samples: int) -> str:
-    times = [row["times_plain"] for cost in found for row in cost["marginalized"] if row["samples"] == samples]
-    return "1" if prediction == "plain" else f"{sum(times) / len(times):.0f}" if times else ""
+    rows = [
+        [method_label(method), f"mean over {samples}" if samples else prediction, *cells]
+        for method, prediction, samples, cells in marginal_rows(results)
+    ]
+    yield grid(["", "Answer", *(test.capitalize() for test in tests_of(results)), "Cost"], rows, left=2)
 
 
 def _methods(rows: Sequence[Record]) -> list[str]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from study_tables import TABLES
+from study_tables import TABLES, grid
 
 from advmix.cli import COMMANDS, STUDIES
 from advmix.config import to_dict
@@ -173,7 +173,7 @@ def tables(runs: Sequence[Run], wanted: Sequence[str]) -> Iterator[str]:
 
 def table(runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]], heads: Sequence[str]) -> str:
     """A row per method, controls in italics, and one for everybody else who has a number for it."""
-    lines = [[corner, *heads], ["---", *["---:"] * len(heads)]]
+    lines = []
     for name in method_names(runs):
         label = f"*{method_label(name)}*" if is_control(name) else method_label(name)
         mine = [run for run in runs if run["method"] == name]
@@ -183,7 +183,7 @@ def table(runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]
         others = [row.at(spread) if column.key == TEST else None for column, spread in cells]
         if any(value is not None for value in others):
             lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in others)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return grid([corner, *heads], lines)
 
 
 def neighbours(runs: Sequence[Run]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from torch import Tensor
 
@@ -16,3 +17,8 @@ def hexdigest(*parts: str | Tensor) -> str:
         else:
             digest.update(part.encode())
     return digest.hexdigest()[:16]
+
+
+def named(tensors: Iterable[tuple[str, Tensor]]) -> list[str | Tensor]:
+    """Parts for `hexdigest`: each tensor after its name and shape."""
+    return [part for name, tensor in tensors for part in (f"{name}{tuple(tensor.shape)}", tensor)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
-from advmix.hashing import hexdigest
+from advmix.hashing import hexdigest, named
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +67,7 @@ class Latents:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any number."""
-        parts: list[str | Tensor] = []
-        for name, tensor in self.tensors().items():
-            parts += [f"{name}{tuple(tensor.shape)}", tensor]
-        return hexdigest(*parts)
+        return hexdigest(*named(self.tensors().items()))
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go into a file."""

@@ -72,4 +72,4 @@ def class_shares(images: Iterable[Tensor], classifier: nn.Module) -> Tensor:
     """
     with evaluating(classifier) as (network,):
         logits = torch.cat([network(part).cpu() for part in images])
-    return logits.argmax(dim=1).cpu().bincount(minlength=logits.shape[1]).double() / len(logits)
+    return logits.argmax(dim=1).bincount(minlength=logits.shape[1]).double() / len(logits)

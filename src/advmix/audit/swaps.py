@@ -89,8 +89,8 @@ def color_share(images: Tensor, change: Tensor) -> Tensor:
     """How much of a change one colour map of the whole image makes, `(B,)` in [0, 1].
 
     The map is the affine one of colours to colours that fits best (least squares): it repaints, relights and changes
-    contrast, and can move no edge. The share is of the squared change; 0 where nothing changes. In
-    float64 on the CPU: not every device has it.
+    contrast, and can move no edge. The share is of the squared change; 0 where nothing changes. It is
+    computed in float64 on the CPU: not every device has that.
 
     Args:
         images: `(B, C, H, W)` before.

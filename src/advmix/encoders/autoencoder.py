@@ -15,7 +15,7 @@ from advmix.encoders.network import StyleEncoder
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.generators import NetworkConfig, build_generator, read_network, write_network
-from advmix.hashing import hexdigest
+from advmix.hashing import hexdigest, named
 from advmix.latents import Latents
 
 FILE = "generator.safetensors"
@@ -76,10 +76,9 @@ def fingerprint(module: nn.Module, config: Any = None) -> str:
     """Sixteen hex digits that change with any weight: latents are only good for the generator that they were made
     for.
     """
-    parts: list[str | Tensor] = [json.dumps(None if config is None else to_dict(config))]
-    for name, tensor in sorted(module.state_dict().items()):
-        parts += [f"{name}{tuple(tensor.shape)}", tensor.cpu().double()]
-    return hexdigest(*parts)
+    settings = json.dumps(None if config is None else to_dict(config))
+    weights = ((name, tensor.cpu().double()) for name, tensor in sorted(module.state_dict().items()))
+    return hexdigest(settings, *named(weights))
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any]) -> None:

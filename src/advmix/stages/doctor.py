@@ -15,7 +15,7 @@ from advmix.audit.doctor import diagnose
 from advmix.audit.doctor.finding import Finding, Verdict
 from advmix.audit.doctor.measure import BATCH, compare_searches, describe_pool, moves, survival, unexplained
 from advmix.audit.doctor.probe import leakage
-from advmix.audit.evaluate import accuracy, share
+from advmix.audit.evaluate import accuracy, predict, share
 from advmix.audit.layers import other_label
 from advmix.audit.nested import Nested, nested_search
 from advmix.classifiers import OpenClassifier, open_classifier
@@ -164,16 +164,15 @@ def examine_classifier(
     device, labels = patient.pool.styles.device, patient.images.labels
     network = opened.network.to(device)
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
-    right = accuracy(network, patient.images, device)
+    right = predict(network, patient.images, device).argmax(dim=1) == labels
     plain = _answers(patient, network, patient.latents) == labels
-    losses = diagnose.reconstruction(right, share(plain), len(labels))
+    losses = diagnose.reconstruction(share(right), share(plain), len(labels))
     yield losses
     nested = _search(patient, network, theirs, count)
     found = compare_searches(nested, theirs.restarts, theirs.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
-    searched = accuracy(network, patient.images[:count], device)
-    yield diagnose.belief(searched, losses.verdict, kept, _checked(patient, reference, nested), found)
+    yield diagnose.belief(share(right[:count]), losses.verdict, kept, _checked(patient, reference, nested), found)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.sources import data_for, features_input
-from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.methods import usual_split
 
 ENCODERS = ("network", "mean", "refine")
 POOL = 1024
@@ -134,9 +134,7 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
     pool, start = _pool_and_start(config, model, images, device)
     return OptimizeEncoder(
         model.generator,
-        with_layers(SearchOptions(perp=config.perp, perp_grid=config.perp_grid), model.config).split(
-            model.generator.layers
-        ),
+        usual_split(config.perp, config.perp_grid, model.config),
         pool,
         features=features,
         start=start,

@@ -26,7 +26,7 @@ from advmix.stages.evaluate import generator_summary
 from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
 from advmix.stages.predictions import PREDICTIONS, write_predictions
 from advmix.stages.sources import Mixable, load_mixable, mixable_inputs
-from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.methods import usual_split
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,7 @@ def _predict(
 
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: Mixable) -> Marginalized:
     dec, samples = mixable.generator, config.marginalize
-    search = with_layers(SearchOptions(perp=config.perp, perp_grid=config.perp_grid), mixable.model.config)
-    split = search.split(dec.layers)
+    split = usual_split(config.perp, config.perp_grid, mixable.model.config)
     seed, residual = config.seed, config.residual
     return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 

@@ -84,6 +84,15 @@ def with_layers(search: SearchOptions, network: NetworkConfig) -> SearchOptions:
     return replace(search, perp=tuple(usual))
 
 
+def usual_split(perp: tuple[int, ...], perp_grid: bool, network: NetworkConfig) -> Split:
+    """The split that flags name, or the usual one.
+
+    Raises:
+        UserError: a layer outside the network.
+    """
+    return with_layers(SearchOptions(perp=perp, perp_grid=perp_grid), network).split(network.layers)
+
+
 @dataclass(frozen=True)
 class BaselineOptions:
     """Settings of the methods that are compared.

@@ -16,7 +16,7 @@ from advmix.engine import make_fabric
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.studies.celeba.bench import ALL, Bench
-from advmix.studies.celeba.faces import divide, load, tinted
+from advmix.studies.celeba.faces import divide, judged_images, load, tinted
 from advmix.studies.celeba.settings import CelebaConfig, FaceSettings
 from advmix.studies.celeba.study import fit_jobs, training_job
 from advmix.studies.marginalize.asking import Asked, AskOptions, conclude
@@ -115,5 +115,5 @@ def _tests(config: FaceMarginalizeConfig, photos: Photos, bench: Bench) -> dict[
     rows = torch.randperm(len(judged), generator=order)[: config.ask.images]
     if not config.tint:
         return {"natural": judged[rows]}
-    plain = divide(photos, config.labelled, config.judge, 0.0, bench.seed).judged[rows]
+    plain = judged_images(photos, config.judge)[0][rows]
     return {"biased": tinted(plain, plain.labels, config.tint), "shuffled": judged[rows]}

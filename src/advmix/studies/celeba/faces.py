@@ -133,15 +133,22 @@ def divide(photos: Photos, labelled: int | None, judge: str, tint: float, seed: 
         UserError: too few images.
     """
     train = photos.train
-    held = held_out(train.groups)
-    rest, select = torch.nonzero(~held)[:, 0], torch.nonzero(held)[:, 0]
+    rest = torch.nonzero(~held_out(train.groups))[:, 0]
     few = draw_labelled(train.images, rest, labelled, seed)
-    judged, persons = (train.images[select], train.groups[select]) if judge == "select" else _together(photos)
+    judged, persons = judged_images(photos, judge)
     pool = train.images[rest]
     if tint:
         pool, few = (tinted(images, images.labels, tint) for images in (pool, few))
         judged = tinted(judged, _any_class(judged, seed), tint)
     return Faces(without_labels(pool), few, judged, persons)
+
+
+def judged_images(photos: Photos, judge: str) -> tuple[ImageSet, Tensor]:
+    """The images of a `select` or a `test`, without any tint, and who is on each."""
+    if judge != "select":
+        return _together(photos)
+    select = torch.nonzero(held_out(photos.train.groups))[:, 0]
+    return photos.train.images[select], photos.train.groups[select]
 
 
 def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: int | None, seed: int) -> Faces:

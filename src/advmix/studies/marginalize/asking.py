@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,22 +110,31 @@ def conclude(command: str, config: Any, paths: Sequence[Path]) -> dict[str, Any]
 
 def marginal_table(results: dict[str, Any]) -> Table:
     """Accuracy in percent, mean and standard deviation over the seeds, and the cost as a multiple of plain."""
-    runs = results["runs"]
-    tests = list(dict.fromkeys(run["test"] for run in runs))
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    for name in ("accuracy, %", "answer", *tests, "cost"):
+    for name in ("accuracy, %", "answer", *tests_of(results), "cost"):
         view.add_column(name, justify="left" if name in ("accuracy, %", "answer") else "right")
+    for method, prediction, samples, cells in marginal_rows(results):
+        first = method_label(method) if prediction == PLAIN else ""
+        view.add_row(first, _words(prediction, samples), *cells)
+    return view
+
+
+def tests_of(results: Mapping[str, Any]) -> list[str]:
+    """Their names, in order."""
+    return list(dict.fromkeys(run["test"] for run in results["runs"]))
+
+
+def marginal_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, str, int, list[str]]]:
+    """For each method and way of asking: method, prediction, number of z⊥, and as text the accuracy on each test and
+    the cost.
+    """
+    runs, tests = results["runs"], tests_of(results)
     ways = list(dict.fromkeys((run["prediction"], run["samples"]) for run in runs))
     for method in dict.fromkeys(run["method"] for run in runs):
-        for prediction, samples in ways:
-            mine = [run for run in runs if (run["prediction"], run["samples"]) == (prediction, samples)]
-            cells = [
-                in_percent([run["accuracy"] for run in mine if run["method"] == method and run["test"] == test])
-                for test in tests
-            ]
-            first = method_label(method) if prediction == PLAIN else ""
-            view.add_row(first, _words(prediction, samples), *cells, _cost(results["costs"], prediction, samples))
-    return view
+        for way in ways:
+            mine = [run for run in runs if (run["method"], run["prediction"], run["samples"]) == (method, *way)]
+            values = ([run["accuracy"] for run in mine if run["test"] == test] for test in tests)
+            yield method, *way, [*map(in_percent, values), _cost(results["costs"], *way)]
 
 
 def _words(prediction: str, samples: int) -> str:
