@@ -11,6 +11,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from advmix.config import to_dict
+from advmix.engine import environment
 from advmix.errors import UserError
 
 Run = Mapping[str, Any]
@@ -31,6 +33,16 @@ def schema() -> dict[str, Any]:
     text = resources.files("advmix").joinpath("results.schema.json").read_text()
     parsed: dict[str, Any] = json.loads(text)
     return parsed
+
+
+def header(command: str, config: Any) -> dict[str, Any]:
+    """How every `results.json` begins: the command and its config, and the machine."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "study": command.removeprefix("study "),
+        "config": {"command": command, **to_dict(config)},
+        "environment": environment(),
+    }
 
 
 def table(runs: list[dict[str, Any]]) -> Table:

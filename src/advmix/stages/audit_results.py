@@ -18,10 +18,9 @@ from advmix.audit.telling import LabelCheck, is_trusted, most_telling
 from advmix.classifiers import OpenClassifier
 from advmix.clock import Clock
 from advmix.config import to_dict
-from advmix.engine import environment
 from advmix.files import atomic_write, write_json
 from advmix.report.audit_page import render_audit
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.stages.audit_case import Batches, Case
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_pictures import Pictures
@@ -105,10 +104,7 @@ def _results(made: Made, pictures: Pictures, found: Found) -> Entry:
     names = [one.name for one in made.opened]
     votes = LabelCheck(found.asked, found.judged[0]).votes
     return {
-        "schema": SCHEMA_VERSION,
-        "study": "audit",
-        "config": {"command": "audit", **to_dict(made.config)},
-        "environment": environment(),
+        **header("audit", made.config),
         "images": len(found),
         "data": made.case.data.config.data,
         "generator": _generator_entry(made, found),

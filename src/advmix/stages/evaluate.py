@@ -17,13 +17,13 @@ from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, wor
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
 from advmix.latents import Latents
 from advmix.options import require
 from advmix.progress import console
-from advmix.results import RESULTS, SCHEMA_VERSION, table
+from advmix.results import RESULTS, header, table
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.sources import Mixable, data_of, load_mixable, mixable_inputs
@@ -94,10 +94,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     if mixable is not None:
         run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "evaluate",
-        "config": {"command": "evaluate", **to_dict(config)},
-        "environment": environment(),
+        **header("evaluate", config),
         "generator": None if mixable is None else generator_summary(mixable.metadata),
         "search": None if mixable is None else to_dict(config.search),
         "phases": {"evaluate": round(time.monotonic() - begun, 2)},

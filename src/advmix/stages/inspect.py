@@ -26,9 +26,8 @@ from advmix.audit.layers import (
 )
 from advmix.audit.proposal import Proposal, propose_split
 from advmix.classifiers import OpenClassifier
-from advmix.config import to_dict
 from advmix.data import Data, painted_digits
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 from advmix.generators import Generator, NetworkConfig
@@ -39,7 +38,7 @@ from advmix.progress import console
 from advmix.report import save_figures
 from advmix.report.layer_words import headline, layer_table, sentences
 from advmix.report.layers import GridRow, dimension_maps, layer_bars, mixing_by_layer, row_name
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
@@ -150,10 +149,7 @@ def _inspect(
     found = measure(config, mixable.model.generator, reference.network, pairs, groups)
     scores, proposal = found.scores, found.proposal
     results: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "study": "inspect",
-        "config": {"command": "inspect", **to_dict(config)},
-        "environment": environment(),
+        **header("inspect", config),
         "phases": {"reference": round(ready - begun, 2), "measure": round(time.monotonic() - ready, 2)},
         "generator": generator_summary(mixable.metadata),
         "reference": reference_entry(reference, scores),

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.clock import Clock
-from advmix.config import to_dict
 from advmix.data import slices
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, read_tensors, write_json, write_tensors
 from advmix.marginalized import Marginalized
 from advmix.modes import evaluating
 from advmix.options import require
 from advmix.progress import console, track
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
@@ -123,10 +122,7 @@ def _predict(
     right = None if pictures.labels is None else probabilities.argmax(dim=1) == pictures.labels
     write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "predict",
-        "config": {"command": "predict", **to_dict(config)},
-        "environment": environment(),
+        **header("predict", config),
         "classifier": {"name": opened.name, "method": opened.method, "fingerprint": opened.fingerprint},
         "generator": None if mixable is None else generator_summary(mixable.metadata),
         "marginalize": config.marginalize,

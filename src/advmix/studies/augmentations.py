@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import share
-from advmix.config import to_dict
 from advmix.data import ColoredDigits
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.files import write_json
 from advmix.modes import evaluating
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.report import save_figures
 from advmix.report.augmentations import Augmented, augmentations_page
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.augmenters import AUGMENTERS, Scene
@@ -83,10 +82,7 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
     )
     save_figures({"augmentations": page}, config.out / "figures")
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "augmentations",
-        "config": {"command": "study augmentations", **to_dict(config)},
-        "environment": environment(),
+        **header("study augmentations", config),
         "generator": generator_summary(scene.mixable.metadata),
         "phases": {
             "parts": round(made - begun, 2),

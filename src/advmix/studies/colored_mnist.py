@@ -13,11 +13,10 @@ from typing import Any
 
 from advmix.config import to_dict
 from advmix.data import DataConfig
-from advmix.engine import environment
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
-from advmix.results import RESULTS, SCHEMA_VERSION, Run, comparable, sweep_table
+from advmix.results import RESULTS, Run, comparable, header, sweep_table
 from advmix.runs import open_run
 from advmix.studies.cell import Cell
 from advmix.studies.colored_report import draw
@@ -155,10 +154,7 @@ def gather(config: ColoredMnistConfig, runs: list[_Run]) -> dict[str, Any]:
     comparable([run for run, _ in found])
     cells = {run.cell.name: run.cell for run in runs if run.elsewhere is None}
     return {
-        "schema": SCHEMA_VERSION,
-        "study": "colored-mnist",
-        "config": {"command": COMMAND, **to_dict(config)},
-        "environment": environment(),
+        **header(COMMAND, config),
         "generator": None,
         "generators": list({generator["fingerprint"]: generator for _, generator in found}.values()),
         "search": to_dict(config.evaluation()),

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advmix.config import to_dict
 from advmix.data import DataConfig
-from advmix.engine import environment
 from advmix.files import atomic_write, write_json
 from advmix.progress import console
 from advmix.report import render
-from advmix.results import RESULTS, SCHEMA_VERSION, table
+from advmix.results import RESULTS, header, table
 from advmix.runs import open_run
 from advmix.studies.cell import Cell, CellSettings
 from advmix.studies.demo_report import draw
@@ -86,10 +84,7 @@ def _gather(config: DemoConfig, cell: Cell, found: list[dict[str, Any]]) -> dict
         "evaluate": round(sum(results["phases"]["evaluate"] for results in found), 2),
     }
     return {
-        "schema": SCHEMA_VERSION,
-        "study": "demo",
-        "config": {"command": "demo", **to_dict(config)},
-        "environment": environment(),
+        **header("demo", config),
         "generator": found[0]["generator"],
         "search": found[0]["search"],
         "phases": phases,

@@ -13,17 +13,16 @@ from torch.nn import functional as F
 
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.evaluate import predict
-from advmix.config import to_dict
 from advmix.data import ImageSet, slices
 from advmix.encoders import Autoencoder
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.latents import Split
 from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.studies.celeba.autoencoders_report import variants_figure, variants_table
@@ -96,10 +95,7 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
     ]
     work([point.job() for point in points])
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "photo-autoencoder",
-        "config": {"command": COMMAND, **to_dict(config)},
-        "environment": environment(),
+        **header(COMMAND, config),
         "target": {"accuracy_lost": POINTS_LOST, "survival": SURVIVE},
         **collect(points),
     }

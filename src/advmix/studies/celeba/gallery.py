@@ -14,17 +14,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from advmix.config import to_dict
 from advmix.data.photos import Photos
 from advmix.encoders import fingerprint
-from advmix.engine import environment
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.report.figures import Gallery, variations
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest, worst
 from advmix.studies.celeba.bench import ALL, Bench
@@ -102,9 +100,8 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     figures, facts = draw(config, cast, classifiers)
     save_figures(figures, place)
     console.print(f"Pictures: {place}" + ("" if cast.made_up else ", of real people: for this machine alone"))
-    results = {"schema": SCHEMA_VERSION, "study": "celeba-pictures", "environment": environment(), **facts}
+    results = {**header(COMMAND, config), **facts}
     if config.publish:
-        results["config"] = {"command": COMMAND, **to_dict(config)}
         results["generator"] = faces_of
         write_json(config.out / RESULTS, results)
     return results

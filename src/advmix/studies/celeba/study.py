@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from advmix.config import to_dict
 from advmix.data import ImageSet
-from advmix.engine import environment
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.studies.celeba.bench import ALL, FEW, Bench
 from advmix.studies.celeba.faces import Faces, divide, divide_under_stress, load, load_also, load_cues
@@ -100,10 +99,7 @@ def gather(config: CelebaConfig, judges: list[Judge]) -> dict[str, Any]:
     """A row for each method."""
     faces, also = judges[0].bench.faces, judges[0].also
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "celeba",
-        "config": {"command": COMMAND, **to_dict(config)},
-        "environment": environment(),
+        **header(COMMAND, config),
         "search": to_dict(config.evaluation()),
         "judged": judged_entry(faces),
         "generators": [{"seed": judge.bench.seed, **judge.bench.summary()} for judge in judges],

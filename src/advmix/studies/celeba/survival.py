@@ -11,16 +11,15 @@ import torch
 
 from advmix.audit.layers import layer_scores, other_label
 from advmix.audit.proposal import propose_split
-from advmix.config import to_dict
 from advmix.data.photos import Photos
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.latents import Latents, Split
 from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.inspect import resolutions
@@ -97,10 +96,7 @@ def run_survival(config: SurvivalConfig) -> dict[str, Any]:
     ]
     work([point.job() for point in points])
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "celeba-survival",
-        "config": {"command": COMMAND, **to_dict(config)},
-        "environment": environment(),
+        **header(COMMAND, config),
         **collect(points),
     }
     write_json(config.out / RESULTS, results)

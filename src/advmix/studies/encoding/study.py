@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.config import to_dict
 from advmix.encoders import OptimizeOptions
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
@@ -129,10 +128,7 @@ def _path(config: EncodingConfig, bench: Bench, name: str) -> Path:
 def _gather(config: EncodingConfig, benches: list[Bench], parts: list[dict[str, Part]]) -> dict[str, Any]:
     runs = [part.run for found in parts for part in found.values()]
     return {
-        "schema": SCHEMA_VERSION,
-        "study": "encoding",
-        "config": {"command": "study encoding", **to_dict(config)},
-        "environment": environment(),
+        **header("study encoding", config),
         "generators": [generator_summary(bench.mixable.metadata) for bench in benches],
         "phases": {f"seed {run['seed']} {run['encoder']}": run["seconds"] for run in runs},
         "encodings": runs,

@@ -11,10 +11,8 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from advmix.config import to_dict
 from advmix.data import ImageSet
 from advmix.encoders import Encoder
-from advmix.engine import environment
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 from advmix.generators import Generator
@@ -25,7 +23,7 @@ from advmix.options import require
 from advmix.progress import console, track
 from advmix.report import method_label, save_figures
 from advmix.report.marginal import marginal_figure
-from advmix.results import RESULTS, SCHEMA_VERSION, in_percent
+from advmix.results import RESULTS, header, in_percent
 from advmix.studies.marginalize.measure import MARGINALIZED, PLAIN, RECONSTRUCTION, costs, right_answers
 
 TIMED = 64
@@ -93,10 +91,7 @@ def conclude(command: str, config: Any, paths: Sequence[Path]) -> dict[str, Any]
     """From what was kept of every seed to `results.json`, table and figure; returns what `results.json` holds."""
     found = [read_json(path) for path in paths]
     results: dict[str, Any] = {
-        "schema": SCHEMA_VERSION,
-        "study": command.removeprefix("study "),
-        "config": {"command": command, **to_dict(config)},
-        "environment": environment(),
+        **header(command, config),
         "generators": [seed["generator"] for seed in found],
         "runs": [run for seed in found for run in seed["runs"]],
         "costs": [seed["cost"] for seed in found],

@@ -9,11 +9,11 @@ from typing import Any
 
 from advmix.config import to_dict
 from advmix.encoders import OptimizeOptions
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.studies.encoding.parts import STEPS, check_sizes
 from advmix.studies.origin import Origin
@@ -102,10 +102,7 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
     work([point.job() for point in points])
     runs = [run for line in lines for run in classifiers(line, config.methods, device)]
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "pipeline",
-        "config": {"command": "study pipeline", **to_dict(config)},
-        "environment": environment(),
+        **header("study pipeline", config),
         "search": to_dict(config.evaluation()),
         "runs": runs,
         "comparisons": comparisons(runs),

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from advmix.config import to_dict
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.studies.cell import Cell
 from advmix.studies.search.bench import Bench
@@ -130,10 +130,7 @@ def gather(config: SearchConfig, benches: list[Bench], measured: list[Point]) ->
     found = collect(measured)
     check_figures(found)
     return {
-        "schema": SCHEMA_VERSION,
-        "study": "search",
-        "config": {"command": "study search", **to_dict(config)},
-        "environment": environment(),
+        **header("study search", config),
         "search": to_dict(config.evaluation()),
         "generators": [summary(bench.cell, regime) for bench in benches for regime in config.generators],
         **found,

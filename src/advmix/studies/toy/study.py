@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import Classifier
-from advmix.config import to_dict
-from advmix.engine import environment, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.report import save_figures
-from advmix.results import RESULTS, SCHEMA_VERSION
+from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.seeds import generator, global_seed
 from advmix.studies.toy.plane import PlaneDecoder, Points, encode, mixers, sample, to_images
@@ -120,10 +119,7 @@ def run_toy(config: ToyConfig) -> dict[str, Any]:
     figures = draw([found for _, found in fitted], runs, SHIFTS, config.search, config.mixup_alpha)
     save_figures(figures, config.out / "figures")
     results = {
-        "schema": SCHEMA_VERSION,
-        "study": "toy",
-        "config": {"command": "study toy", **to_dict(config)},
-        "environment": environment(),
+        **header("study toy", config),
         "phases": {
             "train": round(trained - begun, 2),
             "test": round(tested - trained, 2),
