@@ -146,6 +146,41 @@ def test_runs_from_elsewhere_stand_beside_our_own(cells: Path, elsewhere: Path, 
     assert len(results["generators"]) == 1
 
 
+def test_every_run_says_where_it_was_made(cells: Path, elsewhere: Path, tmp_path: Path) -> None:
+    """An older file knows one environment only: that of all its runs."""
+    theirs = json.loads((elsewhere / "results.json").read_text())
+    theirs["environment"] = del_environments(theirs)[0] | {"torch": "1.0"}
+    (tmp_path / "results.json").write_text(json.dumps(theirs))
+    arguments = [*ELSEWHERE, "--methods", "nominal", "instnorm", "--finished", str(tmp_path)]
+    once = study(cells, tmp_path / "out", *arguments)
+    arguments = [*ELSEWHERE, "--methods", "instnorm", "nominal", "--finished", str(tmp_path / "out")]
+    for results in (once, study(cells, tmp_path / "again", *arguments)):
+        made = {run["method"]: results["environments"][run["environment"]]["torch"] for run in results["runs"]}
+        assert made == {"nominal": "1.0", "instnorm": results["environment"]["torch"]}
+        assert len(results["environments"]) == 2
+
+
+def del_environments(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Leave a file as it was before runs said where they were made."""
+    for run in results["runs"]:
+        del run["environment"]
+    found: list[dict[str, Any]] = results.pop("environments")
+    return found
+
+
+def test_another_generator_is_refused_before_anything_is_trained(
+    cells: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = json.loads((elsewhere / "results.json").read_text())
+    for entry, key in ((theirs["generators"][0], "fingerprint"), *((run, "generator") for run in theirs["runs"])):
+        entry[key] = "0" * 16
+    (tmp_path / "results.json").write_text(json.dumps(theirs))
+    arguments = ["--methods", "nominal", "grayscale", "--finished", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["study", "colored-mnist", *SMALL, *ELSEWHERE, *arguments, "--cells", str(cells)]) == 2
+    assert f"made with generator {'0' * 16}, but" in capsys.readouterr().err
+    assert not (cells / "digits-150-std0.1-seed0" / "grayscale").exists()
+
+
 def test_runs_made_before_a_setting_existed_are_taken(elsewhere: Path, tmp_path: Path) -> None:
     old = json.loads((elsewhere / "results.json").read_text())
     del old["config"]["fit"]["grid_channels"], old["config"]["finished"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from advmix.config import to_dict
 from advmix.data import DataConfig
+from advmix.encoders.autoencoder import load_autoencoder
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
@@ -95,7 +96,11 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
     finished = read_finished(config.finished, COMMAND, config)
     open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
-    runs = [_Run(cell, method, _find(finished, cell, method)) for cell in cells for method in config.methods]
+    runs = [
+        _Run(cell, method, _find(finished, cell, method), _generators(finished, cell))
+        for cell in cells
+        for method in config.methods
+    ]
     work(_jobs([run for run in runs if run.elsewhere is None]))
     results = gather(config, runs)
     write_json(config.out / RESULTS, results)
@@ -108,24 +113,39 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Run:
-    """One row of the tables: a classifier of a cell, and the file that has its numbers already, if any."""
+    """One row of the tables: a classifier of a cell, the file that has its numbers already, if any, and the
+    fingerprints of the generators with which the cell's others were made elsewhere.
+    """
 
     cell: Cell
     method: str
     elsewhere: Finished | None
+    others: frozenset[str]
 
     def do(self) -> None:
+        """Train and evaluate.
+
+        Raises:
+            UserError: under another generator than the cell's finished runs, before anything is trained.
+        """
+        mine = load_autoencoder(self.cell.fitted)[1]["fingerprint"]
+        if self.others - {mine}:
+            raise UserError(
+                f"--finished: the runs of {self.cell.name} were made with generator {min(self.others - {mine})}, but "
+                f"{self.cell.fitted} holds {mine}; worst cases compare only under one generator: give the cells that "
+                "they were made in with --cells, or leave --finished out"
+            )
         self.cell.train(self.method)
         self.cell.evaluate(self.method)
 
-    def read(self) -> tuple[Run, dict[str, Any]]:
-        """Numbers, and generator."""
+    def read(self) -> tuple[Run, dict[str, Any], dict[str, Any]]:
+        """Numbers, generator, and where they were made."""
         if self.elsewhere is not None:
             run = self.elsewhere.find(spread(self.cell.data), self.cell.seed, self.method)
             assert run is not None
-            return run, self.elsewhere.generator(run)
+            return run, self.elsewhere.generator(run), self.elsewhere.environment(run)
         results = self.cell.evaluate(self.method)
-        return results["runs"][0], results["generator"]
+        return results["runs"][0], results["generator"], results["environment"]
 
 
 def spread(data: DataConfig) -> float:
@@ -135,6 +155,11 @@ def spread(data: DataConfig) -> float:
 
 def _find(finished: list[Finished], cell: Cell, method: str) -> Finished | None:
     return next((file for file in finished if file.find(spread(cell.data), cell.seed, method)), None)
+
+
+def _generators(finished: list[Finished], cell: Cell) -> frozenset[str]:
+    runs = [run for file in finished for run in file.of(spread(cell.data), cell.seed)]
+    return frozenset(run["generator"] for run in runs)
 
 
 def _jobs(runs: list[_Run]) -> list[Job]:
@@ -149,15 +174,21 @@ def _jobs(runs: list[_Run]) -> list[Job]:
 
 
 def gather(config: ColoredMnistConfig, runs: list[_Run]) -> dict[str, Any]:
-    """All runs, checked to be comparable."""
+    """All runs, checked to be comparable; each says in which of the `environments` it was made, the file's own is that
+    of who put them together.
+    """
     found = [run.read() for run in runs]
-    comparable([run for run, _ in found])
+    comparable([run for run, _, _ in found])
     cells = {run.cell.name: run.cell for run in runs if run.elsewhere is None}
+    environments: list[dict[str, Any]] = []
+    for *_, made in found:
+        environments += [made] if made not in environments else []
     return {
         **header(COMMAND, config),
         "generator": None,
-        "generators": list({generator["fingerprint"]: generator for _, generator in found}.values()),
+        "generators": list({generator["fingerprint"]: generator for _, generator, _ in found}.values()),
+        "environments": environments,
         "search": to_dict(config.evaluation()),
         "phases": {f"encode {name}": cell.encode_seconds() for name, cell in cells.items()},
-        "runs": [run for run, _ in found],
+        "runs": [{**run, "environment": environments.index(made)} for run, _, made in found],
     }

@@ -27,13 +27,13 @@ class Finished:
 
     results: dict[str, Any]
 
+    def of(self, spread: float, seed: int) -> list[Run]:
+        """The runs of a cell."""
+        return [run for run in self.results["runs"] if (color_spread(run), run["seed"]) == (spread, seed)]
+
     def find(self, spread: float, seed: int, method: str) -> Run | None:
         """A run, or None."""
-        for run in self.results["runs"]:
-            if (color_spread(run), run["seed"], run["method"]) == (spread, seed, method):
-                found: Run = run
-                return found
-        return None
+        return next((run for run in self.of(spread, seed) if run["method"] == method), None)
 
     def generator(self, run: Run) -> dict[str, Any]:
         """What the file says about the generator behind a run."""
@@ -41,6 +41,13 @@ class Finished:
             generator for generator in self.results["generators"] if generator["fingerprint"] == run["generator"]
         )
         return found
+
+    def environment(self, run: Run) -> dict[str, Any]:
+        """Where a run was made: an older file was written where all of its runs were made."""
+        if "environments" in self.results:
+            found: dict[str, Any] = self.results["environments"][run["environment"]]
+            return found
+        return dict(self.results["environment"])
 
 
 def read_finished(paths: Sequence[Path], command: str, config: Any) -> list[Finished]:
