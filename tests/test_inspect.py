@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from matplotlib.image import imread
+from PIL import Image
 
+from advmix.audit.evaluate import accuracy
 from advmix.cli import main, parse
 from advmix.config import to_dict
 from advmix.data import DataConfig
@@ -20,7 +23,7 @@ from advmix.seeds import global_seed
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.inspect import draw_pairs
 from advmix.stages.inspect_entries import flags
-from advmix.stages.reference import Reference, judge_reference, open_reference
+from advmix.stages.reference import Reference, judge_reference, open_reference, unbiased_test
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.cell import Cell, CellSettings
 from advmix.training.autoencode import FitOptions
@@ -153,7 +156,8 @@ def test_a_biased_reference_is_found_out(cell: Cell) -> None:
     data = cell.check()
 
     def judged(method: str, unbiased: str | None) -> Reference:
-        return judge_reference(open_reference(cell.place(method), data.train), data, unbiased, CPU)
+        images = None if unbiased is None else unbiased_test(unbiased, data)
+        return judge_reference(open_reference(cell.place(method), data.train), data, images, CPU)
 
     biased = judged("nominal", "test")
     assert biased.bias == "yes"
@@ -165,12 +169,59 @@ def test_a_biased_reference_is_found_out(cell: Cell) -> None:
     assert judged("ceiling", None).accuracy_unbiased is None
 
 
+@pytest.fixture(scope="module")
+def fair(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own unbiased images: digits in random colours, as files."""
+    folder, data = tmp_path_factory.mktemp("fair"), cell.check()
+    for split, images in (("train", data.train_unbiased), ("test", data.shuffled)):
+        for place, (pixels, label) in enumerate(zip(images.pixels, images.labels.tolist(), strict=True)):
+            file = folder / split / images.classes[label] / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file)
+    return folder
+
+
+def test_unbiased_images_of_ones_own(
+    cell: Cell, fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The test of a named reference, and the training of one that is not named."""
+    few = ["--dimension-images", "0", "--unbiased", str(fair)]
+    assert main(words(cell, tmp_path / "biased", *few, "--reference", str(cell.place("nominal")))) == 0
+    assert "it reads the bias" in capsys.readouterr().out
+    biased = results_of(tmp_path / "biased")["reference"]
+    shuffled = unbiased_test("test", cell.check())
+    reference = open_reference(cell.place("nominal"), shuffled).network
+    assert biased["bias"] == "yes"
+    assert biased["accuracy_unbiased"] == pytest.approx(accuracy(reference, shuffled, CPU), abs=1e-4)
+    assert main(words(cell, tmp_path / "honest", *few, "--epochs", "8", "--batch", "32")) == 0
+    honest = results_of(tmp_path / "honest")["reference"]
+    assert (honest["method"], honest["bias"]) == ("nominal", "no")
+    assert honest["accuracy_unbiased"] > biased["accuracy_unbiased"]
+
+
+def test_unbiased_images_of_other_classes_are_refused(
+    cell: Cell, fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        for name in ("3", "8"):
+            (tmp_path / "two" / split).mkdir(parents=True, exist_ok=True)
+            shutil.copytree(fair / split / name, tmp_path / "two" / split / name)
+    for more, message in (
+        ([str(tmp_path / "two")], "of the classes 3, 8, but the generator's images are of 0, 1, 2"),
+        (["mine"], "--unbiased mine: unknown; choose from"),
+        (["digits"], "--unbiased digits: biased by its paint; choose from train test"),
+        ([str(tmp_path / "none")], "none"),
+    ):
+        assert main(words(cell, tmp_path / "run", "--unbiased", *more)) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colors = tmp_path / "colors"
     data = DataConfig(train_images=40, test_images=20, target="color")
     run_train(TrainConfig("nominal", data=data, train=TrainOptions(epochs=1), out=colors, device="cpu"))
     for more, message in (
-        (["--unbiased", "mine"], "--unbiased mine: unknown; choose from train test"),
         (["--unbiased", "test"], "no reference is trained on a test"),
         (["--threshold", "1.5"], "--threshold 1.5: must be between 0 and 1"),
         (["--images", "0"], "--images 0: must be at least 1"),

@@ -26,7 +26,7 @@ from advmix.audit.layers import (
 )
 from advmix.audit.proposal import Proposal, propose_split
 from advmix.classifiers import OpenClassifier
-from advmix.data import Data, painted_digits
+from advmix.data import Data, ImageSet
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
@@ -43,7 +43,7 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.inspect_entries import dimensions_entry, layer_entries, proposal_entry, reference_entry, swap_entry
-from advmix.stages.reference import UNBIASED, judge_reference, open_reference
+from advmix.stages.reference import UNBIASED, judge_reference, open_reference, unbiased_data, unbiased_test
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import TrainConfig, run_train
 from advmix.training.classify import TrainOptions
@@ -65,8 +65,9 @@ class InspectConfig:
         reference: the classifier whose answers count: a folder that train wrote, or another's, as --classifier of
             evaluate names one. Where the images are biased, it must not share the bias (`--method ceiling`, or another
             trained on unbiased images). Without it, one is trained.
-        unbiased: images on which the bias says nothing: `train` (the training digits, painted at random) or `test`
-            (the shuffled test). A reference that was named is tested on them; otherwise one is trained on `train`.
+        unbiased: images on which the bias says nothing. Of painted digits `train` (the training digits, painted at
+            random) or `test` (the shuffled test); or your own, named as --data does. A reference that was named is
+            tested on them; otherwise one is trained on `train`, or on the training images of your own.
         train: how a reference is trained where none is named.
         images: how many of the images are swapped, the first ones.
         dimension_images: how many for the swaps of single latent numbers; 0 leaves these out.
@@ -95,8 +96,6 @@ class InspectConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.unbiased not in (None, *UNBIASED):
-            raise UserError(f"--unbiased {self.unbiased}: unknown; choose from {' '.join(UNBIASED)}")
         if self.unbiased == "test" and self.reference is None:
             raise UserError("--unbiased test: no reference is trained on a test; name one, or use --unbiased train")
         if self.by not in GROUPINGS:
@@ -117,19 +116,19 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     mixable = load_mixable(config.generator, config.latents, fabric.device)
     assert mixable is not None
     data = data_of(mixable.store.index, config.latents)
-    if config.unbiased is not None:
-        painted_digits(data, f"--unbiased {config.unbiased}")
+    unbiased = None if config.unbiased is None else unbiased_test(config.unbiased, data)
     named = None if config.reference is None else open_reference(config.reference, data.train)
     inputs = {
         "generator": mixable.metadata["fingerprint"],
         "images": data.train.fingerprint,
+        "unbiased": None if unbiased is None else unbiased.fingerprint,
         "reference": None if named is None else named.fingerprint,
     }
     open_run(config.out, "inspect", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)
     else:
-        results = _inspect(config, mixable, data, named, fabric.device)
+        results = _inspect(config, mixable, data, unbiased, named, fabric.device)
         write_json(config.out / RESULTS, results)
     console.print(layer_table(results["layers"], results["proposal"]["added"]))
     for sentence in sentences(results):
@@ -139,10 +138,15 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
 
 
 def _inspect(
-    config: InspectConfig, mixable: Mixable, data: Data, named: OpenClassifier | None, device: torch.device
+    config: InspectConfig,
+    mixable: Mixable,
+    data: Data,
+    unbiased: ImageSet | None,
+    named: OpenClassifier | None,
+    device: torch.device,
 ) -> dict[str, Any]:
-    begun = time.monotonic()
-    reference = judge_reference(named or _trained(config, data), data, config.unbiased, device)
+    begun, honest = time.monotonic(), named is None and unbiased is not None
+    reference = judge_reference(named or _trained(config, data), data, unbiased, device, honest)
     ready = time.monotonic()
     pairs = draw_pairs(mixable.pool, data.train.labels, config.images, config.seed)
     groups = None if config.by == "layer" else resolutions(mixable.model.config)
@@ -171,11 +175,14 @@ def _inspect(
 def _trained(config: InspectConfig, data: Data) -> OpenClassifier:
     """A reference of our own, in a subfolder: trained on the unbiased images where they are named."""
     folder = config.out / "reference"
+    if config.unbiased is None or config.unbiased in UNBIASED:
+        method = "nominal" if config.unbiased is None else "ceiling"
+        images: dict[str, Any] = {"method": method, "generator": config.generator, "latents": config.latents}
+    else:
+        images = {"method": "nominal", "data": unbiased_data(config.unbiased, data).config}
     run_train(
         TrainConfig(
-            method="nominal" if config.unbiased is None else "ceiling",
-            generator=config.generator,
-            latents=config.latents,
+            **images,
             train=config.train,
             seed=config.seed,
             out=folder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from torch import nn
 
 from advmix.audit.evaluate import accuracy
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
-from advmix.data import Data, ImageSet, painted_digits
+from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
+from advmix.data.photos.words import first_few
 from advmix.errors import UserError
 
 UNBIASED = ("train", "test")
@@ -59,15 +60,65 @@ def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
     return opened
 
 
-def judge_reference(opened: OpenClassifier, data: Data, unbiased: str | None, device: torch.device) -> Reference:
-    """Test a classifier on the generator's images, and on the unbiased ones where they are named."""
+def unbiased_data(unbiased: str, data: Data) -> Data:
+    """A user's own unbiased images, read in size and channels of the generator's.
+
+    Args:
+        unbiased: a folder, .zip or .csv file, `torchvision:NAME` or `hf:NAME`.
+        data: the generator's. If they are a user's own too, labels and splits are found as theirs are.
+
+    Raises:
+        UserError: not there, painted by us, or of other classes.
+    """
+    ours = data.train
+    try:
+        config = DataConfig(data=unbiased) if data.config.is_painted else replace(data.config, data=unbiased)
+        shape = replace(config.photos, size=ours.shape[-1], channels=ours.shape[0])
+        found = open_data(replace(config, photos=shape), data.seed)
+        found.train  # noqa: B018  read now, so that whatever is wrong is said here
+    except UserError as error:
+        raise UserError(str(error).replace("--data", "--unbiased")) from None
+    if config.is_painted:
+        raise UserError(
+            f"--unbiased {unbiased}: biased by its paint; choose from {' '.join(UNBIASED)}, or name images of your own"
+        )
+    if found.train.classes != ours.classes:
+        raise UserError(
+            f"--unbiased {unbiased}: of the classes {first_few(found.train.classes)}, but the generator's images are "
+            f"of {first_few(ours.classes)}; name images of these"
+        )
+    return found
+
+
+def unbiased_test(unbiased: str, data: Data) -> ImageSet:
+    """What a reference is tested on: painted digits of the training or the test set, or the test of a user's own.
+
+    Raises:
+        UserError: bad input.
+    """
+    if unbiased not in UNBIASED:
+        return unbiased_data(unbiased, data).test
+    digits = painted_digits(data, f"--unbiased {unbiased}", "name unbiased images of your own")
+    return {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
+
+
+def judge_reference(
+    opened: OpenClassifier, data: Data, unbiased: ImageSet | None, device: torch.device, trained_on_it: bool = False
+) -> Reference:
+    """Test a classifier on the generator's images, and on unbiased ones where there are any.
+
+    Args:
+        opened: the classifier.
+        data: the generator's.
+        unbiased: images on which the bias says nothing.
+        device: where it is tested.
+        trained_on_it: whether it was trained on images like the unbiased ones.
+    """
     network = opened.network.to(device)
-    right, right_unbiased = accuracy(network, data.train, device), None
-    if unbiased is not None:
-        digits = painted_digits(data, f"--unbiased {unbiased}")
-        images = {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
-        right_unbiased = accuracy(network, images, device)
-    bias, caveat = _honesty(opened, data.train, right, right_unbiased)
+    right = accuracy(network, data.train, device)
+    right_unbiased = None if unbiased is None else accuracy(network, unbiased, device)
+    honest = trained_on_it or opened.method == "ceiling"
+    bias, caveat = _honesty(opened, data.train, right, right_unbiased, honest)
     return Reference(network, opened.method, right, right_unbiased, bias, caveat)
 
 
@@ -76,7 +127,9 @@ def _size(shape: Sequence[int]) -> str:
     return f"{height}x{width} pixels and {channels} channels"
 
 
-def _honesty(opened: OpenClassifier, images: ImageSet, right: float, unbiased: float | None) -> tuple[str, str]:
+def _honesty(
+    opened: OpenClassifier, images: ImageSet, right: float, unbiased: float | None, honest: bool
+) -> tuple[str, str]:
     """Whether a reference shares the bias of the generator's images: measured, or known by its making, or unknown."""
     measured = ""
     if unbiased is not None:
@@ -86,7 +139,7 @@ def _honesty(opened: OpenClassifier, images: ImageSet, right: float, unbiased: f
                 "yes",
                 f"{measured}: it reads the bias, and the split is about what it looks at, not about the label.",
             )
-    if opened.method == "ceiling":
+    if honest:
         return "no", f"{measured}{', ' if measured else ''}trained on unbiased images: it does not read the bias."
     if measured:
         return "no", f"{measured}: no sign that it reads a bias of these."
