@@ -50,6 +50,7 @@ ALT = {
     "worst-case": "Worst-case accuracy against the colour spread in training, a line for each method",
     "worst-recolor": "Accuracy under the worst colour against the colour spread in training, a line for each method",
 }
+EQUAL_COMPUTE = {"randmix-long", "randmix-best"}
 NEEDS_GENERATOR = ("accuracy_reconstruction", "accuracy_worst_case")
 WITHIN = "; compare within a column, each has generators of its own"
 
@@ -72,6 +73,8 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
     def section(match: re.Match[str]) -> str:
         name, *words = match[1].split()
         body = "\n\n".join([*pictures(results / name, words, folder), *blocks(load(results / name), words)])
+        if not body:
+            raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
     return SECTION.sub(section, page)
@@ -120,6 +123,7 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
         yield facts(runs, found[0]["search"])
         yield from tables(runs, wanted)
         yield from neighbours(runs) if TEST in wanted else ()
+        yield from training_time(runs)
     if len(found) == 1:
         yield f"Made by `{command(found[0]['config'])}`"
 
@@ -195,6 +199,20 @@ def neighbours(runs: Sequence[Run]) -> Iterator[str]:
             for source in dict.fromkeys(row.source for row in rows)
         ]
         yield f"Rows marked † are {caveat(runs)}. {'; '.join(sources)}."
+
+
+def training_time(runs: Sequence[Run]) -> Iterator[str]:
+    """What RandMix at equal compute took beside AdvMix, all seeds together."""
+    seconds: dict[str, float] = {}
+    for run in runs:
+        seconds[run["method"]] = seconds.get(run["method"], 0) + (run["train_seconds"] or 0)
+    if EQUAL_COMPUTE & seconds.keys() and "advmix" in seconds:
+        shares = [
+            f"{method_label(name)} {100 * seconds[name] / seconds['advmix']:.0f} %"
+            for name in method_names(runs)
+            if name == "randmix" or name in EQUAL_COMPUTE
+        ]
+        yield f"Seconds of training, of AdvMix's: {', '.join(shares)}."
 
 
 def command(config: dict[str, Any]) -> str:

@@ -107,6 +107,7 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     draw(config.out, cells, results["runs"])
     for key in ("accuracy_unbiased", "accuracy_worst_case", "accuracy_recolor_worst"):
         console.print(sweep_table(results["runs"], key))
+    console.print("Worst cases compare within a column: every colour spread and seed has a generator of its own.")
     console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
     return results
 

@@ -40,7 +40,7 @@ def with_grid(images: ImageSet, options: FitOptions) -> StyleConfig:
 
 @dataclass(frozen=True)
 class Regime:
-    """A way of making a generator. Another one, a GAN say, is one more entry of `REGIMES`.
+    """A way of making a generator by reconstruction. Another one is one more entry of `REGIMES`.
 
     Attributes:
         label: as a table calls it.
