@@ -93,15 +93,18 @@ def _transfer(results: Record) -> str:
 
 def augmentations(results: Record) -> Iterator[str]:
     """Of `study augmentations`."""
-    attacked = method_label(results["config"]["attacked"])
-    yield (
-        f"{results['measured']:,} images. *Change*: mean absolute, in percent of the pixel range. *Still read*: by the "
-        f"reference, of what it reads unchanged. *{attacked} right*: what becomes of the attacked classifier, right on "
-        f"{100 * results['attacked_right']:.1f} % of the images as they are. In percent:"
+    runs, attacked = results["runs"], method_label(results["config"]["attacked"])
+    right = in_percent([run["attacked_right"] for run in runs])
+    yield _facts(
+        results,
+        f"the first {runs[0]['measured']:,} test images. *Change*: mean absolute, of the pixel range. *Still read*: by "
+        f"the reference, of what it reads unchanged. *{attacked} right*: what becomes of the attacked classifier, "
+        f"right on {right} % of the images as they are",
     )
+    keys = ("pixel_change", "label_kept", "attacked_right")
     rows = [
-        [f"`{name}`", *(f"{100 * found[key]:.1f}" for key in ("pixel_change", "label_kept", "attacked_right"))]
-        for name, found in results["augmentations"].items()
+        [f"`{name}`", *(in_percent([run["augmentations"][name][key] for run in runs]) for key in keys)]
+        for name in runs[0]["augmentations"]
     ]
     yield grid(["", "Change", "Still read", f"{attacked} right"], rows)
 

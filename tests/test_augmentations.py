@@ -41,6 +41,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> AugmentationsConfig:
         device="cpu",
         images=3,
         measured=40,
+        seeds=(0, 1),
         cells=root / "cells",
         out=root / "run",
     )
@@ -48,7 +49,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> AugmentationsConfig:
 
 @pytest.fixture(scope="module")
 def cell(config: AugmentationsConfig) -> Cell:
-    return make_cell(config.cells, config.data_config(), config.seed, config)
+    return make_cell(config.cells, config.data_config(), 0, config)
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +210,13 @@ def test_the_study_goes_on_with_the_cell_it_finds(
 ) -> None:
     fitted = config.cells / "digits-200-std0.1-seed0" / "fit" / "generator.safetensors"
     before = fitted.stat().st_mtime_ns
-    assert main(["study", "augmentations", *SMALL, "--cells", str(config.cells), "--out", str(config.out)]) == 0
+    folders = ["--cells", str(config.cells), "--out", str(config.out)]
+    assert main(["study", "augmentations", *SMALL, "--seeds", "0", "1", *folders]) == 0
     assert fitted.stat().st_mtime_ns == before
-    found = results_of(config.out)
+    found, other = results_of(config.out)["runs"]
+    assert (found["seed"], other["seed"]) == (0, 1)
+    assert found["generator"] != other["generator"]
+    assert found["augmentations"] != other["augmentations"]
     change = (augmented["advmix"] - scene.images).abs().double().mean()
     assert found["augmentations"]["advmix"]["pixel_change"] == pytest.approx(float(change), abs=1e-4)
     assert found["augmentations"].keys() == augmented.keys()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advmix.audit.evaluate import share
@@ -25,7 +27,7 @@ from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.augmenters import AUGMENTERS, Scene
 from advmix.studies.cell import Cell
-from advmix.studies.settings import REFERENCE, OneSpreadSettings
+from advmix.studies.settings import REFERENCE, OneSpreadSettings, check_seeds
 from advmix.training.methods import check_method
 
 
@@ -36,14 +38,14 @@ class AugmentationsConfig(OneSpreadSettings):
     The images are the first test digits, coloured as in training. Goes on where it was stopped.
 
     Args:
-        seed: fixes everything.
+        seeds: every one fixes a training set and all that is trained on it; pictures are of the first.
         attacked: method whose classifier l_inf and AdvMix attack.
         images: shown.
         measured: images behind the numbers.
         out: folder for numbers and figure.
     """
 
-    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
     attacked: str = "nominal"
     images: int = 6
     measured: int = 500
@@ -54,46 +56,63 @@ class AugmentationsConfig(OneSpreadSettings):
         check_method(self.attacked)
         require(self, "images", least=1)
         require(self, "measured", least=2)
+        check_seeds(self.seeds)
 
 
 def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
-    """Make the cell's parts that are not there, augment, measure, draw; returns what `results.json` holds.
+    """Make the parts of the cells that are not there, augment, measure, draw; returns what `results.json` holds.
 
     Raises:
         UserError: bad input.
     """
     device = make_fabric(config.device).device
-    cell = config.cell(config.seed, config.data_config())
-    data = cell.check()
-    open_run(config.out, "study augmentations", config, resume=True, inputs={"images": data.train.fingerprint})
-    begun = time.monotonic()
-    scene, reference = make_scene(config, cell, data, device), cell.classifier(REFERENCE, device)
-    made = time.monotonic()
-    augmented = augment(scene)
-    numbers = measure(scene, augmented, reference)
-    measured = time.monotonic()
-    shown = min(config.images, len(scene.labels))
-    page = augmentations_page(
-        scene.images[:shown],
-        [scene.classes[label] for label in scene.labels[:shown].tolist()],
-        [Augmented(name, images[:shown], **numbers["augmentations"][name]) for name, images in augmented.items()],
-        config.attacked,
-        numbers["attacked_right"],
-    )
-    save_figures({"augmentations": page}, config.out / "figures")
-    results = {
-        **header("study augmentations", config),
-        "generator": generator_summary(scene.mixable.metadata),
-        "phases": {
-            "parts": round(made - begun, 2),
-            "augment": round(measured - made, 2),
-            "report": round(time.monotonic() - measured, 2),
-        },
-        **numbers,
-    }
+    cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
+    inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
+    open_run(config.out, "study augmentations", config, resume=True, inputs=inputs)
+    done = [_one_seed(config, cell, device) for cell in cells]
+    runs = [run for _, _, run in done]
+    scene, augmented, _ = done[0]
+    save_figures({"augmentations": _page(config, scene, augmented, runs)}, config.out / "figures")
+    results = {**header("study augmentations", config), "runs": runs}
     write_json(config.out / RESULTS, results)
     console.print(f"Look at {config.out / 'figures' / 'augmentations.png'} (numbers: {config.out / RESULTS})")
     return results
+
+
+def _one_seed(
+    config: AugmentationsConfig, cell: Cell, device: torch.device
+) -> tuple[Scene, dict[str, Tensor], dict[str, Any]]:
+    """Scene, augmented images by name, and an entry of `runs`."""
+    begun = time.monotonic()
+    scene = make_scene(config, cell, cell.check(), device)
+    reference = cell.classifier(REFERENCE, device)
+    made = time.monotonic()
+    augmented = augment(scene)
+    return (
+        scene,
+        augmented,
+        {
+            "seed": cell.seed,
+            "generator": generator_summary(scene.mixable.metadata),
+            **measure(scene, augmented, reference),
+            "phases": {"parts": round(made - begun, 2), "augment": round(time.monotonic() - made, 2)},
+        },
+    )
+
+
+def _page(
+    config: AugmentationsConfig, scene: Scene, augmented: Mapping[str, Tensor], runs: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """The first images of the first seed; the numbers are means over the seeds."""
+    shown = min(config.images, len(scene.labels))
+    keys = ("pixel_change", "label_kept", "attacked_right")
+    rows = [
+        Augmented(name, images[:shown], *(fmean(run["augmentations"][name][key] for run in runs) for key in keys))
+        for name, images in augmented.items()
+    ]
+    classes = [scene.classes[label] for label in scene.labels[:shown].tolist()]
+    attacked_right = fmean(run["attacked_right"] for run in runs)
+    return augmentations_page(scene.images[:shown], classes, rows, config.attacked, attacked_right)
 
 
 def make_scene(config: AugmentationsConfig, cell: Cell, data: ColoredDigits, device: torch.device) -> Scene:
@@ -110,7 +129,7 @@ def make_scene(config: AugmentationsConfig, cell: Cell, data: ColoredDigits, dev
         attacked=cell.classifier(config.attacked, device),
         search=config.search,
         baseline=config.baseline,
-        seed=config.seed,
+        seed=cell.seed,
     )
 
 
