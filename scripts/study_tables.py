@@ -109,6 +109,23 @@ def augmentations(results: Record) -> Iterator[str]:
     yield grid(["", "Change", "Still read", f"{attacked} right"], rows)
 
 
+def inspect(results: Record) -> Iterator[str]:
+    """Of `inspect`: one sentence."""
+    proposal, bias = results["proposal"], results["reference"]["bias"]
+    split = proposal["split"]
+    found = "no split is proposed"
+    if split is not None:
+        kept = 100 * (1 - split["label_changes"])
+        found = f"`{proposal['flags']}` is proposed: swapping these keeps {kept:.1f} % of the labels"
+    others = ", ".join(
+        f"{100 * other['share']:.0f} % `{other['flags'] or 'none'}`" for other in proposal["other_proposals"]
+    )
+    yield (
+        f"**Seed {results['config']['seed']}**: {found}, {proposal['sure']} ({100 * proposal['agreement']:.0f} % of "
+        f"the resamples{others and f'; {others}'}). Whether the reference reads the bias: {bias}."
+    )
+
+
 def marginalize(results: Record) -> Iterator[str]:
     """Of `study marginalize` and `celeba-marginalize`."""
     yield _facts(results, f"at most {results['config']['ask']['images']:,} images of each test")
@@ -137,6 +154,7 @@ def _facts(results: Record, more: str) -> str:
 TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "search": search,
     "augmentations": augmentations,
+    "inspect": inspect,
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
 }

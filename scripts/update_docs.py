@@ -22,7 +22,7 @@ from typing import Any
 from study_tables import TABLES, grid
 
 from advmix.cli import COMMANDS, STUDIES
-from advmix.config import to_dict
+from advmix.config import with_defaults
 from advmix.report import method_label, published
 from advmix.report.published import TEST, caveat
 from advmix.report.summary import Column, columns, is_control, method_names
@@ -219,7 +219,7 @@ def command(config: dict[str, Any]) -> str:
     """What was typed: the command with every setting that is not the default."""
     kinds = {**COMMANDS, **{f"study {name}": study for name, study in STUDIES.items()}}
     words = config["command"]
-    return shlex.join(["advmix", *words.split(), *flags(config, to_dict(kinds[words][0]()))])
+    return shlex.join(["advmix", *words.split(), *flags(config, with_defaults(kinds[words][0], {})[0])])
 
 
 def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
@@ -228,7 +228,7 @@ def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
         flag = key.replace("_", "-")
         if isinstance(value, dict):
             yield from flags(value, default[key])
-        elif key != "command" and value != default[key]:
+        elif key != "command" and value != default.get(key):
             if isinstance(value, bool):
                 yield f"--{flag}" if value else f"--no-{flag}"
             else:
