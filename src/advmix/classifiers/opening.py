@@ -12,6 +12,7 @@ from torch import nn
 from advmix.classifiers.options import ClassifierOptions
 from advmix.classifiers.outside import open_outside
 from advmix.classifiers.trained import load_classifier
+from advmix.classifiers.wrapper import Reordered
 from advmix.config import from_dict, with_defaults
 from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
@@ -48,21 +49,24 @@ class OpenClassifier:
     outputs: int = 2
 
     def named(self, classes: tuple[str, ...]) -> OpenClassifier:
-        """The same, for images of these classes: its own if it has names, else as many as it has.
+        """The same, for images of these classes: its own if it has names, in whatever order, else as many as it has.
 
         Raises:
             UserError: other classes.
         """
-        if self.classes not in (None, classes):
+        if self.classes is not None and sorted(self.classes) != sorted(classes):
             raise UserError(
-                f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
+                f"{self.name}: tells {brief(self.classes)} apart, but the images are labelled {brief(classes)}; "
                 "name a classifier of these"
             )
         if self.outputs != len(classes):
             raise UserError(
                 f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)})"
             )
-        return replace(self, classes=classes)
+        network = self.network
+        if self.classes not in (None, classes):
+            network = Reordered(network, [self.classes.index(name) for name in classes]).eval()
+        return replace(self, network=network, classes=classes)
 
     def check_search(self, steps: int) -> None:
         """Refuse a search with gradient steps where there are no gradients.
@@ -93,7 +97,7 @@ def open_classifier(
     Args:
         options: which one, and how images are brought to it.
         classes: of the images that it will be asked about: a classifier that has names of its own must have the same,
-            another must have as many classes, and takes these names.
+            and answers in the order of these; another must have as many classes, and takes these names.
         image: `(C, H, W)` of these images, on which others' networks are tried once.
 
     Raises:
@@ -136,12 +140,17 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
 
 
 def _open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None) -> OpenClassifier:
-    """Another's, whose classes have no names yet."""
+    """Another's, whose classes have no names yet unless the options give them."""
     outside = open_outside(options, image)
+    if options.classes and len(options.classes) != outside.outputs:
+        raise UserError(
+            f"--classes {brief(options.classes)}: {len(options.classes)} names, but {outside.name} has "
+            f"{outside.outputs} classes"
+        )
     return OpenClassifier(
         outside.network,
         outside.name,
-        None,
+        options.classes or None,
         None,
         outside.network.size,
         outside.differentiable,

@@ -23,6 +23,7 @@ class ClassifierOptions:
         mean: what it wants subtracted per channel, of images in [0, 1].
         std: what it wants them divided by.
         input_size: side in pixels that it wants; images of another are resized.
+        classes: names of its outputs, in their order, where that may not be the order of the images' classes.
     """
 
     classifier: str
@@ -31,9 +32,12 @@ class ClassifierOptions:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     input_size: int | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self, "input_size", least=1)
+        if len(set(self.classes)) < len(self.classes):
+            raise UserError(f"--classes {' '.join(self.classes)}: name each class once")
         if self.mean and self.std and len(self.mean) != len(self.std):
             raise UserError(f"--mean has {len(self.mean)} numbers and --std {len(self.std)}; give one for each channel")
         if any(not value > 0 for value in self.std):
@@ -49,7 +53,7 @@ class ClassifierOptions:
     @property
     def is_bare(self) -> bool:
         """Whether nothing is said but which classifier."""
-        return not (self.classifier_args or self.weights or self.mean or self.std or self.input_size)
+        return not (self.classifier_args or self.weights or self.mean or self.std or self.input_size or self.classes)
 
     def arguments(self) -> dict[str, Any]:
         """What the network's maker is called with.

@@ -169,5 +169,6 @@ def _fingerprint(found: Found, network: Classifier, options: ClassifierOptions) 
     else:
         weights = fingerprint(found.network)
     brought = [network.mean.tolist(), network.std.tolist(), network.size, network.channels, network.probabilities]
-    told = json.dumps([found.identity, options.arguments(), brought, weights])
+    order = [options.classes] if options.classes else []
+    told = json.dumps([found.identity, options.arguments(), brought, weights, *order])
     return hexdigest(told)

@@ -58,6 +58,24 @@ class Classifier(nn.Module):
         return logits.clamp_min(torch.finfo(logits.dtype).tiny).log() if self.probabilities else logits
 
 
+class Reordered(nn.Module):
+    """A classifier `(B, C, H, W)` to `(B, K)` with its logits in another order.
+
+    Args:
+        network: images to logits.
+        order: K places: which of its logits comes first, second, and so on.
+    """
+
+    def __init__(self, network: nn.Module, order: Sequence[int]) -> None:
+        super().__init__()
+        self.network, self.order = network, list(order)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits `(B, K)`."""
+        logits: Tensor = self.network(images)
+        return logits[:, self.order]
+
+
 def with_size(images: Tensor, size: int | None) -> Tensor:
     """Images of another size resized bilinearly, with antialiasing, differentiably; None leaves any."""
     if size is None or images.shape[-2:] == (size, size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from advmix.audit.attacks import AttackOptions
@@ -79,6 +79,6 @@ class AuditConfig(ClassifierOptions):
     @property
     def subjects(self) -> tuple[ClassifierOptions, ...]:
         """The classifiers, in order."""
-        named = (self.classifier, self.classifier_args, self.weights, self.mean, self.std, self.input_size)
-        first = (ClassifierOptions(*named),) if self.classifier else ()
-        return (*first, *(ClassifierOptions(name) for name in self.compare))
+        first = {part.name: getattr(self, part.name) for part in fields(ClassifierOptions)}
+        own = (ClassifierOptions(**first),) if self.classifier else ()
+        return (*own, *(ClassifierOptions(name) for name in self.compare))

@@ -31,11 +31,12 @@ def open_hugging_face(name: str, download: bool) -> Source:
         raise UserError(f"hf:{name}: needs another package; pip install datasets") from error
     parts = _hugging_face_splits(datasets, name, download)
     rows: list[Row] = []
-    images = {}
+    images, classes = {}, {}
     for split, data in parts.items():
         column = next((key for key, kind in data.features.items() if isinstance(kind, datasets.Image)), None)
         if column is None:
             raise UserError(f"hf:{name}: no column of images; there are {first_few(data.features)}")
+        classes |= {key: tuple(kind.names) for key, kind in data.features.items() if _is_label(kind)}
         files = data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
         for index, values in enumerate(_hugging_face_values(data)):
             key = f"{split or 'all'}/{index}"
@@ -47,7 +48,7 @@ def open_hugging_face(name: str, download: bool) -> Source:
         stored = files[index][column]
         return open_bytes(stored["bytes"] or Path(stored["path"]).read_bytes())
 
-    return Source(f"hf:{name}", tuple(rows), opened)
+    return Source(f"hf:{name}", tuple(rows), opened, classes)
 
 
 def _hugging_face_splits(datasets: Any, name: str, download: bool) -> dict[str | None, Any]:
@@ -95,9 +96,14 @@ def _hugging_face_values(data: Any) -> Sequence[Mapping[str, str]]:
     """Each row's words and numbers as text; a class label by its name, a missing one empty."""
     columns = {}
     for key, feature in data.features.items():
-        if hasattr(feature, "int2str"):
+        if _is_label(feature):
             names = feature.names
             columns[key] = ["" if label is None or label < 0 else names[label] for label in data[key]]
         elif getattr(feature, "dtype", None) in ("string", "bool", "int8", "int16", "int32", "int64", "uint8"):
             columns[key] = ["" if value is None else str(value) for value in data[key]]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _is_label(feature: Any) -> bool:
+    """Whether a column is a `ClassLabel`, numbers with names."""
+    return hasattr(feature, "int2str")

@@ -55,7 +55,8 @@ def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
         image: Image.Image = data[index][0]
         return image
 
-    return Source(f"torchvision:{name}", tuple(rows), opened)
+    classes = _torchvision_classes(next(iter(parts.values())))
+    return Source(f"torchvision:{name}", tuple(rows), opened, {"class": classes} if classes else {})
 
 
 def _torchvision_rows(data: Any, split: str | None) -> Iterator[Row]:
@@ -73,9 +74,17 @@ def _torchvision_values(data: Any) -> Iterator[Mapping[str, str]]:
                 "identity": str(identity),
             }
         return
-    classes = getattr(data, "classes", None)
+    classes = _torchvision_classes(data)
     for label in _torchvision_labels(data):
-        yield {"class": str(label) if classes is None else str(classes[label])}
+        yield {"class": classes[label] if classes else str(label)}
+
+
+def _torchvision_classes(data: Any) -> tuple[str, ...]:
+    """Names in the order of the labels, of several for one class (Imagenette) the first; none where there are only
+    numbers.
+    """
+    names = getattr(data, "classes", None) or ()
+    return tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)
 
 
 def _torchvision_labels(data: Any) -> list[int]:

@@ -39,7 +39,7 @@ def _source(files: Files, table: str | None = None) -> Source:
         raise
     listed = {row.name for row in rows}
     unlabelled = sum(is_picture(name) and name not in listed for name in files.names)
-    return Source(str(files.place), rows, lambda name: open_bytes(files.read(name)), unlabelled, files.close)
+    return Source(str(files.place), rows, lambda name: open_bytes(files.read(name)), {}, unlabelled, files.close)
 
 
 def _rows(files: Files, table: str | None) -> tuple[Row, ...]:

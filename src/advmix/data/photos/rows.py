@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -34,6 +34,8 @@ class Source:
         rows: one for each labelled image.
         open: from a row's name to its image, not decoded yet where that is possible; may raise anything. Called from
             several threads.
+        classes: the values of a column in the order of its labels, where a library has numbered them: what is trained
+            on these data elsewhere has its outputs in that order.
         unlabelled: how many images have no row.
         close: to be called after the last `open`.
     """
@@ -41,5 +43,6 @@ class Source:
     place: str
     rows: tuple[Row, ...]
     open: Callable[[str], Image.Image]
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlabelled: int = 0
     close: Callable[[], None] = lambda: None

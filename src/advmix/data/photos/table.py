@@ -50,9 +50,9 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
     """
     target = _target(source, options.target)
     values = _column(source, target, "target")
-    names = class_names(values, target)
-    if len(names) < 2:
-        raise UserError(f"{source.place}: every image has the same {printable(target)}, {first_few(names.values())}")
+    names = class_names(values, target, source.classes.get(target, ()))
+    if len(set(values)) < 2:
+        raise UserError(f"{source.place}: every image has the same {printable(target)}, {printable(names[values[0]])}")
     labels = _indices(values, names)
     groups, group_names = _groups(source, options.group)
     splits = _splits(source, options, labels)

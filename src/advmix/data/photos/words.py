@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -15,11 +15,12 @@ LABEL_COLUMNS = ("class", "label", "labels", "target", "y")
 YES_NO = (("0", "1"), ("-1", "1"), ("false", "true"), ("no", "yes"))
 
 
-def class_names(values: Iterable[str], column: str) -> dict[str, str]:
+def class_names(values: Iterable[str], column: str, known: Sequence[str] = ()) -> dict[str, str]:
     """From each value of a column to its name, in the order of the classes.
 
-    Numbers are in their own order, everything else in the alphabet's, capitals and small letters alike: the order
-    depends neither on the files' order nor on how many there are.
+    What a library knows of the column comes in the library's order, whether it occurs or not. Else numbers are in their
+    own order, everything else in the alphabet's, capitals and small letters alike: the order depends neither on the
+    files' order nor on how many there are.
     A column of yes and no (0 and 1, -1 and 1, false and true) gives the names `not Smiling` and `Smiling`, unless
     the column is one of `LABEL_COLUMNS`.
 
@@ -28,7 +29,7 @@ def class_names(values: Iterable[str], column: str) -> dict[str, str]:
     >>> class_names(["10", "9"], "label")
     {'9': '9', '10': '10'}
     """
-    ordered = _sorted(set(values))
+    ordered = list(known) or _sorted(set(values))
     plain = [value.lower().removesuffix(".0") for value in ordered]
     for no, yes in YES_NO:
         if column.lower() not in LABEL_COLUMNS and len(set(plain)) == len(plain) and set(plain) <= {no, yes}:
