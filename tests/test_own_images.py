@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from advmix.classifiers import load_classifier
-from advmix.cli import main
+from advmix.classifiers import conv_net, load_classifier
+from advmix.cli import main, parse
+from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
+from advmix.data.photos import PhotoShape
 from advmix.data.sources import OwnImages
 from advmix.encoders import load_autoencoder
 from advmix.errors import UserError
+from advmix.stages.audit_case import audited_data
 from advmix.stages.sources import data_of
 from pictures import digit, digit_label, encoded, write
 
@@ -113,6 +117,64 @@ def test_images_that_changed_since_are_noticed(runs: Path, folder: Path, tmp_pat
         assert main(command) == 2
     finally:
         extra.unlink()
+
+
+def test_flags_without_data_change_the_generators_own(runs: Path, folder: Path, tmp_path: Path) -> None:
+    encode, out = ["encode", "--generator", str(runs / "fit"), "--device", "cpu", "--out"], tmp_path / "out"
+    assert main([*encode, str(out), "--limit", "30"]) == 0
+    index = json.loads((out / "store.json").read_text())
+    assert (index["data"]["data"], index["data"]["photos"]["limit"]) == (str(folder), 30)
+    assert main(["encode", "--config", str(out / "config.json"), "--out", str(tmp_path / "again")]) == 0
+    assert json.loads((tmp_path / "again" / "store.json").read_text())["data"] == index["data"]
+    saved = json.loads((runs / "latents" / "config.json").read_text())
+    assert saved["data"] == to_dict(DataConfig()), "runs of older versions go on"
+
+
+def test_audit_reads_the_generators_or_the_classifiers_images(runs: Path, folder: Path) -> None:
+    mixing = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")]
+    own = data_of(load_autoencoder(runs / "fit")[1], runs)
+    for words in (mixing[:2], mixing, []):
+        audit = ["audit", "--classifier", str(runs / "nominal"), *words]
+        assert audited_data(parse(audit))[0].test.fingerprint == own.test.fingerprint
+        few = audited_data(parse([*audit, "--limit", "7", "--holdout", "0.5"]))[0]
+        assert (few.config.data, len(few.test), few.test.shape) == (str(folder), 7, own.test.shape)
+    digits = audited_data(parse(["audit", "--classifier", str(runs / "nominal"), "--data", "digits"]))[0]
+    assert isinstance(digits, ColoredDigits)
+
+
+def test_predict_reads_the_classifiers_images(runs: Path, tmp_path: Path) -> None:
+    words = ["predict", "--classifier", str(runs / "nominal"), "--limit", "7", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 7
+
+
+@pytest.mark.parametrize("command", ["audit", "predict"])
+def test_where_nothing_says_which_images_they_must_be_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "factory_of_own_tests.py").write_text("from advmix.classifiers import conv_net\n")
+    torch.save(conv_net(10).state_dict(), tmp_path / "w.pth")
+    monkeypatch.chdir(tmp_path)
+    theirs = ["--classifier", "factory_of_own_tests:conv_net", "--classifier-args", '{"classes": 10}']
+    assert main([command, *theirs, "--weights", "w.pth", "--limit", "5", "--device", "cpu", "--out", "out"]) == 2
+    assert "name images with --data" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "flags", "words"),
+    [
+        (DataConfig("."), DataConfig("", train_images=9), "--train-images: only for painted digits"),
+        (
+            DataConfig(),
+            DataConfig("", photos=PhotoShape(limit=9)),
+            "--limit: only for images of your own, but runs was made from digits",
+        ),
+    ],
+)
+def test_flags_for_images_of_another_kind_are_refused(own: DataConfig, flags: DataConfig, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        flags.over(own, Path("runs"))
 
 
 def test_names_are_digits_and_paths_are_own_images(tmp_path: Path) -> None:

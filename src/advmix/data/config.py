@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 from advmix.data.digits import SOURCES
 from advmix.data.looks import LOOKS
@@ -13,6 +14,8 @@ from advmix.errors import UserError
 from advmix.options import require
 
 TARGETS = ("digit", "color")
+PAINT = ("look", "color_std", "color_variance", "train_images", "test_images")
+"""Fields of painted digits alone, as `photos` are of a user's own images."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class DataConfig:
     Args:
         data: painted digits: `digits` (scikit-learn's, 16x16, no download), or 32x32 `mnist`, `fashion-mnist`,
             `kmnist`; or your own images: a folder (class/image, or with a labels.csv), a .zip or .csv file,
-            `torchvision:NAME` or `hf:NAME`.
+            `torchvision:NAME` or `hf:NAME`. Empty where none are named.
         data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
             `$NAME` in it is an environment variable, filled in when files are read.
         look: `colored` (one colour per image), `double-colored` (digit and background each have one) or `wildlife`
@@ -49,7 +52,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.is_painted:
             self._check_paint()
-        elif not any(mark in self.data for mark in "/\\.:$~") and not Path(self.data).exists():
+        elif self.data and not any(mark in self.data for mark in "/\\.:$~") and not Path(self.data).exists():
             known = " ".join(SOURCES)
             raise UserError(f"--data {self.data}: unknown; choose from {known}, or name a folder, .zip or .csv file")
 
@@ -57,6 +60,28 @@ class DataConfig:
     def is_painted(self) -> bool:
         """Whether these are digits that we paint, and not a user's own images."""
         return self.data in SOURCES
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether everything is as it is by default; `digits`, too, is what runs have written where none were named."""
+        return self in (DataConfig(), DataConfig(data=""))
+
+    def over(self, own: DataConfig, source: Path) -> DataConfig:
+        """What these say without naming any images, laid over those that `source` was made from: defaults say nothing.
+
+        Raises:
+            UserError: something that is only said of other images.
+        """
+        said, photos = _said(self, DataConfig(data="")), _said(self.photos, PhotoShape())
+        said.pop("photos", None)
+        if own.is_painted:
+            foreign, kind = list(photos), "images of your own"
+        else:
+            foreign, kind = [name for name in said if name in PAINT], "painted digits"
+        if foreign:
+            flag = f"--{foreign[0].replace('_', '-')}"
+            raise UserError(f"{flag}: only for {kind}, but {source} was made from {own.data}; name images with --data")
+        return replace(own, **said, photos=replace(own.photos, **photos))
 
     def _check_paint(self) -> None:
         if self.target is None:
@@ -77,3 +102,9 @@ class DataConfig:
     def photo_options(self) -> PhotoOptions:
         """How a user's own images are read."""
         return PhotoOptions(**asdict(self.photos), target=self.target, data_dir=self.data_dir)
+
+
+def _said(options: Any, usual: Any) -> dict[str, Any]:
+    """The fields that are not as they are by default."""
+    values = {part.name: getattr(options, part.name) for part in fields(options)}
+    return {name: value for name, value in values.items() if value != getattr(usual, name)}

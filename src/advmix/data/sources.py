@@ -82,7 +82,12 @@ def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
         config: which one.
         seed: fixes the choice of images and their paints, or the split.
         download: whether missing files may be fetched.
+
+    Raises:
+        UserError: it names none.
     """
+    if not config.data:
+        raise UserError("no images are named, and nothing says which; name images with --data")
     return (ColoredDigits if config.is_painted else OwnImages)(config, seed, download=download)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
 from advmix.clock import Clock
-from advmix.data import DataConfig
+from advmix.data import Data, DataConfig
 from advmix.engine import in_first_process, make_fabric
 from advmix.files import read_json
 from advmix.progress import console, quietly
@@ -27,6 +28,7 @@ from advmix.stages.audit_reference import Voter, named_reference, own_reference,
 from advmix.stages.audit_results import REPORT, Made, write_audit
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.fit import FitConfig, run_fit
+from advmix.stages.sources import remembered
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,6 +45,8 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         with fabric.rank_zero_first(local=True):
             data, metadata = audited_data(config)
             images = data.test
+        if metadata is not None:
+            config = replace(config, data=remembered(config.data))
         opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
         attack = open_attack(config.attack)
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
@@ -56,7 +60,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         if not (config.out / RESULTS).is_file():
             clock = Clock(config.out if fabric.is_global_zero else None)
             pooled = config.data if metadata and "data" not in metadata else DataConfig()
-            folders = in_first_process(fabric, lambda: _generator(config, pooled, clock))
+            folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
             _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
         results: dict[str, Any] = read_json(config.out / RESULTS)
         _show(config, results)
@@ -93,16 +97,16 @@ def _audit(
         in_first_process(fabric, lambda: write_audit(made, images, found, clock))
 
 
-def _generator(config: AuditConfig, pooled: DataConfig, clock: Clock) -> tuple[Path, Path]:
-    """The folders of generator and latents; what is not named is made here, the pool of `pooled`: by default of the
-    generator's own images, which an imported one does not have.
+def _generator(config: AuditConfig, data: Data, pooled: DataConfig, clock: Clock) -> tuple[Path, Path]:
+    """The folders of generator and latents; what is not named is made here: a generator of the audited `data`, the pool
+    of `pooled`: by default of the generator's own images, which an imported one does not have.
     """
     fitted, latents = config.generator, config.latents
     if fitted is None:
         fitted = config.out / "generator"
         with clock("fit"):
             run_fit(
-                FitConfig(config.data, fit=config.fit, seed=config.seed, out=fitted, device=config.device, resume=True)
+                FitConfig(data.config, fit=config.fit, seed=data.seed, out=fitted, device=config.device, resume=True)
             )
     if latents is None:
         latents = config.out / "latents"

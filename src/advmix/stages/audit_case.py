@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from advmix.audit.judge import Batch, Subject
-from advmix.classifiers import Classifier, OpenClassifier
-from advmix.data import Data, DataConfig, open_data, to_float
+from advmix.classifiers import Classifier, OpenClassifier, load_classifier
+from advmix.data import Data, open_data, to_float
 from advmix.data.photos import Native
 from advmix.data.sources import OwnImages
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
@@ -21,7 +21,7 @@ from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
 from advmix.latents import Latents
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.sources import data_for, data_of, load
+from advmix.stages.sources import data_for, load, own_data
 from advmix.training.methods import SearchOptions, with_layers
 
 
@@ -83,19 +83,27 @@ def open_case(data: Data, generator: Path, latents: Path, device: torch.device) 
 
 
 def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
-    """The data set that is named, in the generator's size; or that of the latents, or the generator's own. And what the
-    generator's file says, where there is one already.
+    """The data set that is named, in the generator's size; or that of the latents, the generator or, where there is
+    none, the classifier. And what the generator's file says, where there is one already.
 
     Raises:
         UserError: images of another size than the generator's, or none at all.
     """
     if config.generator is None:
-        return open_data(config.data, config.seed), None
+        return open_data(config.data, config.seed) if config.data.data else _classifiers_own(config), None
     model, metadata = load_autoencoder(config.generator)
-    if config.data == DataConfig() and config.latents is not None:
-        store = LatentStore.open(config.latents, generator=metadata["fingerprint"])
-        return data_of(store.index, config.latents), metadata
-    return data_for(metadata, config.generator, config.data, config.seed, model.generator), metadata
+    made, source = metadata, config.generator
+    if config.latents is not None:
+        made, source = LatentStore.open(config.latents, generator=metadata["fingerprint"]).index, config.latents
+    return data_for(made, source, config.data, config.seed, model.generator), metadata
+
+
+def _classifiers_own(config: AuditConfig) -> Data:
+    """The images of the first classifier that says which it was trained on."""
+    folder = next((one.folder for one in config.subjects if one.folder is not None), None)
+    if folder is None:
+        raise UserError("audit: nothing says which images; name images with --data, or a generator with --generator")
+    return own_data(load_classifier(folder)[1], folder, config.data)
 
 
 def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subject:

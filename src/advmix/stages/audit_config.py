@@ -24,8 +24,9 @@ class AuditConfig(ClassifierOptions):
     Args:
         compare: classifiers side by side, under one search: folders that train wrote, files, or .json files with the
             options of one. `--classifier`, where it is named too, is the first of them.
-        data: images of your own, or painted digits; the test images are audited. Where a generator is named, they are
-            read in its size, and its own data set is the default.
+        data: images of your own, or painted digits; the test images are audited. By default those of the generator or,
+            where none is named, of the classifier's folder, as other flags change them. Own images are read in the size
+            of a generator that is named.
         generator: folder that fit wrote; by default one is fitted on the training images, into OUT/generator.
         latents: folder that encode wrote, the pool of the search; by default encoded into OUT/latents.
         reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default
@@ -48,7 +49,7 @@ class AuditConfig(ClassifierOptions):
 
     classifier: str = ""
     compare: tuple[str, ...] = ()
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     generator: Path | None = None
     latents: Path | None = None
     reference: str | None = None

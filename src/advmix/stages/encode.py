@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.sources import data_for, features_input
+from advmix.stages.sources import data_for, features_input, remembered
 from advmix.training.methods import usual_split
 
 ENCODERS = ("network", "mean", "refine")
@@ -42,8 +42,8 @@ class EncodeConfig:
 
     Args:
         generator: folder that fit or import wrote.
-        data: the data set, whose training images are encoded; by default the one that the generator was made from. Your
-            own images are read in the generator's size.
+        data: the data set, whose training images are encoded; by default the one that the generator was made from, as
+            other flags change it. Your own images are read in the generator's size.
         encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
             network's guess).
         features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
@@ -61,7 +61,7 @@ class EncodeConfig:
     """
 
     generator: Path
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     encoder: str = "network"
     features: Path | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
@@ -90,6 +90,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     model, metadata = load_autoencoder(config.generator)
     data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
+    config = replace(config, data=remembered(config.data))
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device)
     inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(config.features)}
     open_run(config.out, "encode", config, config.resume, inputs)

@@ -13,7 +13,7 @@ from advmix.data.photos import PhotoShape, load_pictures
 from advmix.data.sources import OwnImages
 from advmix.errors import UserError
 from advmix.hashing import hexdigest
-from advmix.stages.sources import Mixable, data_of
+from advmix.stages.sources import Mixable, own_data
 
 PAINTED = ("train", "test", "biased", "shuffled", "uniform")
 PARTS = ("train", "val", "test", "biased", "shuffled", "uniform")
@@ -24,27 +24,28 @@ class PictureOptions:
     """Which images.
 
     Args:
-        data: the images; by default those of the classifier's folder or of the generator. Own images are read in the
-            size that the classifier wants, unless one is given.
+        data: the images; by default those of the classifier's folder or of the generator, as other flags change them.
+            Own images are read in the size that the classifier wants, unless one is given.
         part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
         unlabelled: all images of the folder or .zip archive, whatever is said about them there.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     part: str = "test"
     unlabelled: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
-        """`(C, H, W)` of own images, as the flags say it; None for painted digits."""
+        """`(C, H, W)` of own images, as the flags say it; None for painted digits, and where none are named."""
         photos = self.data.photos
-        return None if self.data.is_painted else (photos.channels, photos.size, photos.size)
+        return None if self.data.is_painted or not self.data.data else (photos.channels, photos.size, photos.size)
 
     def __post_init__(self) -> None:
         if self.part not in PARTS:
             raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")
-        if self.unlabelled and self.data.is_painted:
-            raise UserError(f"--unlabelled: name a folder or .zip archive with --data, not {self.data.data}")
+        if self.unlabelled and (self.data.is_painted or not self.data.data):
+            unlike = f", not {self.data.data}" if self.data.data else ""
+            raise UserError(f"--unlabelled: name a folder or .zip archive with --data{unlike}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,12 @@ class Sources:
     mixable: Mixable | None = None
     generator: Path | None = None
 
-    def data(self) -> Data | None:
-        """The data set of the classifier, else of the generator."""
+    def data(self, flags: DataConfig) -> Data | None:
+        """The data set of the classifier, else of the generator, with what flags without --data say laid over it."""
         if self.folder is not None:
-            return data_of(self.opened.metadata, self.folder)
+            return own_data(self.opened.metadata, self.folder, flags)
         if self.mixable is not None and self.generator is not None:
-            return data_of(self.mixable.metadata, self.generator)
+            return own_data(self.mixable.metadata, self.generator, flags)
         return None
 
     def shaped(self, shape: PhotoShape) -> PhotoShape:
@@ -120,11 +121,11 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictu
         UserError: there are none, or no such part of them.
     """
     data = options.data
-    if not data.is_painted:
+    if data.data and not data.is_painted:
         data = replace(data, photos=sources.shaped(data.photos))
     if options.unlabelled:
         return Pictures(*load_pictures(data.data, data.photo_options()))
-    own = sources.data() if data == DataConfig() else None
+    own = sources.data(data) if data.says_nothing or not data.data else None
     return _part(own or open_data(data, seed), options.part)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from advmix.runs import open_run
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.pictures import PictureOptions, Pictures, Sources, find_pictures
 from advmix.stages.predictions import PREDICTIONS, write_predictions
-from advmix.stages.sources import Mixable, load_mixable, mixable_inputs
+from advmix.stages.sources import Mixable, load_mixable, mixable_inputs, remembered
 from advmix.training.methods import usual_split
 
 
@@ -93,6 +93,7 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         "images": pictures.fingerprint,
         **mixable_inputs(mixable),
     }
+    config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
     run = open_run(config.out, "predict", config, config.resume, inputs)
     if (config.out / RESULTS).is_file():
         results: dict[str, Any] = read_json(config.out / RESULTS)

@@ -89,30 +89,54 @@ def config_of(metadata: Mapping[str, Any], source: Path) -> DataConfig:
     return from_dict(DataConfig, filled, str(source))
 
 
-def data_for(metadata: dict[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
-    """The images that flags describe, in the size of the generator; its own ones where they describe none.
+def data_for(metadata: Mapping[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
+    """The images that flags describe, in the size of the generator. Where they name none, those that the generator or
+    its latents were made from, with what else the flags say laid over them.
 
     Args:
-        metadata: of the generator's file.
-        source: its folder.
+        metadata: of the generator's file, or of its latents'.
+        source: the folder of that.
         flags: what the command line says about images; the defaults count as nothing.
-        seed: of the data, where it is not the generator's own.
+        seed: of the data, where they are not the generator's own.
         dec: the generator.
 
     Raises:
         UserError: images of another size than the generator's, or none at all.
     """
     wanted = in_size(flags, dec)
-    if "data" in metadata and (flags == DataConfig() or wanted == config_of(metadata, source)):
+    if "data" in metadata and (flags.says_nothing or wanted == config_of(metadata, source)):
         return data_of(metadata, source)
-    data = open_data(wanted, seed)
+    data = open_data(wanted, seed) if flags.data else own_data(metadata, source, flags, dec)
     check_size(data.train, dec)
     return data
 
 
+def own_data(metadata: Mapping[str, Any], source: Path, flags: DataConfig, dec: Generator | None = None) -> Data:
+    """The images that a file says it was made from, with what flags without --data say laid over them.
+
+    Args:
+        metadata: of the file.
+        source: its folder.
+        flags: what the command line says about images.
+        dec: a generator, whose size the images are read in.
+
+    Raises:
+        UserError: the file says nothing of images, or the flags are for images of another kind.
+    """
+    if flags.says_nothing:
+        return data_of(metadata, source)
+    config = flags.over(config_of(metadata, source), source)
+    return open_data(config if dec is None else in_size(config, dec), int(metadata["data_seed"]))
+
+
+def remembered(flags: DataConfig) -> DataConfig:
+    """The flags as a run's config has them where images need not be named: older runs go on if nothing is said."""
+    return DataConfig() if flags.says_nothing else flags
+
+
 def in_size(flags: DataConfig, dec: Generator) -> DataConfig:
     """The same images, a user's own read in the generator's size."""
-    if flags.is_painted:
+    if flags.is_painted or not flags.data:
         return flags
     return replace(flags, photos=replace(flags.photos, size=dec.resolution, channels=dec.channels))
 

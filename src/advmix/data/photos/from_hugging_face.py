@@ -31,7 +31,8 @@ def open_hugging_face(name: str, download: bool) -> Source:
         raise UserError(f"hf:{name}: needs another package; pip install datasets") from error
     parts = _hugging_face_splits(datasets, name, download)
     rows: list[Row] = []
-    images, classes = {}, {}
+    images = {}
+    classes: dict[str, tuple[str, ...]] = {}
     for split, data in parts.items():
         column = next((key for key, kind in data.features.items() if isinstance(kind, datasets.Image)), None)
         if column is None:
