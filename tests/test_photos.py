@@ -242,6 +242,18 @@ def test_the_held_out_test_depends_on_its_own_seed_and_names_alone(tmp_path: Pat
     assert len(first.test) + len(first.train) == COUNT
 
 
+def test_the_held_out_test_does_not_depend_on_the_target(tmp_path: Path) -> None:
+    """A generator fitted for one column must not be asked about its training images when another one is audited."""
+    table = digit_table(COUNT, ",Even,Colour", lambda i: f",{digit_label(i) % 2},{['blue', 'red'][i % 3 == 0]}")
+    write(tmp_path, {**digit_files(COUNT), "labels.csv": table})
+    one, two, three = (
+        load_photos(str(tmp_path), PhotoOptions(size=8, target=target, group=group))
+        for target, group in (("label", ()), ("Even", ("Colour",)), ("Colour", ()))
+    )
+    assert one.test.names == two.test.names == three.test.names
+    assert len(one.test) == COUNT // 5
+
+
 @given(
     labels=st.lists(st.integers(0, 3), min_size=2, max_size=120),
     persons=st.integers(1, 60),

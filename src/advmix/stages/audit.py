@@ -130,4 +130,10 @@ def _show(config: AuditConfig, results: dict[str, Any]) -> None:
         console.print(swap_table(entry["swaps"]))
     for sentence in audit_sentences(results):
         console.print(sentence, markup=False)
+    known = results["generator"].get("fitted_on_audited")
+    if known:
+        words = (
+            f"The generator was fitted on {known:,} of these {results['images']:,} images, and may draw them too well"
+        )
+        console.print(f"{words}; audit others: --data, or its own --split-seed", markup=False, style="yellow")
     console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)

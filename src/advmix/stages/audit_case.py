@@ -19,9 +19,10 @@ from advmix.data.sources import OwnImages
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
+from advmix.hashing import hexdigest
 from advmix.latents import Latents
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.sources import data_for, load, own_data
+from advmix.stages.sources import data_for, data_of, load, own_data
 from advmix.training.methods import SearchOptions, with_layers
 
 
@@ -61,6 +62,19 @@ class Case:
         if isinstance(self.data, OwnImages):
             return [self.data.photos.test.names[row] for row in rows.tolist()]
         return [f"test image {row}" for row in rows.tolist()]
+
+    def fitted_on(self, rows: Tensor) -> int | None:
+        """How many of the test images at `rows` `(N,)` the generator was fitted on, pixel by pixel; None where its
+        images are unknown, or not there any more.
+        """
+        train = self.data.train
+        if train.fingerprint != self.metadata.get("data_fingerprint"):
+            try:
+                train = data_of(self.metadata, self.store.folder).train
+            except UserError:
+                return None
+        known = {hexdigest(image) for image in train.pixels}
+        return sum(hexdigest(image) in known for image in self.data.test.pixels[rows])
 
     def search(self, options: SearchOptions, gradients: bool) -> SearchOptions:
         """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers; without

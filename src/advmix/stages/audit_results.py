@@ -125,6 +125,7 @@ def _generator_entry(made: Made, found: Found) -> Entry:
         "resolution": network.resolution,
         "layers": network.layers,
         "unexplained": _unexplained(made.case, found),
+        "fitted_on_audited": made.case.fitted_on(found.asked.rows),
     }
 
 

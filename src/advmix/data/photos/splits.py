@@ -13,6 +13,8 @@ from advmix.seeds import generator
 def hold_out(labels: Sequence[int], units: Sequence[str], share: float, seed: int) -> set[int]:
     """Places of the images that are held out: `share` of every class, as nearly as whole units allow.
 
+    Give all of them one label where the share need not hold for every class.
+
     A unit is what stays together: the images of one person, or a single image. It counts to the class that most of its
     images have. Every class keeps at least one unit for training. What is chosen follows from the seed and the units'
     names, not from their order.

@@ -106,12 +106,17 @@ def _groups(source: Source, columns: Sequence[str]) -> tuple[list[int], tuple[st
 
 
 def _splits(source: Source, options: PhotoOptions, labels: Sequence[int]) -> list[str]:
-    """The data's own splits; where all is for training, a test is held out."""
+    """The data's own splits; where all is for training, a test is held out. It may not depend on what is recognised:
+    with another column as the target a generator would be asked about what it was fitted on. So every class gives its
+    share only where there is no other column.
+    """
     persons = None if options.split_by is None else _column(source, options.split_by, "split-by")
     own = [row.split or "train" for row in source.rows]
     if set(own) == {"train"}:
         units = persons or [row.name for row in source.rows]
-        held = hold_out(labels, units, options.holdout, options.split_seed)
+        choices = source.rows[0].values.keys() - {options.split_by}
+        strata = labels if len(choices) == 1 else [0] * len(labels)
+        held = hold_out(strata, units, options.holdout, options.split_seed)
         return ["test" if place in held else "train" for place in range(len(own))]
     if persons is not None:
         _check_apart(source.rows, own, persons, str(options.split_by))
