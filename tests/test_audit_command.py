@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from advmix.audit.found import Found
 from advmix.classifiers import load_classifier
 from advmix.cli import main
+from advmix.data.photos import PhotoOptions, load_photos
 from advmix.encoders import load_autoencoder
 from advmix.report.audit_page import Gallery, Shot, render_audit
 from advmix.results import schema
@@ -220,6 +223,26 @@ def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
     assert 0 < results["generator"]["unexplained"] < 2
     assert results["reference"]["name"].startswith("a small ConvMixer")
     assert (tmp_path / "out" / "latents" / "store.json").is_file()
+
+
+def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(
+    runs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "data", tmp_path / "data")
+    with (tmp_path / "data" / "labels.csv").open("a") as table:
+        table.write("broken.png,even,a\n")
+    (tmp_path / "data" / "broken.png").write_bytes(b"hello")
+    flags = ["--data", str(tmp_path / "data"), *DATA, "--split-seed", "1", "--skip-broken"]
+    assert audit(runs, tmp_path / "out", *flags) == 0
+    shape = PhotoOptions(target="label", size=16, channels=1)
+    fitted = load_photos(str(runs / "data"), shape).train.names
+    audited = load_photos(str(tmp_path / "data"), replace(shape, split_seed=1, skip_broken=True)).test.names
+    known = len(set(fitted) & set(audited))
+    results = results_of(tmp_path / "out")
+    assert 0 < results["generator"]["fitted_on_audited"] == known < results["images"] == len(audited)
+    assert [image["name"] for image in results["broken"]] == ["broken.png"]
+    assert f"was fitted on {known} of these {len(audited)} images" in capsys.readouterr().out
+    assert (results_of(done)["generator"]["fitted_on_audited"], results_of(done)["broken"]) == (0, [])
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,20 @@ def test_predict_reads_the_classifiers_images(runs: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 7
 
 
+@pytest.mark.parametrize("labels", [[], ["--unlabelled"]])
+def test_what_is_left_out_is_said_and_written_down(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: list[str]
+) -> None:
+    files: dict[str, bytes | str] = {f"digit {i % 10}/{i}.png": encoded(digit(i)) for i in range(20)}
+    write(tmp_path / "data", {**files, "digit 3/[red].png": b"hello"})
+    words = ["--data", str(tmp_path / "data"), "--skip-broken", "--holdout", "0", "--part", "train", *labels]
+    assert main(["predict", "--classifier", str(runs / "nominal"), *words, "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["images"] == 20
+    assert [image["name"] for image in results["broken"]] == ["digit 3/[red].png"]
+    assert "1 of 21 images cannot be read: digit 3/[red].png (not an image" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["audit", "predict"])
 def test_where_nothing_says_which_images_they_must_be_named(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

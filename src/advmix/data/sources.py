@@ -10,7 +10,8 @@ from typing import Protocol
 from advmix.data.colored import ColoredDigits
 from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet
-from advmix.data.photos import Native, PhotoOptions, Photos, load_photos, native_photos
+from advmix.data.photos import Broken, Native, PhotoOptions, Photos, load_photos, native_photos
+from advmix.data.photos.load import say_left_out
 from advmix.errors import UserError
 
 
@@ -53,8 +54,11 @@ class OwnImages:
 
     @cached_property
     def photos(self) -> Photos:
-        """Everything that was read."""
-        return load_photos(self.config.data, self._options(), self.seed)
+        """Everything that was read; a line says what was left out."""
+        photos = load_photos(self.config.data, self._options(), self.seed)
+        read = sum(len(found) for found in photos.splits.values())
+        say_left_out(self.config.data, photos.broken, read + len(photos.broken))
+        return photos
 
     def native(self) -> AbstractContextManager[Native]:
         """The same images in other sizes, read from their files when asked for."""
@@ -107,3 +111,8 @@ def names_of(data: Data, split: str) -> tuple[str, ...]:
     if isinstance(data, OwnImages):
         return (data.photos.train if split == "train" else data.photos.test).names
     return tuple(f"{split}/{place:06d}" for place in range(len(data.train if split == "train" else data.test)))
+
+
+def broken_of(data: Data) -> tuple[Broken, ...]:
+    """The images that could not be read and were left out; none of painted digits."""
+    return data.photos.broken if isinstance(data, OwnImages) else ()

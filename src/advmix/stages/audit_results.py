@@ -18,6 +18,7 @@ from advmix.audit.telling import LabelCheck, is_trusted, most_telling
 from advmix.classifiers import OpenClassifier
 from advmix.clock import Clock
 from advmix.config import to_dict
+from advmix.data.sources import broken_of
 from advmix.files import atomic_write, write_json
 from advmix.report.audit_page import render_audit
 from advmix.results import RESULTS, header
@@ -107,6 +108,7 @@ def _results(made: Made, pictures: Pictures, found: Found) -> Entry:
         **header("audit", made.config),
         "images": len(found),
         "data": made.case.data.config.data,
+        "broken": [image.to_dict() for image in broken_of(made.case.data)],
         "generator": _generator_entry(made, found),
         "search": to_dict(made.options),
         "residual": made.config.residual,

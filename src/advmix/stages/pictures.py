@@ -9,7 +9,7 @@ from torch import Tensor
 
 from advmix.classifiers import OpenClassifier
 from advmix.data import ColoredDigits, Data, DataConfig, ImageSet, open_data
-from advmix.data.photos import PhotoShape, load_pictures
+from advmix.data.photos import Broken, PhotoShape, load_pictures
 from advmix.data.sources import OwnImages
 from advmix.errors import UserError
 from advmix.hashing import hexdigest
@@ -57,12 +57,14 @@ class Pictures:
         names: how a person finds each one again.
         labels: `(N,)`, class indices; None where unknown.
         classes: their names; None where unknown.
+        broken: images that could not be read and were left out.
     """
 
     pixels: Tensor
     names: tuple[str, ...]
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    broken: tuple[Broken, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +126,8 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictu
     if data.data and not data.is_painted:
         data = replace(data, photos=sources.shaped(data.photos))
     if options.unlabelled:
-        return Pictures(*load_pictures(data.data, data.photo_options()))
+        pixels, names, broken = load_pictures(data.data, data.photo_options())
+        return Pictures(pixels, names, broken=broken)
     own = sources.data(data) if data.says_nothing or not data.data else None
     return _part(own or open_data(data, seed), options.part)
 
@@ -134,7 +137,7 @@ def _part(data: Data, name: str) -> Pictures:
         splits = data.photos.splits
         if name not in splits:
             raise UserError(f"--part {name}: {data.config.data} has {' '.join(splits)}")
-        return _labelled(splits[name].images, splits[name].names)
+        return _labelled(splits[name].images, splits[name].names, data.photos.broken)
     assert isinstance(data, ColoredDigits)
     if name not in PAINTED:
         raise UserError(f"--part {name}: painted digits have {' '.join(PAINTED)}")
@@ -142,5 +145,5 @@ def _part(data: Data, name: str) -> Pictures:
     return _labelled(images, tuple(str(index) for index in range(len(images))))
 
 
-def _labelled(images: ImageSet, names: tuple[str, ...]) -> Pictures:
-    return Pictures(images.pixels, names, images.labels, images.classes)
+def _labelled(images: ImageSet, names: tuple[str, ...], broken: tuple[Broken, ...] = ()) -> Pictures:
+    return Pictures(images.pixels, names, images.labels, images.classes, broken)

@@ -128,6 +128,7 @@ def _predict(
         "generator": None if mixable is None else generator_summary(mixable.metadata),
         "marginalize": config.marginalize,
         "images": len(pictures.pixels),
+        "broken": [image.to_dict() for image in pictures.broken],
         "accuracy": None if right is None else float(right.double().mean()),
         "phases": clock.seconds,
     }

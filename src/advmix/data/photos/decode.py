@@ -39,6 +39,10 @@ class Broken:
     name: str
     reason: str
 
+    def to_dict(self) -> dict[str, str]:
+        """As it goes into a file."""
+        return {"name": printable(self.name), "reason": self.reason}
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:

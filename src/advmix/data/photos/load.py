@@ -21,6 +21,7 @@ from advmix.data.photos.table import Table, make_table
 from advmix.data.photos.words import first_few
 from advmix.errors import UserError
 from advmix.options import expanded
+from advmix.progress import console
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,13 +164,18 @@ def open_source(data: str, options: PhotoOptions) -> Source:
     return open_path(expanded(data, "data"))
 
 
-def broken_words(place: str, broken: tuple[Broken, ...], count: int) -> str:
-    """One line that names the first of the broken images."""
+def broken_words(
+    place: str, broken: tuple[Broken, ...], count: int, then: str = "mend them, or leave them out with --skip-broken"
+) -> str:
+    """One line that names the first of the broken images, and says what is done about them."""
     listed = first_few(f"{image.name} ({image.reason})" for image in broken)
-    return (
-        f"{place}: {len(broken):,} of {count:,} images cannot be read: {listed}; mend them, or leave them out with "
-        "--skip-broken"
-    )
+    return f"{place}: {len(broken):,} of {count:,} images cannot be read: {listed}; {then}"
+
+
+def say_left_out(place: str, broken: tuple[Broken, ...], count: int) -> None:
+    """The same on the console, where there are any and they were left out."""
+    if broken:
+        console.print(f"  {broken_words(place, broken, count, 'left out')}", markup=False, style="yellow")
 
 
 def _split_sets(table: Table, decoded: Decoded) -> dict[str, PhotoSet]:
