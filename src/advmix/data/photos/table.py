@@ -102,7 +102,8 @@ def _groups(source: Source, columns: Sequence[str]) -> tuple[list[int], tuple[st
     rows = list(zip(*(_indices(found, known) for found, known in zip(values, names, strict=True)), strict=True))
     present = sorted(set(rows))
     words = [", ".join(list(known.values())[i] for i, known in zip(row, names, strict=True)) for row in present]
-    return [present.index(row) for row in rows], tuple(words)
+    places = {row: place for place, row in enumerate(present)}
+    return [places[row] for row in rows], tuple(words)
 
 
 def _splits(source: Source, options: PhotoOptions, labels: Sequence[int]) -> list[str]:
