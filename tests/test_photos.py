@@ -166,6 +166,15 @@ TABLE_ERRORS = {
 def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, words: str) -> None:
     table, more = TABLE_ERRORS[words]
     line = refused(write(tmp_path, {**digit_files(3), "labels.csv": table}))
+def test_a_table_may_number_its_rows_as_pandas_does(tmp_path: Path) -> None:
+    numbered = [f"{index},{row}" for index, row in enumerate(digit_table(COUNT).splitlines()[1:])]
+    write(tmp_path, {**digit_files(COUNT), "labels.csv": "\n".join([",filename,label", *numbered]) + "\n"})
+    photos = load_photos(str(tmp_path), WHOLE)
+    assert content(photos)["0003.png"][0] == str(digit_label(3))
+    (tmp_path / "labels.csv").write_text(",filename,label\n0,0000.png,1,more\n")
+    assert "line 2: more or fewer values" in refused(tmp_path)
+
+
     assert words in line
     assert more in line
 

@@ -74,7 +74,7 @@ def read_tree(files: Files) -> list[Row]:
 
 def read_table(files: Files, table: str) -> list[Row]:
     """A row of `table` for each image; images lie beside it or in `images/`. The delimiter is the one of `,;` and tab
-    that the first line has most of.
+    that the first line has most of. Columns without a name are left out.
 
     Raises:
         UserError: not a table, no column of file names, a row of another length, a file named twice, or an unknown
@@ -82,13 +82,13 @@ def read_table(files: Files, table: str) -> list[Row]:
     """
     text = files.read_text(table)
     header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), restkey="")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     columns = [column.strip() for column in reader.fieldnames or ()]
     reader.fieldnames = columns
     place = files.place / table
     column = next((name for name in FILE_COLUMNS if name in columns), None)
     if column is None:
-        raise UserError(f"{place}: no column filename; there are {first_few(columns)}")
+        raise UserError(f"{place}: no column filename; there are {first_few(filter(None, columns))}")
     rows: dict[str, Row] = {}
     try:
         for values in reader:
@@ -101,10 +101,11 @@ def read_table(files: Files, table: str) -> list[Row]:
     return list(rows.values())
 
 
-def _table_row(files: Files, values: dict[str, Any], column: str, where: str) -> Row:
-    if "" in values or None in values.values():
+def _table_row(files: Files, values: dict[Any, Any], column: str, where: str) -> Row:
+    """A column without a name is the numbering that pandas writes."""
+    if None in values or None in values.values():
         raise UserError(f"{where}: more or fewer values than columns")
-    known = {name: value.strip() for name, value in values.items()}
+    known = {name: value.strip() for name, value in values.items() if name}
     name = known.pop(column)
     split = known.pop("split", None)
     if split is not None and split.lower() not in SPLITS | SPLIT_NUMBERS:
