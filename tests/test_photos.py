@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +16,6 @@ from advmix.data.photos.splits import hold_out
 from advmix.data.photos.words import class_names
 from advmix.errors import UserError
 from pictures import digit, digit_files, digit_label, digit_table, encoded, write
-from test_digits import write_idx
 
 COUNT = 60
 WHOLE = PhotoOptions(size=8, channels=1, holdout=0)
@@ -166,6 +162,10 @@ TABLE_ERRORS = {
 def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, words: str) -> None:
     table, more = TABLE_ERRORS[words]
     line = refused(write(tmp_path, {**digit_files(3), "labels.csv": table}))
+    assert words in line
+    assert more in line
+
+
 def test_a_table_may_number_its_rows_as_pandas_does(tmp_path: Path) -> None:
     numbered = [f"{index},{row}" for index, row in enumerate(digit_table(COUNT).splitlines()[1:])]
     write(tmp_path, {**digit_files(COUNT), "labels.csv": "\n".join([",filename,label", *numbered]) + "\n"})
@@ -173,10 +173,6 @@ def test_a_table_may_number_its_rows_as_pandas_does(tmp_path: Path) -> None:
     assert content(photos)["0003.png"][0] == str(digit_label(3))
     (tmp_path / "labels.csv").write_text(",filename,label\n0,0000.png,1,more\n")
     assert "line 2: more or fewer values" in refused(tmp_path)
-
-
-    assert words in line
-    assert more in line
 
 
 def test_a_column_that_is_nearly_there_is_proposed(tmp_path: Path) -> None:
@@ -309,61 +305,6 @@ def test_limit_draws_from_every_split(tmp_path: Path) -> None:
     assert len(photos.train) == len(photos.test) == 12
     assert photos.classes == tuple("0123456789")
     assert photos.train.names != other.train.names
-
-
-def test_torchvision(tmp_path: Path) -> None:
-    write_idx(tmp_path, "mnist")
-    photos = load_photos("torchvision:MNIST", PhotoOptions(size=28, channels=1, data_dir=tmp_path))
-    from torchvision.datasets import MNIST
-
-    for found, train in ((photos.train, True), (photos.test, False)):
-        expected = MNIST(str(tmp_path), train=train)
-        assert torch.equal(found.images.pixels[:, 0], expected.data)
-        assert torch.equal(found.images.labels, expected.targets)
-    assert photos.classes[3] == "3 - three"
-
-
-def test_torchvision_fetches_nothing_unasked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"torchvision:CIFAR10.*--download"):
-        load_photos("torchvision:CIFAR10", PhotoOptions(data_dir=tmp_path))
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"CIFAR11: unknown; .*CIFAR10"):
-        load_photos("torchvision:CIFAR11", WHOLE)
-
-
-def test_hugging_face_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match="pip install datasets"):
-        load_photos("hf:mnist", WHOLE)
-
-
-def test_hugging_face_local_copies(tmp_path: Path) -> None:
-    import datasets
-
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list("abcdefghij"))})
-    columns = {"image": [digit(i) for i in range(COUNT)], "label": [digit_label(i) for i in range(COUNT)]}
-    data = datasets.Dataset.from_dict(columns, features=features)
-    data.save_to_disk(str(tmp_path / "flat"))
-    datasets.DatasetDict({"train": data, "validation": data}).save_to_disk(str(tmp_path / "split"))
-    write(tmp_path / "tree", {f"train/{name}": content for name, content in tree().items()})
-    for name in ("flat", "split", "tree"):
-        photos = load_photos(f"hf:{tmp_path / name}", WHOLE)
-        assert photos.classes == tuple("0123456789" if name == "tree" else "abcdefghij")
-        pixels = {image.numpy().tobytes() for image in photos.train.images.pixels}
-        assert pixels == {np.asarray(digit(i)).tobytes() for i in range(COUNT)}
-    assert list(load_photos(f"hf:{tmp_path / 'split'}", WHOLE).splits) == ["train", "val"]
-    with pytest.raises(UserError, match=r"hf:.*none: cannot be read"):
-        load_photos(f"hf:{tmp_path / 'none'}", WHOLE)
-
-
-def test_hugging_face_fetches_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def refuse(*address: object) -> None:
-        raise AssertionError(f"asked for {address}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    with pytest.raises(UserError, match=r"hf:nobody/nothing: cannot be read .*--download"):
-        load_photos("hf:nobody/nothing", WHOLE)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from PIL import Image
@@ -39,7 +40,13 @@ def open_hugging_face(name: str, download: bool) -> Source:
             raise UserError(f"hf:{name}: no column of images; there are {first_few(data.features)}")
         classes |= {key: tuple(kind.names) for key, kind in data.features.items() if _is_label(kind)}
         files = data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-        for index, values in enumerate(_hugging_face_values(data)):
+        found = _hugging_face_values(data)
+        if len(found) < len(data):
+            raise UserError(
+                f"hf:{name}: no column of words or whole numbers that could be labels; there are "
+                f"{first_few(data.features)}"
+            )
+        for index, values in enumerate(found):
             key = f"{split or 'all'}/{index}"
             rows.append(Row(key, values, split, key))
             images[key] = (files, index, column)
@@ -72,11 +79,22 @@ def _load_hugging_face(datasets: Any, name: str, download: bool) -> Any:
             return datasets.load_from_disk(name)
         with nullcontext() if download else _offline(datasets):
             return datasets.load_dataset(name)
-    except (OSError, ValueError, RuntimeError) as error:
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise UserError(
+            f"hf:{name}: its files cannot be made into a data set ({_why(error)}); mend them, or name a folder that "
+            "save_to_disk wrote"
+        ) from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"hf:{name}: cannot be read ({in_short(error)}); fetch it with --download, or name a folder that "
             "save_to_disk wrote"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """Its own first line says nothing but that something went wrong: what follows it or the cause says what."""
+    _, _, more = str(error).partition("\n")
+    return shorten(more or str(error.__cause__ or error), 200, placeholder=" ...")
 
 
 @contextmanager

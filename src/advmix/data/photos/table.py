@@ -46,8 +46,11 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
     """Labels and groups from the columns that are asked for, splits of the data's own or held out; `limit` by the seed.
 
     Raises:
-        UserError: a column is not there, a value is missing, there is one class only, or a person is in two splits.
+        UserError: no rows, a column is not there, a value is missing, there is one class only, or a person is in two
+            splits.
     """
+    if not source.rows:
+        raise UserError(f"{source.place}: no labelled images")
     target = _target(source, options.target)
     values = _column(source, target, "target")
     names = class_names(values, target, source.classes.get(target, ()))
