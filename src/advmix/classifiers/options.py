@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,15 @@ class ClassifierOptions:
         return path if path.is_dir() else None
 
     @property
+    def flags(self) -> list[str]:
+        """The flags by which more is said than which classifier."""
+        _, *more = fields(ClassifierOptions)
+        return [f"--{field.name.replace('_', '-')}" for field in more if getattr(self, field.name)]
+
+    @property
     def is_bare(self) -> bool:
         """Whether nothing is said but which classifier."""
-        return not (self.classifier_args or self.weights or self.mean or self.std or self.input_size or self.classes)
+        return not self.flags
 
     def arguments(self) -> dict[str, Any]:
         """What the network's maker is called with.

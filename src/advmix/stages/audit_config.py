@@ -23,7 +23,8 @@ class AuditConfig(ClassifierOptions):
 
     Args:
         compare: classifiers side by side, under one search: folders that train wrote, files, or .json files with the
-            options of one. `--classifier`, where it is named too, is the first of them.
+            options of one. `--classifier`, where it is named too, is the first of them; flags like `--mean` describe
+            that one alone.
         data: images of your own, or painted digits; the test images are audited. By default those of the generator or,
             where none is named, of the classifier's folder, as other flags change them. Own images are read in the size
             of a generator that is named.
@@ -74,12 +75,17 @@ class AuditConfig(ClassifierOptions):
         require(self, "pictures", least=0)
         if not self.subjects:
             raise UserError("audit: name a classifier with --classifier, or several with --compare")
+        if self.flags and not self.classifier:
+            raise UserError(
+                f"{' '.join(self.flags)}: would describe --classifier alone, and there is none; put what belongs to a "
+                "classifier of --compare into a .json file of its own, and name that"
+            )
         if self.latents is not None and self.generator is None:
             raise UserError("--latents: goes together with --generator; name what fit wrote")
 
     @property
     def subjects(self) -> tuple[ClassifierOptions, ...]:
         """The classifiers, in order."""
-        first = {part.name: getattr(self, part.name) for part in fields(ClassifierOptions)}
-        own = (ClassifierOptions(**first),) if self.classifier else ()
-        return (*own, *(ClassifierOptions(name) for name in self.compare))
+        own = {field.name: getattr(self, field.name) for field in fields(ClassifierOptions)}
+        first = (ClassifierOptions(**own),) if self.classifier else ()
+        return (*first, *(ClassifierOptions(name) for name in self.compare))
