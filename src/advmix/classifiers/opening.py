@@ -48,6 +48,11 @@ class OpenClassifier:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     outputs: int = 2
 
+    @property
+    def side(self) -> int | None:
+        """Side in pixels of the images that it should be shown; None where any will do."""
+        return self.input_size if self.image is None else self.image[1]
+
     def named(self, classes: tuple[str, ...]) -> OpenClassifier:
         """The same, for images of these classes: its own if it has names, in whatever order, else as many as it has.
 

@@ -127,14 +127,17 @@ def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subj
         UserError: a classifier of other channels.
     """
     channels, small, _ = case.image
-    network, side = opened.network, opened.input_size or small
+    network, side = opened.network, opened.side or small
     if opened.image is not None and opened.image[0] != channels:
         raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
-    if opened.image is not None and opened.image[1] != small:
-        side = opened.image[1]
+    if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
-    native = side > small and isinstance(case.data, OwnImages)
-    return Subject(network.to(device), side if native else small)
+    return Subject(network.to(device), side if is_native(opened, case.data, small) else small)
+
+
+def is_native(opened: OpenClassifier, data: Data, small: int) -> bool:
+    """Whether a classifier is shown larger images than the generator's of `small` pixels, read from their files."""
+    return (opened.side or small) > small and isinstance(data, OwnImages)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from advmix.audit.evaluate import accuracy
 from advmix.audit.patches import patch_net
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
+from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.seeds import derive, generator, global_seed
 from advmix.stages.reference import open_reference
@@ -84,11 +85,18 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
     """What `train_reference` wrote.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: missing or damaged, or trained on images of another size or number of classes.
     """
     tensors, metadata = read_tensors(folder / FILE, "reference")
     network = _built(images, 0)
-    network.load_state_dict(tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        channels, side, _ = images.shape
+        raise UserError(
+            f"{folder / FILE}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
+            f"{len(images.classes)} classes); name a --reference of these"
+        ) from error
     name = f"a small ConvMixer, trained on {metadata['images']:,} of the training images"
     return _voter(network.eval().requires_grad_(False), name, fingerprint(network), images, device)
 

@@ -30,6 +30,7 @@ from advmix.progress import console
 from advmix.report.doctor import doctor_table
 from advmix.runs import open_run
 from advmix.seeds import generator
+from advmix.stages.audit_case import is_native
 from advmix.stages.audit_reference import FILE as REFERENCE_FILE
 from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
@@ -166,13 +167,15 @@ def examine_classifier(
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
     right = predict(network, patient.images, device).argmax(dim=1) == labels
     plain = _answers(patient, network, patient.latents) == labels
-    losses = diagnose.reconstruction(share(right), share(plain), len(labels))
+    small = is_native(opened, patient.data, patient.model.generator.resolution)
+    losses = diagnose.reconstruction(share(right), share(plain), len(labels), small)
     yield losses
     nested = _search(patient, network, theirs, count)
     found = compare_searches(nested, theirs.restarts, theirs.steps)
     yield diagnose.gradient(found)
     yield diagnose.saturation(found)
-    yield diagnose.belief(share(right[:count]), losses.verdict, kept, _checked(patient, reference, nested), found)
+    checked = _checked(patient, reference, nested)
+    yield diagnose.belief(share(right[:count]), losses.verdict, kept, checked, found, small)
 
 
 @torch.no_grad()

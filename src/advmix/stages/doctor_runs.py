@@ -9,6 +9,7 @@ from typing import Any
 
 from advmix import config as configs
 from advmix.classifiers import ClassifierOptions
+from advmix.data import DataConfig
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import quietly
@@ -54,6 +55,7 @@ class Runs:
         search: the search of the audit, else of the evaluation, else that of audits by default with the training's
             layers, box and steps.
         residual: whether mixes keep what the generator cannot draw.
+        audited: what the audits' flags said of their data, each with its seed.
     """
 
     generator: Path
@@ -62,6 +64,7 @@ class Runs:
     reference: str | None
     search: SearchOptions
     residual: bool
+    audited: tuple[tuple[DataConfig, int], ...]
 
 
 def find_runs(folders: Iterable[Path]) -> Runs:
@@ -86,6 +89,7 @@ def find_runs(folders: Iterable[Path]) -> Runs:
         references[0] if references else None,
         search,
         residual,
+        tuple(dict.fromkeys((config.data, config.seed) for kind, _, config in loaded if kind == "audit")),
     )
 
 

@@ -16,6 +16,8 @@ BY_HEART = 2.0
 DROP_OK, DROP_BAD = 0.02, 0.05
 """Accuracy lost on reconstructions. Two points cannot be told from nothing on a few hundred images; over five, audit
 gives no headline, because a worst case would blame the classifier for the generator."""
+AT_SIZE = " at the generator's size"
+"""Said of a classifier that an audit shows larger images: its figures are others."""
 LITTLE = 0.1
 """A z⊥ that makes less than this share of the change of swapping everything can hurt only a brittle classifier."""
 SURVIVAL_OK, SURVIVAL_BAD = 0.95, 0.8
@@ -62,11 +64,11 @@ def encoding(train: float | None, test: float | None, images: int) -> Finding:
     return Finding("encoding", verdict, f"Reconstructions miss {shares} of the variance.", remedy, numbers)
 
 
-def reconstruction(right: float, drawn: float, images: int) -> Finding:
-    """Accuracy on images against accuracy on their reconstructions."""
+def reconstruction(right: float, drawn: float, images: int, small: bool = False) -> Finding:
+    """Accuracy on images against accuracy on their reconstructions; `small` where audits show larger images."""
     numbers = {"accuracy": right, "accuracy_reconstruction": drawn, "images": images}
     verdict = grade(round(right - drawn, 6), DROP_OK, DROP_BAD)
-    why = f"Right on {right:.1%} of the images and on {drawn:.1%} of their reconstructions."
+    why = f"Right on {right:.1%} of the images{AT_SIZE if small else ''} and on {drawn:.1%} of their reconstructions."
     remedy = (
         ""
         if verdict == "ok"
@@ -212,7 +214,9 @@ def gradient(found: Found) -> Finding:
     return Finding("gradient", "ok", f"{why}.", "", numbers)
 
 
-def belief(right: float, drawn: Verdict, kept: Verdict, checked: float | None, found: Found) -> Finding:
+def belief(
+    right: float, drawn: Verdict, kept: Verdict, checked: float | None, found: Found, small: bool = False
+) -> Finding:
     """Can the worst case be believed? Not where generator or split may have made it.
 
     Args:
@@ -223,12 +227,13 @@ def belief(right: float, drawn: Verdict, kept: Verdict, checked: float | None, f
             to the reference; None without one. What fools one network often fools another, so that this is kind to
             the classifier.
         found: the searches; the largest of them counts.
+        small: whether audits show the classifier larger images.
     """
     worst_case = found.right_largest
     numbers = {"accuracy": right, "accuracy_worst_case": worst_case, "checked": checked, "images": found.images}
     apart: Verdict = "ok" if checked is None or checked - worst_case <= DROP_BAD else "doubtful"
     reasons = {"reconstruction": drawn, "label survival": kept, "lost labels": apart}
-    why = f"{right:.1%} right as they are and {worst_case:.1%} in the worst case"
+    why = f"{right:.1%} right{AT_SIZE if small else ' as they are'} and {worst_case:.1%} in the worst case"
     if checked is not None:
         why = f"{why} ({checked:.1%} where only failures count whose label the reference still sees)"
     blamed = [f"{name} ({verdict})" for name, verdict in reasons.items() if verdict != "ok"]
