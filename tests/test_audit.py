@@ -211,11 +211,11 @@ def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict
     return {"kind": kind, "name": name, "images": 30, **shares}
 
 
-def said(parts: list[dict[str, Any]], comparison: list[Any] | None = None) -> list[str]:
+def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, residual: bool = True) -> list[str]:
     check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
-    entry = {"name": "net", "parts": parts, "swaps": [], "label_check": check}
-    reference = {"right": 0.8, "right_train": 0.85, "trusted": True}
-    return list(audit_sentences({"classifiers": [entry], "reference": reference, "comparison": comparison or []}))
+    classifiers = [{"name": "net", "parts": parts, "swaps": [], "label_check": check} for parts in entries]
+    results = {"classifiers": classifiers, "comparison": comparison or [], "residual": residual}
+    return list(audit_sentences(results | {"reference": {"right": 0.8, "right_train": 0.85, "trusted": True}}))
 
 
 def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
@@ -223,10 +223,11 @@ def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
     check = {"right": 90, "flipped": 45, "flipped_label_kept": 18}
     entry = {"parts": [part("all", "all", 0.9, 0.9, 0.45)], "swaps": [colored], "label_check": check}
     said = "of the right answers flip, colour and light most of all"
-    assert headline(entry, {"trusted": True}) == f"20 to 50 % {said}"
-    assert headline(entry, {"trusted": False}) == f"50 % {said}"
+    trusted, not_trusted = ({"residual": True, "reference": {"trusted": trusted}} for trusted in (True, False))
+    assert headline(entry, trusted) == f"20 to 50 % {said}"
+    assert headline(entry, not_trusted) == f"50 % {said}"
     check["flipped_label_kept"] = 45
-    assert headline(entry, {"trusted": True}) == f"50 % {said}"
+    assert headline(entry, trusted) == f"50 % {said}"
 
 
 def test_an_unrelated_image_is_no_change_of_colour() -> None:
@@ -252,6 +253,24 @@ def test_what_the_size_alone_costs_is_not_the_encoders_error() -> None:
     assert said([small])[0].startswith("90.0% right as they are")
 
 
+def test_where_mixes_are_small_the_size_is_not_the_classifiers_error() -> None:
+    """Without residuals the worst case begins with the small reconstruction, and would fall by the size alone."""
+    small = part("all", "all", 0.9, 0.68, 0.3) | {"right_small": share(0.7)}
+    (sentence,) = said([small], residual=False)
+    assert sentence.startswith("No headline: 68.0% right on reconstructions and 90.0% on the images. ")
+    assert "Leave out --no-residual" in sentence
+    (blurred,) = said([small | {"right_small": share(0.9)}], residual=False)
+    assert "--fit-steps" in blurred
+
+
+def test_a_classifier_without_a_verdict_is_compared_with_none() -> None:
+    row = {"classifier": "b", "less": "a", "right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    sharp, blurred = [part("all", "all", 0.9, 0.9, 0.3)], [part("all", "all", 0.9, 0.8, 0.3)]
+    assert any("points more than a" in words for words in said(sharp, sharp, comparison=[row]))
+    for pair in ((sharp, blurred), (blurred, sharp)):
+        assert not any("points more than a" in words for words in said(*pair, comparison=[row]))
+
+
 def test_the_worst_class_and_group_are_named() -> None:
     parts = [part("all", "all", 0.9, 0.9, 0.3), part("class", "a", 0.9, 0.9, 0.5), part("class", "b", 0.8, 0.9, 0.1)]
     few = part("class", "c", 0.8, 0.9, 0.0) | {"images": 3}
@@ -264,10 +283,10 @@ def test_the_worst_class_and_group_are_named() -> None:
 def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None:
     row = {"classifier": "b", "less": "a"}
     parts = [part("all", "all", 0.9, 0.9, 0.3)]
-    sure = said(parts, [row | {"right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
+    sure = said(parts, parts, comparison=[row | {"right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
     ends = "95 % interval of the difference +10.0 to +30.0"
     assert sure == f"b: in the worst case right on 20.0 points more than a ({ends})."
-    assert "no difference to be sure of" in said(parts, [row | {"right_worst": share(0.05)}])[-1]
+    assert "no difference to be sure of" in said(parts, parts, comparison=[row | {"right_worst": share(0.05)}])[-1]
 
 
 def test_latents_keep_the_residual_of_any_size() -> None:

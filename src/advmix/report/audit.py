@@ -71,14 +71,14 @@ def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
     """The headline of each classifier, or why there is none; what flips it, where it is worst, what the check says."""
     several = len(results["classifiers"]) > 1
     for entry in results["classifiers"]:
-        for sentence in _sentences(entry, results["reference"]):
+        for sentence in _sentences(entry, results):
             yield f"{entry['name']}: {sentence}" if several else sentence
-    yield from comparison_words(results["comparison"])
+    yield from comparison_words(results)
 
 
-def _sentences(entry: Part, reference: Part) -> Iterator[str]:
-    if too_blurred(entry):
-        yield blurred_words(entry)
+def _sentences(entry: Part, results: Part) -> Iterator[str]:
+    if too_blurred(entry, results):
+        yield blurred_words(entry, results)
         return
     yield verdict_words(entry)
     strongest = first_layers(entry)
@@ -90,4 +90,4 @@ def _sentences(entry: Part, reference: Part) -> Iterator[str]:
         if worst is not None:
             right, share = worst["right"]["value"], worst["right_worst"]["value"]
             yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
-    yield check_words(entry, reference)
+    yield check_words(entry, results["reference"])

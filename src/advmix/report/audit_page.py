@@ -64,7 +64,7 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
         galleries: of each classifier, in the same order.
     """
     both = zip(results["classifiers"], galleries, strict=True)
-    entries = [_classifier(entry, results["reference"], gallery) for entry, gallery in both]
+    entries = [_classifier(entry, results, gallery) for entry, gallery in both]
     return (
         environment()
         .from_string(resource("audit.html.j2"))
@@ -73,7 +73,7 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             classifiers=entries,
             style=Markup(resource("report.css") + resource("audit.css")),
             figures=_figures(results),
-            comparison=words.comparison_words(results["comparison"]),
+            comparison=words.comparison_words(results),
             search_meanings=SEARCH,
             words=words,
         )
@@ -93,7 +93,7 @@ def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _classifier(entry: Mapping[str, Any], reference: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
+def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
     def with_shots(rows: Sequence[Mapping[str, Any]], shots: Sequence[Shot]) -> list[dict[str, Any]]:
         return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
 
@@ -108,8 +108,8 @@ def _classifier(entry: Mapping[str, Any], reference: Mapping[str, Any], gallery:
     ]
     return {
         **entry,
-        "headline": words.headline(entry, reference),
-        "blurred": words.too_blurred(entry),
+        "headline": words.headline(entry, results),
+        "blurred": words.too_blurred(entry, results),
         "flip_rate": words.flip_rate(entry),
         "telling": with_shots(entry["telling"], gallery.telling),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),

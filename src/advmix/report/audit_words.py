@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -19,6 +19,8 @@ REMEDY = (
     "advmix doctor says more."
 )
 
+KEEP_SIZE = "Leave out --no-residual: it is the size that is lost, and mixes then keep that of the image."
+
 
 def percent(value: float, digits: int = 0) -> str:
     """`0.314` to `31 %`."""
@@ -30,15 +32,20 @@ def interval(share: Entry, digits: int = 0) -> str:
     return f"{100 * share['low']:.{digits}f} to {100 * share['high']:.{digits}f} %"
 
 
-def too_blurred(entry: Entry) -> bool:
+def too_blurred(entry: Entry, results: Entry) -> bool:
     """Whether the generator draws too little for a verdict: reconstructions cost more than five points.
 
-    They are held against the same images at the generator's size: what is lost by the size alone is no error of the
-    encoder's.
+    Where mixes keep an image's details they keep its size too, and reconstructions are held against the same images at
+    the generator's size: what is lost by the size alone is no error of the encoder's. Where mixes are no more than the
+    generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
+    return _lost(entry, "right_small" if results["residual"] else "right") > TOO_BLURRED
+
+
+def _lost(entry: Entry, key: str) -> float:
     everything = entry["parts"][0]
-    lost: float = everything["right_small"]["value"] - everything["right_reconstruction"]["value"]
-    return lost > TOO_BLURRED
+    lost: float = everything[key]["value"] - everything["right_reconstruction"]["value"]
+    return lost
 
 
 def flip_rate(entry: Entry) -> float:
@@ -47,11 +54,11 @@ def flip_rate(entry: Entry) -> float:
     return 1 - worst / right if right else 0.0
 
 
-def headline(entry: Entry, reference: Entry) -> str:
+def headline(entry: Entry, results: Entry) -> str:
     """The answer, in one line: from the share of right answers that flip while a trusted reference still sees the
     label, to the share that flip at all.
     """
-    if too_blurred(entry):
+    if too_blurred(entry, results):
         return "No verdict: the generator draws too little of these images"
     if not entry["parts"][0]["right"]["value"]:
         return "No right answer to flip"
@@ -60,7 +67,7 @@ def headline(entry: Entry, reference: Entry) -> str:
     what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TOO_BLURRED else ""
     least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
     low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
-    shown = f"{low} to {high} %" if reference["trusted"] and low != high else f"{high} %"
+    shown = f"{low} to {high} %" if results["reference"]["trusted"] and low != high else f"{high} %"
     return f"{shown} of the right answers flip{what}"
 
 
@@ -97,14 +104,17 @@ def worst_part(entry: Entry, kind: str) -> Entry | None:
     return min(rows, key=lambda part: float(part["right_worst"]["value"])) if len(rows) > 1 else None
 
 
-def blurred_words(entry: Entry) -> str:
+def blurred_words(entry: Entry, results: Entry) -> str:
     """Why there is no verdict, and what to do."""
-    everything = entry["parts"][0]
-    clean, drawn = everything["right_small"]["value"], everything["right_reconstruction"]["value"]
-    size = " at the generator's size" if everything["right_small"] != everything["right"] else ""
+    everything, residual = entry["parts"][0], results["residual"]
+    clean = everything["right_small" if residual else "right"]["value"]
+    drawn = everything["right_reconstruction"]["value"]
+    size = " at the generator's size" if residual and everything["right_small"] != everything["right"] else ""
+    by_size = not residual and _lost(entry, "right_small") <= TOO_BLURRED
     return (
         f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
-        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. {REMEDY}"
+        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. "
+        f"{KEEP_SIZE if by_size else REMEDY}"
     )
 
 
@@ -136,10 +146,13 @@ def check_words(entry: Entry, reference: Entry) -> str:
     return words if checked is None else f"{words} Worst case among images that it vouches for: {checked['value']:.1%}."
 
 
-def comparison_words(rows: Sequence[Entry]) -> list[str]:
-    """One sentence for every classifier that is held against the first."""
+def comparison_words(results: Entry) -> list[str]:
+    """One sentence for every classifier that is held against the first; none where either has no verdict."""
     said = []
-    for row in rows:
+    first, *others = results["classifiers"]
+    for entry, row in zip(others, results["comparison"], strict=True):
+        if too_blurred(first, results) or too_blurred(entry, results):
+            continue
         share = row["right_worst"]
         word = "more" if share["value"] > 0 else "less"
         points = f"{abs(100 * share['value']):.1f} points {word}"
@@ -152,7 +165,7 @@ def comparison_words(rows: Sequence[Entry]) -> list[str]:
 def comparison_headline(results: Entry) -> str:
     """Who withstands more, where that is sure."""
     entries = results["classifiers"]
-    if any(too_blurred(entry) for entry in entries):
+    if any(too_blurred(entry, results) for entry in entries):
         return "No verdict: the generator draws too little of these images"
     worst = [entry["parts"][0]["right_worst"]["value"] for entry in entries]
     best = max(range(len(entries)), key=lambda place: worst[place])
