@@ -301,6 +301,27 @@ def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: py
     assert "another&#39;s attack" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_an_attack_that_needs_gradients_is_refused_before_anything_is_made(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blind_of_audit_tests.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    @torch.no_grad()\n"
+        "    def forward(self, x):\n"
+        "        return torch.stack([x.mean((1, 2, 3)), 0.3 - x.mean((1, 2, 3))], 1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attack = ["--attack", "foolbox:LinfPGD", "--attack-args", '{"epsilon": 0.3}']
+    data = ["--data", str(runs / "data"), *DATA, "--fit-steps", "20"]
+    assert audit(runs, tmp_path / "out", "--classifier", "blind_of_audit_tests:Net", *attack, *data, named=False) == 2
+    err = capsys.readouterr().err
+    assert "--attack FoolboxAttack" in err
+    assert "blind_of_audit_tests:Net gives no gradients" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_attack_is_refused_before_anything_is_made(
     runs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

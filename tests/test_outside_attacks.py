@@ -254,6 +254,17 @@ def test_what_is_no_image_is_refused(attack: Attack, words: str, judge: Judge) -
         right_attacked(judge, attack, image_set(judge), CPU)
 
 
+def test_what_an_attack_raises_is_one_line(judge: Judge) -> None:
+    def picky(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        raise ValueError("wants eleven\nand says more")
+
+    with pytest.raises(
+        UserError, match=r"--attack .*picky.*: raised ValueError: wants eleven images \(.*line"
+    ) as caught:
+        right_attacked(judge, picky, image_set(judge), CPU)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_smallest_change_needs_no_radius() -> None:
     attack = open_attack(AttackOptions("foolbox:LinfDeepFoolAttack"))
     assert isinstance(attack, FoolboxAttack)

@@ -117,7 +117,7 @@ def right_attacked(
         seed: of torch's random numbers, which attacks draw from.
 
     Raises:
-        UserError: the attack returns something else than images in [0, 1].
+        UserError: the attack raises, or returns something else than images in [0, 1].
     """
     right = []
     with track("attack", len(images)) as advance:
@@ -132,15 +132,27 @@ def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: T
     """The same for one batch: images `(B, C, H, W)` in [0, 1] and labels `(B,)`, on the classifier's device.
 
     The classifier is left in its modes and without gradients.
+
+    Raises:
+        UserError: as above.
     """
     with evaluating(classifier) as (model,), _frozen(model):
         with global_seed(seed):
-            attacked = attack(model, images, labels)
+            attacked = _attacked(attack, model, images, labels)
         _check(attacked, images, attack)
         with torch.no_grad():
             before, after = (model(shown).argmax(dim=1) == labels for shown in (images, attacked.detach()))
     both: Tensor = before & after
     return both.cpu()
+
+
+def _attacked(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor) -> Any:
+    try:
+        return attack(model, images, labels)
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's code: what it raises is for its user to read
+        raise UserError(f"--attack {attack!r}: raised {blame(error)}") from error
 
 
 @contextmanager

@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from advmix.attacks import Attack
-from advmix.audit.attacks import open_attack
+from advmix.audit.attacks import open_attack, still_right
 from advmix.audit.judge import Bench
 from advmix.audit.swaps import swaps
 from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.classifiers.wrapper import with_size
 from advmix.clock import Clock
-from advmix.data import Data, DataConfig
+from advmix.data import Data, DataConfig, ImageSet
 from advmix.engine import in_first_process, make_fabric
+from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import console, quietly
 from advmix.report.audit import audit_sentences, audit_table, swap_table
@@ -33,6 +37,9 @@ from advmix.stages.sources import remembered
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+TRIED = 4
+"""Images on which an attack is tried before anything is made."""
+
 
 def run_audit(config: AuditConfig) -> dict[str, Any]:
     """Audit, unless `out` holds the finished result already; returns what `results.json` holds.
@@ -49,6 +56,8 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
             config = replace(config, data=remembered(config.data))
         opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
         attack = open_attack(config.attack)
+        if attack is not None:
+            _try_attack(attack, opened, images[:TRIED], fabric.device)
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
@@ -65,6 +74,17 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         results: dict[str, Any] = read_json(config.out / RESULTS)
         _show(config, results)
     return results
+
+
+def _try_attack(attack: Attack, opened: Sequence[OpenClassifier], images: ImageSet, device: torch.device) -> None:
+    """What an attack raises it shall raise before anything is made."""
+    pixels, labels = (tensor.to(device) for tensor in images.batch(slice(None)))
+    for one in opened:
+        try:
+            still_right(one.network.to(device), attack, with_size(pixels, one.side), labels, seed=0)
+        except UserError as error:
+            doubt = "" if one.differentiable else f"; {one.name} gives no gradients, name an attack that needs none"
+            raise UserError(f"{error}{doubt}") from error
 
 
 def _audit(
