@@ -95,10 +95,20 @@ def test_rgb_images_go_into_a_grey_network_as_luminance() -> None:
     torch.testing.assert_close(mine.network(IMAGES), expected, atol=1e-4, rtol=1e-3)
 
 
-def test_single_logit_is_two_classes() -> None:
-    mine = open_classifier(ClassifierOptions("shop:binary"), ("no", "yes"))
+@pytest.mark.parametrize("name", ["binary", "Brightness"])  # the second is in [0, 1] on every image
+def test_single_logit_is_two_classes(name: str) -> None:
+    mine = open_classifier(ClassifierOptions(f"shop:{name}"), ("no", "yes"))
     assert mine.network(IMAGES).shape == (5, 2)
     assert (mine.network(IMAGES)[:, 0] == 0).all()
+
+
+def test_a_single_probability_becomes_its_log_odds(capsys: pytest.CaptureFixture[str]) -> None:
+    mine: Any = open_classifier(ClassifierOptions("shop:sigmoid"), ("no", "yes"))
+    assert "a single probability" in capsys.readouterr().out
+    images = 5 * IMAGES - 2
+    probability, found = mine.network.network(images), mine.network(images)
+    torch.testing.assert_close(found.softmax(dim=1)[:, 1:], probability)
+    assert torch.equal(found.argmax(dim=1), (probability[:, 0] > 0.5).long())
 
 
 def test_probabilities_become_logits() -> None:

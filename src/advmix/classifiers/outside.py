@@ -24,6 +24,11 @@ from advmix.seeds import generator
 
 TRIAL_SIDE = 64
 """Of the images on which a network is tried, where nothing says what it will be asked about."""
+LOGARITHM = {
+    False: "probabilities, their logarithms taken as logits",
+    True: "a single probability, its log-odds taken as the logit of class 1",
+}
+"""What is said of a network that answers with probabilities, by whether it has one output."""
 FORMS = (
     "a folder that train wrote, torchvision:NAME, timm:NAME, package.module:factory, a TorchScript .pt, a torch.export "
     ".pt2, an .onnx, or a .json file with these options"
@@ -68,10 +73,12 @@ def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None 
             f"for some with --classifier-args '{_pretrained(options.classifier)}'"
         )
     network = _wrapped(found, options)
-    logits, differentiable = _tried(network, options, image)
-    network.probabilities = _sums_to_one(logits)
+    images = _noise(network, image)
+    logits, differentiable = _tried(network, options, images)
+    single = not logits[:, 0].any()
+    network.probabilities = _stays_in_one(network, images) if single else _sums_to_one(logits)
     name = options.classifier + (f" ({options.weights})" if options.weights else "")
-    console.print(f"  {name}: {_words(network, logits, differentiable)}", markup=False)
+    console.print(f"  {name}: {_words(network, logits, single, differentiable)}", markup=False)
     return Outside(network, name, logits.shape[1], differentiable, _fingerprint(found, network, options))
 
 
@@ -111,11 +118,16 @@ def _wrapped(found: Found, options: ClassifierOptions) -> Classifier:
     return network
 
 
-def _tried(network: Classifier, options: ClassifierOptions, image: tuple[int, int, int] | None) -> tuple[Tensor, bool]:
-    """Raw answers to three noise images, and whether gradients reach these."""
+def _noise(network: Classifier, image: tuple[int, int, int] | None) -> Tensor:
+    """Three images to try a network on."""
     side = network.size or TRIAL_SIDE
     shape = (3, *(image or (network.channels or 3, side, side)))
-    images = torch.rand(shape, generator=generator(0, "classifier", "trial")).requires_grad_()
+    return torch.rand(shape, generator=generator(0, "classifier", "trial"))
+
+
+def _tried(network: Classifier, options: ClassifierOptions, images: Tensor) -> tuple[Tensor, bool]:
+    """Raw answers to three images, and whether gradients reach these."""
+    images, shape = images.clone().requires_grad_(), images.shape
     try:
         with torch.enable_grad():
             logits = network(images)
@@ -148,7 +160,21 @@ def _sums_to_one(logits: Tensor) -> bool:
     return bool((logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-3).all())
 
 
-def _words(network: Classifier, logits: Tensor, differentiable: bool) -> str:
+@torch.no_grad()
+def _stays_in_one(network: Classifier, images: Tensor) -> bool:
+    """Whether a network with one output ends in a sigmoid: no answer leaves [0, 1], not to three noise images, black
+    and white, and not to noise so strong that a logit would.
+    """
+    noise = 2 * images - 1
+    strong = [images, torch.zeros_like(images), torch.ones_like(images), 30 * noise, -30 * noise, 1000 * noise]
+    try:
+        answers = torch.cat([network(trial)[:, 1] for trial in strong])
+    except Exception:  # a network may refuse what is no image; then nothing is known, and a logit is the rule
+        return False
+    return bool(((answers >= 0) & (answers <= 1)).all())
+
+
+def _words(network: Classifier, logits: Tensor, single: bool, differentiable: bool) -> str:
     normal = " ".join(f"{value:g}" for value in network.mean.flatten().tolist())
     spread = " ".join(f"{value:g}" for value in network.std.flatten().tolist())
     plain = normal == "0" and spread == "1"
@@ -156,7 +182,7 @@ def _words(network: Classifier, logits: Tensor, differentiable: bool) -> str:
         f"{logits.shape[1]} classes",
         "images in [0, 1] as they are" if plain else f"images normalised with mean {normal}, std {spread}",
         f"resized to {network.size}x{network.size}" if network.size else "at the size they come in",
-        *(["probabilities, their logarithms taken as logits"] if network.probabilities else []),
+        *([LOGARITHM[single]] if network.probabilities else []),
         *([] if differentiable else ["no gradients: evaluation and random search only"]),
     ]
     return ", ".join(parts)

@@ -24,10 +24,11 @@ class Classifier(nn.Module):
         std: divided by per channel.
         size: side in pixels that the network wants; images of another size are resized bilinearly, differentiably.
         channels: 3 repeats the channel of grey images, 1 takes the luminance of RGB; by default they stay as they are.
-        probabilities: whether the network ends in a softmax; then the logarithm makes logits of its answers.
+        probabilities: whether the network ends in a softmax, or with a single output in a sigmoid; then the logarithm
+            makes logits of its answers.
 
     A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary
-    one.
+    one; a single probability `p` becomes `(log(1 - p), log(p))`, which is the same.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class Classifier(nn.Module):
         if logits.ndim == 1:
             logits = logits[:, None]
         if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+            other = 1 - logits if self.probabilities else torch.zeros_like(logits)
+            logits = torch.cat([other, logits], dim=1)
         return logits.clamp_min(torch.finfo(logits.dtype).tiny).log() if self.probabilities else logits
 
 
