@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advmix.audit.bootstrap import GroupBootstrap
+from advmix.audit.entries import check_entry
 from advmix.audit.found import Asked, Found, Judged
 from advmix.audit.judge import Batch, Bench, Subject, ask, judge
 from advmix.audit.resample import Resamples
@@ -21,7 +22,7 @@ from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.report.audit import audit_sentences, audit_table
-from advmix.report.audit_words import COLOR, changes, headline
+from advmix.report.audit_words import COLOR, changes, check_words, headline
 from advmix.seeds import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
@@ -177,7 +178,7 @@ def answers(**columns: Any) -> tuple[Asked, Judged]:
     return Asked(**plain), Judged(**blank)
 
 
-def test_the_label_check_tells_three_kinds_apart() -> None:
+def test_the_label_check_tells_four_kinds_apart() -> None:
     """The last picture is not the one that fooled: what the reference sees in it says nothing of that one."""
     yes, no = torch.ones(5, dtype=torch.bool), torch.tensor([False, False, False, True, False])
     votes = {"reference_before": torch.tensor([0, 0, 1, 0, 0]), "reference_after": torch.tensor([0, 1, 0, 1, 1])}
@@ -188,6 +189,9 @@ def test_the_label_check_tells_three_kinds_apart() -> None:
     assert check.kept.tolist() == [True, False, False, False, False]
     assert check.lost.tolist() == [False, True, False, False, False]
     assert check.checked.tolist() == [True, False, False, True, True]
+    counts = check_entry(asked, judged)
+    assert (counts["flipped"], counts["flipped_label_kept"], counts["flipped_label_lost"]) == (4, 1, 1)
+    assert (counts["flipped_no_vote"], counts["flipped_unseen"]) == (1, 1)
 
 
 def test_the_most_telling_picture_swings_far_for_a_small_change() -> None:
@@ -212,7 +216,7 @@ def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict
 
 
 def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, residual: bool = True) -> list[str]:
-    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
+    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1, "flipped_unseen": 0}
     classifiers = [{"name": "net", "parts": parts, "swaps": [], "label_check": check} for parts in entries]
     results = {"classifiers": classifiers, "comparison": comparison or [], "residual": residual}
     return list(audit_sentences(results | {"reference": {"right": 0.8, "right_train": 0.85, "trusted": True}}))
@@ -278,6 +282,14 @@ def test_the_worst_class_and_group_are_named() -> None:
     assert "Worst class: b, 80.0% as they are, 10.0% in the worst case." in words
     assert "Worst group: y, 100.0% as they are, 20.0% in the worst case." in words
     assert audit_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
+
+
+def test_what_the_reference_was_not_shown_is_counted_apart() -> None:
+    check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 2, "flipped_unseen": 3}
+    entry = {"parts": [part("all", "all", 0.9, 0.9, 0.3)], "label_check": check}
+    words = check_words(entry, {"right": 0.8, "right_train": 0.85, "trusted": True})
+    assert "cannot vote on 2, being wrong on the image itself" in words
+    assert "3 were flipped by another picture" in words
 
 
 def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None:

@@ -96,15 +96,15 @@ def swap_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
 def check_entry(asked: Asked, judged: Judged) -> Entry:
     """How many images are flipped, and what the reference says of these."""
     check = LabelCheck(asked, judged)
-    flipped, kept, lost = (int(mask.sum()) for mask in (check.flipped, check.kept, check.lost))
     return {
         "images": len(asked.labels),
         "right": int(judged.right.sum()),
         "votes": int(check.votes.sum()),
-        "flipped": flipped,
-        "flipped_label_kept": kept,
-        "flipped_label_lost": lost,
-        "flipped_no_vote": flipped - kept - lost,
+        "flipped": int(check.flipped.sum()),
+        "flipped_label_kept": int(check.kept.sum()),
+        "flipped_label_lost": int(check.lost.sum()),
+        "flipped_no_vote": int(check.no_vote.sum()),
+        "flipped_unseen": int(check.unseen.sum()),
     }
 
 

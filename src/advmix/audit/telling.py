@@ -55,8 +55,20 @@ class LabelCheck:
         return self.voted & (self.judged.reference_after != self.asked.labels)
 
     @cached_property
+    def no_vote(self) -> Tensor:
+        """Flipped, and the reference is wrong on the image itself."""
+        return self.flipped & ~self.votes
+
+    @cached_property
+    def unseen(self) -> Tensor:
+        """Flipped by a picture that the reference was not shown, though it votes: the one that it was shown did not."""
+        return self.flipped & self.votes & ~self.voted
+
+    @cached_property
     def checked(self) -> Tensor:
-        """Images of the checked figure: those where the reference votes, without those whose label was lost."""
+        """Images of the checked figure: those where the reference votes, without those whose label was lost. Where it
+        was not shown what flipped the answer, that counts against the classifier.
+        """
         return self.votes & ~self.lost
 
 

@@ -143,6 +143,11 @@ def check_words(entry: Entry, reference: Entry) -> str:
         f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
         f"on the image itself (it is right on {reference['right']:.1%})."
     )
+    if check["flipped_unseen"]:
+        words = (
+            f"{words} {check['flipped_unseen']:,} were flipped by another picture than the one of the largest loss, "
+            "which alone it was shown."
+        )
     return words if checked is None else f"{words} Worst case among images that it vouches for: {checked['value']:.1%}."
 
 
