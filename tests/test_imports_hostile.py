@@ -23,7 +23,7 @@ import foreign_nvidia
 import foreign_rosinality
 from advmix.cli import main
 from advmix.errors import UserError
-from advmix.imports import pickles, read_generator, storages
+from advmix.imports import pickles, read_generator, rosinality, storages
 from advmix.imports.nvidia import NAMES
 from advmix.imports.pickles import RefusedError, read_pickle
 
@@ -278,6 +278,26 @@ class TestCheckpoints:
         state = {**network.state_dict(), "input.input": torch.zeros(1).expand(1, 2**14, 2**14, 2**14)}
         torch.save({"g_ema": state}, path)
         self.refused(path, "'input.input' has 4,398,046,511,104 numbers, more than are stored or can be read")
+
+    def test_many_names_for_the_same_numbers_take_no_memory(self, tmp_path: Path) -> None:
+        state, shared = foreign_rosinality.make_network().state_dict(), torch.zeros(100_000)
+        path = tmp_path / "hostile.pt"
+        torch.save({"g_ema": {**state, **{f"other.{index}": shared for index in range(1000)}}}, path)
+        assert path.stat().st_size < 2_000_000
+        self.refused(path, "g_ema has .* tensors, together more than 2 times what is stored")
+
+    def test_tensors_that_no_network_has_are_not_touched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        checked, made = rosinality._checked, []
+
+        def counted(name: str, tensor: torch.Tensor) -> torch.Tensor:
+            made.append(name)
+            return checked(name, tensor)
+
+        monkeypatch.setattr(rosinality, "_checked", counted)
+        state, path = foreign_rosinality.make_network().state_dict(), tmp_path / "more.pt"
+        torch.save({"g_ema": {**state, "other": torch.zeros(1000), "words": "none"}}, path)
+        read_generator(path)
+        assert {"input.input", "style.1.weight"} < set(made) <= set(state)
 
     def test_archives_that_unpack_to_much_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "hostile.pt"

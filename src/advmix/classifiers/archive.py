@@ -48,7 +48,9 @@ def check_archive(data: bytes, path: Path) -> None:
                 elif name.endswith("sample_inputs/model.pt"):
                     _check_pickle(archive.read(name), path, name)
             _check(path, any(name.endswith("/models/model.json") for name in names), "no models/model.json")
-    except (zipfile.BadZipFile, ValueError, RecursionError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises many kinds for a damaged or hostile file; all mean the same to a user
         raise UserError(f"{path}: not a file of torch.export.save, or damaged ({error})") from error
 
 
@@ -74,14 +76,15 @@ def _check_json(value: Any, path: Path) -> None:
         if key == "use_pickle":
             _check(path, item is False, "a pickled tensor")
         elif key == "path_name":
-            _check(path, re.fullmatch(r"(weight|tensor)_\d+", item) is not None, f"path {item}")
+            _check(path, re.fullmatch(r"(weight|tensor)_\d+", str(item)) is not None, f"path {item}")
         elif (key == "target" and isinstance(item, str)) or key == "as_operator":
-            _check(path, TARGETS.fullmatch(item) is not None, f"operator {item}")
-        elif key in ("expr_str", "as_expr") and isinstance(item, str):
-            words = re.findall(r"\w+", item)
-            fine = EXPRESSION.fullmatch(item) is not None and all(WORDS.fullmatch(word) for word in words)
+            _check(path, TARGETS.fullmatch(str(item)) is not None, f"operator {item}")
+        elif key == "expr_str" or (key == "as_expr" and isinstance(item, str)):
+            words = re.findall(r"\w+", str(item))
+            fine = EXPRESSION.fullmatch(str(item)) is not None and all(WORDS.fullmatch(word) for word in words)
             _check(path, fine, f"expression {item}")
         elif key in ("in_spec", "out_spec") and item:
+            _check(path, isinstance(item, str), f"containers {item}")
             types = [kind for name, kind in _items(json.loads(item)) if name == "type"]
             _check(path, all(kind in CONTAINERS for kind in types), f"containers {types}")
 

@@ -26,6 +26,11 @@ MAPPING_LR = 0.01
 UP = 4
 """Their filters have the gain of the upsampling multiplied in."""
 
+SHARED = 2
+"""Tensors of a network do not share their numbers; a filter may. Together they are at most so many times as large as
+what is stored: else a small file with many names would fill the memory.
+"""
+
 
 def read_rosinality(path: Path) -> Found:
     """The generator `g_ema` of a checkpoint.
@@ -37,8 +42,7 @@ def read_rosinality(path: Path) -> Found:
     state = content.get("g_ema") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise RefusedError("holds no g_ema, as the checkpoints of rosinality's stylegan2-pytorch do")
-    checked = State({str(name): _checked(str(name), tensor) for name, tensor in state.items()})
-    tensors = _network(checked)
+    tensors = _network(State({str(name): tensor for name, tensor in state.items()}))
     mean = content.get("latent_avg")
     if mean is not None:
         tensors["mean_style"] = _checked("latent_avg", mean).flatten()
@@ -69,11 +73,26 @@ def _checked(name: str, tensor: Any) -> Tensor:
     return tensor.double()
 
 
-class State(dict[str, Tensor]):
-    """Tensors by name; a missing one is refused by its name."""
+class State(dict[str, Any]):
+    """Tensors by name, each checked and made float64 when it is asked for; a missing one is refused by its name.
 
-    def __missing__(self, name: str) -> Tensor:
-        raise RefusedError(f"g_ema has no tensor {name}, as a generator of stylegan2-pytorch has")
+    Raises:
+        RefusedError: together they are larger than what is stored of them: many names for the same numbers.
+    """
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        tensors = [value for value in values.values() if isinstance(value, Tensor) and value.layout == torch.strided]
+        storages = [tensor.untyped_storage() for tensor in tensors]
+        stored = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        sizes = [tensor.numel() * tensor.element_size() for tensor in tensors]
+        if sum(min(size, one.nbytes()) for size, one in zip(sizes, storages, strict=True)) > SHARED * stored:
+            raise RefusedError(f"g_ema has {len(tensors):,} tensors, together more than {SHARED} times what is stored")
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self:
+            raise RefusedError(f"g_ema has no tensor {name}, as a generator of stylegan2-pytorch has")
+        return _checked(name, super().__getitem__(name))
 
 
 def _config(tensors: dict[str, Tensor]) -> StyleGan2Config:
@@ -111,10 +130,9 @@ def _network(state: State) -> dict[str, Tensor]:
 
 def _conv(state: State, layer: int) -> dict[str, Tensor]:
     source, name = f"convs.{layer - 1}" if layer else "conv1", f"convs.{layer}"
-    noise = state.get(f"noises.noise_{layer}")
-    if noise is None:  # a generator that only ever drew its noise: searched without
-        side = 4 * 2 ** ((layer + 1) // 2)
-        noise = torch.zeros(1, 1, side, side)
+    drawn, side = f"noises.noise_{layer}", 4 * 2 ** ((layer + 1) // 2)
+    # a generator that only ever drew its noise is searched without
+    noise = state[drawn] if drawn in state else torch.zeros(1, 1, side, side)
     return {
         f"{name}.weight": _scaled(state[f"{source}.conv.weight"]),
         f"{name}.bias": state[f"{source}.activate.bias"].flatten(),

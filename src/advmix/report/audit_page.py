@@ -24,7 +24,7 @@ FIGURES = (
     (
         "right_checked",
         "Worst case, label checked",
-        "The same among images that the reference reads rightly, without those whose flipped mix shows it another class.",
+        "The same where the reference reads the image rightly, without those whose flipped mix shows it another class.",
     ),
     ("right_attacked", "Attacked", "Right as it is, and under another's attack on its pixels (--attack)."),
     ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
