@@ -251,6 +251,8 @@ def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(
         ([], "name a classifier with --classifier"),
         (["--classifier", "x", "--latents", "y"], "--latents: goes together with --generator"),
         (["--classifier", "x", "--images", "1"], "--images 1: must be at least 2"),
+        (["--classifier", "x", "--devices", "2"], "--devices 2: name --generator and --latents"),
+        (["--classifier", "x", "--devices", "2", "--generator", "y"], "--devices 2: name --generator and --latents"),
         (["--compare", "x", "y", "--mean", "0.5", "--std", "0.5"], "--mean --std: would describe --classifier alone"),
         (["--compare", "x", "--weights", "w", "--input-size", "8"], "--weights --input-size: would describe"),
     ],

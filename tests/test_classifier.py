@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifiers import Classifier, Grayscale, conv_net
+from advmix.classifiers import Classifier, ClassifierOptions, Grayscale, conv_net
+from advmix.errors import UserError
 from advmix.seeds import generator as seeded
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=seeded(0), dtype=torch.float64)
@@ -91,3 +92,9 @@ def test_grayscale_sees_no_colour() -> None:
 @pytest.mark.parametrize(("channels", "side"), [(3, 16), (1, 32), (3, 9)])
 def test_network_of_the_studies_takes_any_size(channels: int, side: int) -> None:
     assert conv_net(7, channels)(torch.rand(2, channels, side, side)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("arguments", ["[1]", "{"])
+def test_arguments_must_be_a_json_object(arguments: str) -> None:
+    with pytest.raises(UserError, match="--classifier-args"):
+        ClassifierOptions("shop:net", classifier_args=arguments)

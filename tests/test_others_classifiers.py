@@ -73,6 +73,12 @@ def test_factory_with_weights_is_the_network_itself() -> None:
     assert not any(weight.requires_grad for weight in mine.network.parameters())
 
 
+def test_a_network_made_in_a_script_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("__main__.made_here", net(), raising=False)
+    mine = opened("__main__:made_here", mean=MEAN, std=STD)
+    torch.testing.assert_close(mine.network(IMAGES), Classifier(net(), MEAN, STD)(IMAGES))
+
+
 def test_images_are_resized_for_the_network() -> None:
     mine = opened("shop:fixed", input_size=12)
     assert mine.input_size == 12
@@ -198,12 +204,6 @@ def test_weights_of_another_network_are_refused_by_name() -> None:
 )
 def test_refusals_say_what_is_wrong_in_one_line(classifier: str, options: dict[str, Any], words: str) -> None:
     assert words in refusal(classifier, **options)
-
-
-@pytest.mark.parametrize("arguments", ["[1]", "{"])
-def test_arguments_must_be_a_json_object(arguments: str) -> None:
-    with pytest.raises(UserError, match="--classifier-args"):
-        ClassifierOptions("shop:net", classifier_args=arguments)
 
 
 def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

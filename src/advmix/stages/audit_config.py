@@ -44,7 +44,7 @@ class AuditConfig(ClassifierOptions):
         seed: fixes images, donors, resamples, and what is fitted or trained here.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each.
+        devices: how many devices, a process each; more than one need `--generator` and `--latents`.
         resume: go on with a run that was stopped.
     """
 
@@ -82,6 +82,11 @@ class AuditConfig(ClassifierOptions):
             )
         if self.latents is not None and self.generator is None:
             raise UserError("--latents: goes together with --generator; name what fit wrote")
+        if self.devices > 1 and (self.generator is None or self.latents is None):
+            raise UserError(
+                f"--devices {self.devices}: name --generator and --latents, made by advmix fit and encode before; while "
+                "one process made them the others would wait, and torch gives up after half an hour"
+            )
 
     @property
     def subjects(self) -> tuple[ClassifierOptions, ...]:
