@@ -84,7 +84,7 @@ class AuditConfig(ClassifierOptions):
             raise UserError("--latents: goes together with --generator; name what fit wrote")
         if self.devices > 1 and (self.generator is None or self.latents is None):
             raise UserError(
-                f"--devices {self.devices}: name --generator and --latents, made by advmix fit and encode before; while "
+                f"--devices {self.devices}: name --generator and --latents, made by fit and encode before; while "
                 "one process made them the others would wait, and torch gives up after half an hour"
             )
 
