@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.data import Data, DataConfig, ImageSet
+from advmix.data import Data, ImageSet
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
 from advmix.errors import UserError
 from advmix.latents import Latents, Split
@@ -129,7 +129,7 @@ def _examined(runs: Runs, ours: Data, metadata: dict[str, Any], model: Autoencod
     """
     dec, found = model.generator, [] if runs.audited else [ours]
     for flags, seed in runs.audited:
-        same = flags == DataConfig() or in_size(flags, dec) == ours.config
+        same = flags.says_nothing or in_size(flags, dec) == ours.config
         found.append(ours if same else data_for(metadata, runs.generator, flags, seed, dec))
     if len({data.test.fingerprint for data in found}) > 1:
         named = " and ".join(f"{data.config.data} for {data.config.target}" for data in found)
