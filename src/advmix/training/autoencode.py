@@ -75,7 +75,16 @@ def style_config(images: ImageSet, options: FitOptions) -> StyleConfig:
     """The network for images of this size and these channels: four pixels to start with, double after double; or from
     a grid of a quarter of their side.
     """
-    channels, resolution = int(images.pixels.shape[1]), int(images.pixels.shape[2])
+    channels, resolution = images.shape[:2]
+    return style_shape(channels, resolution, options)
+
+
+def style_shape(channels: int, resolution: int, options: FitOptions) -> StyleConfig:
+    """The same, where only the size of the images is known yet.
+
+    Raises:
+        UserError: a size that `fit` does not take.
+    """
     grid = options.grid(resolution)
     if grid and resolution % 4 == 0:
         return StyleConfig(resolution, channels, GRID_STYLE_DIM, GRID_WIDTHS, resolution // 4, grid)

@@ -30,13 +30,11 @@ class Poles:
 
 
 def search_of(cast: Cast, options: SearchOptions) -> AdvMix:
-    """Algorithm 1 in the cast's generator. Its styles are z⊥ where a grid is z∥, the finer half of them otherwise."""
+    """Algorithm 1 in the cast's generator. The layers are those of the options; of a StyleGAN, whose faces are made up,
+    the finer half.
+    """
     network = cast.generator
-    split = (
-        options.split(network.layers)
-        if cast.latents.grid is not None
-        else Split.fine(network.layers, network.layers // 2)
-    )
+    split = Split.fine(network.layers, network.layers // 2) if cast.made_up else options.split(network.layers)
     return AdvMix(
         network,
         split,

@@ -13,13 +13,15 @@ from advmix.studies.celeba.faces import SIZE, Stress
 from advmix.studies.celeba.recipes import CONTROLS, METHODS, base_of
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
-from advmix.training.autoencode import FitOptions
+from advmix.training.autoencode import FitOptions, style_shape
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.methods import BaselineOptions, SearchOptions, with_layers
 
 PARTS = ("select", "test")
 STYLES = tuple(range(6))
-"""All styles of the generator with a grid: light, colour, contrast. The grid is z∥."""
+"""All styles of the generator with a grid: light, colour, contrast. The grid is z∥. Without one the same layers are the
+coarse ones: pose and shape.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,20 @@ class FaceSettings(CellSettings):
     labelled: int | None = 5000
     fit: FitOptions = field(default_factory=lambda: FitOptions(grid_channels=8, l1_weight=1.0))
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=STYLES))
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
     baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
     cells: Path = Path("runs/cells")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "labelled", least=2)
+        network = style_shape(3, self.size, self.fit)
+        if network.grid_shape is None and self.search.perp == STYLES:
+            raise UserError(
+                f"--perp {' '.join(map(str, STYLES))}: the styles beside a grid, but without one (--grid-channels 0) the "
+                "coarse layers, pose and shape; name the finest ones, --perp -2 -1"
+            )
+        object.__setattr__(self, "search", with_layers(self.search, network))
 
     def study(self, target: str, **others: Any) -> CelebaConfig:
         """The settings of `advmix study celeba` with the same parts."""
