@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from advmix.audit.bootstrap import GroupBootstrap
-from advmix.cli import main
+from advmix.cli import main, parse
 from advmix.data.photos import Photos
 from advmix.encoders import Autoencoder
+from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
 from advmix.results import schema
 from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.bench import ALL, Bench
@@ -151,6 +153,32 @@ def test_another_search_is_not_taken_for_the_one_that_was_done(
     found = study(folder, cells, tmp_path / "out", *arguments)
     assert results["methods"][0]["worst_case_images"] == 6
     assert found["methods"][0]["worst_case_images"] == 4
+
+
+def other_generator(cells: Path, out: Path) -> Path:
+    """The same cells, with another generator in the place of each."""
+    shutil.copytree(cells, out)
+    for home in out.glob("celeba-generator-*"):
+        model, metadata = load_autoencoder(home)
+        model.get_parameter("generator.to_image.bias").add_(0.01)
+        save_autoencoder(home, model, {key: value for key, value in metadata.items() if key != "fingerprint"})
+    return out
+
+
+def test_worst_cases_under_another_generator_are_looked_for_again(
+    folder: Path, cells: Path, results: dict[str, Any], photos: Photos, tmp_path: Path
+) -> None:
+    config = parse(["study", "celeba", "--data", str(folder), *SMALL, "--judge", "test", "--cells", str(cells)])
+    judge = Judge(Bench(config, 0, divide(photos, 24, "test", 0, seed=0)))
+    assert judge.is_done("nominal")
+    other = replace(config, cells=other_generator(cells, tmp_path / "cells"))
+    again = Judge(replace(judge.bench, config=other))
+    assert again.bench.is_trained("nominal")
+    assert not again.is_done("nominal")
+    again.do("nominal")
+    assert again.is_done("nominal")
+    assert again.found("nominal")[1]["generator"] != judge.found("nominal")[1]["generator"]
+    assert again.found("nominal")[1]["pool"] == judge.found("nominal")[1]["pool"]
 
 
 def test_nobody_is_in_two_parts(photos: Photos) -> None:

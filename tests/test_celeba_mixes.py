@@ -29,7 +29,7 @@ from advmix.studies.celeba.scene import make_scene, random_mixes, searched_mixes
 from advmix.studies.celeba.variants import VARIANTS
 from advmix.training.autoencode import FitOptions
 from advmix.training.methods import SearchOptions
-from test_celeba import SMALL, folder, photos
+from test_celeba import SMALL, folder, other_generator, photos
 from test_survival import make_model, tiny_images
 from tiny import SPATIAL, make_classifier
 
@@ -101,6 +101,21 @@ def test_survival_by_attribute_and_split(folder: Path, cells: Path, tmp_path: Pa
     written = (tmp_path / "out" / "points" / "Male.json").stat().st_mtime_ns
     assert run("celeba-survival", folder, cells, tmp_path / "out", *arguments)["targets"] == found["targets"]
     assert (tmp_path / "out" / "points" / "Male.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("study", ["celeba-survival", "photo-autoencoder"])
+def test_what_was_measured_under_another_generator_is_not_gone_on_with(
+    study: str, folder: Path, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {
+        "celeba-survival": ["--targets", "Smiling", "--images", "2", "--donors", "1"],
+        "photo-autoencoder": ["--variants", "base", "--images", "2", "--donors", "1", "--resamples", "2"],
+    }[study]
+    run(study, folder, cells, tmp_path / "out", *few)
+    others = other_generator(cells, tmp_path / "cells")
+    command = ["study", study, "--data", str(folder), *PARTS, "--cells", str(others), "--out", str(tmp_path / "out")]
+    assert main([*command, *few]) == 2
+    assert f"{tmp_path / 'out'}: this run began with another generator" in capsys.readouterr().err
 
 
 def test_variants_of_the_photo_autoencoder(folder: Path, cells: Path, tmp_path: Path) -> None:

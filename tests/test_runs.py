@@ -52,6 +52,12 @@ def test_other_settings_are_refused_by_their_name(claimed: Path, resume: bool) -
         open_run(claimed, "fit", other, resume, inputs=INPUTS)
 
 
+def test_an_input_that_one_session_does_not_name_stays_known(claimed: Path) -> None:
+    open_run(claimed, "fit", FitConfig(), resume=True, inputs={"generator": None})
+    with pytest.raises(UserError, match="began with another images"):
+        open_run(claimed, "fit", FitConfig(), resume=True, inputs={**INPUTS, "images": "f" * 16})
+
+
 def test_run_of_an_older_version_goes_on_unless_a_younger_setting_was_changed(claimed: Path) -> None:
     old = json.loads((claimed / "config.json").read_text())
     del old["data"]["look"], old["fit"]["fit_lr"]

@@ -29,7 +29,7 @@ def open_run(
     Raises:
         UserError: the folder holds another run, or this one already and `resume` is off, or something else.
     """
-    path = out / "config.json"
+    path, known = out / "config.json", dict(inputs)
     if path.is_file():
         old = read_json(path)
         if not isinstance(old, dict):
@@ -37,23 +37,24 @@ def open_run(
         if not (replace and old.get("command") == command):
             filled, _ = configs.with_defaults(type(config), old)
             _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
-            _check_inputs(out, read_json(out / "inputs.json"), inputs)
+            known = _with_known_inputs(out, read_json(out / "inputs.json"), inputs)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():
         raise UserError(f"{out}: not a folder; choose another with --out")
     configs.save(out, command, config)
-    write_json(out / "inputs.json", inputs)
+    write_json(out / "inputs.json", known)
     return " ".join([command, *(f"{name} {value}" for name, value in inputs.items())])
 
 
-def _check_inputs(out: Path, old: Any, new: Mapping[str, str | None]) -> None:
-    """What an older version did not write down is not held against it."""
+def _with_known_inputs(out: Path, old: Any, new: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What an older version did not write down is not held against it; what this session does not name stays known."""
     for name, value in new.items():
         if not isinstance(old, dict) or old.get(name, value) != value:
             raise UserError(
                 f"{out}: this run began with another {name}; choose another folder with --out, or delete this one"
             )
+    return {**(old if isinstance(old, dict) else {}), **new}
 
 
 def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: bool) -> None:

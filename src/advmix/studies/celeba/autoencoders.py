@@ -23,14 +23,13 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.studies.celeba.autoencoders_report import variants_figure, variants_table
 from advmix.studies.celeba.bench import Bench
 from advmix.studies.celeba.recipes import REFERENCE, reconstructed
 from advmix.studies.celeba.scene import make_scene, random_mixes, share_entry
 from advmix.studies.celeba.settings import FaceSettings
-from advmix.studies.celeba.survival import open_pair, train_pair
+from advmix.studies.celeba.survival import claim, open_pair, train_pair
 from advmix.studies.celeba.variants import VARIANTS, fit_variant
 from advmix.studies.search.jobs import Point, collect
 from advmix.studies.share import work
@@ -86,8 +85,9 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
     """
     make_fabric(config.device)
     bench, judge = open_pair(config, config.target, config.seed)
-    open_run(config.out, COMMAND, config, resume=True, inputs={"images": bench.faces.judged.fingerprint})
+    claim(config.out, COMMAND, config, bench, judge)
     train_pair(bench, judge)
+    claim(config.out, COMMAND, config, bench, judge)
     folder = config.out / "points"
     points = [
         Point("variants", folder / f"{name}.json", partial(_measured, config, bench, judge, name))

@@ -16,6 +16,7 @@ from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.files import read_tensors, write_tensors
+from advmix.hashing import hexdigest
 from advmix.progress import console
 from advmix.report.style import REFIT
 from advmix.runs import open_run
@@ -122,6 +123,14 @@ class Bench:
         """A generator with its encoder, on the device, and what its file says."""
         model, metadata = load_autoencoder(self.home(name))
         return model.to(self.device), metadata
+
+    def lent(self) -> dict[str, str]:
+        """Fingerprints of the generator of all training images, and of the pool: the latents that its encoder finds for
+        the labelled ones.
+        """
+        model, metadata = self.generator(ALL)
+        pool = hexdigest(fingerprint(model.encoder), self.faces.labelled.fingerprint)
+        return {"generator": metadata["fingerprint"], "pool": pool}
 
     def generator_of(self, method: str) -> str | None:
         """Which generator a method is trained with."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advmix.audit.comparison import WorstCaseKey, as_record
 from advmix.audit.evaluate import predict
 from advmix.audit.verdicts import verdicts
 from advmix.config import to_dict
@@ -48,15 +49,17 @@ class Judge:
         return self._is_judged(method) and (self.also is None or self.also_file(method).is_file())
 
     def _is_judged(self, method: str) -> bool:
-        """On these images, by this search; what another one found is judged again."""
+        """On these images, by this search under this generator; what another one found is judged again."""
         path = self.found_file(method)
-        return path.is_file() and self._circumstances().items() <= read_tensors(path, KIND)[1].items()
+        there = path.is_file() and self.bench.has_generator(ALL)
+        return there and self._circumstances().items() <= read_tensors(path, KIND)[1].items()
 
-    def _circumstances(self) -> dict[str, str | int]:
-        """What a worst case depends on beside the classifier."""
-        config = self.bench.config
-        search = json.dumps(to_dict(config.evaluation()))
-        return {"images": self.bench.faces.judged.fingerprint, "search": search, "worst_images": config.worst_images}
+    def _circumstances(self) -> dict[str, str]:
+        """What is found depends on beside the classifier."""
+        config, judged, seed = self.bench.config, self.bench.faces.judged, self.bench.seed
+        search = {**to_dict(config.evaluation()), "residual": config.baseline.residual, "seed": seed}
+        key = WorstCaseKey(**self.bench.lent(), search=json.dumps(search), images=judged[self.searched()].fingerprint)
+        return {"judged": judged.fingerprint, **as_record(key)}
 
     def do(self, method: str) -> None:
         """Train, unless that is done, and judge where it has not been judged."""

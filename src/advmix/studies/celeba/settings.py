@@ -53,8 +53,8 @@ class FaceSettings(CellSettings):
         network = style_shape(3, self.size, self.fit)
         if network.grid_shape is None and self.search.perp == STYLES:
             raise UserError(
-                f"--perp {' '.join(map(str, STYLES))}: the styles beside a grid, but without one (--grid-channels 0) the "
-                "coarse layers, pose and shape; name the finest ones, --perp -2 -1"
+                f"--perp {' '.join(map(str, STYLES))}: the styles beside a grid, but without one (--grid-channels 0) "
+                "the coarse layers, pose and shape; name the finest ones, --perp -2 -1"
             )
         object.__setattr__(self, "search", with_layers(self.search, network))
 

@@ -12,6 +12,7 @@ import torch
 from advmix.audit.layers import layer_scores, other_label
 from advmix.audit.proposal import propose_split
 from advmix.data.photos import Photos
+from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
@@ -88,7 +89,7 @@ def run_survival(config: SurvivalConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     make_fabric(config.device)
-    open_run(config.out, COMMAND, config, resume=True, inputs={})
+    claim(config.out, COMMAND, config, *open_pair(config, config.targets[0], config.seed))
     folder = config.out / "points"
     points = [
         Point("targets", folder / f"{target}.json", partial(measure_target, config, target))
@@ -114,6 +115,24 @@ def open_pair(config: FaceSettings, target: str, seed: int) -> tuple[Bench, Benc
     return bench, with_all_labels(bench, photos)
 
 
+def claim(out: Path, command: str, config: FaceSettings, bench: Bench, judge: Bench) -> None:
+    """The folder `out` belongs to what is measured in it: images, generator, pool and classifiers, as far as they are
+    there yet.
+
+    Raises:
+        UserError: it was begun with others.
+    """
+    target, faces = bench.config.target, bench.faces
+    inputs: dict[str, str | None] = {f"images ({target})": faces.judged.fingerprint}
+    if bench.has_generator(ALL):
+        lent = bench.lent()
+        inputs |= {"generator": lent["generator"], f"pool ({target})": lent["pool"]}
+    for home, method in ((bench, "nominal"), (judge, REFERENCE)):
+        if home.is_trained(method):
+            inputs[f"classifier {method} ({target})"] = fingerprint(home.classifier(method)[0])
+    open_run(out, command, config, resume=True, inputs=inputs)
+
+
 def train_pair(bench: Bench, judge: Bench) -> None:
     """The generator, the classifier that is searched against, and the reference."""
     work([*fit_jobs(bench, [ALL]), training_job(bench, "nominal"), training_job(judge, REFERENCE)])
@@ -123,6 +142,7 @@ def measure_target(config: SurvivalConfig, target: str, _: Path) -> list[Record]
     """Train what is missing for an attribute, and measure. The images of one attribute at a time are in memory."""
     bench, judge = open_pair(config, target, config.seed)
     train_pair(bench, judge)
+    claim(config.out, COMMAND, config, bench, judge)
     return [measure(config, bench, judge)]
 
 
