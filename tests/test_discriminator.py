@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advmix.encoders.features import Activations
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
 from advmix.training.adversary import frozen, r1_penalty
@@ -26,6 +27,22 @@ def noise(*shape: int) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_one_number_per_image(channels: int) -> None:
     assert make(channels)(noise(8, channels, 16, 16)).shape == (8,)
+
+
+def test_perceptual_features_are_those_of_every_layer() -> None:
+    network, x = make(), noise(4, 3, 16, 16)
+    maps = Activations(network)(x)
+    assert [tuple(found.shape[1:]) for found in maps] == [
+        (4, 16, 16),
+        (4, 16, 16),
+        (5, 8, 8),
+        (5, 8, 8),
+        (6, 4, 4),
+        (6, 4, 4),
+        (6,),
+    ]
+    torch.testing.assert_close(network.out(maps[-1])[:, 0], network(x))
+    assert not any("activate" in name for name in network.state_dict())
 
 
 def test_blur_is_the_binomial_filter() -> None:

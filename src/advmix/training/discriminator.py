@@ -44,11 +44,13 @@ class Halving(nn.Module):
         super().__init__()
         self.conv = EqualizedConv2d(inputs, inputs, 3)
         self.down = EqualizedConv2d(inputs, outputs, 3, stride=2)
+        self.activate = nn.LeakyReLU(SLOPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, H, W)` to `(B, outputs, H/2, W/2)`."""
-        x = F.leaky_relu(self.conv(x), SLOPE)
-        return F.leaky_relu(self.down(blur(x)), SLOPE)
+        x = self.activate(self.conv(x))
+        activated: Tensor = self.activate(self.down(blur(x)))
+        return activated
 
 
 class Discriminator(nn.Module):
@@ -68,11 +70,12 @@ class Discriminator(nn.Module):
         self.conv = EqualizedConv2d(widths[0] + 1, widths[0], 3)
         self.hidden = EqualizedLinear(16 * widths[0], widths[0], RELU_GAIN)
         self.out = EqualizedLinear(widths[0], 1)
+        self.activate = nn.LeakyReLU(SLOPE)  # a module, so that perceptual features can listen to it
         self.to(memory_format=torch.channels_last)
 
     def forward(self, signed: Tensor) -> Tensor:
         """Images `(B, C, H, W)` in [-1, 1] to logits `(B,)`."""
-        x = self.halvings(F.leaky_relu(self.from_image(signed), SLOPE))
-        x = F.leaky_relu(self.conv(minibatch_std(x)), SLOPE)
-        logits: Tensor = self.out(F.leaky_relu(self.hidden(x.flatten(1)), SLOPE))
+        x = self.halvings(self.activate(self.from_image(signed)))
+        x = self.activate(self.conv(minibatch_std(x)))
+        logits: Tensor = self.out(self.activate(self.hidden(x.flatten(1))))
         return logits[:, 0]
