@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
+from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.encoders import load_autoencoder
 from advmix.generators import StyleGan, StyleGenerator
+from advmix.seeds import global_seed
 from advmix.stages.fit_gan import GanFit
 
 DATA = ["--train-images", "64", "--test-images", "20", "--device", "cpu"]
@@ -40,6 +43,53 @@ def test_the_file_holds_generator_and_encoder_and_how_good_they_are(fitted: Path
     assert metadata["frechet_distance"] > 0
     assert sum(metadata["class_shares"].values()) == pytest.approx(1)
     assert metadata["class_shares_real"].keys() == metadata["class_shares"].keys()
+
+
+def test_classes_are_counted_among_a_thousand_samples(fitted: Path) -> None:
+    metadata = load_autoencoder(fitted / "fit")[1]
+    assert metadata["class_shares_samples"] == 1000
+    counts = [1000 * share for share in metadata["class_shares"].values()]
+    assert counts == pytest.approx([round(count) for count in counts])
+
+
+def test_a_generator_that_cannot_be_judged_is_not_lost(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = [*FIT, "--features", str(fitted / "judge"), "--out", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("advmix.stages.fit.judged", stopped)
+        assert main(arguments) == 130
+    assert "frechet_distance" not in load_autoencoder(tmp_path)[1]
+    assert main([*arguments, "--resume"]) == 0
+    whole, late = (load_autoencoder(path)[1] for path in (fitted / "fit", tmp_path))
+    assert late["class_shares"] == whole["class_shares"]
+    assert late["frechet_distance"] == pytest.approx(whole["frechet_distance"])
+
+
+def of_three() -> nn.Module:
+    return conv_net(3)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
+
+
+def test_anybodys_features_compare_images(tmp_path: Path) -> None:
+    """Three classes are no hindrance here; the .json file says how images are normalised."""
+    told = {"classifier": "test_fit_gan:of_three", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2]}
+    (tmp_path / "features.json").write_text(json.dumps(told))
+    few = ["fit", "--train-images", "32", "--fit-steps", "1", "--device", "cpu", "--perceptual-weight", "1"]
+    inputs = []
+    for name, features in (("plain", "test_fit_gan:of_three"), ("told", str(tmp_path / "features.json"))):
+        with global_seed(0):
+            assert main([*few, "--features", features, "--out", str(tmp_path / name)]) == 0
+        inputs.append(json.loads((tmp_path / name / "inputs.json").read_text())["features"])
+    plain, normalised = (load_file(tmp_path / name / "generator.safetensors") for name in ("plain", "told"))
+    assert inputs[0] != inputs[1]
+    assert any(not torch.equal(plain[name], normalised[name]) for name in plain)
 
 
 def test_pictures_show_samples_and_their_mixes(fitted: Path) -> None:
@@ -113,7 +163,9 @@ def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixt
         (["--regime", "vae"], "--regime vae: unknown; choose from autoencode gan"),
         (["--devices", "2"], "--devices 2: only with --regime gan"),
         (["--precision", "bf16"], "--precision bf16: only with --regime gan"),
-        (["--features", "there"], "there/classifier.safetensors"),
+        (["--features", "there"], "there: no such folder"),
+        (["--regime", "gan", "--features", "test_fit_gan:of_three"], "has 3 classes, but the images have 10"),
+        (["--features", "test_fit_gan:linear"], "--features test_fit_gan:linear: no ReLU"),
         (["--perceptual-weight", "1"], "--perceptual-weight 1.0: goes together with --features"),
         (["--regime", "gan", "--devices", "0"], "--devices 0: must be at least 1"),
         (["--regime", "gan", "--precision", "16"], "--precision 16: unknown; choose from 32 bf16"),

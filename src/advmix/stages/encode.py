@@ -8,30 +8,32 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
-from advmix.classifiers import load_classifier
+from advmix.classifiers import OpenClassifier
 from advmix.clock import Clock
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import NO_ENCODER, Encoder, MeanEncoder
-from advmix.encoders.features import Activations
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
-from advmix.encoders.store import LatentStore, write_store
+from advmix.encoders.store import INDEX, LatentStore, write_store
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.files import write_json
+from advmix.files import read_json, write_json
 from advmix.generators import MappedGenerator
 from advmix.latents import Latents
 from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.sources import data_for, features_input, remembered
+from advmix.stages.features import activations, features_input, open_features
+from advmix.stages.sources import data_for, remembered
 from advmix.training.methods import usual_split
 
 ENCODERS = ("network", "mean", "refine")
 POOL = 1024
 """Latents behind Algorithm 2's mean latent and mixing loss."""
+DRAWN, FIRST = "drawn", "first"
+"""Of which training images. Older versions took the first ones: of images in folders, those of the first classes."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class EncodeConfig:
             other flags change it. Your own images are read in the generator's size.
         encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
             network's guess).
-        features: folder that train wrote, whose classifier's features compare images in Algorithm 2; pixels alone by
+        features: a classifier as --classifier names one, whose features compare images in Algorithm 2; pixels alone by
             default.
         optimize: settings of Algorithm 2; `network` uses none of them.
         perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest. By default all
@@ -63,7 +65,7 @@ class EncodeConfig:
     generator: Path
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     encoder: str = "network"
-    features: Path | None = None
+    features: str | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
     perp: tuple[int, ...] = ()
     perp_grid: bool = False
@@ -91,8 +93,9 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
     config = replace(config, data=remembered(config.data))
-    encoder = make_encoder(config, model.to(fabric.device), images, fabric.device)
-    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(config.features)}
+    features, rule = features_of(config, images), pool_rule(config.out)
+    encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
+    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(features)}
     open_run(config.out, "encode", config, config.resume, inputs)
     if (config.out / "seconds.json").is_file():
         console.print(f"  done already: {config.out}")
@@ -108,7 +111,12 @@ def run_encode(config: EncodeConfig) -> LatentStore:
             batch=config.batch,
             shard_size=config.shard_size,
             device=fabric.device,
-            metadata={"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": images.fingerprint},
+            metadata={
+                "data": to_dict(data.config),
+                "data_seed": data.seed,
+                "data_fingerprint": images.fingerprint,
+                **({} if config.encoder == "network" else {"optimize_pool": rule}),
+            },
         )
     write_json(config.out / "seconds.json", {"encode_seconds": clock.seconds["encode"]})
     clock.stop()
@@ -116,9 +124,36 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     return store
 
 
-def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:
+def features_of(config: EncodeConfig, images: ImageSet) -> OpenClassifier | None:
+    """What compares images in Algorithm 2; None for pixels alone."""
+    return None if config.features is None else open_features(config.features, images.shape)
+
+
+def pool_rule(store: Path) -> str:
+    """Of which training images Algorithm 2's pool is, in a folder of latents: one is gone on with as it was begun."""
+    path = store / INDEX
+    index = read_json(path) if path.is_file() else {"optimize_pool": DRAWN}
+    return str(index.get("optimize_pool", FIRST)) if isinstance(index, dict) else FIRST
+
+
+def make_encoder(
+    config: EncodeConfig,
+    model: Autoencoder,
+    images: ImageSet,
+    device: torch.device,
+    features: OpenClassifier | None = None,
+    rule: str = DRAWN,
+) -> Encoder:
     """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own
-    codes; where there is no encoder network, the generator's mean and what it makes up.
+    codes of training images; where there is no encoder network, the generator's mean and what it makes up.
+
+    Args:
+        config: of `encode`.
+        model: generator and encoder network, on `device`.
+        images: the training set.
+        device: for the encoder's other parts.
+        features: what compares images.
+        rule: as `pool_rule`.
 
     Raises:
         UserError: an encoder network that is not there.
@@ -129,15 +164,12 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
         raise UserError(f"--one-style: {config.generator} has no mapping network; its layers have styles of their own")
     if config.encoder == "network":
         return model.encoder
-    features = None
-    if config.features is not None:
-        features = Activations(load_classifier(config.features)[0].to(device))
-    pool, start = _pool_and_start(config, model, images, device)
+    pool, start = _pool_and_start(config, model, images, device, rule)
     return OptimizeEncoder(
         model.generator,
         usual_split(config.perp, config.perp_grid, model.config),
         pool,
-        features=features,
+        features=None if features is None else activations(features).to(device),
         start=start,
         options=config.optimize,
     )
@@ -145,14 +177,16 @@ def make_encoder(config: EncodeConfig, model: Autoencoder, images: ImageSet, dev
 
 @torch.no_grad()
 def _pool_and_start(
-    config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device
+    config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device, rule: str
 ) -> tuple[Latents, Encoder | None]:
+    rng = generator(config.seed, "encode", "pool")
     if model.has_encoder:
-        pool = model.encoder(images.batch(slice(0, POOL))[0].to(device))
+        rows = torch.arange(len(images)) if rule == FIRST else torch.randperm(len(images), generator=rng)
+        pool = model.encoder(images.batch(rows[:POOL])[0].to(device))
         return pool, model.encoder if config.encoder == "refine" else None
     dec = model.generator
     assert isinstance(dec, MappedGenerator)  # nothing else comes without an encoder
-    return dec.sample(POOL, generator(config.seed, "encode", "pool")), MeanEncoder(dec)
+    return dec.sample(POOL, rng), MeanEncoder(dec)
 
 
 def pool_encoder(latents: Path, model: Autoencoder, images: ImageSet, device: torch.device) -> Encoder:
@@ -167,4 +201,5 @@ def pool_encoder(latents: Path, model: Autoencoder, images: ImageSet, device: to
     Raises:
         UserError: a folder of something else.
     """
-    return make_encoder(configs.load(latents / "config.json", "encode", EncodeConfig), model, images, device)
+    config = configs.load(latents / "config.json", "encode", EncodeConfig)
+    return make_encoder(config, model, images, device, features_of(config, images), pool_rule(latents))

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from advmix.classifiers import load_classifier
+from advmix.classifiers import OpenClassifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
-from advmix.encoders.features import Activations
+from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import in_first_process, make_fabric
 from advmix.errors import UserError
 from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.progress import console, quietly
 from advmix.runs import open_run
+from advmix.stages.features import activations, features_input, open_features
 from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_reference
-from advmix.stages.sources import check_size, features_input, in_size
+from advmix.stages.sources import check_size, in_size
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
@@ -53,8 +53,8 @@ class FitConfig:
         mix: what is asked of mixes meanwhile.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
-        features: folder that train wrote, whose classifier's features compare images: in training (autoencode, with
-            --perceptual-weight), or generated ones at the end (gan).
+        features: a classifier as --classifier names one, whose features compare images: in training (autoencode, with
+            --perceptual-weight), or generated ones at the end (gan; it must tell the classes of the images apart).
         reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
             --survival-weight).
         seed: fixes the data's colours, the first weights and every batch.
@@ -73,7 +73,7 @@ class FitConfig:
     mix: MixOptions = field(default_factory=MixOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
-    features: Path | None = None
+    features: str | None = None
     reference: Path | None = None
     seed: int = 0
     out: Path = Path("runs/fit")
@@ -112,23 +112,35 @@ def run_fit(config: FitConfig) -> None:
             config = replace(config, data=in_size(config.data, finished.dec))
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
-        inputs = _inputs(config, images, finished)
+        features = _open_features(config, images)
+        inputs = _inputs(config, images, finished, features)
         run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
-            return
-        if finished is not None:
-            model, loops, settings = _invert(finished, config, images, fabric, run)
         else:
-            train = _autoencode if config.regime == "autoencode" else _gan
-            model, loops, settings = train(config, images, fabric, run)
-        if fabric.is_global_zero:
-            _keep(config, images, model.eval(), loops, settings)
+            model, loops, settings = _trained(config, images, finished, features, fabric, run)
+            if fabric.is_global_zero:
+                _keep(config, images, model.eval(), loops, settings)
+        if fabric.is_global_zero and config.regime != "autoencode" and features is not None:
+            _judge(config, images, features, fabric)
 
 
-def _inputs(config: FitConfig, images: ImageSet, finished: Finished | None) -> dict[str, str | None]:
+def _open_features(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
+    """What compares images. What it is not fit for is said before hours of training."""
+    if config.features is None:
+        return None
+    if config.regime == "autoencode":
+        return open_features(config.features, images.shape)
+    judge = open_reference(config.features, images)
+    activations(judge)
+    return judge
+
+
+def _inputs(
+    config: FitConfig, images: ImageSet, finished: Finished | None, features: OpenClassifier | None
+) -> dict[str, str | None]:
     """What the run reads, by its fingerprint."""
-    inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(config.features)}
+    inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
     if finished is not None:
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]
@@ -137,11 +149,28 @@ def _inputs(config: FitConfig, images: ImageSet, finished: Finished | None) -> d
     return inputs
 
 
-def _autoencode(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+def _trained(
+    config: FitConfig,
+    images: ImageSet,
+    finished: Finished | None,
+    features: OpenClassifier | None,
+    fabric: Fabric,
+    run: str,
+) -> Fitted:
+    if finished is not None:
+        return _invert(finished, config, images, fabric, run)
+    if config.regime == "gan":
+        return _gan(config, images, fabric, run)
+    return _autoencode(config, images, features, fabric, run)
+
+
+def _autoencode(
+    config: FitConfig, images: ImageSet, opened_features: OpenClassifier | None, fabric: Fabric, run: str
+) -> Fitted:
     features: nn.Module | None = None
     reference: nn.Module | None = None
-    if config.features is not None:
-        features = Activations(load_classifier(config.features)[0].requires_grad_(False).to(fabric.device))
+    if opened_features is not None:
+        features = activations(opened_features).requires_grad_(False).to(fabric.device)
     if config.reference is not None:
         opened = open_reference(config.reference, images)
         opened.check_gradients("--survival-weight learns through them")
@@ -177,15 +206,25 @@ def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[L
         "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
         "reconstruction_mse": mse,
     }
-    line = f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
-    if isinstance(model.generator, MappedGenerator) and config.features is not None:
-        metadata |= judged(model.generator, images, config.features, config.seed)
-        shares = metadata["class_shares"].values()
-        line += (
-            f", Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}, "
-            f"{min(shares):.1%} to {max(shares):.1%} of each class"
-        )
     save_autoencoder(config.out, model, metadata)
     for loop in loops:
         loop.finish()
-    console.print(line)
+    console.print(
+        f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
+    )
+
+
+def _judge(config: FitConfig, images: ImageSet, judge: OpenClassifier, fabric: Fabric) -> None:
+    """Add to the file how good what is made up is, unless that is there. Whatever goes wrong, the file stays."""
+    model, metadata = load_autoencoder(config.out)
+    if "frechet_distance" in metadata:
+        return
+    dec = model.to(fabric.device).generator
+    assert isinstance(dec, MappedGenerator)  # all that is trained otherwise than by reconstruction
+    metadata |= judged(dec, images, judge.network, config.seed)
+    save_autoencoder(config.out, model, metadata)
+    shares = metadata["class_shares"].values()
+    console.print(
+        f"  Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}; "
+        f"{min(shares):.1%} to {max(shares):.1%} of each class among {metadata['class_shares_samples']:,} samples"
+    )

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from advmix.audit.fid import PenultimateFeatures, class_shares, frechet_distance
-from advmix.classifiers import load_classifier
 from advmix.config import to_dict
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
-from advmix.errors import UserError
 from advmix.generators import MappedGenerator
 from advmix.latents import Latents, Split
 from advmix.report import mixing_grid
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SAMPLES, GRID_ROWS, GRID_COLUMNS, AT_ONCE = 128, 7, 9, 256
+CLASS_SAMPLES = 1000
+"""Samples whose classes are counted."""
 
 
 @dataclass(frozen=True)
@@ -99,23 +99,26 @@ def mixing_figure(dec: MappedGenerator, latents: Latents) -> Figure:
     return mixing_grid(_rgb(dec, latents[:GRID_ROWS]), _rgb(dec, lent), mixes, "its coarse layers", "its two finest")
 
 
-def judged(dec: MappedGenerator, images: ImageSet, classifier: Path, seed: int) -> dict[str, Any]:
-    """Fréchet distance between training images and as many samples under the features of the classifier in a `train`
-    folder, and the share of each class that it sees among the samples, beside their share in the training set.
+def judged(dec: MappedGenerator, images: ImageSet, classifier: nn.Module, seed: int) -> dict[str, Any]:
+    """Fréchet distance between training images and as many samples under the features of a classifier, and the share
+    of each class that it sees among `CLASS_SAMPLES` samples, beside their share in the training set.
 
-    Raises:
-        UserError: a classifier of other classes.
+    Args:
+        dec: makes the samples up.
+        images: of the training set.
+        classifier: images in [0, 1] to logits, of the classes of these.
+        seed: of the samples.
     """
-    network, _ = load_classifier(classifier)
-    samples, device = list(_samples(dec, len(images), seed)), dec.mean_style.device
-    shares = class_shares(samples, network.to(device))
-    if len(shares) != len(images.classes):
-        raise UserError(f"--features {classifier}: tells {len(shares)} classes apart, not {len(images.classes)}")
+    device = dec.mean_style.device
+    network = classifier.to(device)
+    shares = class_shares(_samples(dec, CLASS_SAMPLES, seed), network)
     real = (images.batch(part)[0].to(device) for part in slices(len(images), AT_ONCE))
+    fake = _samples(dec, len(images), seed)
     return {
-        "frechet_distance": frechet_distance(real, samples, PenultimateFeatures(network)),
+        "frechet_distance": frechet_distance(real, fake, PenultimateFeatures(network)),
         "frechet_features": fingerprint(network),
         "class_shares": dict(zip(images.classes, shares.tolist(), strict=True)),
+        "class_shares_samples": CLASS_SAMPLES,
         "class_shares_real": dict(zip(images.classes, _real_shares(images).tolist(), strict=True)),
     }
 

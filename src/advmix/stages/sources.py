@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
-from advmix.classifiers.trained import load_classifier
 from advmix.config import from_dict, with_defaults
 from advmix.data import Data, DataConfig, ImageSet, open_data
-from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import Encoder
 from advmix.encoders.store import LatentStore
 from advmix.errors import UserError
@@ -188,8 +187,3 @@ def load(generator: str | Path, latents: str | Path, device: torch.device | str 
 def mixable_inputs(mixable: Mixable | None) -> dict[str, str | None]:
     """The same where there may be none."""
     return {"generator": None, "latents": None} if mixable is None else mixable.fingerprints
-
-
-def features_input(folder: Path | None) -> dict[str, str]:
-    """What a run remembers of the classifier whose features it uses, if any: not where it lies, but which it is."""
-    return {} if folder is None else {"features": fingerprint(load_classifier(folder)[0])}

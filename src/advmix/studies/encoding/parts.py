@@ -18,7 +18,7 @@ from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.progress import track
 from advmix.seeds import generator
-from advmix.stages.encode import EncodeConfig, make_encoder
+from advmix.stages.encode import DRAWN, EncodeConfig, features_of, make_encoder
 from advmix.stages.sources import Mixable
 from advmix.studies.cell import Cell
 from advmix.studies.encoding.mixability import bright_color, color_numbers, cross, label_numbers
@@ -100,7 +100,11 @@ class Bench:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a kept part must have been made with."""
-        return {"generator": self.mixable.metadata["fingerprint"], "reference": fingerprint(self.reference)}
+        return {
+            "generator": self.mixable.metadata["fingerprint"],
+            "reference": fingerprint(self.reference),
+            "optimize_pool": DRAWN,
+        }
 
     def encoder(self, name: str, options: OptimizeOptions) -> Encoder:
         """One of `ENCODERS`, as `advmix encode` makes it."""
@@ -108,12 +112,13 @@ class Bench:
         config = EncodeConfig(
             generator=self.cell.fitted,
             encoder=kind,
-            features=self.features,
+            features=None if self.features is None else str(self.features),
             optimize=options if mixing else replace(options, mixing_weight=0.0),
             perp=search.perp,
             perp_grid=search.perp_grid,
         )
-        return make_encoder(config, self.mixable.model, self.data.train, self.device)
+        images = self.data.train
+        return make_encoder(config, self.mixable.model, images, self.device, features_of(config, images))
 
 
 def make_bench(

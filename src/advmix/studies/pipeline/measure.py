@@ -19,7 +19,6 @@ from advmix.studies.encoding.parts import Bench, make_bench, make_part
 from advmix.studies.pipeline.lines import PIPELINES, Line
 from advmix.studies.search.bench import Bench as SearchBench
 from advmix.studies.search.bench import in_words
-from advmix.studies.settings import REFERENCE
 
 Record = dict[str, Any]
 AT_ONCE = 256
@@ -83,9 +82,9 @@ def quality(
     }
     decoder = bench.mixable.model.generator
     if isinstance(decoder, StyleGan):
-        found = judged(decoder, bench.data.train, judge.place(REFERENCE), cell.seed)
+        found = judged(decoder, bench.data.train, bench.reference, cell.seed)
         record |= {"frechet_samples": found["frechet_distance"]}
-        record |= {key: found[key] for key in ("class_shares", "class_shares_real")}
+        record |= {key: found[key] for key in ("class_shares", "class_shares_real", "class_shares_samples")}
     return [record]
 
 

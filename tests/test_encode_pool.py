@@ -1,0 +1,78 @@
+"""Of which training images Algorithm 2's mean latent and partners are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from advmix.cli import main
+from advmix.data import DataConfig, ImageSet, open_data
+from advmix.encoders import Autoencoder, LatentStore, OptimizeEncoder
+from advmix.encoders.autoencoder import save_autoencoder
+from advmix.generators import StyleConfig
+from advmix.seeds import generator, global_seed
+from advmix.stages.encode import EncodeConfig, make_encoder, pool_encoder
+
+SMALL = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("advmix.stages.encode.POOL", 24)
+
+
+def made(folder: Path) -> Autoencoder:
+    with global_seed(0):
+        model = Autoencoder(SMALL).eval()
+    save_autoencoder(folder, model, {})
+    return model
+
+
+def images() -> ImageSet:
+    return open_data(DataConfig(train_images=64), 0).train
+
+
+def pool_of(encoder: Any) -> torch.Tensor:
+    assert isinstance(encoder, OptimizeEncoder)
+    return encoder.pool.styles
+
+
+def codes(model: Autoencoder, part: ImageSet) -> torch.Tensor:
+    with torch.no_grad():
+        styles: torch.Tensor = model.encoder(part.batch(slice(None))[0]).styles
+    return styles
+
+
+def test_images_in_the_order_of_their_classes_are_drawn_from_all(tmp_path: Path) -> None:
+    model, data = made(tmp_path), images()
+    by_class = data[data.labels.argsort(stable=True)]
+    rows = torch.randperm(64, generator=generator(5, "encode", "pool"))[:24]
+    encoder = make_encoder(EncodeConfig(generator=tmp_path, encoder="mean", seed=5), model, by_class, CPU)
+    torch.testing.assert_close(pool_of(encoder), codes(model, by_class[rows]))
+    assert len(by_class[:24].labels.unique()) < 5
+    assert len(by_class[rows].labels.unique()) > 7
+
+
+def test_a_store_that_an_older_version_began_keeps_its_rule(tmp_path: Path) -> None:
+    model, out = made(tmp_path / "fit"), tmp_path / "latents"
+    encode = ["encode", "--generator", str(tmp_path / "fit"), "--train-images", "64", "--device", "cpu", "--seed", "0"]
+    encode += ["--encoder", "refine", "--optimize-steps", "1", "--shard-size", "32", "--out", str(out)]
+    assert main(encode) == 0
+    new, data = LatentStore.open(out), images()
+    assert new.index["optimize_pool"] == "drawn"
+    assert not torch.equal(pool_of(pool_encoder(out, model, data, CPU)), codes(model, data[:24]))
+    old = {key: value for key, value in new.index.items() if key != "optimize_pool"}
+    (out / "store.json").write_text(json.dumps(old))
+    (out / "seconds.json").unlink()
+    (out / "latents-00001.safetensors").unlink()
+    assert main([*encode, "--resume"]) == 0
+    assert LatentStore.open(out).index["optimize_pool"] == "first"
+    encoder = pool_encoder(out, model, data, CPU)
+    torch.testing.assert_close(pool_of(encoder), codes(model, data[:24]))
+    found = encoder(data.batch(slice(32, 64))[0]).styles
+    torch.testing.assert_close(found, LatentStore.open(out).latents.styles[32:], rtol=1e-4, atol=1e-4)
