@@ -57,7 +57,7 @@ def refitted(network: nn.Module, data: Grouped, seed: int) -> nn.Module:
 
     device = next(network.parameters()).device
     parts = [features_of(network, data.images.batch(rows)[0].to(device)) for rows in slices(len(data.images), 250)]
-    features = torch.cat(parts).double().cpu()
+    features = torch.cat(parts).cpu().double()
     mean, spread = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
     inputs, labels, groups = ((features - mean) / spread).numpy(), data.images.labels.numpy(), data.groups.numpy()
     folds = min(FOLDS, int(torch.bincount(data.groups).min()))

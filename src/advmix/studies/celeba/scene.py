@@ -78,7 +78,7 @@ def random_mixes(scene: Scene, split: Split) -> tuple[Survival, float]:
             seen = [judge(plain).argmax(dim=1)]
             for mix in mixes(dec, split, latents, scene.pool, scene.donors[:, rows]):
                 seen.append(judge(mix).argmax(dim=1))
-                change.append((mix - plain).abs().double().mean(dim=(1, 2, 3)).cpu())
+                change.append((mix - plain).abs().cpu().double().mean(dim=(1, 2, 3)))
             answers.append(torch.stack(seen).cpu())
             advance(rows.stop - rows.start, "")
     found = torch.cat(answers, dim=1)
