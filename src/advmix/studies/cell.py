@@ -66,6 +66,15 @@ class CellSettings:
         return replace(self.search, restarts=self.worst_restarts, steps=self.worst_steps)
 
 
+@contextmanager
+def naming(flag: str) -> Iterator[None]:
+    """Name the right option where a folder is another run's: that of its parent, for folders that studies make."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("--out", flag)) from error
+
+
 class Cell:
     """The parts, each made when asked for and kept in its folder; what is there already is not made again.
 
@@ -144,11 +153,8 @@ class Cell:
     @contextmanager
     def _making(self, is_done: bool) -> Iterator[None]:
         """Say nothing where there is nothing to do, and name the right option where the folder is another run's."""
-        try:
-            with quietly(is_done):
-                yield
-        except UserError as error:
-            raise UserError(str(error).replace("--out", self.flag)) from error
+        with naming(self.flag), quietly(is_done):
+            yield
 
     def encode_seconds(self) -> float:
         """What encoding the training set took."""

@@ -24,6 +24,7 @@ from advmix.studies.celeba.faces import SIZE, Faces, without_labels
 from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.cell import naming
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -31,6 +32,8 @@ from advmix.training.methods import BaselineOptions, SearchOptions
 
 CLASSIFIER = "classifier.safetensors"
 ALL, FEW = "generator", "generator-labelled"
+CELLS = "--cells"
+"""The option that says where all folders of a bench are."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Bench:
         """Generator and encoder, of all training images (`ALL`) or of the labelled ones (`FEW`)."""
         images, out, options = self.generator_images(name), self.home(name), self.config.fit
         part = FitPart(options, self.seed, out)
-        run = open_run(out, "study celeba: fit", part, True, {"images": images.fingerprint})
+        with naming(CELLS):
+            run = open_run(out, "study celeba: fit", part, True, {"images": images.fingerprint})
         trainee = AutoencoderTrainee(images, options, self.seed, make_fabric(self.config.device))
         loop = Loop(f"seed {self.seed}: {name}", options.steps(images.pixels.shape[-1]), out, run)
         loop.train(trainee)
@@ -162,7 +166,8 @@ class Bench:
             "generator": None if name is None else self.generator(name)[1]["fingerprint"],
         }
         inputs |= {f"classifier {other}": fingerprint(self.classifier(other)[0]) for other in self.needs(method)}
-        run = open_run(out, "study celeba: classifier", part, True, inputs)
+        with naming(CELLS):
+            run = open_run(out, "study celeba: classifier", part, True, inputs)
         if self.is_trained(method):
             return
         if method.endswith(REFIT):

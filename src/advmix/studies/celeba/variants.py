@@ -14,8 +14,9 @@ from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
 from advmix.engine import make_fabric
 from advmix.runs import open_run
-from advmix.studies.celeba.bench import ALL, Bench, FitPart
+from advmix.studies.celeba.bench import ALL, CELLS, Bench, FitPart
 from advmix.studies.celeba.study import fit_jobs
+from advmix.studies.cell import naming
 from advmix.studies.share import work
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.loop import Loop
@@ -82,7 +83,8 @@ def fit_variant(bench: Bench, name: str, classifier: nn.Module) -> tuple[Autoenc
     options = variant.options(bench.config.fit, side)
     part = VariantPart(options, bench.seed, out, name, variant.mix)
     inputs = {"images": images.fingerprint, "classifier": fingerprint(classifier)}
-    run = open_run(out, "study photo-autoencoder: fit", part, True, inputs)
+    with naming(CELLS):
+        run = open_run(out, "study photo-autoencoder: fit", part, True, inputs)
     if not (out / FILE).is_file():
         trainee = _trainee(bench, variant, options, classifier)
         loop = Loop(f"seed {bench.seed}: {name}", options.steps(side), out, run)
