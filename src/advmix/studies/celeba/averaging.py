@@ -68,7 +68,7 @@ def run_face_marginalize(config: FaceMarginalizeConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     make_fabric(config.device)
-    photos, study = load(config.data, config.target, config.persons, config.size), config.celeba()
+    photos, study = load(config.data, config.target, config.persons, config.size, config.data_dir), config.celeba()
     parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
     benches = [Bench(study, seed, faces) for seed, faces in parts.items()]
     inputs = {f"seed {seed}": faces.judged.fingerprint for seed, faces in parts.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from advmix.studies.celeba.stress import divide_by_cue, groups_of
 
 SIZE = 64
 """Pixels of a side, where nothing else is said."""
+DATA_DIR = Path("data")
+"""Of torchvision's data sets, where nothing else is said."""
 SELECT_SHARE = 0.1
 """Of the persons of the training split, held out for choosing settings; the same ones under every seed."""
 
@@ -77,18 +80,19 @@ class Stress:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 2")
 
 
-def load(data: str, target: str, persons: str, size: int = SIZE) -> Photos:
+def load(data: str, target: str, persons: str, size: int = SIZE, data_dir: Path = DATA_DIR) -> Photos:
     """All faces, `size` pixels wide and high, with persons for groups."""
-    return load_photos(data, PhotoOptions(target=target, group=(persons,), split_by=persons, size=size))
+    options = PhotoOptions(target=target, group=(persons,), split_by=persons, size=size, data_dir=data_dir)
+    return load_photos(data, options)
 
 
-def load_cues(data: str, cue: str, photos: Photos) -> Tensor:
+def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) -> Tensor:
     """Another attribute of the training images, `(N,)` of 0 and 1.
 
     Raises:
         UserError: there is no such column, or it has not two values.
     """
-    options = PhotoOptions(target=cue)
+    options = PhotoOptions(target=cue, data_dir=data_dir)
     with closing(open_source(data, options)) as source:
         table = make_table(source, options, seed=0)
     if len(table.classes) != 2:
@@ -97,14 +101,14 @@ def load_cues(data: str, cue: str, photos: Photos) -> Tensor:
     return torch.tensor([values[name] for name in photos.train.names])
 
 
-def load_also(data: str, target: str | None, like: Photos) -> ImageSet:
+def load_also(data: str, target: str | None, like: Photos, data_dir: Path = DATA_DIR) -> ImageSet:
     """All images of another source, whatever their split.
 
     Raises:
         UserError: as `load_photos`; or the classes are not those of `like`.
     """
     side = int(like.train.images.pixels.shape[-1])
-    photos = load_photos(data, PhotoOptions(target=target, size=side))
+    photos = load_photos(data, PhotoOptions(target=target, size=side, data_dir=data_dir))
     ours, theirs = ([name.casefold() for name in found.classes] for found in (like, photos))
     if ours != theirs:
         raise UserError(f"--also {data}: tells {', '.join(theirs)} apart, but the study {', '.join(ours)}")

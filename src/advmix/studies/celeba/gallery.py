@@ -82,7 +82,7 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     Raises:
         UserError: a classifier or generator that is not there, or that may not be shown.
     """
-    photos: Photos = load(config.data, config.target, config.persons, config.size)
+    photos: Photos = load(config.data, config.target, config.persons, config.size, config.data_dir)
     if len(photos.classes) != 2:
         raise UserError(f"--target {config.target}: has {len(photos.classes)} classes; these pictures are of two")
     bench = open_bench(config, photos)

@@ -30,6 +30,7 @@ class FaceSettings(CellSettings):
 
     Args:
         data: folder, zip or csv of faces, as for `advmix data`.
+        data_dir: folder of torchvision's data sets, for --data torchvision:CelebA.
         size: side of the images in pixels, to which they are resized, a multiple of 4; 32 is four times as fast as 64.
         persons: column of who is on an image; no person is in two parts, and intervals are over persons.
         labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
@@ -38,6 +39,7 @@ class FaceSettings(CellSettings):
     """
 
     data: str = "data/celeba"
+    data_dir: Path = Path("data")
     size: int = SIZE
     persons: str = "identity"
     labelled: int | None = 5000
