@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.layers import wilson
 from advmix.audit.survival import Survival, label_survival
 from advmix.data import ImageSet
@@ -113,3 +114,31 @@ def test_by_class_and_by_group() -> None:
     group: Tensor = torch.tensor([0, 1, 0, 2])
     by_group = survival.by(group, ("x", "y", "z"))
     assert by_group == {"x": wilson(1.5, 2), "y": None, "z": wilson(1, 1)}
+
+
+def test_interval_over_persons_is_wider_than_over_images_and_its_value_the_same() -> None:
+    """Fifty persons, whose four images share one fate."""
+    persons = torch.arange(200) // 4
+    right = torch.arange(200) % 5 > 0
+    kept = (persons % 3 > 0).long()
+    found = Survival(torch.stack([kept, kept]), torch.ones(200, dtype=torch.long), right)
+    intervals = []
+    for groups in (persons, torch.arange(200)):
+        interval = found.interval(GroupBootstrap.draw(groups, 500, seeded(0)))
+        share = found.share()
+        assert interval is not None
+        assert share is not None
+        assert interval.value == pytest.approx(share.value)
+        intervals.append(interval.high - interval.low)
+    assert intervals[0] > 1.5 * intervals[1]
+
+
+def test_interval_within_a_class_is_about_its_images_alone() -> None:
+    labels = torch.arange(40) % 2
+    found = Survival(torch.zeros(1, 40, dtype=torch.long), labels, torch.ones(40, dtype=torch.bool))
+    boot = GroupBootstrap.draw(torch.arange(40), 100, seeded(0))
+    kept, lost = (found.interval(boot, labels == place) for place in (0, 1))
+    assert kept is not None
+    assert lost is not None
+    assert (kept.value, lost.value) == (1, 0)
+    assert found.interval(boot, labels == 2) is None

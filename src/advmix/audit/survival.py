@@ -14,6 +14,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from advmix.audit.bootstrap import GroupBootstrap, Interval
 from advmix.audit.layers import Share, wilson
 from advmix.data import ImageSet, slices
 from advmix.encoders.base import Encoder, encoded
@@ -53,6 +54,19 @@ class Survival:
         counted = self.right if among is None else self.right & among
         kept = kept_labels(self.predictions, self.labels, counted).double().mean(dim=0)
         return wilson(float(kept.sum()), len(kept)) if len(kept) else None
+
+    def interval(self, boot: GroupBootstrap, among: Tensor | None = None) -> Interval | None:
+        """The same share with an interval over groups of images: two pictures of one person are not two persons.
+
+        Args:
+            boot: of the groups of the N images; a resample in which no image counts is one that keeps no label.
+            among: as in `share`.
+        """
+        counted = self.right if among is None else self.right & among
+        if not counted.any():
+            return None
+        kept = (self.predictions == self.labels).double().mean(dim=0) * counted
+        return boot.interval(kept, counted, statistic=lambda kept, right: kept / right.clamp_min(1e-12))
 
     def by(self, index: Tensor, names: Sequence[str]) -> dict[str, Share | None]:
         """The same by class or by group: `index` `(N,)` says which of `names` each image belongs to."""

@@ -142,7 +142,7 @@ def measure(
     for name, residual in (("decoded", False), ("residual", True)):
         scene = make_scene(model, images, faces.labelled, reference, config.donors, residual)
         survival, change = random_mixes(scene, split)
-        record[f"survival_{name}"], record[f"range_{name}"] = share_entry(survival.share()), change
+        record[f"survival_{name}"], record[f"range_{name}"] = share_entry(survival, boot), change
     kept = record["survival_decoded"]
     record["reached"] = record["classifier_lost"]["value"] <= POINTS_LOST and bool(kept and kept["value"] >= SURVIVE)
     return record

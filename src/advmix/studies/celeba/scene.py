@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.layers import Share
+from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.survival import Survival, mixes
 from advmix.data import ImageSet, slices
 from advmix.data.photos import Photos
@@ -101,6 +101,7 @@ def searched_mixes(scene: Scene, search: AdvMix, classifier: nn.Module) -> Survi
     return Survival(worst[None], scene.images.labels, plain == scene.images.labels)
 
 
-def share_entry(share: Share | None) -> dict[str, float] | None:
-    """A share as it goes into `results.json`; None where nothing counts."""
-    return None if share is None else {"value": share.value, "low": share.low, "high": share.high}
+def share_entry(survival: Survival, boot: GroupBootstrap, among: Tensor | None = None) -> dict[str, float] | None:
+    """The share of labels that survive, over persons, as it goes into `results.json`; None where nothing counts."""
+    share = survival.interval(boot, among)
+    return None if share is None else share.to_dict()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.layers import layer_scores, other_label
 from advmix.audit.proposal import propose_split
 from advmix.data.photos import Photos
@@ -62,6 +63,7 @@ class SurvivalConfig(FaceSettings):
         images: held-out images that are mixed, drawn at random.
         donors: random mixes of each.
         threshold: share of labels that a proposed split must keep, in [0, 1].
+        resamples: of the bootstrap.
         out: folder for table and figure.
     """
 
@@ -70,12 +72,14 @@ class SurvivalConfig(FaceSettings):
     images: int = 500
     donors: int = 4
     threshold: float = 0.95
+    resamples: int = 2000
     out: Path = Path("runs/study/celeba-survival")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "images donors", least=1)
         require(self, "threshold", least=0)
+        require(self, "resamples", least=2)
         if self.threshold > 1:
             raise UserError(f"--threshold {self.threshold}: must be between 0 and 1")
         if not self.targets or len(set(self.targets)) < len(self.targets):
@@ -109,7 +113,7 @@ def run_survival(config: SurvivalConfig) -> dict[str, Any]:
 
 def open_pair(config: FaceSettings, target: str, seed: int) -> tuple[Bench, Bench]:
     """The bench of an attribute, and that of its judge."""
-    photos: Photos = load(config.data, target, config.persons, config.size)
+    photos: Photos = load(config.data, target, config.persons, config.size, config.data_dir)
     study = config.study(target, methods=("nominal",), seeds=(seed,))
     bench = Bench(study, seed, divide(photos, config.labelled, "select", 0.0, seed))
     return bench, with_all_labels(bench, photos)
@@ -151,6 +155,8 @@ def measure(config: SurvivalConfig, bench: Bench, judge: Bench) -> Record:
     model, faces, residual = bench.generator(ALL)[0], bench.faces, config.baseline.residual
     order = torch.randperm(len(faces.judged), generator=generator(0, "celeba", "survival"))
     images, reference = faces.judged[order[: config.images]], judge.classifier(REFERENCE)[0]
+    persons = faces.persons[order[: config.images]]
+    boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
     scene = make_scene(model, images, faces.labelled, reference, config.donors, residual)
     splits, proposal = named_splits(config, scene, faces.labelled.labels)
     nominal, right = bench.classifier("nominal")[0], random_mixes(scene, next(iter(splits.values())))[0].right
@@ -162,7 +168,7 @@ def measure(config: SurvivalConfig, bench: Bench, judge: Bench) -> Record:
         "right_unmixed": float(right.double().mean()),
         "proposal": proposal,
         "splits": [
-            {"name": name, "flags": flags(split), **_of_split(config, scene, split, nominal)}
+            {"name": name, "flags": flags(split), **_of_split(config, scene, split, nominal, boot)}
             for name, split in splits.items()
         ],
     }
@@ -187,13 +193,15 @@ def named_splits(config: SurvivalConfig, scene: Scene, pool_labels: torch.Tensor
     return splits, {"flags": None if found.split is None else flags(found.split), "sure": found.sure}
 
 
-def _of_split(config: SurvivalConfig, scene: Scene, split: Split, classifier: torch.nn.Module) -> Record:
+def _of_split(
+    config: SurvivalConfig, scene: Scene, split: Split, classifier: torch.nn.Module, boot: GroupBootstrap
+) -> Record:
     survival, change = random_mixes(scene, split)
     search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model)
     labels, classes = scene.images.labels, scene.images.classes
     return {
-        "survival": share_entry(survival.share()),
-        "survival_by_class": {name: share_entry(found) for name, found in survival.by(labels, classes).items()},
-        "survival_searched": share_entry(searched_mixes(scene, search, classifier).share()),
+        "survival": share_entry(survival, boot),
+        "survival_by_class": {name: share_entry(survival, boot, labels == place) for place, name in enumerate(classes)},
+        "survival_searched": share_entry(searched_mixes(scene, search, classifier), boot),
         "range": change,
     }
