@@ -1,13 +1,25 @@
 #!/usr/bin/env bash
-# The face study, tier by tier: scripts/faces.sh TIER FACES [SMILES]. The same command goes on where it was stopped.
+# The face study, tier by tier: scripts/faces.sh TIER FACES [SMILES] [FLAGS]. The same command goes on where it was
+# stopped.
 #
 # FACES: folder, zip or csv as for `advmix data`, with columns identity, Smiling, Male and so on, and splits.
 # SMILES: the same with a column smiling, another source of faces (tiers smiling and amounts; may be left out).
+# FLAGS, from the first word that begins with a dash, go to every study of the tier and override what is written here:
+# scripts/faces.sh select FACES --steps 4 --out runs/study/celeba/select-steps4
 # WORST=1000 looks for worst cases on so many of the judged images (500 in the tier smiling, 300 in the others).
 # PROCESSES=2 OMP_NUM_THREADS=1 divides the work over two processes; ADVMIX=echo shows the commands and runs none.
 # GAN=FOLDER, for pictures: what `advmix fit --regime gan` wrote; pictures of its faces may be published.
 set -euo pipefail
-tier=${1:-} faces=${2:-} smiles=${3:-}
+tier=${1:-} faces=${2:-} smiles=
+if [ "${faces#-}" != "$faces" ]; then
+  faces=
+fi
+shift $(($# < 2 ? $# : 2))
+if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+  smiles=$1
+  shift
+fi
+further=("$@")
 read -ra advmix <<<"${ADVMIX:-advmix}"
 also=()
 if [ -n "$smiles" ]; then
@@ -21,7 +33,7 @@ refit=(nominal mixup linf4 linf8 randmix advmix nominal-refit advmix-refit)
 run() { # a study, in all processes
   local started=() process
   for ((process = 0; process < ${PROCESSES:-1}; process++)); do
-    "${advmix[@]}" study "$@" --data "$faces" &
+    "${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"} &
     started+=($!)
   done
   for process in "${started[@]}"; do
@@ -72,7 +84,7 @@ case "$tier${faces:+ }" in
   fi
   ;;
 *)
-  echo "usage: $0 select|autoencoder|smiling|tinted|amounts|attributes|stress|survival|marginalize|pictures FACES [SMILES]" >&2
+  echo "usage: $0 select|autoencoder|smiling|tinted|amounts|attributes|stress|survival|marginalize|pictures FACES [SMILES] [FLAGS]" >&2
   exit 2
   ;;
 esac

@@ -124,7 +124,7 @@ def test_variants_of_the_photo_autoencoder(folder: Path, cells: Path, tmp_path: 
     found = run("photo-autoencoder", folder, cells, tmp_path / "out", *arguments)["variants"]
     assert [row["variant"] for row in found] == names
     assert len({row["fingerprint"] for row in found}) == len(names)
-    (base,) = (path for path in cells.glob("celeba-generator-*-seed0"))
+    (base,) = (path for path in cells.glob("celeba-generator-*-seed0-????????"))
     assert found[0]["fingerprint"] == load_autoencoder(base)[1]["fingerprint"]
     for row in found:
         assert row["images"] == 4

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from advmix.cli import parse
+from advmix.config import save
+from advmix.data import ImageSet
 from advmix.errors import UserError
+from advmix.studies.celeba.bench import ALL, Bench, ClassifierPart, FitPart
+from advmix.studies.celeba.faces import Faces, load, load_cues
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.study import open_faces
 from advmix.training.autoencode import style_shape
+from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
 
 STYLES = (0, 1, 2, 3, 4, 5)
@@ -37,3 +47,83 @@ def test_coarse_layers_are_not_taken_for_styles() -> None:
     with pytest.raises(UserError, match=r"--perp 0 1 2 3 4 5: .*--grid-channels 0.*--perp -2 -1"):
         replace(saved, fit=replace(saved.fit, grid_channels=0))
     assert replace(saved, search=SearchOptions(perp=STYLES)) == saved
+
+
+class Squares:
+    """What torchvision's CelebA offers, of grey squares: two of each person, the lighter one smiling."""
+
+    attr_names = ("Male", "Smiling", "")
+
+    def __init__(self, root: str, split: str, download: bool) -> None:
+        if not (Path(root) / "celeba").is_dir():
+            raise RuntimeError("Dataset not found or corrupted.")
+        count, first = {"train": (40, 0), "valid": (8, 100), "test": (8, 200)}[split]
+        places = torch.arange(count)
+        self.attr = torch.stack([places // 2 % 2, places % 2], dim=1)
+        self.identity = first + places[:, None] // 2
+
+    def __len__(self) -> int:
+        return len(self.attr)
+
+    def __getitem__(self, place: int) -> tuple[Image.Image, None]:
+        return Image.new("RGB", (18, 22), (100 + 100 * int(self.attr[place, 1]),) * 3), None
+
+
+def test_torchvisions_faces_are_read_from_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.datasets.CelebA", Squares)
+    (tmp_path / "celeba").mkdir()
+    flags = ["--data", "torchvision:CelebA", "--size", "32", "--labelled", "8", "--seeds", "0", "--judge", "test"]
+    also = ["--also", "torchvision:CelebA", "--also-target", "Smiling"]
+    config = parse(["study", "celeba", *flags, *also, "--data-dir", str(tmp_path)])
+    faces, other = open_faces(config)
+    judged = faces[0].judged
+    assert (len(judged), len(faces[0].persons.unique())) == (16, 8)
+    assert torch.equal(judged.pixels[:, 0, 16, 16] > 150, judged.labels == 1)
+    assert other is not None
+    assert len(other) == 56
+    photos = load("torchvision:CelebA", "Smiling", "identity", 32, tmp_path)
+    assert load_cues("torchvision:CelebA", "Male", photos, tmp_path).tolist() == [0, 0, 1, 1] * 10
+    with pytest.raises(UserError, match=f"cannot be read from {tmp_path / 'elsewhere'}.*--data-dir"):
+        open_faces(replace(config, data_dir=tmp_path / "elsewhere"))
+
+
+def bench_of(config: CelebaConfig) -> Bench:
+    images = ImageSet(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.arange(2), ("a", "b"))
+    return Bench(config, 0, Faces(images, images, images, torch.arange(2)))
+
+
+def places(config: CelebaConfig) -> tuple[str, str]:
+    bench = bench_of(config)
+    return bench.home(ALL).name, bench.folder.name
+
+
+def test_settings_have_folders_of_their_own_and_the_usual_ones_keep_their_names(tmp_path: Path) -> None:
+    usual = CelebaConfig(cells=tmp_path)
+    longer = replace(usual, train=replace(usual.train, epochs=20))
+    stronger = replace(usual, search=replace(usual.search, steps=5))
+    grid = replace(usual, fit=replace(usual.fit, grid_channels=4))
+    home, folder = places(usual)
+    assert folder == "celeba-Smiling-5000-seed0"
+    assert home.endswith("-seed0")
+    assert {places(config)[0] for config in (usual, longer, stronger)} == {home}
+    assert places(grid)[0].startswith(f"{home}-")
+    assert len({places(config)[1] for config in (usual, longer, stronger, grid)}) == 4
+    assert places(replace(usual, worst_steps=9, judge="test")) == (home, folder)
+
+
+def test_what_an_older_version_made_under_other_settings_is_found(tmp_path: Path) -> None:
+    """It had one name for all settings, and knew fewer of them."""
+    usual = CelebaConfig(cells=tmp_path)
+    mine = replace(usual, fit=replace(usual.fit, fit_steps=800), train=TrainOptions(epochs=3, flip=True))
+    home, folder = (tmp_path / name for name in places(usual))
+    save(home, "study celeba: fit", FitPart(mine.fit, 0, home))
+    part = ClassifierPart("advmix", mine.train, mine.search, mine.baseline, 0, folder / "advmix")
+    save(folder / "advmix", "study celeba: classifier", part)
+    old = json.loads((folder / "advmix" / "config.json").read_text())
+    del old["baseline"]["best_of"]
+    (folder / "advmix" / "config.json").write_text(json.dumps(old))
+    assert places(mine) == (home.name, folder.name)
+    assert places(replace(mine, train=replace(mine.train, epochs=4)))[1] != folder.name
+    assert places(replace(mine, fit=replace(mine.fit, fit_steps=9)))[0] != home.name
+    with pytest.raises(UserError, match=r"fit_steps 800 there, None here.*choose another folder with --cells"):
+        bench_of(usual).fit(ALL)

@@ -114,6 +114,17 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
         assert row["error"]["value"] == pytest.approx(sum(row["error_by_seed"]) / 2)
 
 
+def test_refitting_is_compared_with_what_it_changes(stressed: dict[str, Any]) -> None:
+    rows = {row["method"]: row for row in stressed["methods"]}
+    pairs = [(entry["first"], entry["second"]) for entry in stressed["comparisons"]]
+    assert pairs[-1] == ("advmix-filtered-refit", "advmix-filtered")
+    assert pairs.count(("nominal-refit", "nominal")) == 1
+    assert rows["nominal-refit"]["encode_seconds"] == rows["nominal"]["encode_seconds"]
+    assert len(rows["nominal"]["accuracy_worst_case_by_seed"]) == 2
+    mean = sum(rows["nominal"]["accuracy_worst_case_by_seed"]) / 2
+    assert rows["nominal"]["accuracy_worst_case"]["value"] == pytest.approx(mean)
+
+
 def test_a_refitted_method_is_called_after_its_own() -> None:
     assert method_label("advmix-refit") == "AdvMix, refitted"
     assert method("advmix-refit").control

@@ -61,6 +61,17 @@ def test_tiers_say_what_they_are_about() -> None:
     assert judged[0] == "select"
 
 
+def test_further_flags_go_to_every_study_and_override_the_tier() -> None:
+    (chosen,) = configs("select", "faces", "--steps", "4", "--methods", "nominal", "advmix", "--out", "elsewhere")
+    assert (chosen.search.steps, chosen.methods, str(chosen.out)) == (4, ("nominal", "advmix"), "elsewhere")
+    assert chosen.judge == "select"
+    for tier in TIERS:
+        found = configs(tier, "faces", "smiles", "--fit-steps", "9", "--data", "others")
+        assert {(config.fit.fit_steps, config.data) for config in found} == {(9, "others")}
+    assert {config.also for config in configs("smiling", "faces", "smiles", "--epochs", "2")} == {"smiles"}
+    assert {config.also for config in configs("smiling", "faces", "--epochs", "2")} == {None}
+
+
 def test_processes_share_a_command_and_a_failure_is_one(tmp_path: Path) -> None:
     assert len(script("smiling", "faces", PROCESSES="3").stdout.splitlines()) == 3
     failing = tmp_path / "advmix"
@@ -69,7 +80,7 @@ def test_processes_share_a_command_and_a_failure_is_one(tmp_path: Path) -> None:
     assert script("smiling", "faces", ADVMIX=str(failing), PROCESSES="2").returncode == 2
 
 
-@pytest.mark.parametrize("arguments", [(), ("smiling",), ("smilling", "faces")])
+@pytest.mark.parametrize("arguments", [(), ("smiling",), ("smilling", "faces"), ("smiling", "--epochs", "2")])
 def test_other_words_show_the_usage(arguments: tuple[str, ...]) -> None:
     done = script(*arguments)
     assert done.returncode == 2

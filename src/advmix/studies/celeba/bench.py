@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from advmix.progress import console
 from advmix.report.style import REFIT
 from advmix.runs import open_run
 from advmix.studies.celeba.faces import SIZE, Faces, without_labels
+from advmix.studies.celeba.places import fitted_place, trained_place
 from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
@@ -79,7 +81,8 @@ class Bench:
         cue = f"-cue{stress.cue}{stress.agreement:g}" if stress.cue else ""
         labelled = config.labelled or "all"
         size = f"-{config.size}px" if config.size != SIZE else ""
-        return config.cells / f"celeba-{config.target}-{labelled}{size}{tint}{cue}-seed{self.seed}"
+        plain = config.cells / f"celeba-{config.target}-{labelled}{size}{tint}{cue}-seed{self.seed}"
+        return trained_place(plain, config, self.home(ALL) == self._plain_home(ALL))
 
     @cached_property
     def device(self) -> torch.device:
@@ -91,9 +94,12 @@ class Bench:
         return self.faces.unlabelled if name == ALL else without_labels(self.faces.labelled)
 
     def home(self, name: str) -> Path:
-        """The folder of a generator, named by its images: whoever needs that of these images shares it, whatever is
-        recognised on them.
+        """The folder of a generator, named by its images and settings: whoever needs that of these images shares it,
+        whatever is recognised on them.
         """
+        return fitted_place(self._plain_home(name), self.config)
+
+    def _plain_home(self, name: str) -> Path:
         return self.config.cells / f"celeba-generator-{self.generator_images(name).fingerprint[:8]}-seed{self.seed}"
 
     def has_generator(self, name: str) -> bool:
@@ -176,31 +182,42 @@ class Bench:
             self._train(method, run)
 
     def _train(self, method: str, run: str) -> None:
-        recipe, out, options = self.kit(method).recipe(method), self.folder / method, self.config.train
+        kit, out, options = self.kit(method), self.folder / method, self.config.train
+        begun = time.monotonic()
+        recipe = kit.recipe(method)  # encodes the labelled images where the method needs their latents
+        seconds = 0.0 if kit.model is None else time.monotonic() - begun
         fabric = make_fabric(self.config.device)
         trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, self.seed, fabric)
         loop = Loop(f"seed {self.seed}: {method}", options.steps(recipe.images), out, run)
         loop.train(trainee)
-        self._keep(method, recipe.network, loop.seconds)
+        facts = {"train_seconds": round(loop.seconds, 2), "encode_seconds": round(seconds, 3)}
+        self._keep(method, recipe.network, facts)
         loop.finish()
 
     def _refit(self, method: str) -> None:
         """The features of another method under a new last layer; it took no time worth counting, its features did."""
         assert self.faces.refit is not None
-        network, seconds = self.classifier(base_of(method))
+        network, facts = self.classifier(base_of(method))
         console.print(f"  {method}: last layer on {len(self.faces.refit.images)} balanced images")
-        self._keep(method, refitted(network, self.faces.refit, self.seed), seconds)
+        self._keep(method, refitted(network, self.faces.refit, self.seed), facts)
 
-    def _keep(self, method: str, network: nn.Module, seconds: float) -> None:
-        metadata = {"method": method, "train_seconds": round(seconds, 2)}
+    def _keep(self, method: str, network: nn.Module, facts: dict[str, Any]) -> None:
+        metadata = {**facts, "method": method}
         write_tensors(self.folder / method / CLASSIFIER, "classifier", network.state_dict(), metadata)
 
-    def classifier(self, method: str) -> tuple[nn.Module, float]:
-        """A trained classifier in eval mode, on the device, and the seconds that its training took."""
+    def classifier(self, method: str) -> tuple[nn.Module, dict[str, Any]]:
+        """A trained classifier in eval mode, on the device, and what its file says: the seconds of its training, and of
+        encoding its images (which older versions did not write down).
+        """
         tensors, metadata = read_tensors(self.folder / method / CLASSIFIER, "classifier")
         network = self.kit(base_of(method) if method != FILTERED else "nominal").network(base_of(method))
         network.load_state_dict(tensors)
-        return network.to(self.device).eval(), float(metadata["train_seconds"])
+        return network.to(self.device).eval(), metadata
+
+    def generator_seconds(self, method: str) -> float | None:
+        """What the generator took that a method is trained with; None where it needs none."""
+        name = self.generator_of(base_of(method))
+        return None if name is None else float(self.generator(name)[1]["fit_seconds"])
 
     def summary(self) -> dict[str, Any]:
         """What `results.json` says about the generators."""

@@ -76,7 +76,7 @@ class Judge:
         generator of all training images, whatever the method was trained with.
         """
         bench, config, rows = self.bench, self.bench.config, self.searched()
-        images, (network, seconds), (model, _) = bench.faces.judged, bench.classifier(method), bench.generator(ALL)
+        images, (network, facts), (model, _) = bench.faces.judged, bench.classifier(method), bench.generator(ALL)
         pool, search = encoded(bench.faces.labelled, model.encoder), config.evaluation().mixer(model, stop_early=True)
         tried = verdicts(
             network,
@@ -89,12 +89,12 @@ class Judge:
             title=f"seed {bench.seed}: worst case",
         )
         found = {**tried.tensors(), **answers(predict(network, images, bench.device), images), "searched": rows}
-        facts = {**self._circumstances(), "train_seconds": seconds}
-        write_tensors(self.found_file(method), KIND, found, facts)
+        seconds = {name: facts.get(name) for name in ("train_seconds", "encode_seconds")}
+        write_tensors(self.found_file(method), KIND, found, {**self._circumstances(), **seconds})
 
     def searched(self) -> Tensor:
-        """Which of the judged images are searched, the same for every method."""
-        order = torch.randperm(len(self.bench.faces.judged), generator=generator(self.bench.seed, "celeba", "searched"))
+        """Which of the judged images are searched, the same for every method under every seed."""
+        order = torch.randperm(len(self.bench.faces.judged), generator=generator(0, "celeba", "searched"))
         return order[: self.bench.config.worst_images].sort().values
 
     def found(self, method: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

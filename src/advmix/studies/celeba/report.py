@@ -33,12 +33,38 @@ def error_table(rows: Sequence[Row]) -> Table:
 
 
 def searched_table(rows: Sequence[Row]) -> Table:
-    """A row per method: accuracies under mixes, and what training took."""
-    view = new_table("random mix, %", "worst case, %", "train, seconds")
+    """A row per method: accuracies under mixes, with intervals of 95 %."""
+    view = new_table("random mix, %", "interval", "worst case, %", "interval")
     for row in rows:
-        seconds = row["train_seconds"]
-        accuracies = (in_percent(row[f"accuracy_{key}_by_seed"]) for key in ("mixed", "worst_case"))
-        view.add_row(row["method"], *accuracies, f"{sum(seconds) / len(seconds):.0f}")
+        keys = ("accuracy_mixed", "accuracy_worst_case")
+        cells = [cell for key in keys for cell in (in_percent(row[f"{key}_by_seed"]), span(row[key]))]
+        view.add_row(row["method"], *cells)
+    return view
+
+
+def seconds_table(rows: Sequence[Row]) -> Table:
+    """A row per method: what its generator took, encoding its images, and training; means over the seeds."""
+    view = new_table("generator, seconds", "encode, seconds", "train, seconds")
+    for row in rows:
+        view.add_row(
+            row["method"], *(mean_seconds(row[f"{part}_seconds"]) for part in ("generator", "encode", "train"))
+        )
+    return view
+
+
+def mean_seconds(values: Sequence[float | None]) -> str:
+    """Over the seeds; a dash where there is nothing to measure, or nobody measured it."""
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.1f}" if known else "–"
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """A row per pair: the first one's error and accuracies less the second one's, in points, with their intervals."""
+    view = new_table("error,\npoints", "interval", "random mix,\npoints", "interval", "worst case,\npoints", "interval")
+    for row in rows:
+        keys = ("error", "accuracy_mixed", "accuracy_worst_case")
+        cells = [part for key in keys for part in (f"{100 * row[key]['value']:+.1f}", signed_span(row[key]))]
+        view.add_row(f"{row['first']} - {row['second']}", *cells)
     return view
 
 
@@ -71,6 +97,11 @@ def percent(interval: Row) -> str:
 def span(interval: Row) -> str:
     """Its ends in percent."""
     return f"{100 * interval['low']:.1f}–{100 * interval['high']:.1f}"
+
+
+def signed_span(interval: Row) -> str:
+    """The ends of a difference in points."""
+    return f"{100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}"
 
 
 def relative(change: Row | None) -> str:

@@ -16,8 +16,13 @@ from advmix.seeds import generator
 from advmix.studies.celeba.faces import Faces
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.metrics import Metric, group_errors, metrics
+from advmix.studies.celeba.recipes import FILTERED, base_of
 
 Found = dict[str, Tensor]
+Everything = dict[str, list[tuple[Found, dict[str, Any]]]]
+"""Of each method, seed by seed: what was found, and the facts about it."""
+SEARCHED = {"accuracy_mixed": "right_mixed", "accuracy_worst_case": "right_worst"}
+"""What is known of the searched images alone, by its key in `results.json`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,27 +33,32 @@ class Measure:
         metrics: by their key.
         boot: of the persons.
         labels: `(N,)`, of the judged images.
+        searched: of the persons on the searched images.
         groups: `(N,)` of a stress test, and their names.
     """
 
     metrics: dict[str, Metric]
     boot: GroupBootstrap
     labels: Tensor
+    searched: GroupBootstrap
     groups: tuple[Tensor, tuple[str, ...]] | None = None
 
     @classmethod
-    def of(cls, faces: Faces, resamples: int, cue: str | None) -> Measure:
-        """For the judged images, with intervals over persons."""
-        boot = GroupBootstrap.draw(faces.persons, resamples, generator(0, "celeba", "bootstrap"))
+    def of(cls, faces: Faces, searched: Tensor, resamples: int, cue: str | None) -> Measure:
+        """For the judged images, and those places `searched` among them, with intervals over persons."""
+        boot, some = (
+            GroupBootstrap.draw(persons, resamples, generator(0, "celeba", "bootstrap"))
+            for persons in (faces.persons, faces.persons[searched])
+        )
         groups = None if faces.groups is None else (faces.groups, group_names(faces.judged.classes, str(cue)))
-        return cls(metrics(faces), boot, faces.judged.labels, groups)
+        return cls(metrics(faces), boot, faces.judged.labels, some, groups)
 
     @classmethod
     def of_also(cls, images: ImageSet, resamples: int) -> Measure:
         """For another source, with intervals over images: nothing is known of the persons."""
         faces = Faces(images, images, images, torch.arange(len(images)))
         boot = GroupBootstrap.draw(faces.persons, resamples, generator(0, "celeba", "bootstrap"))
-        return cls(metrics(faces), boot, images.labels)
+        return cls(metrics(faces), boot, images.labels, boot)
 
     def errors(self, found: Sequence[Found], nominal: Sequence[Found]) -> dict[str, Any]:
         """Every metric with its interval, and the same relative to nominal training."""
@@ -60,6 +70,19 @@ class Measure:
         if self.groups is not None:
             row["group_errors"] = group_errors(wrong, *self.groups, self.boot)
         return row | {"roc_auc": self._auc(found)}
+
+    def of_search(self, found: Sequence[Found]) -> dict[str, Any]:
+        """Accuracies on the searched images, mixed at random and in the worst case, with their intervals."""
+        means = {key: mean_of(found, name) for key, name in SEARCHED.items()}
+        return {key: self.searched.interval(mean).to_dict() for key, mean in means.items()}
+
+    def difference(self, first: Sequence[Found], second: Sequence[Found]) -> dict[str, Any]:
+        """Error and accuracies of `first` less those of `second`, paired."""
+        wrong = {"error": self.boot.interval(mean_wrong(first) - mean_wrong(second))}
+        right = {
+            key: self.searched.interval(mean_of(first, name) - mean_of(second, name)) for key, name in SEARCHED.items()
+        }
+        return {key: interval.to_dict() for key, interval in (wrong | right).items()}
 
     def _auc(self, found: Sequence[Found]) -> dict[str, float] | None:
         """Of the probability of the second class, averaged over the seeds; None where there are more than two."""
@@ -76,7 +99,12 @@ def group_names(classes: Sequence[str], cue: str) -> tuple[str, ...]:
 
 def mean_wrong(found: Sequence[Found]) -> Tensor:
     """Share of the seeds in which each image is wrong, `(N,)`."""
-    return torch.stack([(~tensors["right"]).double() for tensors in found]).mean(0)
+    return 1 - mean_of(found, "right")
+
+
+def mean_of(found: Sequence[Found], name: str) -> Tensor:
+    """Share of the seeds in which something is true of each image, `(N,)`."""
+    return torch.stack([tensors[name].double() for tensors in found]).mean(0)
 
 
 def share(right: Tensor) -> float:
@@ -84,20 +112,49 @@ def share(right: Tensor) -> float:
     return float(right.double().mean())
 
 
-def method_rows(methods: Sequence[str], judges: Sequence[Judge], measure: Measure) -> list[dict[str, Any]]:
+def tensors_of(found: Everything, method: str) -> list[Found]:
+    """What was found of a method, seed by seed."""
+    return [tensors for tensors, _ in found[method]]
+
+
+def method_rows(found: Everything, judges: Sequence[Judge], measure: Measure) -> list[dict[str, Any]]:
     """A row for each method: errors of every seed, intervals over persons of their means, what the search did."""
-    found = {method: [judge.found(method) for judge in judges] for method in methods}
-    tensors = {method: [row for row, _ in rows] for method, rows in found.items()}
+    tensors = {method: tensors_of(found, method) for method in found}
     return [
         {
             "method": method,
             **measure.errors(tensors[method], tensors["nominal"]),
+            **measure.of_search(tensors[method]),
             "accuracy_mixed_by_seed": [share(row["right_mixed"]) for row in tensors[method]],
             "accuracy_worst_case_by_seed": [share(row["right_worst"]) for row in tensors[method]],
             "worst_case_images": len(tensors[method][0]["searched"]),
-            "train_seconds": [metadata["train_seconds"] for _, metadata in rows],
+            "train_seconds": [facts["train_seconds"] for _, facts in rows],
+            "encode_seconds": [facts["encode_seconds"] for _, facts in rows],
+            "generator_seconds": [judge.bench.generator_seconds(method) for judge in judges],
         }
         for method, rows in found.items()
+    ]
+
+
+def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared: every method with nominal training, the search with chance, filtering and refitting with what
+    they change.
+    """
+    wanted = [(method, "nominal") for method in methods if method != "nominal"]
+    wanted += [("advmix", "randmix"), (FILTERED, "advmix")]
+    wanted += [(method, base_of(method)) for method in methods if base_of(method) != method]
+    return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(methods)]
+
+
+def comparisons(found: Everything, measure: Measure) -> list[dict[str, Any]]:
+    """Differences of two methods, with intervals over persons."""
+    return [
+        {
+            "first": first,
+            "second": second,
+            **measure.difference(tensors_of(found, first), tensors_of(found, second)),
+        }
+        for first, second in pairs(list(found))
     ]
 
 

@@ -19,8 +19,15 @@ from advmix.studies.celeba.bench import ALL, FEW, Bench
 from advmix.studies.celeba.faces import Faces, divide, divide_under_stress, load, load_also, load_cues
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.recipes import FILTERED, REFERENCE
-from advmix.studies.celeba.report import error_figure, error_table, group_table, searched_table
-from advmix.studies.celeba.results import Measure, also_rows, method_rows
+from advmix.studies.celeba.report import (
+    comparison_table,
+    error_figure,
+    error_table,
+    group_table,
+    searched_table,
+    seconds_table,
+)
+from advmix.studies.celeba.results import Measure, also_rows, comparisons, method_rows
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.share import Job, work
 
@@ -48,12 +55,12 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
 
 def open_faces(config: CelebaConfig) -> tuple[dict[int, Faces], ImageSet | None]:
     """The parts of every seed, and the images of the other source."""
-    photos, stress = load(config.data, config.target, config.persons, config.size), config.stress
-    also = None if config.also is None else load_also(config.also, config.also_target, photos)
+    photos, stress = load(config.data, config.target, config.persons, config.size, config.data_dir), config.stress
+    also = None if config.also is None else load_also(config.also, config.also_target, photos, config.data_dir)
     if stress.cue is None:
         parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
         return parts, also
-    cues = load_cues(config.data, stress.cue, photos)
+    cues = load_cues(config.data, stress.cue, photos, config.data_dir)
     return {seed: divide_under_stress(photos, cues, stress, config.labelled, seed) for seed in config.seeds}, also
 
 
@@ -98,12 +105,15 @@ def _train_job(judge: Judge, method: str) -> Job:
 def gather(config: CelebaConfig, judges: list[Judge]) -> dict[str, Any]:
     """A row for each method."""
     faces, also = judges[0].bench.faces, judges[0].also
+    found = {method: [judge.found(method) for judge in judges] for method in config.methods}
+    measure = Measure.of(faces, judges[0].searched(), config.resamples, config.stress.cue)
     results = {
         **header(COMMAND, config),
         "search": to_dict(config.evaluation()),
         "judged": judged_entry(faces),
         "generators": [{"seed": judge.bench.seed, **judge.bench.summary()} for judge in judges],
-        "methods": method_rows(config.methods, judges, Measure.of(faces, config.resamples, config.stress.cue)),
+        "methods": method_rows(found, judges, measure),
+        "comparisons": comparisons(found, measure),
         "also": None,
     }
     if also is not None:
@@ -143,6 +153,9 @@ def show(results: dict[str, Any]) -> None:
     """The tables."""
     console.print(error_table(results["methods"]))
     console.print(searched_table(results["methods"]))
+    console.print(seconds_table(results["methods"]))
+    if results["comparisons"]:
+        console.print(comparison_table(results["comparisons"]))
     if "group_errors" in results["methods"][0]:
         console.print(group_table(results["methods"]))
     if results["also"]:
