@@ -59,12 +59,12 @@ def mean_seconds(values: Sequence[float | None]) -> str:
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:
-    """A row per pair: the first one's error and accuracies less the second one's, in points, with their intervals."""
-    view = new_table("error,\npoints", "interval", "random mix,\npoints", "interval", "worst case,\npoints", "interval")
+    """Two lines per pair: the first one's error and accuracies less the second one's, in points; their intervals."""
+    view = new_table("error,\npoints", "random mix,\npoints", "worst case,\npoints")
     for row in rows:
-        keys = ("error", "accuracy_mixed", "accuracy_worst_case")
-        cells = [part for key in keys for part in (f"{100 * row[key]['value']:+.1f}", signed_span(row[key]))]
-        view.add_row(f"{row['first']} - {row['second']}", *cells)
+        differences = [row[key] for key in ("error", "accuracy_mixed", "accuracy_worst_case")]
+        view.add_row(row["first"], *(f"{100 * difference['value']:+.1f}" for difference in differences))
+        view.add_row(f"- {row['second']}", *map(signed_span, differences))
     return view
 
 
