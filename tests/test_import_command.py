@@ -212,5 +212,7 @@ def test_images_of_another_size_are_refused(tmp_path: Path, capsys: pytest.Captu
     imported = str(tmp_path / "imported")
     assert main(["import", str(path), *CPU, "--samples", "0", "--out", imported]) == 0
     encode = ["encode", "--generator", imported, "--encoder", "mean", *CPU, "--out", str(tmp_path / "latents")]
-    assert main(encode) == 2  # nothing named: the digits
+    assert main(encode) == 2
+    assert "does not say what data it was made from; name them with --data" in capsys.readouterr().err
+    assert main([*encode, "--data", "digits"]) == 2
     assert "images of 16x16 pixels in 3 channels, but the generator draws 8x8" in capsys.readouterr().err
