@@ -167,13 +167,16 @@ def test_generators_are_judged_by_the_next_seeds_ceiling(study: Path) -> None:
     with torch.no_grad():
         made: Any = dec
         samples = dec(made.sample(80, generator(3, "judged"), mixing=0))
-        decoded, answers = dec(mixable.pool), network(samples).argmax(dim=1)
+        rng = generator(3, "judged")
+        thousand = [dec(made.sample(count, rng, mixing=0)) for count in (256, 256, 256, 232)]
+        decoded, answers = dec(mixable.pool), torch.cat([network(part).argmax(dim=1) for part in thousand])
     features = PenultimateFeatures(network)
     parts = list(images.split(33))
     assert found["frechet_samples"] == pytest.approx(frechet_distance(parts, samples.split(7), features), rel=1e-3)
     distance = frechet_distance(parts, decoded.split(7), features)
     assert found["frechet_reconstruction"] == pytest.approx(distance, rel=1e-3)
     assert list(found["class_shares"].values()) == [float((answers == label).double().mean()) for label in range(10)]
+    assert found["class_shares_samples"] == len(answers) == 1000
     for other in picked(results["pipelines"], pipeline="autoencoder"):
         assert other["frechet_samples"] is other["class_shares"] is None
         assert other["frechet_reconstruction"] > 0
