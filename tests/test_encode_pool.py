@@ -60,7 +60,19 @@ def test_images_in_the_order_of_their_classes_are_drawn_from_all(tmp_path: Path)
 
 def test_a_store_that_an_older_version_began_keeps_its_rule(tmp_path: Path) -> None:
     model, out = made(tmp_path / "fit"), tmp_path / "latents"
-    encode = ["encode", "--generator", str(tmp_path / "fit"), "--train-images", "64", "--device", "cpu", "--seed", "0"]
+    encode = [
+        "encode",
+        "--generator",
+        str(tmp_path / "fit"),
+        "--data",
+        "digits",
+        "--train-images",
+        "64",
+        "--device",
+        "cpu",
+        "--seed",
+        "0",
+    ]
     encode += ["--encoder", "refine", "--optimize-steps", "1", "--shard-size", "32", "--out", str(out)]
     assert main(encode) == 0
     new, data = LatentStore.open(out), images()

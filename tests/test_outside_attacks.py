@@ -258,9 +258,7 @@ def test_what_an_attack_raises_is_one_line(judge: Judge) -> None:
     def picky(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         raise ValueError("wants eleven\nand says more")
 
-    with pytest.raises(
-        UserError, match=r"--attack .*picky.*: raised ValueError: wants eleven images \(.*line"
-    ) as caught:
+    with pytest.raises(UserError, match=r"--attack .*picky.*: raised ValueError: wants eleven \(.*line") as caught:
         right_attacked(judge, picky, image_set(judge), CPU)
     assert "\n" not in str(caught.value)
 
