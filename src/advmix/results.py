@@ -101,7 +101,7 @@ def sweep_table(runs: Sequence[Run], key: str) -> Table:
     view.add_column(f"{COLUMNS[key].replace('- ', '')}, %")
     spreads = sorted({color_spread(run) for run in runs})
     for spread in spreads:
-        view.add_column(f"{unit}\n{spread:g}", justify="right")
+        view.add_column(f"{unit}\n{spread:g}", justify="right", no_wrap=True)
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
         cells = [in_percent([run[key] for run in mine if color_spread(run) == spread]) for spread in spreads]
