@@ -43,7 +43,7 @@ from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.inspect_entries import dimensions_entry, layer_entries, proposal_entry, reference_entry, swap_entry
-from advmix.stages.reference import UNBIASED, judge_reference, open_reference, unbiased_data, unbiased_test
+from advmix.stages.reference import UNBIASED, judge_reference, open_reference, unbiased_config, unbiased_test
 from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import TrainConfig, run_train
 from advmix.training.classify import TrainOptions
@@ -179,7 +179,7 @@ def _trained(config: InspectConfig, data: Data) -> OpenClassifier:
         method = "nominal" if config.unbiased is None else "ceiling"
         images: dict[str, Any] = {"method": method, "generator": config.generator, "latents": config.latents}
     else:
-        images = {"method": "nominal", "data": unbiased_data(config.unbiased, data).config}
+        images = {"method": "nominal", "data": unbiased_config(config.unbiased, data)}
     run_train(
         TrainConfig(
             **images,

@@ -60,32 +60,35 @@ def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
     return opened
 
 
-def unbiased_data(unbiased: str, data: Data) -> Data:
-    """A user's own unbiased images, read in size and channels of the generator's.
+def unbiased_config(unbiased: str, data: Data) -> DataConfig:
+    """Which data a user's own unbiased images are, in size and channels of the generator's.
 
     Args:
         unbiased: a folder, .zip or .csv file, `torchvision:NAME` or `hf:NAME`.
         data: the generator's. If they are a user's own too, labels and splits are found as theirs are.
 
     Raises:
-        UserError: not there, painted by us, or of other classes.
+        UserError: no such images, or painted by us.
     """
-    ours = data.train
-    try:
-        config = DataConfig(data=unbiased) if data.config.is_painted else replace(data.config, data=unbiased)
-        shape = replace(config.photos, size=ours.shape[-1], channels=ours.shape[0])
-        found = open_data(replace(config, photos=shape), data.seed)
-        found.train  # noqa: B018  read now, so that whatever is wrong is said here
-    except UserError as error:
-        raise UserError(str(error).replace("--data", "--unbiased")) from None
+    channels, side, _ = data.train.shape
+    config = DataConfig(data=unbiased) if data.config.is_painted else replace(data.config, data=unbiased)
     if config.is_painted:
         raise UserError(
             f"--unbiased {unbiased}: biased by its paint; choose from {' '.join(UNBIASED)}, or name images of your own"
         )
-    if found.train.classes != ours.classes:
+    return replace(config, photos=replace(config.photos, size=side, channels=channels))
+
+
+def _own_test(unbiased: str, data: Data) -> ImageSet:
+    """The test of a user's own unbiased images, checked to be of the generator's classes."""
+    try:
+        found = open_data(unbiased_config(unbiased, data), data.seed).test
+    except UserError as error:
+        raise UserError(str(error).replace("--data", "--unbiased")) from None
+    if found.classes != data.train.classes:
         raise UserError(
-            f"--unbiased {unbiased}: of the classes {first_few(found.train.classes)}, but the generator's images are "
-            f"of {first_few(ours.classes)}; name images of these"
+            f"--unbiased {unbiased}: of the classes {first_few(found.classes)}, but the generator's images are "
+            f"of {first_few(data.train.classes)}; name images of these"
         )
     return found
 
@@ -97,7 +100,7 @@ def unbiased_test(unbiased: str, data: Data) -> ImageSet:
         UserError: bad input.
     """
     if unbiased not in UNBIASED:
-        return unbiased_data(unbiased, data).test
+        return _own_test(unbiased, data)
     digits = painted_digits(data, f"--unbiased {unbiased}", "name unbiased images of your own")
     return {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
 

@@ -67,9 +67,10 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
     """
     device = make_fabric(config.device).device
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
-    inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
+    digits = [cell.check() for cell in cells]
+    inputs = {cell.name: data.train.fingerprint for cell, data in zip(cells, digits, strict=True)}
     open_run(config.out, "study augmentations", config, resume=True, inputs=inputs)
-    done = [_one_seed(config, cell, device) for cell in cells]
+    done = [_one_seed(config, cell, data, device) for cell, data in zip(cells, digits, strict=True)]
     runs = [run for _, _, run in done]
     scene, augmented, _ = done[0]
     save_figures({"augmentations": _page(config, scene, augmented, runs)}, config.out / "figures")
@@ -80,11 +81,11 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
 
 
 def _one_seed(
-    config: AugmentationsConfig, cell: Cell, device: torch.device
+    config: AugmentationsConfig, cell: Cell, data: ColoredDigits, device: torch.device
 ) -> tuple[Scene, dict[str, Tensor], dict[str, Any]]:
     """Scene, augmented images by name, and an entry of `runs`."""
     begun = time.monotonic()
-    scene = make_scene(config, cell, cell.check(), device)
+    scene = make_scene(config, cell, data, device)
     reference = cell.classifier(REFERENCE, device)
     made = time.monotonic()
     augmented = augment(scene)
