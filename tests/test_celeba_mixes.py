@@ -29,7 +29,7 @@ from advmix.studies.celeba.scene import make_scene, random_mixes, searched_mixes
 from advmix.studies.celeba.variants import VARIANTS
 from advmix.training.autoencode import FitOptions
 from advmix.training.methods import SearchOptions
-from test_celeba import SMALL, folder, other_generator, photos
+from test_celeba import SMALL, folder, other_generator, photos, study
 from test_survival import make_model, tiny_images
 from tiny import SPATIAL, make_classifier
 
@@ -133,11 +133,48 @@ def test_variants_of_the_photo_autoencoder(folder: Path, cells: Path, tmp_path: 
     assert {len(row["perp"]) for row in found} == {6, 4}
 
 
+@pytest.mark.parametrize("name", ["perceptual", "survival", "vector"])
+def test_the_study_is_made_with_the_variant_that_was_chosen(
+    name: str, folder: Path, cells: Path, tmp_path: Path
+) -> None:
+    """Made anew elsewhere, its teacher first: the same as in the comparison."""
+    arguments = ["--variants", name, "--images", "4", "--donors", "1", "--resamples", "20"]
+    (compared,) = run("photo-autoencoder", folder, cells, tmp_path / "compared", *arguments)["variants"]
+    empty = tmp_path / "cells"
+    command = ["--seeds", "0", "--methods", "nominal", "advmix", "--variant", name]
+    found = study(folder, empty, tmp_path / "study", *command)
+    assert found["generators"][0]["generator"]["fingerprint"] == compared["fingerprint"]
+    network = load_autoencoder(next(empty.glob(f"celeba-generator-*-{name}")))[0].config
+    assert (
+        list(SearchOptions(perp=tuple(found["config"]["search"]["perp"])).split(network.layers).perp)
+        == compared["perp"]
+    )
+    assert len(list(empty.glob("celeba-Smiling-*/nominal"))) == (1 if name == "vector" else 2)
+
+
+@pytest.mark.parametrize(
+    ("study_name", "words"),
+    [
+        ("celeba", "--variant sharper: unknown; choose from base longer"),
+        ("photo-autoencoder", "--variant survival: this study compares several; name them with --variants"),
+    ],
+)
+def test_variants_that_are_refused(
+    study_name: str, words: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = words.split()[1].rstrip(":")
+    command = ["study", study_name, "--data", str(folder), "--variant", name, "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_variant_is_another_one() -> None:
     fit = FitOptions(fit_steps=10)
     made = {(variant.options(fit, 64), variant.mix) for variant in VARIANTS.values()}
     assert len(made) == len(VARIANTS)
     assert VARIANTS["base"].options(fit, 64) == fit
+    assert [name for name, variant in VARIANTS.items() if variant.is_taught] == ["perceptual", "survival"]
     assert VARIANTS["longer"].options(fit, 64).fit_steps == 40
 
 

@@ -107,7 +107,11 @@ def test_settings_have_folders_of_their_own_and_the_usual_ones_keep_their_names(
     assert home.endswith("-seed0")
     assert {places(config)[0] for config in (usual, longer, stronger)} == {home}
     assert places(grid)[0].startswith(f"{home}-")
-    assert len({places(config)[1] for config in (usual, longer, stronger, grid)}) == 4
+    survival = usual.with_variant("survival")
+    assert places(survival)[0] == f"{home}-survival"
+    assert places(grid.with_variant("survival"))[0] == f"{places(grid)[0]}-survival"
+    assert len({places(config)[1] for config in (usual, longer, stronger, grid, survival)}) == 5
+    assert survival.with_variant("base") == usual
     assert places(replace(usual, worst_steps=9, judge="test")) == (home, folder)
 
 

@@ -14,23 +14,22 @@ from torch.nn import functional as F
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.evaluate import predict
 from advmix.data import ImageSet, slices
-from advmix.encoders import Autoencoder
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_json
-from advmix.latents import Split
 from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
 from advmix.seeds import generator
 from advmix.studies.celeba.autoencoders_report import variants_figure, variants_table
-from advmix.studies.celeba.bench import Bench
+from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.recipes import REFERENCE, reconstructed
 from advmix.studies.celeba.scene import make_scene, random_mixes, share_entry
 from advmix.studies.celeba.settings import FaceSettings
+from advmix.studies.celeba.study import fit_jobs
 from advmix.studies.celeba.survival import claim, open_pair, train_pair
-from advmix.studies.celeba.variants import VARIANTS, fit_variant
+from advmix.studies.celeba.variants import BASE, VARIANTS, check_variant
 from advmix.studies.search.jobs import Point, collect
 from advmix.studies.share import work
 
@@ -71,8 +70,9 @@ class AutoencodersConfig(FaceSettings):
         require(self, "images donors", least=1)
         require(self, "resamples", least=2)
         for name in self.variants:
-            if name not in VARIANTS:
-                raise UserError(f"--variants {name}: unknown; choose from {' '.join(VARIANTS)}")
+            check_variant(name, "--variants")
+        if self.variant != BASE:
+            raise UserError(f"--variant {self.variant}: this study compares several; name them with --variants")
         if not self.variants or len(set(self.variants)) < len(self.variants):
             raise UserError("--variants: name at least one, and none twice")
 
@@ -108,31 +108,27 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
 
 def _measured(config: AutoencodersConfig, bench: Bench, judge: Bench, name: str, _: Path) -> list[Record]:
     classifier, reference = bench.classifier("nominal")[0], judge.classifier(REFERENCE)[0]
-    model, metadata = fit_variant(bench, name, classifier)
-    facts = {key: metadata[key] for key in ("fingerprint", "fit_seconds")}
-    return [{"variant": name, **facts, **measure(config, bench, model, classifier, reference)}]
+    variant = bench.of_variant(name)
+    work(list(fit_jobs(variant, [ALL])))
+    facts = {key: variant.generator(ALL)[1][key] for key in ("fingerprint", "fit_seconds")}
+    return [{"variant": name, **facts, **measure(config, variant, classifier, reference)}]
 
 
-def measure(
-    config: AutoencodersConfig, bench: Bench, model: Autoencoder, classifier: nn.Module, reference: nn.Module
-) -> Record:
+def measure(config: AutoencodersConfig, bench: Bench, classifier: nn.Module, reference: nn.Module) -> Record:
     """What a variant does with held-out faces.
 
     Args:
         config: of the study.
-        bench: with the faces.
-        model: generator and encoder.
+        bench: with the faces and the variant's generator.
         classifier: of the study's kind; some variants were trained with it.
         reference: of another kind and with more labels, which no variant was trained with.
     """
-    faces = bench.faces
+    faces, (model, _) = bench.faces, bench.generator(ALL)
     order = torch.randperm(len(faces.judged), generator=generator(0, "celeba", "autoencoders"))[: config.images]
     images, persons = faces.judged[order], faces.persons[order]
     boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
     decoded = reconstructed(images, model)
-    split = Split(model.generator.layers, tuple(range(model.generator.layers)))
-    if model.config.grid_shape is None:
-        split = Split.fine(model.generator.layers, 4)
+    split = bench.config.search.split(model.generator.layers)
     record: Record = {"images": len(images), "error": pixel_error(images, decoded), "perp": list(split.perp)}
     for name, network in (("classifier", classifier), ("reference", reference)):
         before, after = (right(network, part, bench.device) for part in (images, decoded))

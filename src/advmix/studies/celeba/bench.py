@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ from advmix.studies.celeba.places import fitted_place, trained_place
 from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.variants import BASE, VARIANTS
 from advmix.studies.cell import naming
-from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse
+from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.mixes import MixOptions
 
 CLASSIFIER = "classifier.safetensors"
 ALL, FEW = "generator", "generator-labelled"
+TEACHER = "nominal"
 CELLS = "--cells"
 """The option that says where all folders of a bench are."""
 
@@ -45,6 +48,7 @@ class FitPart:
     fit: FitOptions
     seed: int
     out: Path
+    mix: MixOptions = field(default_factory=MixOptions)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class Bench:
     def _plain_home(self, name: str) -> Path:
         return self.config.cells / f"celeba-generator-{self.generator_images(name).fingerprint[:8]}-seed{self.seed}"
 
+    def of_variant(self, name: str) -> Bench:
+        """The same with generators that are trained in another way."""
+        return replace(self, config=self.config.with_variant(name))
+
     def has_generator(self, name: str) -> bool:
         """Whether a generator is there."""
         return (self.home(name) / GENERATOR).is_file()
@@ -110,14 +118,27 @@ class Bench:
         """Whether a classifier is there."""
         return (self.folder / method / CLASSIFIER).is_file()
 
+    @cached_property
+    def school(self) -> Bench | None:
+        """Where the nominal classifier is that generators of this variant learn from; None where they learn alone."""
+        return self.of_variant(BASE) if VARIANTS[self.config.variant].is_taught else None
+
+    def can_fit(self) -> bool:
+        """Whether that classifier is there."""
+        return self.school is None or self.school.is_trained(TEACHER)
+
     def fit(self, name: str) -> None:
         """Generator and encoder, of all training images (`ALL`) or of the labelled ones (`FEW`)."""
-        images, out, options = self.generator_images(name), self.home(name), self.config.fit
-        part = FitPart(options, self.seed, out)
+        images, out, variant = self.generator_images(name), self.home(name), VARIANTS[self.config.variant]
+        teacher = None if self.school is None else self.school.classifier(TEACHER)[0]
+        inputs: dict[str, str | None] = {"images": images.fingerprint}
+        if teacher is not None:
+            inputs["classifier"] = fingerprint(teacher)
+        part = FitPart(variant.options(self.config.fit, images.pixels.shape[-1]), self.seed, out, variant.mix)
         with naming(CELLS):
-            run = open_run(out, "study celeba: fit", part, True, {"images": images.fingerprint})
-        trainee = AutoencoderTrainee(images, options, self.seed, make_fabric(self.config.device))
-        loop = Loop(f"seed {self.seed}: {name}", options.steps(images.pixels.shape[-1]), out, run)
+            run = open_run(out, "study celeba: fit", part, True, inputs)
+        trainee = variant.trainee(images, self.config.fit, self.seed, make_fabric(self.config.device), teacher)
+        loop = Loop(f"seed {self.seed}: {name}", part.fit.steps(images.pixels.shape[-1]), out, run)
         loop.train(trainee)
         model = trainee.model.eval()
         metadata = {

@@ -11,6 +11,7 @@ from advmix.config import to_dict
 from advmix.files import read_json
 from advmix.hashing import hexdigest
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.variants import BASE
 
 FITTED = ("fit",)
 TRAINED = ("train", "search", "baseline")
@@ -42,9 +43,10 @@ def holds(folder: Path, changed: Mapping[str, Any], groups: Sequence[str]) -> bo
 
 
 def fitted_place(plain: Path, config: CelebaConfig) -> Path:
-    """Where a generator is."""
+    """Where a generator is; a variant's name is the end of the folder's."""
     changed = changes(to_dict(config), FITTED)
-    return plain if holds(plain, changed, FITTED) else tagged(plain, changed)
+    place = plain if holds(plain, changed, FITTED) else tagged(plain, changed)
+    return place if config.variant == BASE else place.with_name(f"{place.name}-{config.variant}")
 
 
 def trained_place(plain: Path, config: CelebaConfig, plainly_fitted: bool) -> Path:
@@ -59,4 +61,5 @@ def trained_place(plain: Path, config: CelebaConfig, plainly_fitted: bool) -> Pa
     changed = changes(settings, TRAINED)
     if plainly_fitted and any(holds(path.parent, changed, TRAINED) for path in plain.glob("*/config.json")):
         return plain
-    return tagged(plain, changes(settings, FITTED + TRAINED))
+    variant = {} if config.variant == BASE else {"variant": config.variant}
+    return tagged(plain, changes(settings, FITTED + TRAINED) | variant)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from advmix.errors import UserError
 from advmix.options import require
 from advmix.report.style import REFIT
 from advmix.studies.celeba.faces import SIZE, Stress
 from advmix.studies.celeba.recipes import CONTROLS, METHODS, base_of
+from advmix.studies.celeba.variants import BASE, VARIANTS, check_variant
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
 from advmix.training.autoencode import FitOptions, style_shape
@@ -35,6 +36,7 @@ class FaceSettings(CellSettings):
         persons: column of who is on an image; no person is in two parts, and intervals are over persons.
         labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
             held out.
+        variant: how generator and encoder are trained: base longer perceptual adversarial survival grid4 grid16 vector.
         cells: folder of all that is trained; shared by the studies.
     """
 
@@ -43,6 +45,7 @@ class FaceSettings(CellSettings):
     size: int = SIZE
     persons: str = "identity"
     labelled: int | None = 5000
+    variant: str = BASE
     fit: FitOptions = field(default_factory=lambda: FitOptions(grid_channels=8, l1_weight=1.0))
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
     search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
@@ -52,13 +55,20 @@ class FaceSettings(CellSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "labelled", least=2)
-        network = style_shape(3, self.size, self.fit)
+        check_variant(self.variant, "--variant")
+        variant = VARIANTS[self.variant]
+        network = style_shape(3, self.size, variant.options(self.fit, self.size))
         if network.grid_shape is None and self.search.perp == STYLES:
             raise UserError(
                 f"--perp {' '.join(map(str, STYLES))}: the styles beside a grid, but without one (--grid-channels 0) "
                 "the coarse layers, pose and shape; name the finest ones, --perp -2 -1"
             )
-        object.__setattr__(self, "search", with_layers(self.search, network))
+        search = self.search if self.search.perp else replace(self.search, perp=variant.perp)
+        object.__setattr__(self, "search", with_layers(search, network))
+
+    def with_variant(self, name: str) -> Self:
+        """The same, but for the way in which the generator is trained and the z⊥ that goes with it."""
+        return replace(self, variant=name, search=replace(self.search, perp=()))
 
     def study(self, target: str, **others: Any) -> CelebaConfig:
         """The settings of `advmix study celeba` with the same parts."""

@@ -15,7 +15,7 @@ from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
 from advmix.runs import open_run
-from advmix.studies.celeba.bench import ALL, FEW, Bench
+from advmix.studies.celeba.bench import ALL, FEW, TEACHER, Bench
 from advmix.studies.celeba.faces import Faces, divide, divide_under_stress, load, load_also, load_cues
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.recipes import FILTERED, REFERENCE
@@ -73,11 +73,13 @@ def jobs(judge: Judge) -> list[Job]:
 
 
 def fit_jobs(bench: Bench, names: list[str]) -> Iterator[Job]:
-    """Generators of a seed."""
+    """Generators of a seed, after the classifier that they learn from, if they do."""
+    if bench.school is not None:
+        yield training_job(bench.school, TEACHER)
     for name in names:
         lock = bench.home(name).with_name(f".{bench.home(name).name}.lock")
         title = f"seed {bench.seed}: {name}"
-        yield Job(title, lock, lambda: True, partial(bench.has_generator, name), partial(bench.fit, name))
+        yield Job(title, lock, bench.can_fit, partial(bench.has_generator, name), partial(bench.fit, name))
 
 
 def reference_job(bench: Bench) -> Job:

@@ -3,107 +3,93 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from advmix.audit.evaluate import predict
 from advmix.data import ImageSet
-from advmix.encoders import Autoencoder, fingerprint
-from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.encoders.features import Activations
-from advmix.engine import make_fabric
-from advmix.runs import open_run
-from advmix.studies.celeba.bench import ALL, CELLS, Bench, FitPart
-from advmix.studies.celeba.study import fit_jobs
-from advmix.studies.cell import naming
-from advmix.studies.share import work
-from advmix.training.autoencode import FitOptions, reconstruction_mse
-from advmix.training.loop import Loop
+from advmix.errors import UserError
+from advmix.training.autoencode import FitOptions
 from advmix.training.mixes import MixOptions, MixTrainee
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 BASE = "base"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is another than in the studies' generator.
+    """What is another than in the studies' own generator.
 
     Args:
         meaning: in words.
         changes: fields of `FitOptions`.
         longer: times the steps.
         mix: what is asked of mixes.
+        perp: layers that are z⊥ unless a study is told others; none for all styles, beside a grid.
     """
 
     meaning: str
     changes: tuple[tuple[str, Any], ...] = ()
     longer: int = 1
     mix: MixOptions = field(default_factory=MixOptions)
+    perp: tuple[int, ...] = ()
 
     def options(self, fit: FitOptions, side: int) -> FitOptions:
         """How it is trained, for images of this size."""
-        return replace(fit, **{"fit_steps": self.longer * fit.steps(side), **dict(self.changes)})
+        longer = {"fit_steps": self.longer * fit.steps(side)} if self.longer > 1 else {}
+        return replace(fit, **{**longer, **dict(self.changes)})
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether it learns from a classifier: by its features, or by what it recognises."""
+        return self.mix.survival_weight > 0 or dict(self.changes).get("perceptual_weight", 0) > 0
+
+    def trainee(
+        self, images: ImageSet, fit: FitOptions, seed: int, fabric: Fabric, teacher: nn.Module | None
+    ) -> MixTrainee:
+        """Generator and encoder, to be trained.
+
+        Args:
+            images: without labels.
+            fit: how they are trained but for the variant.
+            seed: fixes them.
+            fabric: the machine.
+            teacher: on its device; trained on the labelled images alone. What it takes the others for stands for their
+                labels, so that no more labels are used.
+        """
+        options = self.options(fit, int(images.pixels.shape[-1]))
+        features = reference = None
+        if self.is_taught:
+            assert teacher is not None
+            features = Activations(teacher.requires_grad_(False)) if options.perceptual_weight else None
+            reference = teacher if self.mix.survival_weight else None
+        if reference is not None:
+            logits = predict(reference, images, fabric.device)
+            images = ImageSet(images.pixels, logits.argmax(dim=1), tuple(map(str, range(logits.shape[1]))))
+        return MixTrainee(images, options, seed, fabric, self.mix, reference=reference, features=features)
 
 
 VARIANTS = {
-    BASE: Variant("as in the other studies"),
+    BASE: Variant("the studies' own"),
     "longer": Variant("four times the steps", longer=4),
     "perceptual": Variant("with the error of a classifier's features", (("perceptual_weight", 0.1),)),
     "adversarial": Variant("a discriminator on reconstructions and mixes", mix=MixOptions(adversarial_weight=0.1)),
     "survival": Variant("a classifier must recognise mixes", mix=MixOptions(survival_weight=0.1)),
     "grid4": Variant("a grid of 4 channels", (("grid_channels", 4),)),
     "grid16": Variant("a grid of 16 channels", (("grid_channels", 16),)),
-    "vector": Variant("styles alone, no grid", (("grid_channels", 0),)),
+    "vector": Variant("styles alone, no grid", (("grid_channels", 0),), perp=(-4, -3, -2, -1)),
 }
 
 
-@dataclass(frozen=True)
-class VariantPart(FitPart):
-    """What makes a variant."""
+def check_variant(name: str, flag: str) -> None:
+    """Refuse a name that is none.
 
-    variant: str
-    mix: MixOptions
-
-
-def fit_variant(bench: Bench, name: str, classifier: nn.Module) -> tuple[Autoencoder, dict[str, Any]]:
-    """The autoencoder of a variant, trained first where it is not there; on the device, with what its file says.
-
-    Args:
-        bench: whose unlabelled images it is trained on; `base` is the bench's own generator.
-        name: of the variant.
-        classifier: trained on the labelled images alone. Its features compare images, and it must recognise mixes:
-            what it takes the unlabelled images for stands for their labels, so that no more labels are used.
+    Raises:
+        UserError: naming the flag and all variants.
     """
-    if name == BASE:
-        work(list(fit_jobs(bench, [ALL])))
-        return bench.generator(ALL)
-    images, out = bench.faces.unlabelled, bench.home(ALL).with_name(f"{bench.home(ALL).name}-{name}")
-    variant, side = VARIANTS[name], int(images.pixels.shape[-1])
-    options = variant.options(bench.config.fit, side)
-    part = VariantPart(options, bench.seed, out, name, variant.mix)
-    inputs = {"images": images.fingerprint, "classifier": fingerprint(classifier)}
-    with naming(CELLS):
-        run = open_run(out, "study photo-autoencoder: fit", part, True, inputs)
-    if not (out / FILE).is_file():
-        trainee = _trainee(bench, variant, options, classifier)
-        loop = Loop(f"seed {bench.seed}: {name}", options.steps(side), out, run)
-        loop.train(trainee)
-        model = trainee.model.eval()
-        mse = reconstruction_mse(model, images, bench.device)
-        facts = {"data_fingerprint": images.fingerprint, "images": len(images), "reconstruction_mse": mse}
-        save_autoencoder(out, model, {**facts, "fit_seconds": round(loop.seconds, 2)})
-        loop.finish()
-    model, metadata = load_autoencoder(out)
-    return model.to(bench.device), metadata
-
-
-def _trainee(bench: Bench, variant: Variant, options: FitOptions, classifier: nn.Module) -> MixTrainee:
-    images, mix = bench.faces.unlabelled, variant.mix
-    reference = classifier if mix.survival_weight else None
-    if reference is not None:
-        guessed = predict(classifier, images, bench.device).argmax(dim=1)
-        images = ImageSet(images.pixels, guessed, bench.faces.labelled.classes)
-    features = Activations(classifier.requires_grad_(False)) if options.perceptual_weight else None
-    fabric = make_fabric(bench.config.device)
-    return MixTrainee(images, options, bench.seed, fabric, mix, reference=reference, features=features)
+    if name not in VARIANTS:
+        raise UserError(f"{flag} {name}: unknown; choose from {' '.join(VARIANTS)}")
