@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.encoders.features import Activations
 from advmix.seeds import generator as seeded
 from advmix.seeds import global_seed
 from advmix.training.adversary import frozen, r1_penalty
-from advmix.training.discriminator import Discriminator, blur, minibatch_std
+from advmix.training.discriminator import (
+    Discriminator,
+    DiscriminatorFeatures,
+    blur,
+    load_discriminator,
+    minibatch_std,
+    save_discriminator,
+)
 from advmix.training.gan_augment import Augmenter
 
 
@@ -27,22 +35,6 @@ def noise(*shape: int) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_one_number_per_image(channels: int) -> None:
     assert make(channels)(noise(8, channels, 16, 16)).shape == (8,)
-
-
-def test_perceptual_features_are_those_of_every_layer() -> None:
-    network, x = make(), noise(4, 3, 16, 16)
-    maps = Activations(network)(x)
-    assert [tuple(found.shape[1:]) for found in maps] == [
-        (4, 16, 16),
-        (4, 16, 16),
-        (5, 8, 8),
-        (5, 8, 8),
-        (6, 4, 4),
-        (6, 4, 4),
-        (6,),
-    ]
-    torch.testing.assert_close(network.out(maps[-1])[:, 0], network(x))
-    assert not any("activate" in name for name in network.state_dict())
 
 
 def test_blur_is_the_binomial_filter() -> None:
@@ -133,3 +125,22 @@ def test_moving_is_differentiable() -> None:
     augment, images = Augmenter(1, flip=True), noise(3, 1, 3, 3).requires_grad_()
     drawn = augment.draw(3, seeded(0, "tests"))
     assert torch.autograd.gradcheck(lambda x: augment(x, drawn), images)
+
+
+def test_features_are_an_images_own_and_of_every_halving() -> None:
+    network = make().eval()
+    features, images = DiscriminatorFeatures(network), torch.rand(4, 3, 16, 16, dtype=torch.float64)
+    whole = features(images)
+    assert [tuple(part.shape) for part in whole] == [(4, 5, 8, 8), (4, 6, 4, 4)]
+    alone = features(images[2:3])
+    for part, mine in zip(whole, alone, strict=True):
+        torch.testing.assert_close(part[2:3], mine)
+    x = network.activate(network.from_image(2 * images - 1))
+    torch.testing.assert_close(whole[-1], network.halvings(x))
+
+
+def test_a_discriminator_comes_back_from_its_file(tmp_path: Path) -> None:
+    network = make().float()
+    save_discriminator(tmp_path, network)
+    again, images = load_discriminator(tmp_path), torch.rand(4, 3, 16, 16)
+    assert torch.equal(again(images), network.eval()(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from torch import nn
 
 from advmix.classifiers import conv_net
 from advmix.cli import main
-from advmix.encoders import load_autoencoder
+from advmix.encoders import fingerprint, load_autoencoder
 from advmix.generators import StyleGan, StyleGenerator
 from advmix.seeds import global_seed
 from advmix.stages.fit_gan import GanFit
+from advmix.training.discriminator import load_discriminator
 
 DATA = ["--train-images", "64", "--test-images", "20", "--device", "cpu"]
 GAN = ["--regime", "gan", "--gan-steps", "3", "--gan-batch", "4", "--preview-every", "2"]
@@ -43,6 +45,32 @@ def test_the_file_holds_generator_and_encoder_and_how_good_they_are(fitted: Path
     assert metadata["frechet_distance"] > 0
     assert sum(metadata["class_shares"].values()) == pytest.approx(1)
     assert metadata["class_shares_real"].keys() == metadata["class_shares"].keys()
+
+
+def test_a_discriminator_compares_images(fitted: Path, tmp_path: Path) -> None:
+    """Where Algorithm 2 encodes, and where an autoencoder is trained; kept by the GAN, and by an adversarial term."""
+    few = ["fit", *DATA, "--fit-steps", "2", "--fit-batch", "8"]
+    adversarial = ["--adversarial-weight", "0.1", "--out", str(tmp_path / "fit")]
+    assert main([*few, "--features", str(fitted / "fit"), "--perceptual-weight", "1", *adversarial]) == 0
+    names = []
+    for number, generator in enumerate((fitted / "fit", tmp_path / "fit")):
+        encode = ["encode", "--generator", str(fitted / "fit"), "--encoder", "refine", "--optimize-steps", "1"]
+        out = tmp_path / f"latents{number}"
+        assert main([*encode, "--features", str(generator), "--device", "cpu", "--out", str(out)]) == 0
+        names.append(json.loads((out / "inputs.json").read_text())["features"])
+    trained_with = json.loads((tmp_path / "fit" / "inputs.json").read_text())["features"]
+    assert names[0] == trained_with == fingerprint(load_discriminator(fitted / "fit"))
+    assert names[1] == fingerprint(load_discriminator(tmp_path / "fit")) != names[0]
+
+
+def test_a_generator_without_a_discriminator_compares_nothing(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(fitted / "fit" / "generator.safetensors", tmp_path)
+    command = ["encode", "--generator", str(fitted / "fit"), "--encoder", "mean", "--features", str(tmp_path)]
+    assert main([*command, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+    assert f"--features {tmp_path}: has a generator but no discriminator.safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_classes_are_counted_among_a_thousand_samples(fitted: Path) -> None:

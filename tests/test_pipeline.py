@@ -36,7 +36,7 @@ from advmix.training.gan import GanOptions
 from advmix.training.methods import SearchOptions
 
 CPU = torch.device("cpu")
-PIPELINES = ("autoencoder", "gan", "gan-refine")
+PIPELINES = ("autoencoder", "gan", "gan-refine", "gan-features")
 METHODS = ("nominal", "randmix", "advmix")
 SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "40", "--fit-steps", "10", "--epochs", "1"]
 SMALL += ["--gan-steps", "4", "--gan-batch", "8", "--invert-steps", "4", "--invert-batch", "8"]
@@ -84,22 +84,21 @@ def test_everything_is_written(study: Path) -> None:
 
 
 def test_what_no_pipeline_has_a_part_in_is_trained_once(study: Path) -> None:
-    """One nominal classifier stands in all three sections; its worst cases are those of each pipeline."""
+    """One nominal classifier stands in every section; its worst cases are those of each pipeline."""
     for seed in (3, 4):
         nominal = picked(results_of(study)["runs"], method="nominal", seed=seed)
         assert len({found["classifier"] for found in nominal}) == 1
         assert len({found["accuracy_unbiased"] for found in nominal}) == 1
-        assert len({found["key"]["pool"] for found in nominal}) == 3
+        assert len({found["key"]["pool"] for found in nominal}) == len(PIPELINES)
     trained = {path.parent.name for path in (study / "cells").glob("*-gan-seed3/**/classifier.safetensors")}
     assert trained == {"randmix", "advmix"}
 
 
-def test_both_encoders_share_one_stylegan_and_have_pools_of_their_own(study: Path) -> None:
+def test_all_encoders_share_one_stylegan_and_have_pools_of_their_own(study: Path) -> None:
     runs = picked(results_of(study)["runs"], seed=3, method="advmix")
-    plain, gan, refined = (picked(runs, pipeline=name)[0] for name in PIPELINES)
-    assert gan["generator"] == refined["generator"] != plain["generator"]
-    assert gan["key"]["pool"] != refined["key"]["pool"]
-    assert gan["classifier"] != refined["classifier"]
+    plain, *gans = (picked(runs, pipeline=name)[0] for name in PIPELINES)
+    assert {gan["generator"] for gan in gans} == {gans[0]["generator"]} != {plain["generator"]}
+    assert len({gan["key"]["pool"] for gan in gans}) == len({gan["classifier"] for gan in gans}) == len(gans)
     cells = {path.parent.parent.name for path in (study / "cells").glob("*/fit/generator.safetensors")}
     assert cells == {f"digits-80-std0.1{regime}-seed{seed}" for regime in ("", "-gan") for seed in (3, 4)}
 
@@ -116,13 +115,26 @@ def test_algorithm_2_encodes_the_whole_training_set_and_improves_on_the_guess(st
     assert refined < guessed
 
 
+def test_features_are_those_of_the_discriminator_that_trained_the_generator(study: Path) -> None:
+    """In the pool and in the quality alike; by pixels alone the codes come nearer to the pixels."""
+    cell = line_of(study, "gan-features").cell
+    found = load(cell.latents / "config.json", "encode", EncodeConfig)
+    assert found.features == str(cell.fitted)
+    assert (cell.fitted / "discriminator.safetensors").is_file()
+    by_pixels, by_features = (
+        picked(results_of(study)["pipelines"], pipeline=name, seed=3)[0] for name in ("gan-refine", "gan-features")
+    )
+    assert by_pixels["generator"] == by_features["generator"]
+    assert by_pixels["error"] < by_features["error"]
+
+
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_the_encoder_of_a_pool_makes_it_again(study: Path, pipeline: str) -> None:
     cell = line_of(study, pipeline).cell
     mixable, images = cell.mixable(CPU), cell.check().train
     encoder = pool_encoder(cell.latents, mixable.model, images, CPU)
     again = encoder(images.batch(slice(10, 14))[0])
-    torch.testing.assert_close(again.styles, mixable.pool.styles[10:14], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(again.styles, mixable.pool.styles[10:14], rtol=0, atol=1e-3)  # Adam magnifies rounding
 
 
 def test_worst_cases_compare_within_a_pipeline_only(study: Path) -> None:
@@ -132,7 +144,7 @@ def test_worst_cases_compare_within_a_pipeline_only(study: Path) -> None:
     for pipeline, other, words in (("autoencoder", "gan", "generator"), ("gan", "gan-refine", "pool")):
         with pytest.raises(UserError, match=f"under different {words}"):
             difference(numbers[pipeline, "advmix"], numbers[other, "advmix"])
-    assert len(results["comparisons"]) == 3 * 3
+    assert len(results["comparisons"]) == len(PIPELINES) * 3
     for entry in results["comparisons"]:
         for seed, value in zip((3, 4), entry["values"], strict=True):
             first, second = (
@@ -185,8 +197,8 @@ def test_generators_are_judged_by_the_next_seeds_ceiling(study: Path) -> None:
 def test_tables_hold_every_pipeline_and_the_means_of_the_seeds(study: Path) -> None:
     results = results_of(study)
     table, quality = classifier_table(results["runs"]), quality_table(results["pipelines"])
-    assert table.row_count == 3 * (1 + len(METHODS))
-    assert len(quality.columns) == 1 + 3
+    assert table.row_count == len(PIPELINES) * (1 + len(METHODS))
+    assert len(quality.columns) == 1 + len(PIPELINES)
     records = picked(results["pipelines"], pipeline="gan-refine")
     rows = dict(zip(quality.columns[0].cells, quality.columns[3].cells, strict=True))
     assert rows["reconstruction error"] == f"{sum(record['error'] for record in records) / 2:.4f}"
@@ -221,10 +233,10 @@ def test_cells_as_they_ever_were_keep_names_and_settings(tmp_path: Path) -> None
     """What the default origin asks of `fit` and `encode` is what cells asked before there were origins."""
     fit = FitOptions(fit_steps=7)
     assert FitConfig(**Origin().fitting(fit)) == FitConfig(fit=fit)
-    assert EncodeConfig(tmp_path, **Origin().encoding()) == EncodeConfig(tmp_path)
+    assert EncodeConfig(tmp_path, **Origin().encoding(tmp_path)) == EncodeConfig(tmp_path)
     unused = Origin(gan=GanOptions(gan_steps=5), optimize=OptimizeOptions(optimize_steps=3))
     assert to_dict(FitConfig(**unused.fitting(fit))) == to_dict(FitConfig(fit=fit))
-    assert EncodeConfig(tmp_path, **unused.encoding()) == EncodeConfig(tmp_path)
+    assert EncodeConfig(tmp_path, **unused.encoding(tmp_path)) == EncodeConfig(tmp_path)
 
 
 def test_cells_of_another_origin_have_folders_of_their_own() -> None:
@@ -235,6 +247,7 @@ def test_cells_of_another_origin_have_folders_of_their_own() -> None:
     assert name(Origin()) == "mnist-std0.1-seed3"
     assert name(Origin("gan")) == "mnist-std0.1-gan-seed3"
     assert name(Origin("gan", "refine")) == "mnist-std0.1-gan-seed3 refine"
+    assert name(Origin("gan", "refine", features=True)) == "mnist-std0.1-gan-seed3 refine-features"
     assert name(Origin("gan", "refine"), SearchOptions(perp=(-1,))) == "mnist-std0.1-gan-seed3 refine-perp-1"
     assert name(Origin(encoder="mean")) == "mnist-std0.1-seed3 mean"
 

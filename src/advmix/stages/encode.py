@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
-from advmix.classifiers import OpenClassifier
 from advmix.clock import Clock
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
@@ -25,7 +24,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.features import activations, features_input, open_features
+from advmix.stages.features import Features, features_input, open_features
 from advmix.stages.sources import data_for, remembered
 from advmix.training.methods import usual_split
 
@@ -48,8 +47,8 @@ class EncodeConfig:
             other flags change it. Your own images are read in the generator's size.
         encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
             network's guess).
-        features: a classifier as --classifier names one, whose features compare images in Algorithm 2; pixels alone by
-            default.
+        features: what compares images in Algorithm 2 beside pixels: a classifier as --classifier names one, or the
+            folder of a generator whose discriminator fit kept, this one's or another's; pixels alone by default.
         optimize: settings of Algorithm 2; `network` uses none of them.
         perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest. By default all
             styles beside a spatial grid, else the two finest.
@@ -124,7 +123,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     return store
 
 
-def features_of(config: EncodeConfig, images: ImageSet) -> OpenClassifier | None:
+def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:
     """What compares images in Algorithm 2; None for pixels alone."""
     return None if config.features is None else open_features(config.features, images.shape)
 
@@ -141,7 +140,7 @@ def make_encoder(
     model: Autoencoder,
     images: ImageSet,
     device: torch.device,
-    features: OpenClassifier | None = None,
+    features: Features | None = None,
     rule: str = DRAWN,
 ) -> Encoder:
     """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own
@@ -169,7 +168,7 @@ def make_encoder(
         model.generator,
         usual_split(config.perp, config.perp_grid, model.config),
         pool,
-        features=None if features is None else activations(features).to(device),
+        features=None if features is None else features.network.to(device),
         start=start,
         options=config.optimize,
     )

@@ -1,28 +1,64 @@
-"""Whose features compare images: any classifier, whoever made it."""
+"""Whose features compare images: any classifier, whoever made it, or the discriminator that a generator came with."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.encoders import fingerprint
+from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.features import Activations
 from advmix.errors import UserError
+from advmix.training.discriminator import FILE, DiscriminatorFeatures, load_discriminator
 
 
-def open_features(classifier: str, image: tuple[int, int, int]) -> OpenClassifier:
-    """A classifier of any classes, checked to have features that gradients pass through.
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What compares images.
+
+    Attributes:
+        network: images in [0, 1] to a list of tensors.
+        fingerprint: which it is.
+    """
+
+    network: nn.Module
+    fingerprint: str
+
+
+def open_features(name: str, image: tuple[int, int, int]) -> Features:
+    """Features that gradients pass through: of a classifier of any classes, or of a discriminator.
 
     Args:
-        classifier: as `--classifier` names one; a .json file also says how images are brought to it.
+        name: a classifier as `--classifier` names one, where a .json file also says how images are brought to it; or a
+            folder that `fit` wrote, for the discriminator in it.
         image: `(C, H, W)` of the images that are compared.
 
     Raises:
-        UserError: not a classifier, or one whose features are of no use here.
+        UserError: neither, or one whose features are of no use here.
     """
-    opened = open_classifier(ClassifierOptions(classifier), image=image)
-    if opened.image is not None and opened.image[0] != image[0]:
-        raise UserError(f"--features {classifier}: for images of {opened.image[0]} channels, but these have {image[0]}")
+    folder = Path(name)
+    if (folder / FILE).is_file():
+        found = load_discriminator(folder)
+        _check_channels(name, found.channels, image)
+        return Features(DiscriminatorFeatures(found), fingerprint(found))
+    if (folder / GENERATOR).is_file():
+        raise UserError(
+            f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan or "
+            "--adversarial-weight; name another folder, or a classifier"
+        )
+    opened = open_classifier(ClassifierOptions(name), image=image)
+    if opened.image is not None:
+        _check_channels(name, opened.image[0], image)
     opened.check_gradients("--features learns through them")
-    activations(opened)
-    return opened
+    return Features(activations(opened), opened.fingerprint)
+
+
+def _check_channels(name: str, channels: int, image: tuple[int, int, int]) -> None:
+    if channels != image[0]:
+        raise UserError(f"--features {name}: for images of {channels} channels, but these have {image[0]}")
 
 
 def activations(opened: OpenClassifier) -> Activations:
@@ -37,6 +73,6 @@ def activations(opened: OpenClassifier) -> Activations:
         raise UserError(f"--features {opened.name}: {error}; name another classifier") from error
 
 
-def features_input(opened: OpenClassifier | None) -> dict[str, str]:
-    """What a run remembers of the classifier, if any: not where it lies, but which it is."""
+def features_input(opened: Features | OpenClassifier | None) -> dict[str, str]:
+    """What a run remembers of them, if any: not where they lie, but which they are."""
     return {} if opened is None else {"features": opened.fingerprint}

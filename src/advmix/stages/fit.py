@@ -18,12 +18,13 @@ from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.progress import console, quietly
 from advmix.runs import open_run
-from advmix.stages.features import activations, features_input, open_features
+from advmix.stages.features import Features, activations, features_input, open_features
 from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_reference
 from advmix.stages.sources import check_size, in_size
 from advmix.training.autoencode import FitOptions, reconstruction_mse
+from advmix.training.discriminator import Discriminator, save_discriminator
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
@@ -33,16 +34,16 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 REGIMES = ("autoencode", "gan", "invert")
-Fitted = tuple[Autoencoder, list[Loop], dict[str, Any]]
-"""What was trained, the loops that did it, and what the file says of how."""
+Fitted = tuple[Autoencoder, list[Loop], dict[str, Any], Discriminator | None]
+"""What was trained, the loops that did it, what the file says of how, and the discriminator, if there was one."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """Train a style generator and its encoder on the (biased) training images alone.
 
-    Writes generator.safetensors, log.jsonl and config.json; with the regime gan also samples.png and mixing.png, and
-    the logs of its two trainings in gan and encoder.
+    Writes generator.safetensors, log.jsonl and config.json, and discriminator.safetensors where there was one; with the
+    regime gan also samples.png and mixing.png, and the logs of its two trainings in gan and encoder.
 
     Args:
         data: the data set.
@@ -53,8 +54,9 @@ class FitConfig:
         mix: what is asked of mixes meanwhile.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
-        features: a classifier as --classifier names one, whose features compare images: in training (autoencode, with
-            --perceptual-weight), or generated ones at the end (gan; it must tell the classes of the images apart).
+        features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
+            names one, or a folder with the discriminator that fit kept; of generated ones at the end (gan) a classifier
+            of the classes of the images.
         reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
             --survival-weight).
         seed: fixes the data's colours, the first weights and every batch.
@@ -112,32 +114,37 @@ def run_fit(config: FitConfig) -> None:
             config = replace(config, data=in_size(config.data, finished.dec))
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
-        features = _open_features(config, images)
-        inputs = _inputs(config, images, finished, features)
+        features, judge = _open_features(config, images), _open_judge(config, images)
+        inputs = _inputs(config, images, finished, features or judge)
         run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
         else:
-            model, loops, settings = _trained(config, images, finished, features, fabric, run)
+            fitted = _trained(config, images, finished, features, fabric, run)
             if fabric.is_global_zero:
-                _keep(config, images, model.eval(), loops, settings)
-        if fabric.is_global_zero and config.regime != "autoencode" and features is not None:
-            _judge(config, images, features, fabric)
+                _keep(config, images, *fitted)
+        if fabric.is_global_zero and judge is not None:
+            _judge(config, images, judge, fabric)
 
 
-def _open_features(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
-    """What compares images. What it is not fit for is said before hours of training."""
-    if config.features is None:
+def _open_features(config: FitConfig, images: ImageSet) -> Features | None:
+    """What compares images in training."""
+    if config.features is None or config.regime != "autoencode":
         return None
-    if config.regime == "autoencode":
-        return open_features(config.features, images.shape)
+    return open_features(config.features, images.shape)
+
+
+def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
+    """What judges generated images. What it is not fit for is said before hours of training."""
+    if config.features is None or config.regime == "autoencode":
+        return None
     judge = open_reference(config.features, images)
     activations(judge)
     return judge
 
 
 def _inputs(
-    config: FitConfig, images: ImageSet, finished: Finished | None, features: OpenClassifier | None
+    config: FitConfig, images: ImageSet, finished: Finished | None, features: Features | OpenClassifier | None
 ) -> dict[str, str | None]:
     """What the run reads, by its fingerprint."""
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
@@ -153,7 +160,7 @@ def _trained(
     config: FitConfig,
     images: ImageSet,
     finished: Finished | None,
-    features: OpenClassifier | None,
+    features: Features | None,
     fabric: Fabric,
     run: str,
 ) -> Fitted:
@@ -164,40 +171,45 @@ def _trained(
     return _autoencode(config, images, features, fabric, run)
 
 
-def _autoencode(
-    config: FitConfig, images: ImageSet, opened_features: OpenClassifier | None, fabric: Fabric, run: str
-) -> Fitted:
-    features: nn.Module | None = None
+def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
+    compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
     reference: nn.Module | None = None
-    if opened_features is not None:
-        features = activations(opened_features).requires_grad_(False).to(fabric.device)
     if config.reference is not None:
         opened = open_reference(config.reference, images)
         opened.check_gradients("--survival-weight learns through them")
         reference = opened.network.to(fabric.device)
-    trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=features)
+    trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=compared)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
     mix = {"mix": to_dict(config.mix)} if config.mix.mixes else {}
-    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}
+    shown = None if trainee.adversary is None else trainee.adversary.discriminator
+    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}, shown
 
 
 def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
     fit = GanFit(images, config.gan, config.invert, config.seed, config.out, run, config.checkpoint_seconds)
-    return *fit.train(fabric), fit.settings()
+    model, loops, discriminator = fit.train(fabric)
+    return model, loops, fit.settings(), discriminator
 
 
 def _invert(finished: Finished, config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
     steps = config.invert.steps(finished.dec.resolution)
     loop = Loop("fit encoder", steps, config.out, run, config.checkpoint_seconds)
     model = finished.train(images, config.invert, config.seed, fabric, loop)
-    return model, [loop], finished.settings(config.invert)
+    return model, [loop], finished.settings(config.invert), None
 
 
-def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[Loop], settings: dict[str, Any]) -> None:
-    """Write the result, and say how good it is."""
-    mse = reconstruction_mse(model, images, next(model.parameters()).device)
+def _keep(
+    config: FitConfig,
+    images: ImageSet,
+    model: Autoencoder,
+    loops: list[Loop],
+    settings: dict[str, Any],
+    discriminator: Discriminator | None,
+) -> None:
+    """Write the result, the generator last, and say how good it is."""
+    mse = reconstruction_mse(model.eval(), images, next(model.parameters()).device)
     metadata = {
         "data": to_dict(config.data),
         "data_seed": config.seed,
@@ -206,6 +218,8 @@ def _keep(config: FitConfig, images: ImageSet, model: Autoencoder, loops: list[L
         "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
         "reconstruction_mse": mse,
     }
+    if discriminator is not None:
+        save_discriminator(config.out, discriminator)
     save_autoencoder(config.out, model, metadata)
     for loop in loops:
         loop.finish()

@@ -21,6 +21,7 @@ from advmix.report import mixing_grid
 from advmix.report.page import save_figures
 from advmix.report.samples import sample_grid
 from advmix.seeds import generator
+from advmix.training.discriminator import Discriminator
 from advmix.training.gan import GanOptions, GanTrainee
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
@@ -55,8 +56,8 @@ class GanFit:
     run: str
     checkpoint_seconds: float
 
-    def train(self, fabric: Fabric) -> tuple[Autoencoder, list[Loop]]:
-        """Generator with encoder, and the loops that made them."""
+    def train(self, fabric: Fabric) -> tuple[Autoencoder, list[Loop], Discriminator]:
+        """Generator with encoder, the loops that made them, and the discriminator."""
         side = self.images.pixels.shape[-1]
         gan = GanTrainee(self.images, self.gan, self.seed, fabric)
         first = self._loop("fit StyleGAN", "gan", self.gan.steps(side))
@@ -65,7 +66,7 @@ class GanFit:
         encoder = InvertTrainee(gan.average, self.images, self.invert, self.seed, fabric, self.gan.style_mixing)
         second = self._loop("fit encoder", "encoder", self.invert.steps(side))
         second.train(encoder)
-        return encoder.model, [first, second]
+        return encoder.model, [first, second], gan.discriminator
 
     def _loop(self, title: str, folder: str, steps: int) -> Loop:
         return Loop(title, steps, self.out / folder, self.run, self.checkpoint_seconds)

@@ -144,7 +144,8 @@ class Cell:
         with self._making(self.is_fitted()):
             fitting = origin.fitting(settings.fit)
             run_fit(FitConfig(data=self.data, **fitting, seed=self.seed, out=self.fitted, **common))
-            run_encode(EncodeConfig(generator=self.fitted, out=self.latents, **origin.encoding(), **split, **common))
+            encoding = origin.encoding(self.fitted)
+            run_encode(EncodeConfig(generator=self.fitted, out=self.latents, **encoding, **split, **common))
 
     def fit_job(self) -> Job:
         """`fit`, once among all processes; cells that share a generator take turns."""

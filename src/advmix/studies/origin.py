@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from advmix.data import ImageSet
@@ -28,6 +29,7 @@ class Origin:
         gan: how StyleGAN is trained.
         invert: how its encoder network is.
         optimize: settings of Algorithm 2.
+        features: whether Algorithm 2 compares images by the features of StyleGAN's discriminator, too.
     """
 
     regime: str = "autoencode"
@@ -35,15 +37,14 @@ class Origin:
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
+    features: bool = False
 
     @property
     def folder_tags(self) -> tuple[str, str]:
         """What tells it from the default in the names of folders: regime, encoder; empty where they are the default."""
         default = Origin()
-        return (
-            "" if self.regime == default.regime else self.regime,
-            "" if self.encoder == default.encoder else self.encoder,
-        )
+        encoder = "" if self.encoder == default.encoder else self.encoder
+        return "" if self.regime == default.regime else self.regime, f"{encoder}{'-features' if self.features else ''}"
 
     def network(self, images: ImageSet, fit: FitOptions) -> NetworkConfig:
         """The generator's shape for such images."""
@@ -55,8 +56,9 @@ class Origin:
             return {"regime": self.regime, "gan": self.gan, "invert": self.invert}
         return {"fit": fit}
 
-    def encoding(self) -> dict[str, Any]:
-        """The fields of `EncodeConfig` that matter; a network has no settings."""
+    def encoding(self, fitted: Path) -> dict[str, Any]:
+        """The fields of `EncodeConfig` that matter, for a generator's folder; a network has no settings."""
         if self.encoder == "network":
             return {}
-        return {"encoder": self.encoder, "optimize": self.optimize, "shard_size": SHARD_SIZE}
+        features = {"features": str(fitted)} if self.features else {}
+        return {"encoder": self.encoder, "optimize": self.optimize, "shard_size": SHARD_SIZE, **features}

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.training.discriminator import Discriminator
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -46,7 +48,9 @@ class Adversary:
         r1_every: steps between two uses of R1, whose weight is multiplied by as much.
     """
 
-    def __init__(self, discriminator: nn.Module, fabric: Fabric, lr: float, r1_weight: float, r1_every: int) -> None:
+    def __init__(
+        self, discriminator: Discriminator, fabric: Fabric, lr: float, r1_weight: float, r1_every: int
+    ) -> None:
         self.discriminator, self.fabric = discriminator, fabric
         self.r1_weight, self.r1_every = r1_weight, r1_every
         whole = DiscriminatorLoss(discriminator)

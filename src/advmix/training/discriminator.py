@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.files import read_tensors, write_tensors
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
 
+FILE, KIND = "discriminator.safetensors", "discriminator"
 GROUP = 4
 """Images that are compared in the minibatch standard deviation."""
 
@@ -63,6 +66,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
+        self.channels, self.widths = channels, tuple(widths)
         fine_to_coarse = list(reversed(widths))
         self.from_image = EqualizedConv2d(channels, fine_to_coarse[0], 1)
         pairs = pairwise(fine_to_coarse)
@@ -70,7 +74,7 @@ class Discriminator(nn.Module):
         self.conv = EqualizedConv2d(widths[0] + 1, widths[0], 3)
         self.hidden = EqualizedLinear(16 * widths[0], widths[0], RELU_GAIN)
         self.out = EqualizedLinear(widths[0], 1)
-        self.activate = nn.LeakyReLU(SLOPE)  # a module, so that perceptual features can listen to it
+        self.activate = nn.LeakyReLU(SLOPE)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, signed: Tensor) -> Tensor:
@@ -79,3 +83,44 @@ class Discriminator(nn.Module):
         x = self.activate(self.conv(minibatch_std(x)))
         logits: Tensor = self.out(self.activate(self.hidden(x.flatten(1))))
         return logits[:, 0]
+
+
+class DiscriminatorFeatures(nn.Module):
+    """What a discriminator sees in images, for losses that compare them: it has learned without labels.
+
+    What comes after the halvings is left out: there an image is compared with its batch, and features must be its own.
+
+    Args:
+        discriminator: trained.
+    """
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.from_image, self.halvings = discriminator.from_image, discriminator.halvings
+        self.activate = discriminator.activate
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images `(B, C, H, W)` in [0, 1] to what each halving makes of them, `(B, width, H/2, W/2)` and so on."""
+        x, found = self.activate(self.from_image(images * 2 - 1)), []
+        for halving in self.halvings:
+            x = halving(x)
+            found.append(x)
+        return found
+
+
+def save_discriminator(folder: Path, network: Discriminator) -> None:
+    """Write `discriminator.safetensors`: weights and shape."""
+    shape = {"channels": network.channels, "widths": list(network.widths)}
+    write_tensors(folder / FILE, KIND, network.state_dict(), shape)
+
+
+def load_discriminator(folder: Path) -> Discriminator:
+    """Read it, in eval mode.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    tensors, shape = read_tensors(folder / FILE, KIND)
+    network = Discriminator(shape["channels"], shape["widths"])
+    network.load_state_dict(tensors)
+    return network.eval()

@@ -22,17 +22,20 @@ class Pipeline:
         label: as tables and charts call it.
         regime: of `advmix fit`.
         encoder: of `advmix encode`.
+        features: whether Algorithm 2 compares the features of the discriminator, too.
     """
 
     label: str
     regime: str
     encoder: str
+    features: bool = False
 
 
 PIPELINES = {
     "autoencoder": Pipeline("Autoencoder", "autoencode", "network"),
     "gan": Pipeline("StyleGAN, encoder network", "gan", "network"),
     "gan-refine": Pipeline("StyleGAN, Algorithm 2", "gan", "refine"),
+    "gan-features": Pipeline("StyleGAN, Algorithm 2 with features", "gan", "refine", features=True),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ def quality(
         pictures: file for what the encoding study keeps of an encoder.
     """
     cell, judge = line.cell, line.judge
-    bench = make_bench(cell, judge, None, sizes, device)
-    part = make_part(pictures, bench, PIPELINES[line.pipeline].encoder, optimize)
+    pipeline, bench = PIPELINES[line.pipeline], make_bench(cell, judge, None, sizes, device)
+    if pipeline.features:
+        bench = replace(bench, features=cell.fitted)
+    part = make_part(pictures, bench, pipeline.encoder, optimize)
     record = {
         "pipeline": line.pipeline,
         "seed": cell.seed,

@@ -40,7 +40,8 @@ class PipelineConfig(OneSpreadSettings):
 
     Args:
         pipelines: `autoencoder`, `gan` (StyleGAN, latents by its encoder network), `gan-refine` (the same StyleGAN,
-            latents by Algorithm 2 from the network's guess).
+            latents by Algorithm 2 from the network's guess, which compares pixels), `gan-features` (the same, which
+            compares the features of its discriminator, too).
         methods: as in `study colored-mnist`; those that mix are trained in every pipeline.
         gan: how StyleGAN is trained.
         invert: how its encoder network is trained.
@@ -84,7 +85,7 @@ class PipelineConfig(OneSpreadSettings):
     def origin(self, name: str) -> Origin:
         """Where generator and latents of a pipeline come from."""
         pipeline = PIPELINES[name]
-        return Origin(pipeline.regime, pipeline.encoder, self.gan, self.invert, self.optimize)
+        return Origin(pipeline.regime, pipeline.encoder, self.gan, self.invert, self.optimize, pipeline.features)
 
 
 def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
