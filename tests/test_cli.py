@@ -275,3 +275,13 @@ def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")])
+
+
+def test_evaluate_does_not_look_at_other_images_than_it_is_told_of(
+    stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", *CPU, "--classifier", stages / "advmix", "--out", tmp_path / "out"]
+    line = refused(capsys, *command, "--color-std", "0.5")
+    assert f"{stages / 'advmix'}: is evaluated on the images that it was made from; leave out --data" in line
+    assert not (tmp_path / "out").exists()
+    assert main([*map(str, command), "--train-images", "120", "--test-images", "40"]) == 0

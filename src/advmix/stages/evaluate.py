@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
+from advmix.data import ColoredDigits, Data, DataConfig, open_data, painted_digits
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json, write_tensors
@@ -31,6 +31,7 @@ from advmix.training.methods import SearchOptions, with_layers
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
+WORDS = "evaluate", "use advmix audit"
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,24 @@ def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifi
     """The classifier, and the digits on which it is tested."""
     if config.folder is not None:
         opened = open_classifier(config)
-        return opened, painted_digits(data_of(opened.metadata, config.folder), "evaluate", "use advmix audit")
-    data = open_data(config.data, config.seed)
+        return opened, painted_digits(_own(opened.metadata, config.folder, config.data), *WORDS)
     if mixable is not None and config.generator is not None:
-        data = data_of(mixable.metadata, config.generator)
-    digits = painted_digits(data, "evaluate", "use advmix audit")
+        data = _own(mixable.metadata, config.generator, config.data)
+    else:
+        data = open_data(config.data, config.seed)
+    digits = painted_digits(data, *WORDS)
     return open_classifier(config, digits.test.classes, digits.test.shape), digits
+
+
+def _own(metadata: Mapping[str, Any], source: Path, flags: DataConfig) -> Data:
+    """The images that a folder was made from, which flags must not contradict."""
+    data = data_of(metadata, source)
+    if not flags.says_nothing and flags != data.config:
+        raise UserError(
+            f"{source}: is evaluated on the images that it was made from; leave out --data and what else is said of "
+            "images, or use advmix audit"
+        )
+    return data
 
 
 def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: Mixable) -> None:
