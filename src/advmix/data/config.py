@@ -66,6 +66,10 @@ class DataConfig:
         """Whether everything is as it is by default; `digits`, too, is what runs have written where none were named."""
         return self in (DataConfig(), DataConfig(data=""))
 
+    def sized(self, channels: int, side: int) -> DataConfig:
+        """The same images of a user's own, read in this size."""
+        return replace(self, photos=replace(self.photos, size=side, channels=channels))
+
     def over(self, own: DataConfig, source: Path) -> DataConfig:
         """What these say without naming any images, laid over those that `source` was made from: defaults say nothing.
 

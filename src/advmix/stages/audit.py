@@ -56,7 +56,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
             config = replace(config, data=remembered(config.data))
         opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
         attack = open_attack(config.attack)
-        if attack is not None:
+        if attack is not None and not (config.out / RESULTS).is_file():
             _try_attack(attack, opened, images[:TRIED], fabric.device)
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
         inputs: dict[str, str | None] = {

@@ -76,7 +76,7 @@ def unbiased_config(unbiased: str, data: Data) -> DataConfig:
         raise UserError(
             f"--unbiased {unbiased}: biased by its paint; choose from {' '.join(UNBIASED)}, or name images of your own"
         )
-    return replace(config, photos=replace(config.photos, size=side, channels=channels))
+    return config.sized(channels, side)
 
 
 def _own_test(unbiased: str, data: Data) -> ImageSet:

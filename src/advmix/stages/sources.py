@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def in_size(flags: DataConfig, dec: Generator) -> DataConfig:
     """The same images, a user's own read in the generator's size."""
     if flags.is_painted or not flags.data:
         return flags
-    return replace(flags, photos=replace(flags.photos, size=dec.resolution, channels=dec.channels))
+    return flags.sized(dec.channels, dec.resolution)
 
 
 def check_size(images: ImageSet, dec: Generator) -> None:
