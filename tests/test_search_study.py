@@ -20,6 +20,7 @@ from advmix.data import ColoredDigits, make_look
 from advmix.errors import UserError
 from advmix.files import read_tensors
 from advmix.latents import Latents
+from advmix.report.search import Matrix, transfer_matrix
 from advmix.results import schema
 from advmix.seeds import generator
 from advmix.studies.search.bench import Bench, in_words
@@ -327,3 +328,16 @@ def test_bad_input_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("generators", [2, 3])
+def test_no_text_of_the_transfer_matrix_is_cut_off(generators: int) -> None:
+    numbers = [[[0.5, 0.6]] * generators] * 3
+    figure = transfer_matrix(
+        Matrix(["a", "b", "c"], ["own", "seed", "grid"][:generators], numbers, numbers, frozenset())
+    )
+    whole = figure.bbox
+    for text in figure.texts:
+        extent = text.get_window_extent()
+        assert whole.x0 <= extent.x0 <= extent.x1 <= whole.x1, text.get_text()
+        assert whole.y0 <= extent.y0 <= extent.y1 <= whole.y1, text.get_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,12 @@ from advmix.report.canvas import Canvas, frame
 from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
 from advmix.report.summary import Score, score
 
+MATRIX_NOTE = (
+    "large: worst-case accuracy, %; small: on that generator's reconstructions; frame: trained with that generator. "
+    "Each column has a generator, a pool and so a search of its own: never compare numbers of two columns"
+)
+CHARACTERS = 15
+"""Of the note, to an inch."""
 SHADE = (0x00 / 255, 0x72 / 255, 0xB2 / 255)
 
 
@@ -196,7 +203,9 @@ def strips(sets: Sequence[Strip], floor: float, reference: str) -> Figure:
 def transfer_matrix(matrix: Matrix) -> Figure:
     """Worst cases in percent, shaded; columns stand apart, because numbers compare down a column only."""
     left, top, width, height, pitch = 1.95, 1.05, 1.55, 0.52, 1.8
-    canvas = Canvas(left + pitch * len(matrix.columns) + 0.1, top + height * len(matrix.rows) + 0.72)
+    across, down = left + pitch * len(matrix.columns) + 0.1, top + height * len(matrix.rows)
+    lines = textwrap.wrap(MATRIX_NOTE, int((across - 0.2) * CHARACTERS))
+    canvas = Canvas(across, down + 0.28 + 0.22 * len(lines))
     canvas.text(left, 0.22, "Searched with", 11, ha="left", weight="bold")
     canvas.text(0.1, 0.8, "Classifier", 11, ha="left", weight="bold")
     for row, name in enumerate(matrix.rows):
@@ -210,12 +219,8 @@ def transfer_matrix(matrix: Matrix) -> Figure:
             _cell(axes, matrix.worst[row][place], matrix.reconstruction[row][place])
             if (row, place) in matrix.own:
                 frame(axes, INK)
-    notes = (
-        "large: worst-case accuracy, %; small: on that generator's reconstructions; frame: trained with that generator",
-        "each column has a generator, a pool and so a search of its own: never compare numbers of two columns",
-    )
-    for line, note in enumerate(notes):
-        canvas.text(0.1, canvas.height - 0.42 + 0.22 * line, note, 7.5, ha="left", color=MUTED)
+    for line, note in enumerate(lines):
+        canvas.text(0.1, down + 0.3 + 0.22 * line, note, 7.5, ha="left", color=MUTED)
     return canvas.figure
 
 
