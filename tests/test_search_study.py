@@ -17,12 +17,14 @@ from advmix.audit.comparison import Measured, difference
 from advmix.cli import main
 from advmix.config import load
 from advmix.data import ColoredDigits, make_look
+from advmix.encoders import load_autoencoder
 from advmix.errors import UserError
 from advmix.files import read_tensors
 from advmix.latents import Latents
 from advmix.report.search import Matrix, transfer_matrix
 from advmix.results import schema
 from advmix.seeds import generator
+from advmix.studies.origin import Origin
 from advmix.studies.search.bench import Bench, in_words
 from advmix.studies.search.found import flat_paint
 from advmix.studies.search.generators import is_fitted
@@ -32,6 +34,8 @@ from advmix.studies.search.results import column, comparisons, curves_of, row_la
 from advmix.studies.search.study import SearchConfig
 from advmix.studies.search.trace import principal, shadow
 from advmix.studies.settings import make_cell
+from advmix.training.gan import GanOptions
+from advmix.training.invert import InvertOptions
 from advmix.training.methods import SearchOptions
 
 CPU = torch.device("cpu")
@@ -328,6 +332,27 @@ def test_bad_input_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stylegan_is_searched_with_and_shared_with_the_pipeline(study: Path, tmp_path: Path) -> None:
+    gan = ["--gan-steps", "3", "--gan-batch", "4", "--invert-steps", "3", "--invert-batch", "4", "--seeds", "3"]
+    places = ["--cells", str(study / "cells"), "--out", str(tmp_path / "out")]
+    assert main(["study", "search", *SMALL, *gan, "--generators", "own", "gan", *places]) == 0
+    results = results_of(tmp_path / "out")
+    jsonschema.validate(results, schema())
+    rows = {(record["method"], record["trained_with"], record["generator"]) for record in results["transfer"]}
+    classifiers = (("nominal", "own"), ("advmix", "own"), ("advmix", "gan"))
+    assert rows == {(*row, regime) for row in classifiers for regime in ("own", "gan")}
+    own, other = (found["fingerprint"] for found in results["generators"])
+    assert own == results_of(study / "out")["generators"][0]["fingerprint"]
+    options = Origin("gan", gan=GanOptions(gan_steps=3, gan_batch=4), invert=InvertOptions(3, 4))
+    config = load(tmp_path / "out" / "config.json", "study search", SearchConfig)
+    cell = make_cell(study / "cells", config.data_config(), 3, config, options)
+    assert other == load_autoencoder(cell.fitted)[1]["fingerprint"]
+    written = (cell.place("advmix") / "classifier.safetensors").stat().st_mtime_ns
+    cell.fit()
+    cell.train("advmix")
+    assert (cell.place("advmix") / "classifier.safetensors").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("generators", [2, 3])

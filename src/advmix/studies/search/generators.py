@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from advmix.classifiers.trained import FILE as CLASSIFIER
 from advmix.config import to_dict
@@ -15,20 +15,19 @@ from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.generators import StyleConfig
+from advmix.generators import NetworkConfig, StyleConfig
 from advmix.runs import open_run
 from advmix.seeds import derive
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import generator_summary
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.cell import Cell
+from advmix.studies.settings import make_cell
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
+from advmix.training.gan import gan_config
 from advmix.training.loop import Loop
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-OWN = "own"
+OWN, GAN = "own", "gan"
 
 
 def with_grid(images: ImageSet, options: FitOptions) -> StyleConfig:
@@ -40,26 +39,34 @@ def with_grid(images: ImageSet, options: FitOptions) -> StyleConfig:
 
 @dataclass(frozen=True)
 class Regime:
-    """A way of making a generator by reconstruction. Another one is one more entry of `REGIMES`.
+    """A way of making a generator. Another one that learns by reconstruction is one more entry of `REGIMES`.
 
     Attributes:
         label: as a table calls it.
         meaning: a sentence.
         shape: images and options to the shape of the network.
-        trainee: images, options, seed, machine and shape to what is trained; its `model` is the autoencoder.
     """
 
     label: str
     meaning: str
-    shape: Callable[[ImageSet, FitOptions], StyleConfig] = style_config
-    trainee: Callable[[ImageSet, FitOptions, int, Fabric, StyleConfig], AutoencoderTrainee] = AutoencoderTrainee
+    shape: Callable[[ImageSet, FitOptions], NetworkConfig] = style_config
 
 
 REGIMES = {
     OWN: Regime("own", "The generator that the cell's classifiers were trained with."),
     "seed": Regime("other seed", "The same network, trained on the same images from other weights in other batches."),
     "grid": Regime("grid z∥", "Another network: z∥ is a spatial grid; trained on the same images.", with_grid),
+    GAN: Regime(
+        "StyleGAN",
+        "Another training: StyleGAN against a discriminator, then an encoder network for it; on the same images.",
+        lambda images, _: gan_config(images),
+    ),
 }
+
+
+def gan_cell(cell: Cell) -> Cell:
+    """The cell of the same images that keeps a StyleGAN: that of `study pipeline`."""
+    return make_cell(cell.folder.parent, cell.data, cell.seed, cell.settings, replace(cell.origin, regime=GAN))
 
 
 def check_regimes(names: tuple[str, ...]) -> None:
@@ -110,17 +117,32 @@ def check_split(cell: Cell, names: tuple[str, ...], images: ImageSet) -> None:
 
 def fit_folder(cell: Cell, regime: str) -> Path:
     """Where a generator is kept."""
+    if regime == GAN:
+        return gan_cell(cell).fitted
     return cell.fitted if regime == OWN else cell.folder / f"fit-{regime}"
 
 
 def latents_folder(cell: Cell, regime: str) -> Path:
     """Where the latents of the training set under a generator are kept."""
+    if regime == GAN:
+        return gan_cell(cell).latents
     return cell.latents if regime == OWN else cell.place(f"latents-{regime}")
 
 
+def classifier_name(method: str, trained_with: str = OWN) -> str:
+    """What a classifier is called, trained with a generator that may not be the cell's own."""
+    return method if trained_with == OWN else f"{method}-{trained_with}"
+
+
 def classifier_folder(cell: Cell, method: str, trained_with: str = OWN) -> Path:
-    """Where a classifier is kept, trained with a generator that may not be the cell's own."""
-    return cell.place(method if trained_with == OWN else f"{method}-{trained_with}")
+    """Where it is kept."""
+    return gan_cell(cell).place(method) if trained_with == GAN else cell.place(classifier_name(method, trained_with))
+
+
+def fit_lock(cell: Cell, regime: str) -> Path:
+    """Held by the process that makes a generator."""
+    home = gan_cell(cell) if regime == GAN else cell
+    return home.folder / (".fit.lock" if regime in (OWN, GAN) else f".fit-{regime}.lock")
 
 
 def is_fitted(cell: Cell, regime: str) -> bool:
@@ -135,8 +157,8 @@ def is_trained(cell: Cell, method: str, trained_with: str = OWN) -> bool:
 
 def fit(cell: Cell, regime: str) -> None:
     """Generator and latents, unless they are there."""
-    if regime == OWN:
-        cell.fit()
+    if regime in (OWN, GAN):
+        (cell if regime == OWN else gan_cell(cell)).fit()
         return
     settings, out = cell.settings, fit_folder(cell, regime)
     seed = derive(cell.seed, "search", regime) % 2**31
@@ -158,8 +180,9 @@ def _fit_other(config: OtherFit, cell: Cell) -> None:
     run = open_run(config.out, "fit other", config, True, {"images": images.fingerprint})
     if (config.out / FILE).is_file():
         return
-    regime = REGIMES[config.regime]
-    trainee = regime.trainee(images, config.fit, config.seed, fabric, regime.shape(images, config.fit))
+    shape = REGIMES[config.regime].shape(images, config.fit)
+    assert isinstance(shape, StyleConfig)
+    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, shape)
     loop = Loop(f"fit generator: {config.regime}", config.fit.steps(images.pixels.shape[-1]), config.out, run)
     loop.train(trainee)
     model = trainee.model.eval()
@@ -183,8 +206,8 @@ def summary(cell: Cell, regime: str) -> dict[str, Any]:
 
 def train(cell: Cell, method: str, trained_with: str = OWN) -> None:
     """A classifier, unless it is there; alike but for the generator that it mixes with."""
-    if trained_with == OWN:
-        cell.train(method)
+    if trained_with in (OWN, GAN):
+        (cell if trained_with == OWN else gan_cell(cell)).train(method)
         return
     settings = cell.settings
     run_train(

@@ -12,7 +12,16 @@ from typing import Any
 from advmix.files import read_json, write_json, write_tensors
 from advmix.studies.search.bench import Bench
 from advmix.studies.search.found import found, populations
-from advmix.studies.search.generators import OWN, classifier_folder, fit, is_fitted, is_trained, train
+from advmix.studies.search.generators import (
+    OWN,
+    classifier_folder,
+    classifier_name,
+    fit,
+    fit_lock,
+    is_fitted,
+    is_trained,
+    train,
+)
 from advmix.studies.search.measure import Record, recoloring, saturation, transfer
 from advmix.studies.search.trace import trace
 from advmix.studies.share import Job
@@ -95,14 +104,19 @@ def training(bench: Bench, plan: Plan) -> Iterator[Job]:
     """Generators and classifiers of one cell."""
     cell = bench.cell
     for regime in plan.regimes:
-        lock = cell.folder / (".fit.lock" if regime == OWN else f".fit-{regime}.lock")
         done = partial(is_fitted, cell, regime)
-        yield Job(f"{cell.name}: generator ({regime})", lock, lambda: True, done, partial(fit, cell, regime))
+        yield Job(
+            f"{cell.name}: generator ({regime})", fit_lock(cell, regime), lambda: True, done, partial(fit, cell, regime)
+        )
     for method, regime in dict.fromkeys([*plan.rows, (plan.reference, OWN)]):
-        name = classifier_folder(cell, method, regime).name
+        name, folder = classifier_name(method, regime), classifier_folder(cell, method, regime)
         ready, done = partial(is_fitted, cell, regime), partial(is_trained, cell, method, regime)
         yield Job(
-            f"{cell.name}: {name}", cell.place(f".{name}.lock"), ready, done, partial(train, cell, method, regime)
+            f"{cell.name}: {name}",
+            folder.with_name(f".{folder.name}.lock"),
+            ready,
+            done,
+            partial(train, cell, method, regime),
         )
 
 
@@ -123,7 +137,7 @@ def measuring(bench: Bench, judges: Bench, plan: Plan, traced: bool) -> Iterator
         for method, trained_with in plan.rows:
             yield point(
                 "transfer",
-                classifier_folder(bench.cell, method, trained_with).name,
+                classifier_name(method, trained_with),
                 regime,
                 make=partial(_transfer, bench, method, trained_with, regime, plan),
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from advmix.progress import console
 from advmix.results import RESULTS, header
 from advmix.runs import open_run
 from advmix.studies.cell import Cell
+from advmix.studies.origin import Origin
 from advmix.studies.search.bench import Bench
-from advmix.studies.search.generators import REGIMES, check_regimes, check_split, summary
+from advmix.studies.search.generators import OWN, check_regimes, check_split, summary
 from advmix.studies.search.jobs import Plan, Point, collect, points, training
 from advmix.studies.search.report import draw, show
 from advmix.studies.search.results import check_figures, comparisons
 from advmix.studies.settings import OneSpreadSettings, check_seeds
 from advmix.studies.share import work
+from advmix.training.gan import GanOptions
+from advmix.training.invert import InvertOptions
 from advmix.training.methods import check_method, check_methods
 
 
@@ -41,8 +44,10 @@ class SearchConfig(OneSpreadSettings):
         methods: classifiers that are searched: nominal mixup linf randmix advmix, controls ceiling recolor jitter
             permute grayscale instnorm randmix-long randmix-best.
         reference: how the classifier was trained that judges the worst mixes; it is the next seed's.
-        generators: searched with: `own`, `seed` (another seed of the same training), `grid` (z∥ a spatial grid);
-            AdvMix is trained with each of them too.
+        generators: searched with: `own`, `seed` (another seed of the same training), `grid` (z∥ a spatial grid), `gan`
+            (a StyleGAN, that of `study pipeline`, by default none); AdvMix is trained with each of them too.
+        gan: how StyleGAN is trained.
+        invert: how its encoder network is trained.
         step_counts: numbers of gradient steps to try, with --worst-restarts.
         restart_counts: numbers of restarts to try, with --worst-steps.
         radii: half-widths of the box to try; `None` for no box.
@@ -53,7 +58,9 @@ class SearchConfig(OneSpreadSettings):
 
     methods: tuple[str, ...] = ("nominal", "randmix", "advmix", "ceiling", "recolor")
     reference: str = "ceiling"
-    generators: tuple[str, ...] = tuple(REGIMES)
+    generators: tuple[str, ...] = (OWN, "seed", "grid")
+    gan: GanOptions = field(default_factory=GanOptions)
+    invert: InvertOptions = field(default_factory=InvertOptions)
     step_counts: tuple[int, ...] = (0, 1, 2, 5, 10, 20)
     restart_counts: tuple[int, ...] = (1, 2, 5, 10, 20)
     radii: tuple[float | None, ...] = (0.0, 0.25, 0.5, 1.0, 1.5, None)
@@ -99,7 +106,8 @@ def run_search(config: SearchConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input, or numbers that must not be compared.
     """
-    cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
+    origin = Origin(gan=config.gan, invert=config.invert)
+    cells = [config.cell(seed, config.data_config(), origin) for seed in config.seeds]
     inputs = {cell.name: _check(cell, config.generators) for cell in cells}
     open_run(config.out, "study search", config, resume=True, inputs=inputs)
     device = make_fabric(config.device).device
