@@ -314,7 +314,7 @@ def test_rows_are_called_by_method_and_generator() -> None:
     [
         (["--methods", "magic"], "magic"),
         (["--reference", "magic"], "magic"),
-        (["--generators", "own", "gan"], "--generators gan: unknown; choose from own seed grid"),
+        (["--generators", "own", "vae"], "--generators vae: unknown; choose from own seed grid gan"),
         (["--generators", "seed", "own"], "begin with own"),
         (["--step-counts", "-1"], "--step-counts -1: each must be at least 0"),
         (["--restart-counts", "0"], "--restart-counts 0: each must be at least 1"),
