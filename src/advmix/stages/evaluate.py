@@ -31,7 +31,6 @@ from advmix.training.methods import SearchOptions, with_layers
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
-WORDS = "evaluate", "use advmix audit"
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,16 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
 
 def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifier, ColoredDigits]:
     """The classifier, and the digits on which it is tested."""
+    opened = None
     if config.folder is not None:
         opened = open_classifier(config)
-        return opened, painted_digits(_own(opened.metadata, config.folder, config.data), *WORDS)
-    if mixable is not None and config.generator is not None:
+        data = _own(opened.metadata, config.folder, config.data)
+    elif mixable is not None and config.generator is not None:
         data = _own(mixable.metadata, config.generator, config.data)
     else:
         data = open_data(config.data, config.seed)
-    digits = painted_digits(data, *WORDS)
-    return open_classifier(config, digits.test.classes, digits.test.shape), digits
+    digits = painted_digits(data, "evaluate", "use advmix audit")
+    return opened or open_classifier(config, digits.test.classes, digits.test.shape), digits
 
 
 def _own(metadata: Mapping[str, Any], source: Path, flags: DataConfig) -> Data:

@@ -183,8 +183,8 @@ def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, 
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
     mix = {"mix": to_dict(config.mix)} if config.mix.mixes else {}
-    shown = None if trainee.adversary is None else trainee.adversary.discriminator
-    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}, shown
+    discriminator = None if trainee.adversary is None else trainee.adversary.discriminator
+    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}, discriminator
 
 
 def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:

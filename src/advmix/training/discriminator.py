@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.encoders.features import Activations
 from advmix.files import read_tensors, write_tensors
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
 
@@ -96,15 +97,12 @@ class DiscriminatorFeatures(nn.Module):
 
     def __init__(self, discriminator: Discriminator) -> None:
         super().__init__()
-        self.from_image, self.halvings = discriminator.from_image, discriminator.halvings
-        self.activate = discriminator.activate
+        trunk = nn.Sequential(discriminator.from_image, discriminator.activate, discriminator.halvings)
+        self.activations = Activations(trunk, (Halving,))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images `(B, C, H, W)` in [0, 1] to what each halving makes of them, `(B, width, H/2, W/2)` and so on."""
-        x, found = self.activate(self.from_image(images * 2 - 1)), []
-        for halving in self.halvings:
-            x = halving(x)
-            found.append(x)
+        found: list[Tensor] = self.activations(images * 2 - 1)
         return found
 
 

@@ -110,8 +110,7 @@ def _measured(config: AutoencodersConfig, bench: Bench, judge: Bench, name: str,
     classifier, reference = bench.classifier("nominal")[0], judge.classifier(REFERENCE)[0]
     variant = bench.of_variant(name)
     work(list(fit_jobs(variant, [ALL])))
-    facts = {key: variant.generator(ALL)[1][key] for key in ("fingerprint", "fit_seconds")}
-    return [{"variant": name, **facts, **measure(config, variant, classifier, reference)}]
+    return [{"variant": name, **measure(config, variant, classifier, reference)}]
 
 
 def measure(config: AutoencodersConfig, bench: Bench, classifier: nn.Module, reference: nn.Module) -> Record:
@@ -123,13 +122,14 @@ def measure(config: AutoencodersConfig, bench: Bench, classifier: nn.Module, ref
         classifier: of the study's kind; some variants were trained with it.
         reference: of another kind and with more labels, which no variant was trained with.
     """
-    faces, (model, _) = bench.faces, bench.generator(ALL)
+    faces, (model, metadata) = bench.faces, bench.generator(ALL)
     order = torch.randperm(len(faces.judged), generator=generator(0, "celeba", "autoencoders"))[: config.images]
     images, persons = faces.judged[order], faces.persons[order]
     boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
     decoded = reconstructed(images, model)
     split = bench.config.search.split(model.generator.layers)
-    record: Record = {"images": len(images), "error": pixel_error(images, decoded), "perp": list(split.perp)}
+    record: Record = {key: metadata[key] for key in ("fingerprint", "fit_seconds")}
+    record |= {"images": len(images), "error": pixel_error(images, decoded), "perp": list(split.perp)}
     for name, network in (("classifier", classifier), ("reference", reference)):
         before, after = (right(network, part, bench.device) for part in (images, decoded))
         record[f"{name}_accuracy"] = float(before.mean())

@@ -37,6 +37,7 @@ from advmix.training.mixes import MixOptions
 CLASSIFIER = "classifier.safetensors"
 ALL, FEW = "generator", "generator-labelled"
 TEACHER = "nominal"
+"""The classifier that some variants of the generator learn from."""
 CELLS = "--cells"
 """The option that says where all folders of a bench are."""
 
@@ -134,11 +135,13 @@ class Bench:
         inputs: dict[str, str | None] = {"images": images.fingerprint}
         if teacher is not None:
             inputs["classifier"] = fingerprint(teacher)
-        part = FitPart(variant.options(self.config.fit, images.pixels.shape[-1]), self.seed, out, variant.mix)
+        side = int(images.pixels.shape[-1])
+        options = variant.options(self.config.fit, side)
+        part = FitPart(options, self.seed, out, variant.mix)
         with naming(CELLS):
             run = open_run(out, "study celeba: fit", part, True, inputs)
-        trainee = variant.trainee(images, self.config.fit, self.seed, make_fabric(self.config.device), teacher)
-        loop = Loop(f"seed {self.seed}: {name}", part.fit.steps(images.pixels.shape[-1]), out, run)
+        trainee = variant.trainee(images, options, self.seed, make_fabric(self.config.device), teacher)
+        loop = Loop(f"seed {self.seed}: {name}", options.steps(side), out, run)
         loop.train(trainee)
         model = trainee.model.eval()
         metadata = {

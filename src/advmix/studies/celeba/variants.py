@@ -49,24 +49,21 @@ class Variant:
         return self.mix.survival_weight > 0 or dict(self.changes).get("perceptual_weight", 0) > 0
 
     def trainee(
-        self, images: ImageSet, fit: FitOptions, seed: int, fabric: Fabric, teacher: nn.Module | None
+        self, images: ImageSet, options: FitOptions, seed: int, fabric: Fabric, teacher: nn.Module | None
     ) -> MixTrainee:
         """Generator and encoder, to be trained.
 
         Args:
             images: without labels.
-            fit: how they are trained but for the variant.
+            options: how they are trained, as `options` says.
             seed: fixes them.
             fabric: the machine.
             teacher: on its device; trained on the labelled images alone. What it takes the others for stands for their
                 labels, so that no more labels are used.
         """
-        options = self.options(fit, int(images.pixels.shape[-1]))
-        features = reference = None
-        if self.is_taught:
-            assert teacher is not None
-            features = Activations(teacher.requires_grad_(False)) if options.perceptual_weight else None
-            reference = teacher if self.mix.survival_weight else None
+        features, reference = None, teacher if self.mix.survival_weight else None
+        if teacher is not None and options.perceptual_weight:
+            features = Activations(teacher.requires_grad_(False))
         if reference is not None:
             logits = predict(reference, images, fabric.device)
             images = ImageSet(images.pixels, logits.argmax(dim=1), tuple(map(str, range(logits.shape[1]))))

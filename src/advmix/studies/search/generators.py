@@ -64,11 +64,6 @@ REGIMES = {
 }
 
 
-def gan_cell(cell: Cell) -> Cell:
-    """The cell of the same images that keeps a StyleGAN: that of `study pipeline`."""
-    return make_cell(cell.folder.parent, cell.data, cell.seed, cell.settings, replace(cell.origin, regime=GAN))
-
-
 def check_regimes(names: tuple[str, ...]) -> None:
     """Refuse a list that does not begin with the own generator, or names an unknown one, or one twice.
 
@@ -115,18 +110,32 @@ def check_split(cell: Cell, names: tuple[str, ...], images: ImageSet) -> None:
         cell.settings.search.split(REGIMES[name].shape(images, cell.settings.fit).layers)
 
 
+def _home(cell: Cell, regime: str) -> tuple[Cell, str]:
+    """The cell that keeps what is made with a generator, and what its folders' names end in: nothing where the
+    generator is that cell's own. A StyleGAN is the one of `study pipeline`, of the same images.
+    """
+    if regime == GAN:
+        origin = replace(cell.origin, regime=GAN)
+        return make_cell(cell.folder.parent, cell.data, cell.seed, cell.settings, origin), ""
+    return cell, "" if regime == OWN else f"-{regime}"
+
+
 def fit_folder(cell: Cell, regime: str) -> Path:
     """Where a generator is kept."""
-    if regime == GAN:
-        return gan_cell(cell).fitted
-    return cell.fitted if regime == OWN else cell.folder / f"fit-{regime}"
+    home, end = _home(cell, regime)
+    return home.folder / f"fit{end}"
+
+
+def fit_lock(cell: Cell, regime: str) -> Path:
+    """Held by the process that makes it."""
+    home, end = _home(cell, regime)
+    return home.folder / f".fit{end}.lock"
 
 
 def latents_folder(cell: Cell, regime: str) -> Path:
     """Where the latents of the training set under a generator are kept."""
-    if regime == GAN:
-        return gan_cell(cell).latents
-    return cell.latents if regime == OWN else cell.place(f"latents-{regime}")
+    home, end = _home(cell, regime)
+    return home.place(f"latents{end}")
 
 
 def classifier_name(method: str, trained_with: str = OWN) -> str:
@@ -136,13 +145,8 @@ def classifier_name(method: str, trained_with: str = OWN) -> str:
 
 def classifier_folder(cell: Cell, method: str, trained_with: str = OWN) -> Path:
     """Where it is kept."""
-    return gan_cell(cell).place(method) if trained_with == GAN else cell.place(classifier_name(method, trained_with))
-
-
-def fit_lock(cell: Cell, regime: str) -> Path:
-    """Held by the process that makes a generator."""
-    home = gan_cell(cell) if regime == GAN else cell
-    return home.folder / (".fit.lock" if regime in (OWN, GAN) else f".fit-{regime}.lock")
+    home, end = _home(cell, trained_with)
+    return home.place(f"{method}{end}")
 
 
 def is_fitted(cell: Cell, regime: str) -> bool:
@@ -157,8 +161,9 @@ def is_trained(cell: Cell, method: str, trained_with: str = OWN) -> bool:
 
 def fit(cell: Cell, regime: str) -> None:
     """Generator and latents, unless they are there."""
-    if regime in (OWN, GAN):
-        (cell if regime == OWN else gan_cell(cell)).fit()
+    home, end = _home(cell, regime)
+    if not end:
+        home.fit()
         return
     settings, out = cell.settings, fit_folder(cell, regime)
     seed = derive(cell.seed, "search", regime) % 2**31
@@ -206,8 +211,9 @@ def summary(cell: Cell, regime: str) -> dict[str, Any]:
 
 def train(cell: Cell, method: str, trained_with: str = OWN) -> None:
     """A classifier, unless it is there; alike but for the generator that it mixes with."""
-    if trained_with in (OWN, GAN):
-        (cell if trained_with == OWN else gan_cell(cell)).train(method)
+    home, end = _home(cell, trained_with)
+    if not end:
+        home.train(method)
         return
     settings = cell.settings
     run_train(
