@@ -35,8 +35,8 @@ def perp_numbers(latents: Latents, split: Split) -> Tensor:
     return torch.cat(parts)
 
 
-def decode(generator: Generator, split: Split, own: Latents, perp: Tensor) -> Tensor:
-    """The example's own latents with its `z⊥` overwritten, through the whole generator."""
+def crossed(split: Split, own: Latents, perp: Tensor) -> Latents:
+    """The example's own latents with its `z⊥` overwritten."""
     depth = own.styles.shape[2]
     layers = list(own.styles[0])
     for place, layer in enumerate(split.perp):
@@ -44,7 +44,12 @@ def decode(generator: Generator, split: Split, own: Latents, perp: Tensor) -> Te
     grid = own.grid
     if split.grid and grid is not None:
         grid = perp[len(split.perp) * depth :].reshape(grid.shape)
-    image: Tensor = generator(Latents(torch.stack(layers)[None], grid))
+    return Latents(torch.stack(layers)[None], grid)
+
+
+def decode(generator: Generator, split: Split, own: Latents, perp: Tensor) -> Tensor:
+    """The same through the whole generator."""
+    image: Tensor = generator(crossed(split, own, perp))
     return image if own.residual is None else torch.minimum(torch.maximum(image + own.residual, ZERO), ONE)
 
 

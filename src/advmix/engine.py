@@ -95,13 +95,13 @@ def own_part(fabric: Fabric, count: int) -> slice:
 def tune_cpu() -> None:
     """Two settings that make CPU training up to several times faster.
 
-    Numbers below 1e-38 count as zero. On glibc, freed blocks of up to 32 MiB are kept for the next step instead of
-    going back to the system, which would hand them out again page by page, each one zeroed first.
+    Numbers below 1e-38 count as zero. On glibc, freed blocks are kept for the next step, whatever their size, instead
+    of going back to the system, which would hand them out again page by page, each one zeroed first.
     """
     torch.set_flush_denormal(True)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, 32 MiB is glibc's limit
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is the system's own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 

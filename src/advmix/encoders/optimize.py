@@ -1,9 +1,8 @@
 """Algorithm 2 of the paper: encode by optimisation, so that what comes out reconstructs *and* can be mixed.
 
 Our reading of the mixing loss: cross the latents with random ones, and ask the features of each cross to follow the
-parent
-they should follow: their layout (instance-normalised features) the giver of `z∥`, their statistics (mean and standard
-deviation per channel, what AdaIN sets) the giver of `z⊥`.
+parent they should follow: their layout (instance-normalised features) the giver of `z∥`, their statistics (mean and
+standard deviation per channel, what AdaIN sets) the giver of `z⊥`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from advmix.data import slices
 from advmix.encoders.base import Encoder
-from advmix.generators import Generator
+from advmix.generators import Generator, State
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
 from advmix.options import require
@@ -97,7 +96,7 @@ class OptimizeEncoder(Encoder):
         self.split, self.pool, self.options = split, pool, options or OptimizeOptions()
 
     def at_once(self, wanted: int) -> int:
-        """256 images of 32 pixels, 64 of 64, 4 of 256: a step keeps three decodings in memory."""
+        """256 images of 32 pixels, 64 of 64, 4 of 256: a step keeps nearly three decodings in memory."""
         return max(1, min(wanted, 256 * 32**2 // self.generator.resolution**2))
 
     def encode_signed(self, images: Tensor) -> Latents:
@@ -116,8 +115,9 @@ class OptimizeEncoder(Encoder):
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(options.optimize_steps, 1))
             for step in range(options.optimize_steps + 1):
                 latents = self._latents(numbers)
-                decoded = self.generator.decode_signed(latents)
-                loss = self._loss(latents, decoded, signed, targets, step)
+                state, perp = self.generator.prefix(latents, self.split), self.split.perp_of(latents)
+                decoded = self.generator.render_signed(state, perp)
+                loss = self._loss(state, perp, decoded, signed, targets, step)
                 losses.append(loss.detach())
                 if step in frame_steps:
                     frames.append(((decoded.detach() + 1) / 2).clamp(0, 1))
@@ -157,7 +157,9 @@ class OptimizeEncoder(Encoder):
         found = self.features(images)
         return [found] if isinstance(found, Tensor) else list(found)
 
-    def _loss(self, latents: Latents, decoded: Tensor, signed: Tensor, targets: list[Tensor], step: int) -> Tensor:
+    def _loss(
+        self, state: State, perp: Tensor, decoded: Tensor, signed: Tensor, targets: list[Tensor], step: int
+    ) -> Tensor:
         options = self.options
         total = options.pixel_weight * (decoded - signed).square().flatten(1).mean(1)
         if self.features is not None and options.feature_weight:
@@ -166,22 +168,25 @@ class OptimizeEncoder(Encoder):
                 [_distance(*pair) for pair in zip(found, targets, strict=True)]
             )
         if options.mixing_weight:
-            total = total + options.mixing_weight * self._mixing_loss(latents, targets, step)
+            total = total + options.mixing_weight * self._mixing_loss(state, perp, targets, step)
         return total
 
-    def _mixing_loss(self, latents: Latents, targets: list[Tensor], step: int) -> Tensor:
-        """Both crosses with a random partner, each held to the parent that it should follow."""
-        rng = seeded(self.options.optimize_seed, "mixing", step)
-        partner = self.pool[
-            torch.randint(len(self.pool), (1,), generator=rng).repeat(len(latents)).to(latents.styles.device)
-        ]
+    def _mixing_loss(self, state: State, perp: Tensor, targets: list[Tensor], step: int) -> Tensor:
+        """Both crosses with a random partner, each held to the parent that it should follow.
+
+        One partner for the whole batch: what its `z∥` decides is computed for one image, what an image's own decides
+        is there already.
+        """
+        rng, count = seeded(self.options.optimize_seed, "mixing", step), len(perp)
+        partner = self.pool[torch.randint(len(self.pool), (1,), generator=rng).to(perp.device)]
         with torch.no_grad():
-            theirs = self._features((self.generator.decode_signed(partner) + 1) / 2)
-        crosses = ((latents, partner, targets, theirs), (partner, latents, theirs, targets))
+            their_state, their_perp = self.generator.prefix(partner, self.split), self.split.perp_of(partner)
+            theirs = self._features((self.generator.render_signed(their_state, their_perp) + 1) / 2)
+            their_state = their_state.repeat(count)
+        crosses = ((state, their_perp.expand(count, -1), targets, theirs), (their_state, perp, theirs, targets))
         total = []
-        for parallel, perp, layout_from, statistics_from in crosses:
-            images = (self.generator.decode_signed(self.split.combine(parallel, perp)) + 1) / 2
-            found = self._features(images)
+        for layout, statistics, layout_from, statistics_from in crosses:
+            found = self._features((self.generator.render_signed(layout, statistics) + 1) / 2)
             total += [_layout_distance(*pair) for pair in zip(found, layout_from, strict=True)]
             total += [_statistics_distance(*pair) for pair in zip(found, statistics_from, strict=True)]
         return _sum(total)
