@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.entries import check_entry
+from advmix.audit.entries import check_entry, commonest_entry
 from advmix.audit.found import Asked, Found, Judged
 from advmix.audit.judge import Batch, Bench, Subject, ask, judge
 from advmix.audit.resample import Resamples
@@ -22,6 +22,7 @@ from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.report.audit import audit_sentences, audit_table
+from advmix.report.audit_doubts import doubt
 from advmix.report.audit_words import COLOR, changes, check_words, headline
 from advmix.seeds import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
@@ -250,6 +251,31 @@ def test_a_generator_that_blurs_gets_no_headline() -> None:
     assert "--fit-steps" in sentence
     first, *_ = said([part("all", "all", 0.9, 0.86, 0.3)])
     assert first == "90.0% right as they are; 86.0% after a random change; 30.0% whatever the search tried."
+
+
+def test_a_classifier_that_gives_one_answer_gets_no_headline() -> None:
+    """Nor is it compared; but where nearly all images have that label, it may be right to."""
+    rows = [part("all", "all", 0.5, 0.5, 0.5), part("class", "a", 1, 1, 1), part("class", "b", 0, 0, 0)]
+    rows[0]["images"] = 60
+    often = {"parts": rows, "commonest": {"class": "a", "share": 0.99}}
+    results = {"residual": True}
+    doubted = doubt(often, results)
+    assert doubted is not None
+    assert doubted.reason == "it answers “a” whatever it is shown"
+    assert "“a” to 99.0% of the images as they are, and 50.0% have that label" in doubted.words
+    assert "--mean" in doubted.words
+    assert headline(often, results) == "No verdict: it answers “a” whatever it is shown"
+    assert doubt(often | {"commonest": {"class": "a", "share": 0.9}}, results) is None
+    rows[1]["images"] = 56
+    assert doubt(often, results) is None
+
+
+def test_the_commonest_answer_is_counted() -> None:
+    setup, images = bench(), batch()
+    judged = judge(setup, Subject(make_classifier().eval(), 8), images)
+    judged = replace(judged, before=torch.eye(3, dtype=torch.float64)[[2, 0, 2, 1, 2, 2, 0, 2, 2, 1]])
+    found = Found(ask(setup, images), (judged,), {"classes": ["a", "b", "c"]})
+    assert commonest_entry(found, judged) == {"class": "c", "share": 0.6}
 
 
 def test_what_the_size_alone_costs_is_not_the_encoders_error() -> None:

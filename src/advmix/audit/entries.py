@@ -70,6 +70,13 @@ def part_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
     return rows
 
 
+def commonest_entry(found: Found, judged: Judged) -> Entry:
+    """The class that is answered most often for images as they are, and how often."""
+    answers = torch.bincount(judged.before.argmax(dim=1), minlength=judged.before.shape[1])
+    name = found.metadata["classes"][int(answers.argmax())]
+    return {"class": name, "share": int(answers.max()) / len(found)}
+
+
 def swap_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Entry]:
     """A row for each swap: how many right answers it flips, how far it changes the images, and what of them."""
     asked, split = found.asked, found.split

@@ -9,15 +9,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from advmix.report.audit_doubts import doubt
 from advmix.report.audit_words import (
-    blurred_words,
     changes,
     check_words,
     comparison_words,
     first_layers,
     percent,
     swap_title,
-    too_blurred,
     verdict_words,
     worst_part,
 )
@@ -77,8 +76,9 @@ def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sentences(entry: Part, results: Part) -> Iterator[str]:
-    if too_blurred(entry, results):
-        yield blurred_words(entry, results)
+    doubted = doubt(entry, results)
+    if doubted is not None:
+        yield doubted.words
         return
     yield verdict_words(entry)
     strongest = first_layers(entry)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from advmix.report import audit_words as words
+from advmix.report.audit_doubts import doubt
 from advmix.report.figures import rescaled_difference
 from advmix.report.inline import image_uri
 from advmix.report.page import environment, resource
@@ -109,7 +110,7 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
     return {
         **entry,
         "headline": words.headline(entry, results),
-        "blurred": words.too_blurred(entry, results),
+        "doubt": doubt(entry, results),
         "flip_rate": words.flip_rate(entry),
         "telling": with_shots(entry["telling"], gallery.telling),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),

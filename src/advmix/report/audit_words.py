@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from advmix.report.audit_doubts import doubt
+
 Entry = Mapping[str, Any]
-TOO_BLURRED = 0.05
-"""A worst case is no headline where reconstructions cost more accuracy than this."""
+TELLING_RATE = 0.05
+"""Where fewer right answers flip, the headline does not say by what."""
 FEW = 20
 """A part with fewer images is not called the worst one while there is one with more."""
 COLOR, BROAD = 0.75, 0.5
 """Shares of a swap's squared change. One colour map of the image explains half of the change to an unrelated image,
 what is taken away of the old one: a change of colour must be well above that.
 """
-REMEDY = (
-    "Train the generator longer (--fit-steps), on more images, or with fit --features and --perceptual-weight; "
-    "advmix doctor says more."
-)
-
-KEEP_SIZE = "Leave out --no-residual: it is the size that is lost, and mixes then keep that of the image."
 
 
 def percent(value: float, digits: int = 0) -> str:
@@ -32,22 +28,6 @@ def interval(share: Entry, digits: int = 0) -> str:
     return f"{100 * share['low']:.{digits}f} to {100 * share['high']:.{digits}f} %"
 
 
-def too_blurred(entry: Entry, results: Entry) -> bool:
-    """Whether the generator draws too little for a verdict: reconstructions cost more than five points.
-
-    Where mixes keep an image's details they keep its size too, and reconstructions are held against the same images at
-    the generator's size: what is lost by the size alone is no error of the encoder's. Where mixes are no more than the
-    generator draws, the worst case loses the size as well, and reconstructions are held against the images.
-    """
-    return _lost(entry, "right_small" if results["residual"] else "right") > TOO_BLURRED
-
-
-def _lost(entry: Entry, key: str) -> float:
-    everything = entry["parts"][0]
-    lost: float = everything[key]["value"] - everything["right_reconstruction"]["value"]
-    return lost
-
-
 def flip_rate(entry: Entry) -> float:
     """The share of right answers that the search flips."""
     right, worst = (entry["parts"][0][key]["value"] for key in ("right", "right_worst"))
@@ -58,13 +38,14 @@ def headline(entry: Entry, results: Entry) -> str:
     """The answer, in one line: from the share of right answers that flip while a trusted reference still sees the
     label, to the share that flip at all.
     """
-    if too_blurred(entry, results):
-        return "No verdict: the generator draws too little of these images"
+    doubted = doubt(entry, results)
+    if doubted is not None:
+        return f"No verdict: {doubted.reason}"
     if not entry["parts"][0]["right"]["value"]:
         return "No right answer to flip"
     rate = flip_rate(entry)
     strongest = first_layers(entry)
-    what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TOO_BLURRED else ""
+    what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TELLING_RATE else ""
     least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
     low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
     shown = f"{low} to {high} %" if results["reference"]["trusted"] and low != high else f"{high} %"
@@ -102,20 +83,6 @@ def worst_part(entry: Entry, kind: str) -> Entry | None:
     rows = [part for part in entry["parts"] if part["kind"] == kind]
     rows = [part for part in rows if part["images"] >= FEW] or rows
     return min(rows, key=lambda part: float(part["right_worst"]["value"])) if len(rows) > 1 else None
-
-
-def blurred_words(entry: Entry, results: Entry) -> str:
-    """Why there is no verdict, and what to do."""
-    everything, residual = entry["parts"][0], results["residual"]
-    clean = everything["right_small" if residual else "right"]["value"]
-    drawn = everything["right_reconstruction"]["value"]
-    size = " at the generator's size" if residual and everything["right_small"] != everything["right"] else ""
-    by_size = not residual and _lost(entry, "right_small") <= TOO_BLURRED
-    return (
-        f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
-        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. "
-        f"{KEEP_SIZE if by_size else REMEDY}"
-    )
 
 
 def verdict_words(entry: Entry) -> str:
@@ -156,22 +123,24 @@ def comparison_words(results: Entry) -> list[str]:
     said = []
     first, *others = results["classifiers"]
     for entry, row in zip(others, results["comparison"], strict=True):
-        if too_blurred(first, results) or too_blurred(entry, results):
+        if doubt(first, results) or doubt(entry, results):
             continue
         share = row["right_worst"]
         word = "more" if share["value"] > 0 else "less"
         points = f"{abs(100 * share['value']):.1f} points {word}"
         ends = f"95 % interval of the difference {100 * share['low']:+.1f} to {100 * share['high']:+.1f}"
-        doubt = "" if _is_sure(share) else "; no difference to be sure of"
-        said.append(f"{row['classifier']}: in the worst case right on {points} than {row['less']} ({ends}{doubt}).")
+        unsure = "" if _is_sure(share) else "; no difference to be sure of"
+        said.append(f"{row['classifier']}: in the worst case right on {points} than {row['less']} ({ends}{unsure}).")
     return said
 
 
 def comparison_headline(results: Entry) -> str:
     """Who withstands more, where that is sure."""
     entries = results["classifiers"]
-    if any(too_blurred(entry, results) for entry in entries):
-        return "No verdict: the generator draws too little of these images"
+    for entry in entries:
+        doubted = doubt(entry, results)
+        if doubted is not None:
+            return f"No verdict on {entry['name']}: {doubted.reason}"
     worst = [entry["parts"][0]["right_worst"]["value"] for entry in entries]
     best = max(range(len(entries)), key=lambda place: worst[place])
     if len(entries) == 2 and _is_sure(results["comparison"][0]["right_worst"]):

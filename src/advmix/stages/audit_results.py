@@ -10,7 +10,7 @@ from typing import Any
 
 from advmix.audit.comparison import WorstCaseKey, as_record
 from advmix.audit.doctor.measure import unexplained
-from advmix.audit.entries import check_entry, comparison_entries, part_entries, swap_entries
+from advmix.audit.entries import check_entry, commonest_entry, comparison_entries, part_entries, swap_entries
 from advmix.audit.found import Found
 from advmix.audit.judge import Bench, Subject
 from advmix.audit.resample import Resamples
@@ -155,6 +155,7 @@ def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int,
         "differentiable": opened.differentiable,
         "side": subject.side,
         "key": as_record(key),
+        "commonest": commonest_entry(found, judged),
         "parts": part_entries(found, judged, resamples),
         "swaps": swap_entries(found, judged, resamples),
         "label_check": check_entry(found.asked, judged),
