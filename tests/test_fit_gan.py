@@ -198,7 +198,7 @@ def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixt
         (["--regime", "gan", "--devices", "0"], "--devices 0: must be at least 1"),
         (["--regime", "gan", "--precision", "16"], "--precision 16: unknown; choose from 32 bf16"),
         (["--regime", "gan", "--device", "mps", "--devices", "2"], "--device"),
-        (["--regime", "gan", "--style-mixing", "2"], "--style-mixing 2.0: must be at most 1"),
+        (["--regime", "gan", "--style-mixing", "2"], "--style-mixing 2.0: must be between 0 and 1"),
     ],
 )
 def test_bad_values_are_named(

@@ -10,10 +10,19 @@ from typing import Any
 from advmix.errors import UserError
 
 
-def require(options: Any, names: str, *, least: float | None = None, above: float | None = None) -> None:
-    """Refuse a field of `options` that is not finite, below `least`, or not above `above`; None passes.
+def require(
+    options: Any,
+    names: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    within: tuple[float, float] | None = None,
+) -> None:
+    """Refuse a field of `options` that is not finite, below `least`, not above `above`, or not `within` both ends; None
+    passes.
 
     >>> require(self, "fit_batch fit_lr", above=0)
+    >>> require(self, "clean_weight", within=(0, 1))
 
     Raises:
         UserError: naming the flag and its value.
@@ -29,6 +38,8 @@ def require(options: Any, names: str, *, least: float | None = None, above: floa
             raise UserError(f"{flag}: must be at least {least}")
         if above is not None and value <= above:
             raise UserError(f"{flag}: must be more than {above}")
+        if within is not None and not within[0] <= value <= within[1]:
+            raise UserError(f"{flag}: must be between {within[0]} and {within[1]}")
 
 
 def expanded(path: str | Path, flag: str) -> Path:

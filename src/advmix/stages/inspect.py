@@ -101,9 +101,8 @@ class InspectConfig:
         if self.by not in GROUPINGS:
             raise UserError(f"--by {self.by}: unknown; choose from {' '.join(GROUPINGS)}")
         require(self, "images resamples", least=1)
-        require(self, "dimension_images threshold", least=0)
-        if self.threshold > 1:
-            raise UserError(f"--threshold {self.threshold}: must be between 0 and 1")
+        require(self, "dimension_images", least=0)
+        require(self, "threshold", within=(0, 1))
 
 
 def run_inspect(config: InspectConfig) -> dict[str, Any]:

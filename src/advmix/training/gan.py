@@ -65,11 +65,9 @@ class GanOptions:
 
     def __post_init__(self) -> None:
         require(self, "gan_steps gan_batch gan_lr", above=0)
-        require(self, "style_mixing r1_weight ema_decay gan_augment", least=0)
+        require(self, "r1_weight", least=0)
+        require(self, "style_mixing ema_decay gan_augment", within=(0, 1))
         require(self, "r1_every preview_every", least=1)
-        for name in ("style_mixing", "ema_decay", "gan_augment"):
-            if getattr(self, name) > 1:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at most 1")
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""

@@ -119,12 +119,8 @@ class BaselineOptions:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        require(self, "clean_weight", least=0)
-        if self.clean_weight > 1:
-            raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
-        require(self, "jitter", least=0)
-        if self.jitter > 0.5:
-            raise UserError(f"--jitter {self.jitter}: must be between 0 and 0.5")
+        require(self, "clean_weight", within=(0, 1))
+        require(self, "jitter", within=(0, 0.5))
         require(self, "mixup_alpha linf_radius linf_steps", above=0)
         require(self, "long_factor best_of", least=1)
 

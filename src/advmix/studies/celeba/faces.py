@@ -16,6 +16,7 @@ from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
 from advmix.data.photos.load import open_source
 from advmix.data.photos.table import make_table
 from advmix.errors import UserError
+from advmix.options import require
 from advmix.seeds import derive, generator
 from advmix.studies.celeba.stress import divide_by_cue, groups_of
 
@@ -73,11 +74,8 @@ class Stress:
     refit_images: int = 30
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.agreement <= 1:
-            raise UserError(f"--agreement {self.agreement}: must be between 0.5 and 1")
-        for name in ("stress_images", "refit_images"):
-            if getattr(self, name) < 2:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 2")
+        require(self, "agreement", within=(0.5, 1))
+        require(self, "stress_images refit_images", least=2)
 
 
 def load(data: str, target: str, persons: str, size: int = SIZE, data_dir: Path = DATA_DIR) -> Photos:

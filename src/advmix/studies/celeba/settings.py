@@ -115,9 +115,7 @@ class CelebaConfig(FaceSettings):
         super().__post_init__()
         check_seeds(self.seeds)
         require(self, "resamples", least=2)
-        require(self, "tint", least=0)
-        if self.tint > 1:
-            raise UserError(f"--tint {self.tint}: must be between 0 and 1")
+        require(self, "tint", within=(0, 1))
         if self.judge not in PARTS:
             raise UserError(f"--judge {self.judge}: unknown; choose from {' '.join(PARTS)}")
         self._check_stress()

@@ -78,10 +78,8 @@ class SurvivalConfig(FaceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "images donors", least=1)
-        require(self, "threshold", least=0)
+        require(self, "threshold", within=(0, 1))
         require(self, "resamples", least=2)
-        if self.threshold > 1:
-            raise UserError(f"--threshold {self.threshold}: must be between 0 and 1")
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise UserError("--targets: name at least one, and none twice")
 

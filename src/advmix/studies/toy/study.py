@@ -46,7 +46,7 @@ WORST_POINTS = 250
 class ToyConfig:
     """The paper's toy example: each method's samples, decision boundary, and accuracy where z⊥ turns against the label.
 
-    Takes seconds, on one core; one that was stopped begins anew.
+    Takes about a minute on one core; one that was stopped begins anew.
 
     Args:
         agreement: share of the training points whose z⊥ is the one that goes with their label, one setting each;
@@ -85,9 +85,7 @@ class ToyConfig:
         require(self, "points test_points", least=2)
         require(self, "train_steps batch", least=1)
         require(self, "lr mixup_alpha", above=0)
-        require(self, "clean_weight", least=0)
-        if self.clean_weight > 1:
-            raise UserError(f"--clean-weight {self.clean_weight}: must be between 0 and 1")
+        require(self, "clean_weight", within=(0, 1))
         for share in self.agreement:
             if not 0 <= share <= 1:
                 raise UserError(f"--agreement {share}: must be between 0 and 1")
