@@ -38,15 +38,17 @@ def search(results: Record) -> Iterator[str]:
 
 def _saturation(results: Record) -> str:
     usual, rows = results["search"], results["saturation"]
-    most = {axis: max(row[axis] for row in rows) for axis in ("restarts", "steps")}
-    wide = min(row["radius"] for row in rows if row["radius"] is not None and row["radius"] > usual["radius"])
-    searches = {
-        "As in the study": ("restarts", usual["restarts"]),
-        f"{most['restarts']} restarts": ("restarts", most["restarts"]),
-        f"{most['steps']} steps": ("steps", most["steps"]),
-        f"Radius {wide:g}": ("radius", wide),
-        "No box": ("radius", None),
-    }
+    searches: dict[str, tuple[str, float | None]] = {"As in the study": ("restarts", usual["restarts"])}
+    for axis in ("restarts", "steps"):
+        most = max(row[axis] for row in rows)
+        if most > usual[axis]:
+            searches[f"{most} {axis}"] = (axis, most)
+    radii = {row["radius"] for row in rows}
+    wider = [radius for radius in radii if radius is not None and radius > usual["radius"]]
+    if wider:
+        searches[f"Radius {min(wider):g}"] = ("radius", min(wider))
+    if None in radii:
+        searches["No box"] = ("radius", None)
     lines = []
     for method in _methods(rows):
         mine = [row for row in rows if row["method"] == method]
