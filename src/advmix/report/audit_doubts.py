@@ -45,8 +45,8 @@ def _one_answer(entry: Entry) -> Doubt | None:
         f"it answers “{common['class']}” whatever it is shown",
         f"No headline: it answers “{common['class']}” to {common['share']:.1%} of the images as they are, and "
         f"{labelled:.1%} have that label. That is not a classifier at work: its images may have come in another size, "
-        "value range or normalisation than in its training (--input-size, --mean, --std), or without its weights "
-        "(--weights).",
+        "value range or normalisation than in its training (--input-size, --mean, --std), or it runs without its "
+        "weights (--weights).",
     )
 
 
