@@ -108,11 +108,20 @@ def test_settings_have_folders_of_their_own_and_the_usual_ones_keep_their_names(
     assert {places(config)[0] for config in (usual, longer, stronger)} == {home}
     assert places(grid)[0].startswith(f"{home}-")
     survival = usual.with_variant("survival")
-    assert places(survival)[0] == f"{home}-survival"
-    assert places(grid.with_variant("survival"))[0] == f"{places(grid)[0]}-survival"
+    assert places(usual.with_variant("longer"))[0] == f"{home}-longer"
+    assert places(survival)[0].startswith(f"{home}-survival-")
+    assert places(grid.with_variant("survival"))[0].startswith(f"{places(grid)[0]}-survival-")
     assert len({places(config)[1] for config in (usual, longer, stronger, grid, survival)}) == 5
     assert survival.with_variant("base") == usual
     assert places(replace(usual, worst_steps=9, judge="test")) == (home, folder)
+
+
+@pytest.mark.parametrize(("variant", "is_taught"), [("base", False), ("longer", False), ("survival", True)])
+def test_generators_that_learn_from_other_classifiers_are_kept_apart(variant: str, is_taught: bool) -> None:
+    usual = CelebaConfig().with_variant(variant)
+    longer = replace(usual, train=replace(usual.train, epochs=20))
+    others = [usual, longer, replace(usual, target="Young"), replace(usual, labelled=100)]
+    assert len({places(config)[0] for config in others}) == (4 if is_taught else 1)
 
 
 def test_what_an_older_version_made_under_other_settings_is_found(tmp_path: Path) -> None:

@@ -95,17 +95,28 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def sweep_table(runs: Sequence[Run], key: str) -> Table:
-    """One accuracy in percent, mean and standard deviation over seeds: a row per method, a column per colour spread."""
+    """One accuracy in percent, mean and standard deviation over seeds, for each method and colour spread; rows are
+    those of which there are more, methods where there are as many, so that the table is as narrow as can be.
+    """
     unit = "variance" if "color_variance" in runs[0] else "std"
-    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column(f"{COLUMNS[key].replace('- ', '')}, %")
     spreads = sorted({color_spread(run) for run in runs})
-    for spread in spreads:
-        view.add_column(f"{unit}\n{spread:g}", justify="right", no_wrap=True)
-    for method in dict.fromkeys(run["method"] for run in runs):
-        mine = [run for run in runs if run["method"] == method]
-        cells = [in_percent([run[key] for run in mine if color_spread(run) == spread]) for spread in spreads]
-        view.add_row(method, *cells)
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    upright = len(methods) >= len(spreads)
+    headings = [f"{unit}\n{spread:g}" for spread in spreads] if upright else methods
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column(f"{COLUMNS[key].replace('- ', '')}, %", no_wrap=True)
+    for heading in headings:
+        view.add_column(heading, justify="right", no_wrap=True)
+
+    def cell(method: str, spread: float) -> str:
+        return in_percent([run[key] for run in runs if (run["method"], color_spread(run)) == (method, spread)])
+
+    if upright:
+        for method in methods:
+            view.add_row(method, *(cell(method, spread) for spread in spreads))
+    else:
+        for spread in spreads:
+            view.add_row(f"{unit} {spread:g}", *(cell(method, spread) for method in methods))
     return view
 
 

@@ -100,9 +100,12 @@ class Bench:
 
     def home(self, name: str) -> Path:
         """The folder of a generator, named by its images and settings: whoever needs that of these images shares it,
-        whatever is recognised on them.
+        whatever is recognised on them; unless it learns from a classifier, which its name then tells.
         """
-        return fitted_place(self._plain_home(name), self.config)
+        place = fitted_place(self._plain_home(name), self.config)
+        if self.school is None:
+            return place
+        return place.with_name(f"{place.name}-{hexdigest(self.school.folder.name)[:8]}")
 
     def _plain_home(self, name: str) -> Path:
         return self.config.cells / f"celeba-generator-{self.generator_images(name).fingerprint[:8]}-seed{self.seed}"
