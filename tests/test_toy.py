@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from advmix.cli import main
-from advmix.engine import make_fabric
 from advmix.seeds import generator
 from advmix.studies.toy.plane import (
     PERP_STD,
@@ -105,7 +104,7 @@ def test_advmix_goes_as_far_as_its_box_against_a_classifier_that_reads_x1() -> N
 
 
 def test_the_worst_over_the_pool_is_the_loop_over_it() -> None:
-    network = fit(ToyConfig(train_steps=30), "mlp", "nominal", points(count=60), 0, make_fabric("cpu"))
+    network = fit(ToyConfig(train_steps=30), "mlp", "nominal", points(count=60), 0)
     pool, tested = points(count=20, seed=1), points(count=50, seed=2)
     right = []
     for point, label in zip(tested.plane, tested.labels, strict=True):
