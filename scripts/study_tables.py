@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from face_tables import FACE_TABLES
+from markdown_table import grid
+
 from advmix.report import method_label
 from advmix.results import in_percent
 from advmix.studies.marginalize.asking import marginal_rows, tests_of
 
 Record = Mapping[str, Any]
-
-
-def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table, its first `left` columns to the left."""
-    rule = ["---"] * left + ["---:"] * (len(heads) - left)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
 
 
 def search(results: Record) -> Iterator[str]:
@@ -159,5 +156,6 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "inspect": inspect,
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
+    **FACE_TABLES,
 }
 """By the name of the study."""

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from study_tables import TABLES, grid
+from markdown_table import grid
+from study_tables import TABLES
 
 from advmix.cli import COMMANDS, STUDIES
 from advmix.config import with_defaults

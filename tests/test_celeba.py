@@ -228,6 +228,15 @@ def test_seeds_draw_other_labelled_images_and_hold_out_the_same_persons(photos: 
     assert len(one.labelled) == 24
 
 
+@pytest.mark.parametrize(("variant", "is_said"), [("survival", True), ("base", False)])
+def test_a_generator_that_would_learn_the_shortcut_is_pointed_out(
+    variant: str, is_said: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--tint", "0.5", "--variant", variant, "--methods", "nominal", "--seeds", "0"]
+    study(folder, tmp_path / "cells", tmp_path / "out", *arguments)
+    assert ("may read nothing but the shortcut (--tint 0.5)" in " ".join(capsys.readouterr().out.split())) == is_said
+
+
 def test_tint_gives_the_class_away_in_training_alone(photos: Photos) -> None:
     parts = divide(photos, 24, "test", 0.5, seed=0)
     plain = divide(photos, 24, "test", 0, seed=0)

@@ -85,11 +85,15 @@ def test_searched_mixes_keep_fewer_labels_than_random_ones() -> None:
     assert shares[1].value < shares[0].value
 
 
-def test_survival_by_attribute_and_split(folder: Path, cells: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", ["base", "survival"])
+def test_survival_by_attribute_and_split(variant: str, folder: Path, cells: Path, tmp_path: Path) -> None:
+    """Attributes share a generator, unless it learns from a classifier of theirs."""
     arguments = ["--targets", "Smiling", "Male", "--images", "4", "--donors", "2", "--threshold", "0"]
+    arguments += ["--variant", variant]
     found = run("celeba-survival", folder, cells, tmp_path / "out", *arguments)
     assert [record["target"] for record in found["targets"]] == ["Smiling", "Male"]
-    assert found["targets"][0]["generator"] == found["targets"][1]["generator"]
+    shared = found["targets"][0]["generator"] == found["targets"][1]["generator"]
+    assert shared == (variant == "base")
     for record in found["targets"]:
         names = [row["name"] for row in record["splits"]]
         assert names == ["finest", "two finest", "all styles", "proposed"]

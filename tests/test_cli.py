@@ -277,6 +277,18 @@ def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")])
 
 
+def test_a_device_without_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 626 MiB. GPU 0 has 198 MiB free.")
+
+    monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", full)
+    assert main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("advmix: CUDA out of memory. Tried to allocate 626 MiB. Perhaps other programs")
+
+
 def test_evaluate_does_not_look_at_other_images_than_it_is_told_of(
     stages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union
 
+import torch
 import tyro
 
 from advmix import config as configs
@@ -76,6 +77,10 @@ STUDIES: Commands = {
 INTERRUPTED = (
     "advmix: interrupted; what was done is kept: the same command goes on (with --resume, where it has that option)"
 )
+FULL = (
+    "Perhaps other programs use the device too: start fewer processes, or take --device cpu. What was done is kept, as "
+    "after an interruption"
+)
 DESCRIPTION = (
     "Adversarial mixing of disentangled latents. COMMAND --config FILE runs a saved config.json again; "
     "further flags override it."
@@ -83,8 +88,8 @@ DESCRIPTION = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command. Exit code 2 and one line for bad input, 130 for an interruption, 141 where nobody reads the output
-    any more (`| head`); a bug shows its traceback.
+    """Run a command. Exit code 2 and one line for bad input or a device without memory, 130 for an interruption, 141
+    where nobody reads the output any more (`| head`); a bug shows its traceback.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -97,6 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
     except UserError as error:
         print(f"advmix: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(f"advmix: {str(error).partition(' GPU ')[0]} {FULL}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)

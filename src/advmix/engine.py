@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -46,6 +47,7 @@ def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     tune_cpu()
     from lightning_fabric import Fabric  # takes longer than torch itself: it tries torchmetrics, which tries the rest
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
     fabric.launch()
     return fabric

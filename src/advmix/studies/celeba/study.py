@@ -29,6 +29,7 @@ from advmix.studies.celeba.report import (
 )
 from advmix.studies.celeba.results import Measure, also_rows, comparisons, method_rows
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.variants import VARIANTS
 from advmix.studies.share import Job, work
 
 COMMAND = "study celeba"
@@ -40,6 +41,7 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
+    _warn(config)
     faces, also = open_faces(config)
     judges = [Judge(Bench(config, seed, part), also) for seed, part in faces.items()]
     inputs = {f"seed {seed}": part.judged.fingerprint for seed, part in faces.items()}
@@ -51,6 +53,16 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     show(results)
     console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
     return results
+
+
+def _warn(config: CelebaConfig) -> None:
+    """Say where a generator is going to learn from a classifier that shares the bias of its images."""
+    shortcut = f"--tint {config.tint:g}" if config.tint else f"--cue {config.stress.cue}" if config.stress.cue else ""
+    if shortcut and VARIANTS[config.variant].is_taught:
+        console.print(
+            f"[yellow]--variant {config.variant}: learns from a classifier of these images, which may read nothing "
+            f"but the shortcut ({shortcut}); what it reads stays in z∥, where no mix reaches it. `base` learns alone[/]"
+        )
 
 
 def open_faces(config: CelebaConfig) -> tuple[dict[int, Faces], ImageSet | None]:

@@ -128,7 +128,7 @@ def claim(out: Path, command: str, config: FaceSettings, bench: Bench, judge: Be
     inputs: dict[str, str | None] = {f"images ({target})": faces.judged.fingerprint}
     if bench.has_generator(ALL):
         lent = bench.lent()
-        inputs |= {"generator": lent["generator"], f"pool ({target})": lent["pool"]}
+        inputs |= {f"generator ({target})": lent["generator"], f"pool ({target})": lent["pool"]}
     for home, method in ((bench, "nominal"), (judge, REFERENCE)):
         if home.is_trained(method):
             inputs[f"classifier {method} ({target})"] = fingerprint(home.classifier(method)[0])

@@ -1,0 +1,104 @@
+"""Tables of the face studies, for `update_docs.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from markdown_table import grid
+
+from advmix.report import method_label
+from advmix.results import in_percent
+from advmix.studies.celeba.report import auc, mean_seconds, percent, relative, relative_span, signed_span, span
+
+Record = Mapping[str, Any]
+PLACES = {
+    "select": "persons held out of the training split, for choosing settings",
+    "test": "the splits `val` and `test`",
+}
+
+
+def celeba(results: Record) -> Iterator[str]:
+    """Of `study celeba`: errors, accuracies under mixes, seconds; then the differences that are not against nominal."""
+    config, rows = results["config"], results["methods"]
+    yield _facts(results)
+    grouped = "worst_group_error" in rows[0]
+    heads = ["", "Error", "95 %", "Change", "95 %", *(["Worst group"] if grouped else ["Balanced"]), "ROC AUC"]
+    heads += ["Random mix", "Worst case", "Seconds"]
+    yield grid(heads, [_row(row, "worst_group_error" if grouped else "balanced_error") for row in rows])
+    others = [pair for pair in results["comparisons"] if pair["second"] != "nominal"]
+    if others:
+        yield "Differences in points, 95 % intervals over persons; of errors, positive where the first one errs more:"
+        keys = ("error", "accuracy_mixed", "accuracy_worst_case")
+        lines = [[_pair(pair), *(_signed(pair[key]) for key in keys)] for pair in others]
+        yield grid(["", "Error", "Random mix", "Worst case"], lines)
+    if results["also"]:
+        yield f"Another source ({config['also_target']}), {results['also']['images']:,} images:"
+        lines = [
+            [method_label(row["method"]), in_percent(row["error_by_seed"]), span(row["error"]), auc(row["roc_auc"])]
+            for row in results["also"]["methods"]
+        ]
+        yield grid(["", "Error", "95 %", "ROC AUC"], lines)
+
+
+def _facts(results: Record) -> str:
+    config, judged = results["config"], results["judged"]
+    seeds = ", ".join(map(str, config["seeds"]))
+    words = [f"{config['size']} pixels", f"{config['labelled'] or 'all'} labels", f"{config['train']['epochs']} epochs"]
+    words += [f"generators `{config['variant']}`"]
+    words += [f"tint {config['tint']:g}"] if config["tint"] else []
+    stress = config["stress"]
+    if stress["cue"]:
+        where = f"a test of {judged['images']} images balanced over the four groups"
+        words += [f"agrees with {stress['cue']} in {100 * stress['agreement']:.0f} % of the training images"]
+    else:
+        where = f"{PLACES[config['judge']]} ({judged['images']:,} images)"
+    return (
+        f"**{config['target']}**, {', '.join(words)}, seeds {seeds}; judged on {where} of {judged['persons']:,} "
+        f"persons, worst cases on {config['worst_images']} of them. In percent, mean ± standard deviation over seeds; "
+        "intervals over persons."
+    )
+
+
+def _row(row: Record, further: str) -> list[str]:
+    label = method_label(row["method"])
+    cells = [f"**{label}**" if row["method"] == "advmix" else label]
+    cells += [in_percent(row["error_by_seed"]), span(row["error"]), relative(row["change"])]
+    cells += [relative_span(row["change"]), percent(row[further]), auc(row["roc_auc"])]
+    cells += [in_percent(row[f"accuracy_{key}_by_seed"]) for key in ("mixed", "worst_case")]
+    return [*cells, mean_seconds(row["train_seconds"])]
+
+
+def _pair(pair: Record) -> str:
+    return f"{method_label(pair['first'])} less {method_label(pair['second'])}"
+
+
+def _signed(difference: Record) -> str:
+    return f"{100 * difference['value']:+.1f} ({signed_span(difference)})"
+
+
+def autoencoders(results: Record) -> Iterator[str]:
+    """Of `study photo-autoencoder`."""
+    config, target = results["config"], results["target"]
+    yield (
+        f"**{config['target']}**, {config['size']} pixels, seed {config['seed']}, {config['images']:,} images of "
+        "held-out persons. *Lost*: points of accuracy on reconstructions, by the classifier that some variants learn "
+        "from and by the reference that none does. *Survive*: percent of the labels, in random mixes as decoded and "
+        "with the residual. *Range*: mean change of a pixel, in percent. *Reached*: at most "
+        f"{100 * target['accuracy_lost']:g} point lost, at least {100 * target['survival']:g} % survive."
+    )
+    heads = ["", "Squared error", "Lost", "95 %", "By the reference", "Survive", "With residual", "Range"]
+    rows = [_variant(row) for row in results["variants"]]
+    yield grid([*heads, "Seconds", "Reached"], rows)
+
+
+def _variant(row: Record) -> list[str]:
+    survive = [percent(row[f"survival_{key}"]) if row[f"survival_{key}"] else "–" for key in ("decoded", "residual")]
+    lost = row["classifier_lost"]
+    cells = [f"`{row['variant']}`", f"{row['error']:.4f}", percent(lost), span(lost), percent(row["reference_lost"])]
+    cells += [*survive, f"{100 * row['range_decoded']:.1f}", f"{row['fit_seconds']:.0f}"]
+    return [*cells, "yes" if row["reached"] else "no"]
+
+
+FACE_TABLES: dict[str, Callable[[Record], Iterator[str]]] = {"celeba": celeba, "photo-autoencoder": autoencoders}
+"""By the name of the study."""
