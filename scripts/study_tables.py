@@ -9,8 +9,10 @@ from face_tables import FACE_TABLES
 from markdown_table import grid
 
 from advmix.report import method_label
-from advmix.results import in_percent
+from advmix.results import COLUMNS, in_percent
 from advmix.studies.marginalize.asking import marginal_rows, tests_of
+from advmix.studies.pipeline.lines import PIPELINES
+from advmix.studies.pipeline.results import by_pipeline, quality_rows
 
 Record = Mapping[str, Any]
 
@@ -135,6 +137,21 @@ def marginalize(results: Record) -> Iterator[str]:
     yield grid(["", "Answer", *(test.capitalize() for test in tests_of(results)), "Cost"], rows, left=2)
 
 
+def pipeline(results: Record) -> Iterator[str]:
+    """Of `study pipeline`: accuracies, worst cases by the search of each pipeline, then generators and latents."""
+    config = results["config"]
+    yield _facts(results, f"worst cases on {config['worst_images']} test images; they compare within a pipeline only")
+    rows = []
+    for name, mine in by_pipeline(results["runs"]):
+        for method in _methods(mine):
+            cells = ([run[key] for run in mine if run["method"] == method] for key in COLUMNS)
+            rows.append([PIPELINES[name].label, method_label(method), *map(in_percent, cells)])
+    yield grid(["", "", *(title.replace("- ", "").capitalize() for title in COLUMNS.values())], rows, left=2)
+    yield "Generator and latents, means over the seeds:"
+    names = [PIPELINES[name].label for name, _ in by_pipeline(results["pipelines"])]
+    yield grid(["", *names], list(quality_rows(results["pipelines"])))
+
+
 def _methods(rows: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
@@ -156,6 +173,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "inspect": inspect,
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
+    "pipeline": pipeline,
     **FACE_TABLES,
 }
 """By the name of the study."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import platform
 from collections.abc import Callable
@@ -101,10 +102,21 @@ def tune_cpu() -> None:
     of going back to the system, which would hand them out again page by page, each one zeroed first.
     """
     torch.set_flush_denormal(True)
-    if platform.libc_ver()[0] == "glibc":
+    if _has_glibc():
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is the system's own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def give_back_memory() -> None:
+    """Freed blocks go back to the system, which would have to wait for the end of the process since `tune_cpu`."""
+    gc.collect()
+    if _has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _has_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from advmix.engine import give_back_memory
 from advmix.progress import console
 
 
@@ -59,6 +60,7 @@ def _attempt(job: Job, jobs: Sequence[Job]) -> bool:
                 return False
             console.print(f"[bold]{jobs.index(job) + 1} of {len(jobs)}[/] {job.title}")
             job.do()
+            give_back_memory()
             return True
     except Timeout:
         return False

@@ -93,12 +93,18 @@ def quality_table(records: Sequence[Record]) -> Table:
     """Generator and latents, mean over the seeds: a row per number, a column per pipeline."""
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     view.add_column("mean over the seeds")
-    columns = dict(by_pipeline(records))
-    for pipeline in columns:
+    for pipeline, _ in by_pipeline(records):
         view.add_column("\n".join(PIPELINES[pipeline].label.split(", ")), justify="right")
-    for key, (name, factor, form) in QUALITY.items():
-        view.add_row(name, *(_mean([factor * value for value in known(mine, key)], form) for mine in columns.values()))
+    for row in quality_rows(records):
+        view.add_row(*row)
     return view
+
+
+def quality_rows(records: Sequence[Record]) -> Iterator[list[str]]:
+    """Its rows: the name, and a number for each pipeline."""
+    for key, (name, factor, form) in QUALITY.items():
+        means = (_mean([factor * value for value in known(mine, key)], form) for _, mine in by_pipeline(records))
+        yield [name, *means]
 
 
 def known(records: Sequence[Record], key: str) -> list[float]:
