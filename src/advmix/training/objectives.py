@@ -220,7 +220,7 @@ class Augment(WithCopy):
         self.transform = transform
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Transformed images."""
+        """Transformed images. One by one they are faster on the CPU than by hundreds of small kernels on a GPU."""
         with global_seed(draw_seed(rng)):
-            copies = [self.transform(image) for image in batch.images]
-        return torch.stack(copies).contiguous(memory_format=torch.channels_last)
+            copies = [self.transform(image) for image in batch.images.cpu()]
+        return torch.stack(copies).to(batch.images.device).contiguous(memory_format=torch.channels_last)
