@@ -18,7 +18,7 @@ from advmix.seeds import generator
 from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.faces import divide, judged_images, load, tinted
 from advmix.studies.celeba.settings import CelebaConfig, FaceSettings
-from advmix.studies.celeba.study import fit_jobs, training_job
+from advmix.studies.celeba.study import fit_jobs, point_out_shortcut, training_job
 from advmix.studies.marginalize.asking import Asked, AskOptions, conclude
 from advmix.studies.share import Job, work
 
@@ -68,6 +68,7 @@ def run_face_marginalize(config: FaceMarginalizeConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     make_fabric(config.device)
+    point_out_shortcut(config.celeba())
     photos, study = load(config.data, config.target, config.persons, config.size, config.data_dir), config.celeba()
     parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
     benches = [Bench(study, seed, faces) for seed, faces in parts.items()]

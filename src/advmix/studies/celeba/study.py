@@ -41,7 +41,7 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    _warn(config)
+    point_out_shortcut(config)
     faces, also = open_faces(config)
     judges = [Judge(Bench(config, seed, part), also) for seed, part in faces.items()]
     inputs = {f"seed {seed}": part.judged.fingerprint for seed, part in faces.items()}
@@ -55,7 +55,7 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     return results
 
 
-def _warn(config: CelebaConfig) -> None:
+def point_out_shortcut(config: CelebaConfig) -> None:
     """Say where a generator is going to learn from a classifier that shares the bias of its images."""
     shortcut = f"--tint {config.tint:g}" if config.tint else f"--cue {config.stress.cue}" if config.stress.cue else ""
     if shortcut and VARIANTS[config.variant].is_taught:
