@@ -13,6 +13,7 @@ from advmix.engine import (
     in_first_process,
     make_fabric,
     mean_over,
+    one_thread,
     own_part,
     tune_cpu,
 )
@@ -88,3 +89,11 @@ def test_memory_goes_back_when_it_is_asked_to() -> None:
 def _resident() -> int:
     """MiB of this process in memory, where Linux tells."""
     return int(STATM.read_text().split()[1]) * resource.getpagesize() >> 20 if STATM.is_file() else 0
+
+
+def test_one_thread_is_for_as_long_as_it_is_asked_for() -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), one_thread():
+        assert torch.get_num_threads() == 1
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == threads

@@ -6,7 +6,8 @@ import ctypes
 import gc
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
@@ -106,6 +107,17 @@ def tune_cpu() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is the system's own
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Tensors of a few hundred numbers are computed in one thread: sharing them out takes longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def give_back_memory() -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from advmix.classifiers import Classifier
-from advmix.engine import tune_cpu
+from advmix.engine import one_thread, tune_cpu
 from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.options import require
@@ -42,7 +42,7 @@ WORST_POINTS = 250
 class ToyConfig:
     """The paper's toy example: each method's samples, decision boundary, and accuracy where z⊥ turns against the label.
 
-    Takes some twenty seconds on one core; one that was stopped begins anew.
+    Takes half a minute on one core; one that was stopped begins anew.
 
     Args:
         agreement: share of the training points whose z⊥ is the one that goes with their label, one setting each;
@@ -97,6 +97,7 @@ class ToyConfig:
         self.search.split(PlaneDecoder.layers)
 
 
+@one_thread()
 def run_toy(config: ToyConfig) -> dict[str, Any]:
     """Train and test everything; returns what `results.json` holds.
 
