@@ -76,6 +76,7 @@ def test_trouble_in_the_first_process_is_told() -> None:
 def test_memory_goes_back_when_it_is_asked_to() -> None:
     """`tune_cpu` keeps freed blocks for the next step; between the parts of a long job they are nobody's."""
     tune_cpu()
+    give_back_memory()
     before = _resident()
     blocks = [torch.ones(25 << 18) for _ in range(20)]  # 500 MiB
     held = _resident()
