@@ -9,6 +9,7 @@ from markdown_table import grid
 
 from advmix.report import method_label
 from advmix.results import in_percent
+from advmix.studies.celeba.autoencoders_report import survivals
 from advmix.studies.celeba.report import auc, mean_seconds, percent, relative, relative_span, signed_span, span
 
 Record = Mapping[str, Any]
@@ -44,19 +45,24 @@ def celeba(results: Record) -> Iterator[str]:
 def _facts(results: Record) -> str:
     config, judged = results["config"], results["judged"]
     seeds = ", ".join(map(str, config["seeds"]))
-    words = [f"{config['size']} pixels", f"{config['labelled'] or 'all'} labels", f"{config['train']['epochs']} epochs"]
-    words += [f"generators `{config['variant']}`"]
-    words += [f"tint {config['tint']:g}"] if config["tint"] else []
-    stress = config["stress"]
+    what, stress = setting(config), config["stress"]
     if stress["cue"]:
         where = f"a test of {judged['images']} images balanced over the four groups"
-        words += [f"agrees with {stress['cue']} in {100 * stress['agreement']:.0f} % of the training images"]
+        what += f", agrees with {stress['cue']} in {100 * stress['agreement']:.0f} % of the training images"
     else:
         where = f"{PLACES[config['judge']]} ({judged['images']:,} images)"
     return (
-        f"**{config['target']}**, {', '.join(words)}, seeds {seeds}; judged on {where} of {judged['persons']:,} "
-        f"persons, worst cases on {config['worst_images']} of them. In percent, mean ± standard deviation over seeds; "
-        "intervals over persons."
+        f"{what}, seeds {seeds}; judged on {where} of {judged['persons']:,} persons, worst cases on "
+        f"{config['worst_images']} images. In percent, mean ± standard deviation over seeds; intervals over persons."
+    )
+
+
+def setting(config: Record) -> str:
+    """What classifiers and generators of a face study are trained on, and how."""
+    tint = f", tint {config['tint']:g}" if config["tint"] else ""
+    return (
+        f"**{config['target']}**, {config['size']} pixels, {config['labelled'] or 'all'} labels{tint}, "
+        f"{config['train']['epochs']} epochs, generators `{config.get('variant', 'base')}`"
     )
 
 
@@ -93,10 +99,9 @@ def autoencoders(results: Record) -> Iterator[str]:
 
 
 def _variant(row: Record) -> list[str]:
-    survive = [percent(row[f"survival_{key}"]) if row[f"survival_{key}"] else "–" for key in ("decoded", "residual")]
     lost = row["classifier_lost"]
     cells = [f"`{row['variant']}`", f"{row['error']:.4f}", percent(lost), span(lost), percent(row["reference_lost"])]
-    cells += [*survive, f"{100 * row['range_decoded']:.1f}", f"{row['fit_seconds']:.0f}"]
+    cells += [*survivals(row), f"{100 * row['range_decoded']:.1f}", f"{row['fit_seconds']:.0f}"]
     return [*cells, "yes" if row["reached"] else "no"]
 
 

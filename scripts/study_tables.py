@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from face_tables import FACE_TABLES
+from face_tables import FACE_TABLES, setting
 from markdown_table import grid
 
 from advmix.report import method_label
-from advmix.results import COLUMNS, in_percent
+from advmix.report.summary import columns
+from advmix.results import in_percent
 from advmix.studies.marginalize.asking import marginal_rows, tests_of
 from advmix.studies.pipeline.lines import PIPELINES
 from advmix.studies.pipeline.results import by_pipeline, quality_rows
@@ -139,14 +140,14 @@ def marginalize(results: Record) -> Iterator[str]:
 
 def pipeline(results: Record) -> Iterator[str]:
     """Of `study pipeline`: accuracies, worst cases by the search of each pipeline, then generators and latents."""
-    config = results["config"]
+    config, tests = results["config"], columns(results["runs"])
     yield _facts(results, f"worst cases on {config['worst_images']} test images; they compare within a pipeline only")
     rows = []
     for name, mine in by_pipeline(results["runs"]):
         for method in _methods(mine):
-            cells = ([run[key] for run in mine if run["method"] == method] for key in COLUMNS)
+            cells = ([run[test.key] for run in mine if run["method"] == method] for test in tests)
             rows.append([PIPELINES[name].label, method_label(method), *map(in_percent, cells)])
-    yield grid(["", "", *(title.replace("- ", "").capitalize() for title in COLUMNS.values())], rows, left=2)
+    yield grid(["", "", *(test.title for test in tests)], rows, left=2)
     yield "Generator and latents, means over the seeds:"
     names = [PIPELINES[name].label for name, _ in by_pipeline(results["pipelines"])]
     yield grid(["", *names], list(quality_rows(results["pipelines"])))
@@ -158,11 +159,7 @@ def _methods(rows: Sequence[Record]) -> list[str]:
 
 def _facts(results: Record, more: str) -> str:
     config = results["config"]
-    if "color_std" in config:
-        what = f"**{config['data']}**, colour std {config['color_std']:g}"
-    else:
-        tint = f", tint {config['tint']:g}" if config["tint"] else ""
-        what = f"**{config['target']}**, {config['size']} pixels, {config['labelled'] or 'all'} labels{tint}"
+    what = f"**{config['data']}**, colour std {config['color_std']:g}" if "color_std" in config else setting(config)
     seeds = ", ".join(map(str, config["seeds"]))
     return f"{what}, seeds {seeds}, {more}. In percent, mean ± standard deviation over seeds."
 

@@ -41,6 +41,9 @@ TESTS = {
     "worst-recolor": "accuracy_recolor_worst",
 }
 ALT = {
+    "errors": "Error of every method with its 95 % interval, and its change against nominal training",
+    "worst-group": "Error of the worst group under every method with its 95 % interval, and its change",
+    "variants": "Pixel error, accuracy lost, labels that survive and range of each variant of the autoencoder",
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",
     "mixing": "A grid of mixes: rows keep z∥, columns lend z⊥",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,8 +110,8 @@ def test_settings_have_folders_of_their_own_and_the_usual_ones_keep_their_names(
     assert places(grid)[0].startswith(f"{home}-")
     survival = usual.with_variant("survival")
     assert places(usual.with_variant("longer"))[0] == f"{home}-longer"
-    assert places(survival)[0].startswith(f"{home}-survival-")
-    assert places(grid.with_variant("survival"))[0].startswith(f"{places(grid)[0]}-survival-")
+    assert re.fullmatch(f"{home}-survival-[0-9a-f]{{8}}", places(survival)[0])
+    assert re.fullmatch(f"{places(grid)[0]}-survival-[0-9a-f]{{8}}", places(grid.with_variant("survival"))[0])
     assert len({places(config)[1] for config in (usual, longer, stronger, grid, survival)}) == 5
     assert survival.with_variant("base") == usual
     assert places(replace(usual, worst_steps=9, judge="test")) == (home, folder)

@@ -24,14 +24,17 @@ def variants_table(records: Sequence[Record]) -> Table:
         "error", "points\nlost", "by the\nreference", "survive, %,\nresidual", "range, %,\nresidual", "seconds", "ok"
     )
     for row in records:
-        survive = [
-            percent(row[f"survival_{key}"]) if row[f"survival_{key}"] else "–" for key in ("decoded", "residual")
-        ]
         ranges = [f"{100 * row[f'range_{key}']:.1f}" for key in ("decoded", "residual")]
         cells = [f"{row['error']:.4f}", percent(row["classifier_lost"]), percent(row["reference_lost"])]
-        cells += [" / ".join(survive), " / ".join(ranges), f"{row['fit_seconds']:.0f}"]
+        cells += [" / ".join(survivals(row)), " / ".join(ranges), f"{row['fit_seconds']:.0f}"]
         view.add_row(row["variant"], *cells, "yes" if row["reached"] else "no")
     return view
+
+
+def survivals(row: Record) -> list[str]:
+    """Labels that survive in percent, as decoded and with the residual; a dash where the reference saw none unmixed."""
+    found = [row[f"survival_{key}"] for key in ("decoded", "residual")]
+    return [percent(share) if share else "–" for share in found]
 
 
 LEFT, WIDTH, GAP, HEAD, LINE = 1.2, 1.75, 0.3, 0.66, 0.32

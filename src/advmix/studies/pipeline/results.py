@@ -102,9 +102,9 @@ def quality_table(records: Sequence[Record]) -> Table:
 
 def quality_rows(records: Sequence[Record]) -> Iterator[list[str]]:
     """Its rows: the name, and a number for each pipeline."""
+    pipelines = [mine for _, mine in by_pipeline(records)]
     for key, (name, factor, form) in QUALITY.items():
-        means = (_mean([factor * value for value in known(mine, key)], form) for _, mine in by_pipeline(records))
-        yield [name, *means]
+        yield [name, *(_mean([factor * value for value in known(mine, key)], form) for mine in pipelines)]
 
 
 def known(records: Sequence[Record], key: str) -> list[float]:
