@@ -45,7 +45,8 @@ def celeba(results: Record) -> Iterator[str]:
 def _facts(results: Record) -> str:
     config, judged = results["config"], results["judged"]
     seeds = ", ".join(map(str, config["seeds"]))
-    what, stress = setting(config), config["stress"]
+    stress = config["stress"]
+    what = f"{setting(config)}, {config['train']['epochs']} epochs, generators `{config['variant']}`"
     if stress["cue"]:
         where = f"a test of {judged['images']} images balanced over the four groups"
         what += f", agrees with {stress['cue']} in {100 * stress['agreement']:.0f} % of the training images"
@@ -58,12 +59,9 @@ def _facts(results: Record) -> str:
 
 
 def setting(config: Record) -> str:
-    """What classifiers and generators of a face study are trained on, and how."""
+    """What a face study is about."""
     tint = f", tint {config['tint']:g}" if config["tint"] else ""
-    return (
-        f"**{config['target']}**, {config['size']} pixels, {config['labelled'] or 'all'} labels{tint}, "
-        f"{config['train']['epochs']} epochs, generators `{config.get('variant', 'base')}`"
-    )
+    return f"**{config['target']}**, {config['size']} pixels, {config['labelled'] or 'all'} labels{tint}"
 
 
 def _row(row: Record, further: str) -> list[str]:
