@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_checkpoint
 from advmix.generators import StyleGanConfig
@@ -170,6 +171,8 @@ def test_two_processes_agree_bit_for_bit(tmp_path: Path) -> None:
     [
         ("gan_steps", 0),
         ("gan_batch", 0),
+        ("gan_channels", 0),
+        ("gan_channels", 30),
         ("gan_lr", float("nan")),
         ("style_mixing", 1.5),
         ("r1_weight", -1.0),
@@ -188,6 +191,9 @@ def test_network_follows_from_the_images() -> None:
     images = pictures(4)
     large = replace(images, pixels=images.pixels[:, :1].repeat(1, 1, 4, 4))
     assert gan_config(large) == StyleGanConfig(32, 1, 64, 4, (64, 64, 32, 32))
+    assert gan_config(large, 128) == StyleGanConfig(32, 1, 64, 4, (128, 128, 64, 64))
+    wide = GanTrainee(large, GanOptions(gan_channels=128), 0, make_fabric("cpu"))
+    assert wide.generator.config.widths == wide.discriminator.widths == (128, 128, 64, 64)
     assert GanOptions().steps(32) == 20_000
     assert GanOptions(gan_steps=7).steps(32) == 7
     with pytest.raises(UserError, match="images of 8 pixels: fit takes 16, 32, 64"):

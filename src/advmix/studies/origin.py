@@ -48,7 +48,9 @@ class Origin:
 
     def network(self, images: ImageSet, fit: FitOptions) -> NetworkConfig:
         """The generator's shape for such images."""
-        return gan_config(images) if self.regime == "gan" else style_config(images, fit)
+        if self.regime == "gan":
+            return gan_config(images, self.gan.gan_channels)
+        return style_config(images, fit)
 
     def fitting(self, fit: FitOptions) -> dict[str, Any]:
         """The fields of `FitConfig` that matter: settings of the other regime are no part of what is made."""

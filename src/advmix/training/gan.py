@@ -29,6 +29,8 @@ from advmix.training.loop import Stepper
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+CHANNELS = 64
+"""At the coarsest resolutions: what digits need, and a CPU can train."""
 STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
 """Training steps for images of each size."""
 
@@ -42,6 +44,8 @@ class GanOptions:
     Args:
         gan_steps: steps of discriminator and generator; default 6,000 at 16x16 pixels, 20,000 at 32x32, 50,000 above.
         gan_batch: real images per step, and as many fakes, over all devices.
+        gan_channels: feature channels of both networks at the coarsest resolutions, a multiple of 4; the finer ones
+            have theirs in proportion. 64 for digits on a CPU; photographs want more (the paper has 512).
         gan_lr: learning rate of Adam for both networks, constant.
         style_mixing: probability that a fake has two styles, from a random layer on the other one.
         r1_weight: weight of R1, half the squared gradient of the logits in real images.
@@ -54,6 +58,7 @@ class GanOptions:
 
     gan_steps: int | None = None
     gan_batch: int = 32
+    gan_channels: int = CHANNELS
     gan_lr: float = 2e-3
     style_mixing: float = 0.9
     r1_weight: float = 1.0
@@ -68,17 +73,21 @@ class GanOptions:
         require(self, "r1_weight", least=0)
         require(self, "style_mixing ema_decay gan_augment", within=(0, 1))
         require(self, "r1_every preview_every", least=1)
+        require(self, "gan_channels", least=4)
+        if self.gan_channels % 4:
+            raise UserError(f"--gan-channels {self.gan_channels}: not a multiple of 4")
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""
         return self.gan_steps or STEPS[resolution]
 
 
-def gan_config(images: ImageSet) -> StyleGanConfig:
-    """The network for images of this size and these channels."""
+def gan_config(images: ImageSet, channels: int = CHANNELS) -> StyleGanConfig:
+    """The network for images of this size and colour, with so many feature channels at the coarsest resolutions."""
     shape = style_config(images, FitOptions(grid_channels=0))
     depth = 4 if shape.resolution <= 32 else 8
-    return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, shape.widths)
+    widths = tuple(width * channels // shape.widths[0] for width in shape.widths)
+    return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, widths)
 
 
 class GanTrainee(Stepper):
@@ -91,7 +100,7 @@ class GanTrainee(Stepper):
         options: how.
         seed: fixes the first weights and every draw.
         fabric: the machine.
-        config: shape of the generator; default `gan_config(images)`.
+        config: shape of the generator; default `gan_config(images, options.gan_channels)`.
 
     Attributes:
         average: the running average of the generator, which is the result.
@@ -106,7 +115,7 @@ class GanTrainee(Stepper):
         super().__init__(fabric)
         if options.gan_batch % fabric.world_size:
             raise UserError(f"--gan-batch {options.gan_batch}: not a multiple of --devices {fabric.world_size}")
-        config = config or gan_config(images)
+        config = config or gan_config(images, options.gan_channels)
         with global_seed(seed):
             self.generator = StyleGan(config)
             self.discriminator = Discriminator(config.channels, config.widths)
