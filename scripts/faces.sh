@@ -30,15 +30,31 @@ controls=(jitter augmix reconstructed advmix-small pretrained advmix-filtered)
 few=(nominal linf8 randmix advmix advmix-filtered)
 refit=(nominal mixup linf4 linf8 randmix advmix nominal-refit advmix-refit)
 
-run() { # a study, in all processes
-  local started=() process
-  for ((process = 0; process < ${PROCESSES:-1}; process++)); do
+started=()
+stop() { # Ctrl-C does not reach what runs in the background: it is told, and saves where it is
+  trap - INT TERM
+  kill -TERM ${started[@]+"${started[@]}"} 2>/dev/null || true
+  wait
+  exit 130
+}
+
+run() { # a study, in all processes; one that fails leaves the others their work, and fails the tier in the end
+  local process failed=0
+  if [ "${PROCESSES:-1}" = 1 ]; then
+    "${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"}
+    return
+  fi
+  started=()
+  trap stop INT TERM
+  for ((process = 0; process < PROCESSES; process++)); do
     "${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"} &
     started+=($!)
   done
   for process in "${started[@]}"; do
-    wait "$process"
+    wait "$process" || failed=$?
   done
+  trap - INT TERM
+  return "$failed"
 }
 
 tested() { # errors on val and test; worst cases of as many images as a day allows
@@ -47,9 +63,20 @@ tested() { # errors on val and test; worst cases of as many images as a day allo
   run celeba --judge test --worst-images "${WORST:-300}" --out "runs/study/celeba/$out" "$@"
 }
 
+case " ${further[*]-} " in
+*" --out "* | *" --out="*)
+  case "$tier" in
+  amounts | attributes | stress | marginalize)
+    echo "$0: --out: the tier $tier is several studies, which cannot share a folder; run one of them by advmix study, as ADVMIX=echo shows it" >&2
+    exit 2
+    ;;
+  esac
+  ;;
+esac
+
 case "$tier${faces:+ }" in
 "select ")
-  run celeba --judge select --methods "${few[@]}" --out runs/study/celeba/select
+  run celeba --judge select --worst-images "${WORST:-300}" --methods "${few[@]}" --out runs/study/celeba/select
   ;;
 "autoencoder ") run photo-autoencoder --out runs/study/photo-autoencoder ;;
 "smiling ")

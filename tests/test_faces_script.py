@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,15 @@ def script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     words = ["bash", str(ROOT / "scripts" / "faces.sh"), *arguments]
     env = {**os.environ, "ADVMIX": "echo", **environment}
     return subprocess.run(words, capture_output=True, text=True, check=False, env=env)
+
+
+def until(there: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    for _ in range(400):
+        if there():
+            return
+        time.sleep(0.05)
+    raise TimeoutError
 
 
 def configs(tier: str, *arguments: str, **environment: str) -> list[Any]:
@@ -65,6 +77,9 @@ def test_further_flags_go_to_every_study_and_override_the_tier() -> None:
     (chosen,) = configs("select", "faces", "--steps", "4", "--methods", "nominal", "advmix", "--out", "elsewhere")
     assert (chosen.search.steps, chosen.methods, str(chosen.out)) == (4, ("nominal", "advmix"), "elsewhere")
     assert chosen.judge == "select"
+    assert chosen.worst_images == 300
+    (more,) = configs("select", "faces", WORST="40")
+    assert more.worst_images == 40
     for tier in TIERS:
         found = configs(tier, "faces", "smiles", "--fit-steps", "9", "--data", "others")
         assert {(config.fit.fit_steps, config.data) for config in found} == {(9, "others")}
@@ -77,7 +92,46 @@ def test_processes_share_a_command_and_a_failure_is_one(tmp_path: Path) -> None:
     failing = tmp_path / "advmix"
     failing.write_text("#!/bin/sh\nexit 2\n")
     failing.chmod(0o755)
-    assert script("smiling", "faces", ADVMIX=str(failing), PROCESSES="2").returncode == 2
+    for processes in ("1", "2"):
+        assert script("smiling", "faces", ADVMIX=str(failing), PROCESSES=processes).returncode == 2
+
+
+def test_one_process_that_fails_leaves_the_others_their_work(tmp_path: Path) -> None:
+    first = tmp_path / "advmix"
+    first.write_text(
+        f"#!/bin/sh\nif mkdir {tmp_path}/first 2>/dev/null; then exit 3; fi\nsleep 0.5\necho done >>{tmp_path}/others\n"
+    )
+    first.chmod(0o755)
+    done = script("stress", "faces", ADVMIX=str(first), PROCESSES="3")
+    assert done.returncode == 3
+    assert (tmp_path / "others").read_text().split() == ["done", "done"]  # and the tier's second study is not begun
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_interrupt_stops_all_processes_and_lets_them_save(tmp_path: Path, processes: str) -> None:
+    saving = tmp_path / "advmix"
+    saving.write_text(
+        "#!/usr/bin/env python3\nimport os, signal, sys, time\n"
+        f"def save(*_):\n    open(f'{tmp_path}/saved-{{os.getpid()}}', 'w')\n    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save)\nsignal.signal(signal.SIGTERM, save)\n"
+        f"open(f'{tmp_path}/started-{{os.getpid()}}', 'w')\ntime.sleep(60)\n"
+    )
+    saving.chmod(0o755)
+    words = ["bash", str(ROOT / "scripts" / "faces.sh"), "smiling", "faces"]
+    env = {**os.environ, "ADVMIX": str(saving), "PROCESSES": processes}
+    with subprocess.Popen(words, env=env, start_new_session=True) as running:
+        until(lambda: len(list(tmp_path.glob("started-*"))) == int(processes))
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        assert running.wait(timeout=20) == 130
+    assert len(list(tmp_path.glob("saved-*"))) == int(processes)
+
+
+@pytest.mark.parametrize("tier", ["amounts", "attributes", "stress", "marginalize"])
+def test_several_studies_do_not_share_a_folder(tier: str) -> None:
+    done = script(tier, "faces", "--out", "elsewhere")
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("smiling",), ("smilling", "faces"), ("smiling", "--epochs", "2")])
