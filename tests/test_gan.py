@@ -151,6 +151,13 @@ def test_bf16_keeps_the_weights_in_32_bits() -> None:
     assert all(torch.isfinite(tensor).all() for tensor in flat(mixed.state_dict()).values())
 
 
+def test_bf16_draws_the_fakes_of_both_networks_in_16_bits() -> None:
+    trainee, seen = make_trainee(precision="bf16"), []
+    trainee.generator.to_image.register_forward_hook(lambda _, __, image: seen.append(image.dtype))
+    one_step(trainee, 1)
+    assert seen == [torch.bfloat16, torch.bfloat16]
+
+
 def test_two_processes_agree_bit_for_bit(tmp_path: Path) -> None:
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), str(here.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -191,9 +198,9 @@ def test_network_follows_from_the_images() -> None:
     images = pictures(4)
     large = replace(images, pixels=images.pixels[:, :1].repeat(1, 1, 4, 4))
     assert gan_config(large) == StyleGanConfig(32, 1, 64, 4, (64, 64, 32, 32))
-    assert gan_config(large, 128) == StyleGanConfig(32, 1, 64, 4, (128, 128, 64, 64))
     wide = GanTrainee(large, GanOptions(gan_channels=128), 0, make_fabric("cpu"))
-    assert wide.generator.config.widths == wide.discriminator.widths == (128, 128, 64, 64)
+    assert wide.generator.config == StyleGanConfig(32, 1, 64, 4, (128, 128, 64, 64))
+    assert wide.discriminator.widths == (128, 128, 64, 64)
     assert GanOptions().steps(32) == 20_000
     assert GanOptions(gan_steps=7).steps(32) == 7
     with pytest.raises(UserError, match="images of 8 pixels: fit takes 16, 32, 64"):

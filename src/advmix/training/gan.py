@@ -2,7 +2,7 @@
 
 Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks" (2018): non-saturating
 logistic loss, R1, style mixing, a running average of the generator; R1 every few steps as in "Analyzing and Improving
-the Image Quality of StyleGAN" (2020), appendix B.
+the Image Quality of StyleGAN" (2020), appendix B, whose rescaling of Adam's rate and betas by 16/17 is left out.
 """
 
 from __future__ import annotations
@@ -146,9 +146,7 @@ class GanTrainee(Stepper):
     def update(self, loss: Tensor) -> None:
         """Change the discriminator by its loss, the generator by its own, and the average by the generator."""
         self.adversary.update(loss)
-        with self.fabric.autocast():  # one process calls `synthesize` without Fabric's wrapper, and its precision
-            fake = self._fake("generator")
-        descend(self.fabric, self.generator_optimizer, self.adversary.generator_loss(fake))
+        descend(self.fabric, self.generator_optimizer, self.adversary.generator_loss(self._fake("generator")))
         self.generator.track(self._drawn("generator")[0])
         self.averaged.update_parameters(self.generator)
 
@@ -171,7 +169,9 @@ class GanTrainee(Stepper):
         """This process's fakes for the training of one of the two networks."""
         z, crossover = self._drawn(place)
         noise = self._rng(f"noise {place}", self.fabric.global_rank)
-        return self._augmented(place, self.wrapped_generator.synthesize(z[self.own], crossover[self.own], noise))
+        with self.fabric.autocast():  # one process calls `synthesize` without Fabric's wrapper, and its precision
+            images = self.wrapped_generator.synthesize(z[self.own], crossover[self.own], noise)
+        return self._augmented(place, images)
 
     def _parts(self) -> dict[str, Any]:
         return {
