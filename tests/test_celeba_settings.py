@@ -117,6 +117,15 @@ def test_settings_have_folders_of_their_own_and_the_usual_ones_keep_their_names(
     assert places(replace(usual, worst_steps=9, judge="test")) == (home, folder)
 
 
+def test_layers_that_were_named_stay_named_under_another_variant() -> None:
+    usual = CelebaConfig()
+    named = replace(usual, search=replace(usual.search, perp=(4, 5)))
+    assert usual.with_variant("vector").search.perp == (-4, -3, -2, -1)
+    assert named.with_variant("vector").search.perp == (4, 5)
+    assert named.with_variant("survival").search.perp == (4, 5)
+    assert places(named.with_variant("survival"))[0] == places(usual.with_variant("survival"))[0]
+
+
 @pytest.mark.parametrize(("variant", "is_taught"), [("base", False), ("longer", False), ("survival", True)])
 def test_generators_that_learn_from_other_classifiers_are_kept_apart(variant: str, is_taught: bool) -> None:
     usual = CelebaConfig().with_variant(variant)

@@ -124,8 +124,13 @@ class Bench:
 
     @cached_property
     def school(self) -> Bench | None:
-        """Where the nominal classifier is that generators of this variant learn from; None where they learn alone."""
-        return self.of_variant(BASE) if VARIANTS[self.config.variant].is_taught else None
+        """Where the nominal classifier is that generators of this variant learn from; None where they learn alone. It
+        mixes nothing, so that it is one for all z⊥.
+        """
+        if not VARIANTS[self.config.variant].is_taught:
+            return None
+        plain = replace(self.config, search=replace(self.config.search, perp=()))
+        return replace(self, config=plain.with_variant(BASE))
 
     def can_fit(self) -> bool:
         """Whether that classifier is there."""

@@ -67,8 +67,10 @@ class FaceSettings(CellSettings):
         object.__setattr__(self, "search", with_layers(search, network))
 
     def with_variant(self, name: str) -> Self:
-        """The same, but for the way in which the generator is trained and the z⊥ that goes with it."""
-        return replace(self, variant=name, search=replace(self.search, perp=()))
+        """The same, but for the way in which the generator is trained and, where none was named, the z⊥ with it."""
+        usual = replace(self, search=replace(self.search, perp=())).search.perp
+        named = () if self.search.perp == usual else self.search.perp
+        return replace(self, variant=name, search=replace(self.search, perp=named))
 
     def study(self, target: str, **others: Any) -> CelebaConfig:
         """The settings of `advmix study celeba` with the same parts."""
