@@ -314,7 +314,8 @@ def test_a_generator_is_shared_by_all_that_is_recognised(
         (["--methods", "nominal", "nominal-refit"], "which a stress test has"),
         (["--judge", "test", "--cue", "Male", "--methods", "nominal", "advmix-refit"], "which must be among them"),
         (["--cue", "Male"], "a stress test has a test of its own"),
-        (["--judge", "test", "--cue", "Sex"], "--target Sex"),
+        (["--judge", "test", "--cue", "Sex"], "--cue Sex"),
+        (["--persons", "who"], "--persons who"),
         (["--judge", "test", "--cue", "Male", "--agreement", "0.4"], "--agreement 0.4: must be between"),
         (["--judge", "test", "--cue", "Male"], "too few images of class"),
         (["--also-target", "smiling"], "goes together with --also"),
@@ -327,6 +328,14 @@ def test_bad_settings_are_refused(
     assert main([*command, *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_other_source_names_its_own_option(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["study", "celeba", "--data", str(folder), *SMALL, "--out", str(tmp_path / "out"), "--also", str(folder)]
+    assert main([*command, "--also-target", "smile"]) == 2
+    assert "--also-target smile" in capsys.readouterr().err
 
 
 def test_size_is_that_of_the_faces_and_keeps_its_own_folder(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,19 @@
 """The one error that is the user's to mend: the command line prints it as one line and exits with code 2."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Bad input. The message names the file or value and the remedy; anything else that is raised is a bug of ours."""
+
+
+@contextmanager
+def naming(flag: str, instead_of: str = "--out") -> Iterator[None]:
+    """Name the option that the user typed, where a study hands its value to something with an option of its own."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(instead_of, flag)) from error

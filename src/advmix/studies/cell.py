@@ -16,7 +16,7 @@ from advmix.classifiers import load_classifier
 from advmix.classifiers.trained import FILE
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.engine import make_fabric
-from advmix.errors import UserError
+from advmix.errors import naming
 from advmix.files import read_json
 from advmix.options import require
 from advmix.progress import quietly
@@ -64,15 +64,6 @@ class CellSettings:
     def evaluation(self) -> SearchOptions:
         """The search for the worst case."""
         return replace(self.search, restarts=self.worst_restarts, steps=self.worst_steps)
-
-
-@contextmanager
-def naming(flag: str) -> Iterator[None]:
-    """Name the right option where a folder is another run's: that of its parent, for folders that studies make."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace("--out", flag)) from error
 
 
 class Cell:

@@ -16,6 +16,7 @@ from advmix.encoders import fingerprint
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
+from advmix.errors import naming
 from advmix.files import read_tensors, write_tensors
 from advmix.hashing import hexdigest
 from advmix.progress import console
@@ -27,7 +28,6 @@ from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, b
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.celeba.variants import BASE, VARIANTS
-from advmix.studies.cell import naming
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop

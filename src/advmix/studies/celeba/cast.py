@@ -73,8 +73,8 @@ def open_gan(folder: Path, like: tuple[int, ...]) -> StyleGan:
     network = model.generator
     if not isinstance(network, StyleGan):
         raise UserError(
-            f"--generator {folder}: an autoencoder, whose pictures show real people; only faces that a StyleGAN makes "
-            "up from random latents may be published (advmix fit --regime gan)"
+            f"--generator {folder}: no StyleGAN of advmix fit --regime gan; only faces that one makes up from random "
+            "latents may be published: an autoencoder's pictures show real people"
         )
     if (network.channels, network.resolution, network.resolution) != like:
         raise UserError(

@@ -15,7 +15,7 @@ from advmix.data.looks import MEAN_COLORS
 from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
 from advmix.data.photos.load import open_source
 from advmix.data.photos.table import make_table
-from advmix.errors import UserError
+from advmix.errors import UserError, naming
 from advmix.options import require
 from advmix.seeds import derive, generator
 from advmix.studies.celeba.stress import divide_by_cue, groups_of
@@ -81,7 +81,8 @@ class Stress:
 def load(data: str, target: str, persons: str, size: int = SIZE, data_dir: Path = DATA_DIR) -> Photos:
     """All faces, `size` pixels wide and high, with persons for groups."""
     options = PhotoOptions(target=target, group=(persons,), split_by=persons, size=size, data_dir=data_dir)
-    return load_photos(data, options)
+    with naming("--persons", "--group"):
+        return load_photos(data, options)
 
 
 def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) -> Tensor:
@@ -91,7 +92,7 @@ def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) ->
         UserError: there is no such column, or it has not two values.
     """
     options = PhotoOptions(target=cue, data_dir=data_dir)
-    with closing(open_source(data, options)) as source:
+    with naming("--cue", "--target"), closing(open_source(data, options)) as source:
         table = make_table(source, options, seed=0)
     if len(table.classes) != 2:
         raise UserError(f"--cue {cue}: has {len(table.classes)} values; a stress test takes two")
@@ -106,7 +107,8 @@ def load_also(data: str, target: str | None, like: Photos, data_dir: Path = DATA
         UserError: as `load_photos`; or the classes are not those of `like`.
     """
     side = int(like.train.images.pixels.shape[-1])
-    photos = load_photos(data, PhotoOptions(target=target, size=side, data_dir=data_dir))
+    with naming("--also-target", "--target"):
+        photos = load_photos(data, PhotoOptions(target=target, size=side, data_dir=data_dir))
     ours, theirs = ([name.casefold() for name in found.classes] for found in (like, photos))
     if ours != theirs:
         raise UserError(f"--also {data}: tells {', '.join(theirs)} apart, but the study {', '.join(ours)}")
