@@ -22,7 +22,8 @@ from advmix.latents import Split
 from advmix.results import schema
 from advmix.seeds import global_seed
 from advmix.studies.celeba.acts import poles, probability, search_of, widest
-from advmix.studies.celeba.autoencoders import pixel_error
+from advmix.studies.celeba.autoencoders import TARGET, pixel_error
+from advmix.studies.celeba.autoencoders_report import reached
 from advmix.studies.celeba.cast import made_up_cast, open_gan
 from advmix.studies.celeba.gallery import GalleryConfig, folder_for
 from advmix.studies.celeba.scene import make_scene, random_mixes, searched_mixes
@@ -133,8 +134,26 @@ def test_variants_of_the_photo_autoencoder(folder: Path, cells: Path, tmp_path: 
     for row in found:
         assert row["images"] == 4
         assert row["classifier_lost"]["low"] <= row["classifier_lost"]["value"] <= row["classifier_lost"]["high"]
-        assert row["reached"] in (True, False)
+        assert [row["reached"], row["reached_by_reference"]] == reached(row, TARGET)
     assert {len(row["perp"]) for row in found} == {6, 4}
+
+
+@pytest.mark.parametrize(
+    ("lost", "by_reference", "kept", "expected"),
+    [
+        (0.01, 0.02, 0.95, [True, False]),
+        (0.011, 0.0, 0.95, [False, True]),
+        (-0.1, -0.1, 0.949, [False, False]),
+        (0.0, 0.0, None, [False, False]),
+    ],
+)
+def test_both_marks_must_be_reached(lost: float, by_reference: float, kept: float | None, expected: list[bool]) -> None:
+    row = {
+        "classifier_lost": {"value": lost},
+        "reference_lost": {"value": by_reference},
+        "survival_decoded": None if kept is None else {"value": kept},
+    }
+    assert reached(row, TARGET) == expected
 
 
 @pytest.mark.parametrize("name", ["perceptual", "survival", "vector"])

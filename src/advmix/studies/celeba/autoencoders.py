@@ -22,7 +22,7 @@ from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
 from advmix.seeds import generator
-from advmix.studies.celeba.autoencoders_report import variants_figure, variants_table
+from advmix.studies.celeba.autoencoders_report import reached, variants_figure, variants_table
 from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.recipes import REFERENCE, reconstructed
 from advmix.studies.celeba.scene import make_scene, random_mixes, share_entry
@@ -34,7 +34,7 @@ from advmix.studies.search.jobs import Point, collect
 from advmix.studies.share import work
 
 COMMAND = "study photo-autoencoder"
-POINTS_LOST, SURVIVE = 0.01, 0.95
+TARGET = {"accuracy_lost": 0.01, "survival": 0.95}
 """What a variant is to reach: at most so much accuracy lost on reconstructions, at least so many labels kept."""
 Record = dict[str, Any]
 
@@ -96,12 +96,12 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
     work([point.job() for point in points])
     results = {
         **header(COMMAND, config),
-        "target": {"accuracy_lost": POINTS_LOST, "survival": SURVIVE},
+        "target": TARGET,
         **collect(points),
     }
     write_json(config.out / RESULTS, results)
     save_figures({"variants": variants_figure(results["variants"], results["target"])}, config.out / "figures")
-    console.print(variants_table(results["variants"]))
+    console.print(variants_table(results["variants"], TARGET))
     console.print(f"Numbers: {config.out / RESULTS}, picture: {config.out / 'figures' / 'variants.png'}")
     return results
 
@@ -139,8 +139,7 @@ def measure(config: AutoencodersConfig, bench: Bench, classifier: nn.Module, ref
         scene = make_scene(model, images, faces.labelled, reference, config.donors, residual)
         survival, change = random_mixes(scene, split)
         record[f"survival_{name}"], record[f"range_{name}"] = share_entry(survival, boot), change
-    kept = record["survival_decoded"]
-    record["reached"] = record["classifier_lost"]["value"] <= POINTS_LOST and bool(kept and kept["value"] >= SURVIVE)
+    record["reached"], record["reached_by_reference"] = reached(record, TARGET)
     return record
 
 
