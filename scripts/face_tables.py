@@ -10,7 +10,16 @@ from markdown_table import grid
 from advmix.report import method_label
 from advmix.results import in_percent
 from advmix.studies.celeba.autoencoders_report import survivals, yes_no
-from advmix.studies.celeba.report import auc, mean_seconds, percent, relative, relative_span, signed_span, span
+from advmix.studies.celeba.report import (
+    auc,
+    compared,
+    mean_seconds,
+    percent,
+    relative,
+    relative_span,
+    signed_span,
+    span,
+)
 
 Record = Mapping[str, Any]
 PLACES = {
@@ -30,9 +39,9 @@ def celeba(results: Record) -> Iterator[str]:
     others = [pair for pair in results["comparisons"] if pair["second"] != "nominal"]
     if others:
         yield "Differences in points, 95 % intervals over persons; of errors, positive where the first one errs more:"
-        keys = ("error", "accuracy_mixed", "accuracy_worst_case")
+        keys = compared(others)
         lines = [[_pair(pair), *(_signed(pair[key]) for key in keys)] for pair in others]
-        yield grid(["", "Error", "Random mix", "Worst case"], lines)
+        yield grid(["", *(word.capitalize() for word in keys.values())], lines)
     if results["also"]:
         yield f"Another source ({config['also_target']}), {results['also']['images']:,} images:"
         lines = [
@@ -49,7 +58,8 @@ def _facts(results: Record) -> str:
     what = f"{setting(config)}, {config['train']['epochs']} epochs, generators `{config['variant']}`"
     if stress["cue"]:
         where = f"a test of {judged['images']} images balanced over the four groups"
-        what += f", agrees with {stress['cue']} in {100 * stress['agreement']:.0f} % of the training images"
+        agreement = judged.get("agreement", stress["agreement"])
+        what += f", agrees with {stress['cue']} in {100 * agreement:.0f} % of the training images"
     else:
         where = f"{PLACES[config['judge']]} ({judged['images']:,} images)"
     return (

@@ -83,7 +83,8 @@ def test_torchvisions_faces_are_read_from_where_they_are(tmp_path: Path, monkeyp
     assert other is not None
     assert len(other) == 56
     photos = load("torchvision:CelebA", "Smiling", "identity", 32, tmp_path)
-    assert load_cues("torchvision:CelebA", "Male", photos, tmp_path).tolist() == [0, 0, 1, 1] * 10
+    cues = load_cues("torchvision:CelebA", "Male", photos, tmp_path)
+    assert (cues.values.tolist(), cues.classes) == ([0, 0, 1, 1] * 10, ("not Male", "Male"))
     with pytest.raises(UserError, match=f"cannot be read from {tmp_path / 'elsewhere'}.*--data-dir"):
         open_faces(replace(config, data_dir=tmp_path / "elsewhere"))
 

@@ -21,9 +21,9 @@ from advmix.latents import Split
 from advmix.mixing import RandMix
 from advmix.report.style import method, method_label
 from advmix.seeds import generator, global_seed
-from advmix.studies.celeba.faces import Grouped
+from advmix.studies.celeba.faces import Grouped, Stress
 from advmix.studies.celeba.refit import features_of, last_layer, refitted
-from advmix.studies.celeba.stress import GROUPS, agrees, divide_by_cue, groups_of
+from advmix.studies.celeba.stress import GROUPS, agreement_of, agrees, divide_by_cue, groups_of
 from advmix.training.objectives import Batch, FilteredMixing, Mixing
 from test_celeba import SMALL, folder, study
 from tiny import VECTOR, make_generator, make_latents
@@ -59,6 +59,16 @@ def test_a_division_by_identity(agreement: float) -> None:
     left = ~torch.isin(persons, torch.tensor(sorted(people[1] | people[2])))
     rare = int((left & (groups == 3)).sum())
     assert against[1] == min(rare, sum(against) // 2)
+
+
+def test_the_agreement_that_was_reached_is_counted() -> None:
+    assert agreement_of(torch.tensor([40, 5, 10, 45])) == pytest.approx(0.85)
+    assert agreement_of(torch.tensor([5, 40, 45, 10])) == pytest.approx(0.85)
+
+
+def test_a_test_of_another_size_has_folders_of_its_own() -> None:
+    assert Stress(cue="Male").moved == ""
+    assert Stress(cue="Male", stress_images=40, refit_images=9).moved == "-test40-refit9"
 
 
 def test_the_sense_of_the_agreement_is_that_of_the_images() -> None:
@@ -106,6 +116,11 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
     judged = stressed["judged"]
     assert (judged["images"], judged["persons"], judged["refit"]) == (16, 4, 8)
     assert judged["unlabelled"] == 20
+    groups = judged["training_groups"]
+    assert list(groups) == list(stressed["methods"][0]["group_errors"])
+    assert sum(groups.values()) == 20
+    none, cue, label, both = groups.values()
+    assert judged["agreement"] == max(none + both, cue + label) / 20
     for row in stressed["methods"]:
         errors = {name: group["value"] for name, group in row["group_errors"].items()}
         assert list(errors) == ["not Smiling, not Male", "not Smiling, Male", "Smiling, not Male", "Smiling, Male"]
@@ -117,8 +132,13 @@ def test_groups_are_judged_with_their_worst(stressed: dict[str, Any]) -> None:
 def test_refitting_is_compared_with_what_it_changes(stressed: dict[str, Any]) -> None:
     rows = {row["method"]: row for row in stressed["methods"]}
     pairs = [(entry["first"], entry["second"]) for entry in stressed["comparisons"]]
-    assert pairs[-1] == ("advmix-filtered-refit", "advmix-filtered")
+    refitted = [("advmix-filtered-refit", "advmix-filtered"), ("advmix-filtered-refit", "nominal-refit")]
+    assert pairs[-2:] == refitted
     assert pairs.count(("nominal-refit", "nominal")) == 1
+    for pair, entry in zip(pairs, stressed["comparisons"], strict=True):
+        first, second = (rows[name]["worst_group_error"]["value"] for name in pair)
+        assert entry["worst_group_error"]["value"] == pytest.approx(first - second)
+        assert entry["worst_group_error"]["low"] <= entry["worst_group_error"]["high"]
     assert rows["nominal-refit"]["encode_seconds"] == rows["nominal"]["encode_seconds"]
     assert len(rows["nominal"]["accuracy_worst_case_by_seed"]) == 2
     mean = sum(rows["nominal"]["accuracy_worst_case_by_seed"]) / 2

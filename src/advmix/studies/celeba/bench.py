@@ -83,7 +83,7 @@ class Bench:
         """Where the classifiers are kept, named by what they depend on."""
         config, stress = self.config, self.config.stress
         tint = f"-tint{config.tint:g}" if config.tint else ""
-        cue = f"-cue{stress.cue}{stress.agreement:g}" if stress.cue else ""
+        cue = f"-cue{stress.cue}{stress.agreement:g}{stress.moved}" if stress.cue else ""
         labelled = config.labelled or "all"
         size = f"-{config.size}px" if config.size != SIZE else ""
         plain = config.cells / f"celeba-{config.target}-{labelled}{size}{tint}{cue}-seed{self.seed}"

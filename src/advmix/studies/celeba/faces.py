@@ -18,7 +18,7 @@ from advmix.data.photos.table import make_table
 from advmix.errors import UserError, naming
 from advmix.options import require
 from advmix.seeds import derive, generator
-from advmix.studies.celeba.stress import divide_by_cue, groups_of
+from advmix.studies.celeba.stress import GROUPS, divide_by_cue, groups_of
 
 SIZE = 64
 """Pixels of a side, where nothing else is said."""
@@ -37,6 +37,14 @@ class Grouped:
 
 
 @dataclass(frozen=True, eq=False)
+class Cues:
+    """The other attribute of a stress test: `(N,)` of 0 and 1, and what the two are called."""
+
+    values: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Faces:
     """The parts of one seed.
 
@@ -47,6 +55,8 @@ class Faces:
         persons: `(N,)`, who is on each judged image.
         groups: `(N,)`, of the judged images in a stress test.
         refit: balanced images of other persons, for refitting a last layer, in a stress test.
+        trained: how many of the unlabelled images are in each group of a stress test, `(4,)`.
+        group_names: of the groups of a stress test, `"Smiling, not Male"`.
     """
 
     unlabelled: ImageSet
@@ -55,6 +65,8 @@ class Faces:
     persons: Tensor
     groups: Tensor | None = None
     refit: Grouped | None = None
+    trained: Tensor | None = None
+    group_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,15 @@ class Stress:
         require(self, "agreement", within=(0.5, 1))
         require(self, "stress_images refit_images", least=2)
 
+    @property
+    def moved(self) -> str:
+        """How many images leave the training split, as a part of a folder's name; empty where they are as usual."""
+        parts = (("test", "stress_images"), ("refit", "refit_images"))
+        usual = Stress()
+        return "".join(
+            f"-{word}{getattr(self, name)}" for word, name in parts if getattr(self, name) != getattr(usual, name)
+        )
+
 
 def load(data: str, target: str, persons: str, size: int = SIZE, data_dir: Path = DATA_DIR) -> Photos:
     """All faces, `size` pixels wide and high, with persons for groups."""
@@ -85,8 +106,8 @@ def load(data: str, target: str, persons: str, size: int = SIZE, data_dir: Path 
         return load_photos(data, options)
 
 
-def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) -> Tensor:
-    """Another attribute of the training images, `(N,)` of 0 and 1.
+def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) -> Cues:
+    """Another attribute of the training images.
 
     Raises:
         UserError: there is no such column, or it has not two values.
@@ -97,7 +118,7 @@ def load_cues(data: str, cue: str, photos: Photos, data_dir: Path = DATA_DIR) ->
     if len(table.classes) != 2:
         raise UserError(f"--cue {cue}: has {len(table.classes)} values; a stress test takes two")
     values = {entry.name: entry.label for entry in table.entries}
-    return torch.tensor([values[name] for name in photos.train.names])
+    return Cues(torch.tensor([values[name] for name in photos.train.names]), table.classes)
 
 
 def load_also(data: str, target: str | None, like: Photos, data_dir: Path = DATA_DIR) -> ImageSet:
@@ -155,12 +176,12 @@ def judged_images(photos: Photos, judge: str) -> tuple[ImageSet, Tensor]:
     return photos.train.images[select], photos.train.groups[select]
 
 
-def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: int | None, seed: int) -> Faces:
+def divide_under_stress(photos: Photos, cues: Cues, stress: Stress, labelled: int | None, seed: int) -> Faces:
     """The parts of a stress test under a seed: test and refitting are the same ones under every seed.
 
     Args:
         photos: two classes, with persons for groups; the training split alone is used.
-        cues: `(N,)`, of its images.
+        cues: of its images.
         stress: how they are divided.
         labelled: how many training images keep their label; None for all.
         seed: fixes which.
@@ -173,14 +194,14 @@ def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: 
         raise UserError(f"--target: has {len(photos.classes)} classes; a stress test takes two")
     found = divide_by_cue(
         images.labels,
-        cues,
+        cues.values,
         persons,
         judged=stress.stress_images,
         refit=stress.refit_images,
         agreement=stress.agreement,
         rng=generator(0, "celeba", "stress"),
     )
-    groups = groups_of(images.labels, cues)
+    groups = groups_of(images.labels, cues.values)
     return Faces(
         without_labels(images[found.train]),
         draw_labelled(images, found.train, labelled, seed),
@@ -188,6 +209,8 @@ def divide_under_stress(photos: Photos, cues: Tensor, stress: Stress, labelled: 
         persons[found.judged],
         groups[found.judged],
         Grouped(images[found.refit], groups[found.refit]),
+        torch.bincount(groups[found.train], minlength=GROUPS),
+        tuple(f"{name}, {cue}" for name in photos.classes for cue in cues.classes),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,17 +34,26 @@ class Metric:
         """Relative to another method's error, paired; None where that hardly errs, so that a resample may have no
         error at all.
         """
-        vectors = (*self._vectors(wrong), *self._vectors(base), *self._sizes())
-        count = len(self.parts)
-
-        def relative(*means: Tensor) -> Tensor:
-            sizes = means[2 * count :]
-            return self._error(*means[:count], *sizes) / self._error(*means[count : 2 * count], *sizes) - 1
-
-        resampled = self._error(*(boot.means(vector) for vector in vectors[count:]))
+        resampled = self._error(*(boot.means(vector) for vector in (*self._vectors(base), *self._sizes())))
         if not bool(resampled.all()):
             return None
-        return boot.interval(*vectors, statistic=relative).to_dict()
+        return self._paired(wrong, base, boot, lambda ours, theirs: ours / theirs - 1)
+
+    def difference(self, wrong: Tensor, base: Tensor, boot: GroupBootstrap) -> Numbers:
+        """Less another method's error, paired."""
+        return self._paired(wrong, base, boot, torch.sub)
+
+    def _paired(
+        self, wrong: Tensor, base: Tensor, boot: GroupBootstrap, compare: Callable[[Tensor, Tensor], Tensor]
+    ) -> Numbers:
+        count = len(self.parts)
+
+        def compared(*means: Tensor) -> Tensor:
+            sizes = means[2 * count :]
+            return compare(self._error(*means[:count], *sizes), self._error(*means[count : 2 * count], *sizes))
+
+        vectors = (*self._vectors(wrong), *self._vectors(base), *self._sizes())
+        return boot.interval(*vectors, statistic=compared).to_dict()
 
     def _vectors(self, wrong: Tensor) -> tuple[Tensor, ...]:
         return tuple(wrong * part for part in self.parts)

@@ -58,11 +58,21 @@ def mean_seconds(values: Sequence[float | None]) -> str:
     return f"{sum(known) / len(known):.1f}" if known else "–"
 
 
+def compared(rows: Sequence[Row]) -> dict[str, str]:
+    """What the differences of pairs are shown in, by key, with a word for each: in a stress test, whose purpose it is,
+    the worst group stands in the place of the random mix.
+    """
+    if rows and "worst_group_error" in rows[0]:
+        return {"error": "error", "worst_group_error": "worst group", "accuracy_worst_case": "worst case"}
+    return {"error": "error", "accuracy_mixed": "random mix", "accuracy_worst_case": "worst case"}
+
+
 def comparison_table(rows: Sequence[Row]) -> Table:
-    """Two lines per pair: the first one's error and accuracies less the second one's, in points; their intervals."""
-    view = new_table("error,\npoints", "random mix,\npoints", "worst case,\npoints")
+    """Two lines per pair: the first one's errors and accuracies less the second one's, in points; their intervals."""
+    keys = compared(rows)
+    view = new_table(*(f"{word},\npoints" for word in keys.values()))
     for row in rows:
-        differences = [row[key] for key in ("error", "accuracy_mixed", "accuracy_worst_case")]
+        differences = [row[key] for key in keys]
         view.add_row(row["first"], *(f"{100 * difference['value']:+.1f}" for difference in differences))
         view.add_row(f"- {row['second']}", *map(signed_span, differences))
     return view

@@ -12,6 +12,7 @@ from torch import Tensor
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.ranking import auc_interval
 from advmix.data import ImageSet
+from advmix.report.style import REFIT
 from advmix.seeds import generator
 from advmix.studies.celeba.faces import Faces
 from advmix.studies.celeba.judge import Judge
@@ -44,13 +45,13 @@ class Measure:
     groups: tuple[Tensor, tuple[str, ...]] | None = None
 
     @classmethod
-    def of(cls, faces: Faces, searched: Tensor, resamples: int, cue: str | None) -> Measure:
+    def of(cls, faces: Faces, searched: Tensor, resamples: int) -> Measure:
         """For the judged images, and those places `searched` among them, with intervals over persons."""
         boot, some = (
             GroupBootstrap.draw(persons, resamples, generator(0, "celeba", "bootstrap"))
             for persons in (faces.persons, faces.persons[searched])
         )
-        groups = None if faces.groups is None else (faces.groups, group_names(faces.judged.classes, str(cue)))
+        groups = None if faces.groups is None else (faces.groups, faces.group_names)
         return cls(metrics(faces), boot, faces.judged.labels, some, groups)
 
     @classmethod
@@ -77,12 +78,20 @@ class Measure:
         return {key: self.searched.interval(mean).to_dict() for key, mean in means.items()}
 
     def difference(self, first: Sequence[Found], second: Sequence[Found]) -> dict[str, Any]:
-        """Error and accuracies of `first` less those of `second`, paired."""
-        wrong = {"error": self.boot.interval(mean_wrong(first) - mean_wrong(second))}
-        right = {
-            key: self.searched.interval(mean_of(first, name) - mean_of(second, name)) for key, name in SEARCHED.items()
+        """Error (in a stress test also that of the worst group) and accuracies of `first` less those of `second`,
+        paired.
+        """
+        wrong, base = mean_wrong(first), mean_wrong(second)
+        errors = {
+            key: metric.difference(wrong, base, self.boot)
+            for key, metric in self.metrics.items()
+            if key in ("error", "worst_group_error")
         }
-        return {key: interval.to_dict() for key, interval in (wrong | right).items()}
+        right = {
+            key: self.searched.interval(mean_of(first, name) - mean_of(second, name)).to_dict()
+            for key, name in SEARCHED.items()
+        }
+        return errors | right
 
     def _auc(self, found: Sequence[Found]) -> dict[str, float] | None:
         """Of the probability of the second class, averaged over the seeds; None where there are more than two."""
@@ -90,11 +99,6 @@ class Measure:
         if scores.shape[1] != 2:
             return None
         return auc_interval(scores[:, 1], self.labels == 1, self.boot).to_dict()
-
-
-def group_names(classes: Sequence[str], cue: str) -> tuple[str, ...]:
-    """Of the four groups of a stress test: `"Smiling, not Male"`."""
-    return tuple(f"{name}, {word}{cue}" for name in classes for word in ("not ", ""))
 
 
 def mean_wrong(found: Sequence[Found]) -> Tensor:
@@ -138,12 +142,14 @@ def method_rows(found: Everything, judges: Sequence[Judge], measure: Measure) ->
 
 def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     """What is compared: every method with nominal training, the search with chance, filtering and refitting with what
-    they change.
+    they change; AdvMix and whatever is refitted with the cheap control of a stress test, nominal features refitted.
     """
     wanted = [(method, "nominal") for method in methods if method != "nominal"]
     wanted += [("advmix", "randmix"), (FILTERED, "advmix")]
     wanted += [(method, base_of(method)) for method in methods if base_of(method) != method]
-    return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(methods)]
+    cheap = f"nominal{REFIT}"
+    wanted += [(method, cheap) for method in methods if method == "advmix" or method.endswith(REFIT)]
+    return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(methods) and pair != (cheap, cheap)]
 
 
 def comparisons(found: Everything, measure: Measure) -> list[dict[str, Any]]:

@@ -33,14 +33,26 @@ def groups_of(labels: Tensor, cues: Tensor) -> Tensor:
     return 2 * labels + cues
 
 
+def go_together(counts: Tensor) -> bool:
+    """Whether label and cue are correlated, rather than either with the absence of the other, from the `counts` `(4,)`
+    of the groups.
+    """
+    none, cue, label, both = map(float, counts)
+    return none * both >= cue * label
+
+
+def agreement_of(counts: Tensor) -> float:
+    """The share of the images in which label and cue agree, in the sense in which they mostly do."""
+    agreeing = counts[[0, 3]] if go_together(counts) else counts[[1, 2]]
+    return int(agreeing.sum()) / int(counts.sum())
+
+
 def agrees(labels: Tensor, cues: Tensor) -> Tensor:
     """Whether label and cue go together as they mostly do, `(N,)`: blond with female, not blond with male.
 
     The sense is that of their correlation among these images.
     """
-    count = torch.bincount(groups_of(labels, cues), minlength=GROUPS).double()
-    together = count[0] * count[3] >= count[1] * count[2]
-    return (labels == cues) == together
+    return (labels == cues) == go_together(torch.bincount(groups_of(labels, cues), minlength=GROUPS))
 
 
 def divide_by_cue(

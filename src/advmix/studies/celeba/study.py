@@ -29,6 +29,7 @@ from advmix.studies.celeba.report import (
 )
 from advmix.studies.celeba.results import Measure, also_rows, comparisons, method_rows
 from advmix.studies.celeba.settings import CelebaConfig
+from advmix.studies.celeba.stress import agreement_of
 from advmix.studies.celeba.variants import VARIANTS
 from advmix.studies.share import Job, work
 
@@ -120,7 +121,7 @@ def gather(config: CelebaConfig, judges: list[Judge]) -> dict[str, Any]:
     """A row for each method."""
     faces, also = judges[0].bench.faces, judges[0].also
     found = {method: [judge.found(method) for judge in judges] for method in config.methods}
-    measure = Measure.of(faces, judges[0].searched(), config.resamples, config.stress.cue)
+    measure = Measure.of(faces, judges[0].searched(), config.resamples)
     results = {
         **header(COMMAND, config),
         "search": to_dict(config.evaluation()),
@@ -145,7 +146,15 @@ def judged_entry(faces: Faces) -> dict[str, Any]:
         "labelled_classes": class_counts(faces.labelled),
         "unlabelled": len(faces.unlabelled),
         "refit": 0 if faces.refit is None else len(faces.refit.images),
-    }
+    } | stress_entry(faces)
+
+
+def stress_entry(faces: Faces) -> dict[str, Any]:
+    """What a stress test trains on: how often label and cue agree, and how many images there are of each group."""
+    if faces.trained is None:
+        return {}
+    counts = dict(zip(faces.group_names, faces.trained.tolist(), strict=True))
+    return {"agreement": agreement_of(faces.trained), "training_groups": counts}
 
 
 def class_counts(images: ImageSet) -> dict[str, int]:
