@@ -3,11 +3,13 @@
 python benchmarks/parts.py --out results/benchmarks
 
 One table: seconds of each part as a multiple of a nominal training step of the classifier, all timed in turn in one
-run; and the floor, the convolutions and matrix products alone. Compiling itself is not counted.
+run; and the floor, the convolutions and matrix products alone. Compiling itself is not counted. Steps of StyleGAN and
+Algorithm 2 run as advmix runs them, which does not compile, and StyleGAN keeps its own memory format.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,9 +28,11 @@ from advmix.classifiers import conv_net
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder, OptimizeEncoder, OptimizeOptions
 from advmix.engine import environment, make_fabric
+from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.latents import Latents, Split
 from advmix.mixing import cross_entropy
+from advmix.options import require
 from advmix.progress import console
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.gan import GanOptions, GanTrainee
@@ -36,6 +40,7 @@ from advmix.training.gan import GanOptions, GanTrainee
 Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[..., Any]
 ALGORITHM_2_STEPS = 5
+PLAIN, WORDS = "plain", ("contiguous", "bf16", "compiled")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class PartsConfig:
         resolutions: image sizes in pixels; 64 has a spatial grid as photographs do.
         batch: images per step.
         rounds: how often everything is timed; the median counts.
-        settings: which to time: plain contiguous bf16 compiled bf16-compiled.
+        settings: which to time: plain, or words of contiguous, bf16, compiled, joined by hyphens.
         device: auto, cpu, cuda, cuda:N or mps.
         out: folder for parts.json.
     """
@@ -57,6 +62,12 @@ class PartsConfig:
     settings: tuple[str, ...] = ("plain", "contiguous", "bf16", "compiled", "bf16-compiled")
     device: str = "auto"
     out: Path = Path("results/benchmarks")
+
+    def __post_init__(self) -> None:
+        require(self, "batch rounds", least=1)
+        for name in self.settings:
+            if name != PLAIN and not set(name.split("-")) <= set(WORDS):
+                raise UserError(f"--settings {name}: unknown; plain, or words of {' '.join(WORDS)}, joined by hyphens")
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,15 @@ class Setting:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
+    @property
+    def as_advmix_runs(self) -> bool:
+        """Whether the whole of StyleGAN's training and of Algorithm 2 can be run so: they are not compiled."""
+        return "compiled" not in self.name
+
+    def fabric(self) -> Fabric:
+        """The machine in this precision."""
+        return make_fabric(str(self.device), precision="bf16" if "bf16" in self.name else "32")
+
     def ready(self, call: Call) -> Call:
         """A forward pass, compiled where the setting says so."""
         return torch.compile(call) if "compiled" in self.name else call
@@ -94,11 +114,11 @@ class Setting:
 class Parts:
     """Networks and images of one resolution under one setting."""
 
-    def __init__(self, resolution: int, batch: int, setting: Setting, fabric: Fabric) -> None:
+    def __init__(self, resolution: int, batch: int, setting: Setting) -> None:
         torch.manual_seed(0)
         pixels = torch.randint(256, (batch, 3, resolution, resolution), dtype=torch.uint8)
         labels = torch.randint(10, (batch,))
-        self.setting, self.fabric = setting, fabric
+        self.setting = setting
         self.set = ImageSet(pixels, labels, tuple(map(str, range(10))))
         self.images, self.labels = setting.place(pixels / 255), labels.to(setting.device)
         shape = style_config(self.set, FitOptions())
@@ -122,15 +142,23 @@ class Parts:
         yield "decode", self._forward(self.setting.ready(self.frozen.generator.decode_signed), self.latents)
         yield "autoencoder step", self._step(self.model, self.setting.ready(self._reconstruct))
 
-    def plain_works(self) -> Iterator[tuple[str, Work]]:
-        """What is timed under the plain setting alone: Algorithm 2, and steps of StyleGAN."""
+    def whole_works(self) -> Iterator[tuple[str, Work]]:
+        """What is timed as advmix runs it: Algorithm 2, and steps of StyleGAN."""
         encoder = OptimizeEncoder(
             self.frozen.generator, self.split, self.latents, options=OptimizeOptions(optimize_steps=ALGORITHM_2_STEPS)
         )
-        yield f"Algorithm 2, {ALGORITHM_2_STEPS} steps", lambda: encoder.encode_signed(self.images)
-        gan = GanTrainee(self.set, GanOptions(gan_batch=len(self.set)), 0, self.fabric)
-        yield "GAN step", lambda: gan.update(gan.loss(1))
-        yield "GAN step with R1", lambda: gan.update(gan.loss(0))
+        yield f"Algorithm 2, {ALGORITHM_2_STEPS} steps", self._optimisation(encoder)
+        if self.setting.memory_format == torch.channels_last:
+            gan = GanTrainee(self.set, GanOptions(gan_batch=len(self.set)), 0, self.setting.fabric())
+            yield "GAN step", lambda: gan.update(gan.loss(1))
+            yield "GAN step with R1", lambda: gan.update(gan.loss(0))
+
+    def _optimisation(self, encoder: OptimizeEncoder) -> Work:
+        def optimise() -> None:
+            with self.setting.precision():
+                encoder.encode_signed(self.images)
+
+        return optimise
 
     def _nominal(self) -> Tensor:
         return F.cross_entropy(self.classifier(self.images), self.labels)
@@ -196,8 +224,10 @@ def _products(layers: list[Layer], trained: bool = False, first: bool = False) -
     return in_turn([*(layer.forward for layer in layers), *backward])
 
 
-def rows_of(resolution: int, seconds: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
-    """One row for each part and setting: multiples of the plain nominal step, of the part in plain, of its floor."""
+def rows_of(resolution: int, batch: int, seconds: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
+    """One row for each part and setting: images a second; multiples of the plain nominal step, of the part in plain, of
+    its floor.
+    """
     nominal = seconds["plain", "classifier step"]
     rows = []
     for (setting, part), value in seconds.items():
@@ -209,6 +239,7 @@ def rows_of(resolution: int, seconds: dict[tuple[str, str], float]) -> list[dict
                     "part": part,
                     "setting": setting,
                     "milliseconds": 1000 * value,
+                    "images_per_second": batch / value,
                     "times_nominal": value / nominal,
                     "times_plain": value / seconds["plain", part],
                     "times_floor": None if least is None else value / least,
@@ -217,23 +248,25 @@ def rows_of(resolution: int, seconds: dict[tuple[str, str], float]) -> list[dict
     return sorted(rows, key=lambda row: [part for _, part in seconds].index(row["part"]))
 
 
-def time_parts(resolution: int, config: PartsConfig, fabric: Fabric) -> list[dict[str, Any]]:
+def time_parts(resolution: int, config: PartsConfig, device: torch.device) -> list[dict[str, Any]]:
     """All parts under all settings, in turn."""
     works: dict[tuple[str, str], Work] = {}
-    for name in dict.fromkeys(("plain", *config.settings)):
-        parts = Parts(resolution, config.batch, Setting(name, fabric.device), fabric)
+    for name in dict.fromkeys((PLAIN, *config.settings)):
+        setting = Setting(name, device)
+        parts = Parts(resolution, config.batch, setting)
         works |= {(name, part): work for part, work in parts.works()}
-        if name == "plain":
-            works |= {(name, part): work for part, work in parts.plain_works()}
+        if setting.as_advmix_runs:
+            works |= {(name, part): work for part, work in parts.whole_works()}
+        if name == PLAIN:
             works |= {("floor", part): work for part, work in parts.floors().items()}
-    return rows_of(resolution, measure(works, config.rounds, fabric.device))
+    return rows_of(resolution, config.batch, measure(works, config.rounds, device))
 
 
 def main() -> None:
     """Time, print, write."""
     config = tyro.cli(PartsConfig)
-    fabric = make_fabric(config.device)
-    rows = [row for resolution in config.resolutions for row in time_parts(resolution, config, fabric)]
+    device = make_fabric(config.device).device
+    rows = [row for resolution in config.resolutions for row in time_parts(resolution, config, device)]
     write_json(
         config.out / "parts.json",
         {
@@ -263,4 +296,8 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

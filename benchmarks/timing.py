@@ -82,8 +82,15 @@ def measure(works: dict[Name, Work], rounds: int, device: torch.device) -> dict[
             begun = time.perf_counter()
             for _ in range(3):
                 work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            wait_for(device)
             if turn >= 2:
                 seconds[name].append((time.perf_counter() - begun) / 3)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()

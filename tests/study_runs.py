@@ -12,13 +12,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load_script(name: str) -> ModuleType:
-    """A program of `scripts/` as a module."""
-    sys.path.insert(0, str(ROOT / "scripts"))  # scripts import each other
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+def load_script(name: str, folder: str = "scripts") -> ModuleType:
+    """A program of `scripts/`, or of another folder, as a module."""
+    sys.path.insert(0, str(ROOT / folder))  # scripts import each other
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their names
     spec.loader.exec_module(module)
     return module
 

@@ -20,12 +20,13 @@ from advmix.errors import UserError
 from advmix.generators import StyleGanConfig
 from advmix.latents import Split
 from advmix.results import schema
-from advmix.seeds import global_seed
+from advmix.seeds import generator, global_seed
 from advmix.studies.celeba.acts import poles, probability, search_of, widest
 from advmix.studies.celeba.autoencoders import TARGET, pixel_error
 from advmix.studies.celeba.autoencoders_report import reached
 from advmix.studies.celeba.cast import made_up_cast, open_gan
 from advmix.studies.celeba.gallery import GalleryConfig, folder_for
+from advmix.studies.celeba.memory import neighbours
 from advmix.studies.celeba.scene import make_scene, random_mixes, searched_mixes
 from advmix.studies.celeba.variants import VARIANTS
 from advmix.training.autoencode import FitOptions
@@ -236,7 +237,23 @@ def test_made_up_faces_may_be_published(folder: Path, cells: Path, tmp_path: Pat
     assert found["made_up"] is True
     assert found["generator"] == load_autoencoder(gan)[1]["fingerprint"]
     assert (tmp_path / "out" / "figures" / "poles.png").is_file()
-    assert not (tmp_path / "out" / "local-only").exists()
+    assert [path.name for path in (tmp_path / "out" / "local-only").iterdir()] == ["nearest.png"]  # shows real people
+    for name in ("made_up", "held_out"):
+        assert 0 < found["nearest"][name]["least"] <= found["nearest"][name]["median"] < 1
+
+
+def test_a_remembered_face_is_found_even_mirrored() -> None:
+    rng = generator(0, "tests", "memory")
+    pixels = torch.randint(256, (1500, 3, 8, 8), generator=rng, dtype=torch.uint8)
+    images = ImageSet(pixels, torch.zeros(1500).long(), ("face",))
+    shown = torch.cat([pixels[[1200]].flip(3), pixels[[7]], pixels[[30]]]) / 255
+    shown[1] = (shown[1] + 0.1).clamp(0, 1)
+    found = neighbours(shown, images, count=2)
+    assert found.places[:, 0].tolist() == [1200, 7, 30]
+    root_mean_squares = (shown - torch.stack([images.batch(slice(7, 8))[0][0]] * 3)).square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(found.distances[1, 0], root_mean_squares[1], rtol=1e-3, atol=1e-4)
+    assert found.distances[0, 0] < 1e-3 < found.distances[0, 1]
+    assert found.summary()["least"] == pytest.approx(float(found.distances[:, 0].min()))
 
 
 @pytest.mark.parametrize("case", ["none", "autoencoder", "other size"])
@@ -246,7 +263,7 @@ def test_nothing_else_may(
     command = ["study", "celeba-pictures", "--data", str(folder), *PARTS, "--cells", str(cells), "--publish"]
     place, words = {
         "none": (None, "name a StyleGAN with --generator"),
-        "autoencoder": (next(cells.glob("celeba-generator-*")), "only faces that a StyleGAN makes up"),
+        "autoencoder": (next(cells.glob("celeba-generator-*")), "only faces that one makes up from random latents"),
         "other size": (make_gan(tmp_path / "gan", 16), "draws 3 channels of 16 pixels"),
     }[case]
     arguments = [] if place is None else ["--generator", str(place)]

@@ -27,8 +27,9 @@ from advmix.runs import open_run
 from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest, worst
 from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.cast import Cast, made_up_cast, open_gan, real_cast
-from advmix.studies.celeba.faces import divide, load
-from advmix.studies.celeba.gallery_report import perturbation_figure, poles_figure, probability_figure
+from advmix.studies.celeba.faces import divide, judged_images, load
+from advmix.studies.celeba.gallery_report import memory_figure, perturbation_figure, poles_figure, probability_figure
+from advmix.studies.celeba.memory import neighbours
 from advmix.studies.celeba.settings import FaceSettings
 
 COMMAND = "study celeba-pictures"
@@ -44,7 +45,8 @@ class GalleryConfig(FaceSettings):
 
     Of classifiers that `advmix study celeba` trained into --cells. Held-out real faces go to `local-only` in --out and
     must not be published. With --generator, faces are made up by a StyleGAN; with --publish also, they go to
-    `figures`, and any other generator is refused.
+    `figures`, and any other generator is refused. The training images that are nearest to them, of real people, go to
+    `local-only`.
 
     Args:
         target: column of what is recognised.
@@ -99,6 +101,9 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     place = folder_for(config, cast)
     figures, facts = draw(config, cast, classifiers)
     save_figures(figures, place)
+    if gan is not None:
+        remembered, facts["nearest"] = memory(cast, photos)
+        save_figures({"nearest": remembered}, config.out / LOCAL)
     console.print(f"Pictures: {place}" + ("" if cast.made_up else ", of real people: for this machine alone"))
     results = {**header(COMMAND, config), **facts}
     if config.publish:
@@ -154,6 +159,21 @@ def draw(
     shown["perturbations"] = perturbation_figure(few.images, varied)
     swing = {"low": ends.p_low[rows].tolist(), "high": ends.p_high[rows].tolist()}
     return shown, {"made_up": cast.made_up, "candidates": len(cast.labels), "poles": swing, "probabilities": table}
+
+
+def memory(cast: Cast, photos: Photos) -> tuple[Figure, dict[str, Any]]:
+    """The made-up faces that are nearest to an image of the training split, beside these, which are of real people; and
+    how near all are, beside real faces of the other splits, if there are any, which nobody can have learned by heart.
+    """
+    images, count, device = photos.train.images, len(cast.labels), cast.images.device
+    found = neighbours(cast.images, images)
+    facts = {"made_up": found.summary()}
+    if len(photos.splits) > 1:
+        others = judged_images(photos, "test")[0].batch(slice(0, count))[0]
+        facts["held_out"] = neighbours(others.to(device), images).summary()
+    rows = found.distances[:, 0].argsort()[:SHOWN]
+    nearest = [images.batch(found.places[row])[0] for row in rows]
+    return memory_figure(cast.images[rows.to(device)].cpu(), nearest, found.distances[rows]), facts
 
 
 def misclassified(cast: Cast, classifier: nn.Module, search: Any, method: str, seed: int) -> Figure:

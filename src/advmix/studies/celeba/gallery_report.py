@@ -83,3 +83,27 @@ def perturbation_figure(faces: Tensor, found: Mapping[str, Tensor]) -> Figure:
             for row, picture in enumerate(pictures):
                 canvas.image(picture, left + column * PITCH, top + 0.9 * row, SIZE, SIZE)
     return canvas.figure
+
+
+def memory_figure(faces: Tensor, nearest: Sequence[Tensor], distances: Tensor) -> Figure:
+    """Made-up faces, each above the training images that are nearest to it, with the distance of each.
+
+    Args:
+        faces: N of them.
+        nearest: `(K, 3, H, W)` for each.
+        distances: `(N, K)`.
+    """
+    left, head, line = 1.75, 0.5, 1.2
+    canvas = Canvas(left + PITCH * len(faces) + 0.05, head + line * (1 + distances.shape[1]))
+    title = "Made-up faces that are nearest to a training image, and the images; difference of a pixel, percent"
+    canvas.text(0.1, 0.2, title, 11, ha="left", weight="bold")
+    canvas.text(left - 0.15, head + SIZE / 2, "Made up", 10, ha="right", weight="bold")
+    canvas.text(left - 0.15, head + line + SIZE / 2, "Training images", 10, ha="right", weight="bold", color=MUTED)
+    for column, (face, images) in enumerate(zip(faces, nearest, strict=True)):
+        x = left + column * PITCH
+        canvas.image(face, x, head, SIZE, SIZE)
+        for row, image in enumerate(images):
+            top = head + (row + 1) * line
+            canvas.image(image, x, top, SIZE, SIZE)
+            canvas.text(x + SIZE / 2, top + SIZE + 0.13, f"{100 * float(distances[column, row]):.1f}", 8.5)
+    return canvas.figure

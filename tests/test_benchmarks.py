@@ -1,0 +1,52 @@
+"""Benchmarks run and say what they time. How long anything takes is not tested."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from advmix.errors import UserError
+from study_runs import load_script
+
+parts = load_script("parts", "benchmarks")
+EVERYWHERE = ["classifier step", "search candidate", "encode", "decode", "autoencoder step", "Algorithm 2, 5 steps"]
+GAN = ["GAN step", "GAN step with R1"]
+
+
+def test_parts_are_timed_under_every_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--resolutions", "16", "--batch", "4", "--rounds", "1", "--device", "cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["parts.py", *arguments, "--settings", "plain", "contiguous", "bf16"])
+    parts.main()
+    rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
+    timed = {name: [row["part"] for row in rows if row["setting"] == name] for name in ("plain", "contiguous", "bf16")}
+    assert timed == {"plain": EVERYWHERE + GAN, "contiguous": EVERYWHERE, "bf16": EVERYWHERE + GAN}
+    found = {(row["part"], row["setting"]): row for row in rows}
+    assert found["classifier step", "plain"]["times_nominal"] == 1
+    for row in rows:
+        assert row["images_per_second"] == pytest.approx(4000 / row["milliseconds"])
+        plain = found[row["part"], "plain"]
+        assert row["times_plain"] == pytest.approx(row["milliseconds"] / plain["milliseconds"])
+        assert (row["times_floor"] is None) == (row["part"] not in EVERYWHERE[:5])
+    assert "16 pixels" in capsys.readouterr().out
+
+
+def test_a_setting_means_what_it_says() -> None:
+    plain, other = (parts.Setting(name, torch.device("cpu")) for name in ("plain", "contiguous-bf16"))
+    assert (plain.memory_format, other.memory_format) == (torch.channels_last, torch.contiguous_format)
+    product = torch.ones(2, 2)
+    with other.precision():
+        assert (product @ product).dtype == torch.bfloat16
+    with plain.precision():
+        assert (product @ product).dtype == torch.float32
+    assert not parts.Setting("bf16-compiled", torch.device("cpu")).as_advmix_runs
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(UserError, match="--settings bf61: unknown"):
+        parts.PartsConfig(settings=("plain", "bf61"))
