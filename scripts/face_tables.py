@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markdown_table import grid
@@ -36,6 +36,7 @@ def celeba(results: Record) -> Iterator[str]:
     heads = ["", "Error", "95 %", "Change", "95 %", *(["Worst group"] if grouped else ["Balanced"]), "ROC AUC"]
     heads += ["Random mix", "Worst case", "Seconds"]
     yield grid(heads, [_row(row, "worst_group_error" if grouped else "balanced_error") for row in rows])
+    yield from _seconds(rows)
     others = [pair for pair in results["comparisons"] if pair["second"] != "nominal"]
     if others:
         yield "Differences in points, 95 % intervals over persons; of errors, positive where the first one errs more:"
@@ -83,6 +84,21 @@ def _row(row: Record, further: str) -> list[str]:
     return [*cells, mean_seconds(row["train_seconds"])]
 
 
+def _seconds(rows: Sequence[Record]) -> Iterator[str]:
+    """What was trained before the classifiers, in words; nothing where there is nothing."""
+    before = {row["method"]: row for row in rows if any(row["generator_seconds"])}
+    if not before:
+        return
+    small = before.pop("advmix-small", None)
+    words = [f"a generator takes {mean_seconds(row['generator_seconds'])}" for row in list(before.values())[:1]]
+    if small is not None:
+        words.append(f"one of the labelled images alone {mean_seconds(small['generator_seconds'])}")
+    encoding = [row["encode_seconds"] for row in rows if any(row["encode_seconds"])]
+    if encoding:
+        words.append(f"encoding the labelled images {mean_seconds(encoding[0])}")
+    yield f"Seconds of training a classifier; {', '.join(words)}."
+
+
 def _pair(pair: Record) -> str:
     return f"{method_label(pair['first'])} less {method_label(pair['second'])}"
 
@@ -112,5 +128,31 @@ def _variant(row: Record) -> list[str]:
     return [*cells, *survivals(row), f"{100 * row['range_decoded']:.1f}", f"{row['fit_seconds']:.0f}"]
 
 
-FACE_TABLES: dict[str, Callable[[Record], Iterator[str]]] = {"celeba": celeba, "photo-autoencoder": autoencoders}
+def survival(results: Record) -> Iterator[str]:
+    """Of `study celeba-survival`: a row for each split of each attribute."""
+    config, records = results["config"], results["targets"]
+    yield (
+        f"{config['size']} pixels, generators `{config['variant']}`, seed {config['seed']}, {config['images']:,} "
+        f"images of held-out persons, {config['donors']} random mixes of each. Percent of the labels that the "
+        "reference still sees, of those that it sees unmixed, with 95 % intervals over persons; *searched*: in the mix "
+        "that hurts nominal training most. *Range*: mean change of a pixel, in percent."
+    )
+    rows = []
+    for record in records:
+        for split in record["splits"]:
+            cells = [record["target"], split["name"], f"`{split['flags']}`"]
+            for key in ("survival", "survival_searched"):
+                cells += ["–", "–"] if split[key] is None else [percent(split[key]), span(split[key])]
+            rows.append([*cells, f"{100 * split['range']:.1f}"])
+    yield grid(["", "Split", "", "Random", "95 %", "Searched", "95 %", "Range"], rows)
+    none = ", ".join(record["target"] for record in records if record["proposal"]["flags"] is None)
+    if none:
+        yield f"No split keeps {100 * config['threshold']:g} % of the labels, and so none is proposed: {none}."
+
+
+FACE_TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
+    "celeba": celeba,
+    "celeba-survival": survival,
+    "photo-autoencoder": autoencoders,
+}
 """By the name of the study."""

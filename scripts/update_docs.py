@@ -43,6 +43,8 @@ TESTS = {
 ALT = {
     "errors": "Error of every method with its 95 % interval, and its change against nominal training",
     "worst-group": "Error of the worst group under every method with its 95 % interval, and its change",
+    "also": "Error of every method on another source with its 95 % interval, and its change against nominal training",
+    "survival": "Labels that survive random and searched mixes, and the range of variation, by attribute and split",
     "variants": "Pixel error, accuracy lost, labels that survive and range of each variant of the autoencoder",
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",

@@ -19,9 +19,11 @@ from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
 from advmix.errors import UserError
 from advmix.generators import StyleGanConfig
 from advmix.latents import Split
+from advmix.report.figures import Gallery
 from advmix.results import schema
 from advmix.seeds import generator, global_seed
-from advmix.studies.celeba.acts import poles, probability, search_of, widest
+from advmix.studies.celeba import gallery
+from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest
 from advmix.studies.celeba.autoencoders import TARGET, pixel_error
 from advmix.studies.celeba.autoencoders_report import reached
 from advmix.studies.celeba.cast import made_up_cast, open_gan
@@ -274,9 +276,7 @@ def test_nothing_else_may(
 
 def test_a_cast_of_real_faces_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
     network = open_gan(make_gan(tmp_path), (3, 32, 32))
-    with global_seed(0):
-        classifier = make_linear()
-    cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
+    cast = made_up_cast(network, {"a": linear(0)}, ("no", "yes"), 6, seed=0)
     config = GalleryConfig(generator=tmp_path, publish=True, out=tmp_path / "out")
     assert folder_for(config, cast) == tmp_path / "out" / "figures"
     assert folder_for(replace(config, publish=False), cast).name == "local-only"
@@ -288,10 +288,52 @@ def make_linear() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 2))
 
 
+def linear(seed: int) -> torch.nn.Module:
+    with global_seed(seed):
+        return make_linear()
+
+
+def test_made_up_faces_are_those_on_which_all_classifiers_agree(tmp_path: Path) -> None:
+    network = open_gan(make_gan(tmp_path), (3, 32, 32))
+    both = {"a": linear(3), "b": linear(4)}
+    cast = made_up_cast(network, both, ("no", "yes"), 6, seed=0)
+    for classifier in both.values():
+        assert torch.equal((probability(classifier, cast.images) > 0.5).long(), cast.labels)
+    swap = torch.nn.Linear(2, 2, bias=False)
+    swap.weight.data = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    with pytest.raises(UserError, match="agree on 0 of 48 faces"):
+        made_up_cast(network, {"a": both["a"], "b": torch.nn.Sequential(both["a"], swap)}, ("no", "yes"), 6, seed=0)
+
+
+def test_perturbations_stay_in_their_bounds_and_the_searched_one_hurts_more(tmp_path: Path) -> None:
+    classifier = linear(3)
+    cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)
+    search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))
+    found = perturbations(cast, classifier, search, steps=3, seed=0)
+    assert list(found) == ["mixup", "linf4", "linf8", "randmix", "advmix"]
+    for name, radius in (("linf4", 4 / 255), ("linf8", 8 / 255)):
+        assert radius / 2 < float((found[name] - cast.images).abs().max()) <= radius + 1e-6
+    certain = {name: probability(classifier, images)[:, None] for name, images in found.items()}
+    of_label = {name: torch.cat([1 - p, p], 1).gather(1, cast.labels[:, None]).mean() for name, p in certain.items()}
+    assert of_label["advmix"] < of_label["randmix"]
+    assert of_label["linf8"] < of_label["linf4"]
+
+
+def test_only_faces_that_a_classifier_gets_right_are_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Gallery] = []
+    monkeypatch.setattr(gallery, "variations", shown.append)
+    classifier = linear(3)
+    cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)
+    wrong = torch.arange(len(cast.labels)) % 2
+    changed = replace(cast, labels=(cast.labels + wrong) % 2)
+    search = search_of(cast, SearchOptions(restarts=1, steps=1))
+    gallery.misclassified(changed, classifier, search, "nominal", seed=0)
+    torch.testing.assert_close(shown[0].originals, cast.images[wrong == 0])
+
+
 def test_poles_are_two_sides_of_one_face(tmp_path: Path) -> None:
     network = open_gan(make_gan(tmp_path), (3, 32, 32))
-    with global_seed(3):
-        classifier = make_linear()
+    classifier = linear(3)
     cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
     assert torch.equal(cast.labels, (probability(classifier, cast.images) > 0.5).long())
     search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))

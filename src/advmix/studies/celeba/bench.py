@@ -24,7 +24,7 @@ from advmix.report.style import REFIT
 from advmix.runs import open_run
 from advmix.studies.celeba.faces import SIZE, Faces, without_labels
 from advmix.studies.celeba.places import fitted_place, trained_place
-from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, REFERENCE, Kit, base_of
+from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, PRETRAINED, REFERENCE, Kit, base_of
 from advmix.studies.celeba.refit import refitted
 from advmix.studies.celeba.settings import CelebaConfig
 from advmix.studies.celeba.variants import BASE, VARIANTS
@@ -242,7 +242,8 @@ class Bench:
         encoding its images (which older versions did not write down).
         """
         tensors, metadata = read_tensors(self.folder / method / CLASSIFIER, "classifier")
-        network = self.kit(base_of(method) if method != FILTERED else "nominal").network(base_of(method))
+        name = base_of(method)
+        network = self.kit(name if name == PRETRAINED else TEACHER).network(name)
         network.load_state_dict(tensors)
         return network.to(self.device).eval(), metadata
 

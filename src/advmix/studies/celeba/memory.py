@@ -46,4 +46,3 @@ def neighbours(images: Tensor, among: ImageSet, count: int = 3) -> Neighbours:
     distances = torch.cat(parts, dim=1)
     found = distances.topk(min(count, len(among)), dim=1, largest=False)
     return Neighbours(found.indices.cpu(), found.values.cpu() / wanted.shape[1] ** 0.5)
-

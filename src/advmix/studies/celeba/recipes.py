@@ -27,6 +27,8 @@ RADII = {"linf4": 4 / 255, "linf8": 8 / 255}
 REFERENCE = "reference"
 """Not a method that is compared: a network of another kind, trained with another seed on the same labels."""
 FILTERED = "advmix-filtered"
+PRETRAINED = "pretrained"
+"""The one method whose network is that of an encoder."""
 
 
 def base_of(method: str) -> str:
@@ -103,7 +105,7 @@ class Kit:
             with global_seed(derive(self.seed, REFERENCE)):
                 return reference_net(classes)
         with global_seed(self.seed):
-            if method != "pretrained":
+            if method != PRETRAINED:
                 return conv_net(classes, channels)
             encoder = self.autoencoder.encoder
             with torch.no_grad():

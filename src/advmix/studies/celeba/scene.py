@@ -81,9 +81,7 @@ def random_mixes(scene: Scene, split: Split) -> tuple[Survival, float]:
                 change.append((mix - plain).abs().cpu().double().mean(dim=(1, 2, 3)))
             answers.append(torch.stack(seen).cpu())
             advance(rows.stop - rows.start, "")
-    found = torch.cat(answers, dim=1)
-    right = found[0] == scene.images.labels
-    return Survival(found[1:], scene.images.labels, right), float(torch.cat(change).mean())
+    return Survival.of(torch.cat(answers, dim=1), scene.images.labels), float(torch.cat(change).mean())
 
 
 def searched_mixes(scene: Scene, search: AdvMix, classifier: nn.Module) -> Survival:
@@ -97,8 +95,7 @@ def searched_mixes(scene: Scene, search: AdvMix, classifier: nn.Module) -> Survi
             with torch.no_grad(), evaluating(scene.reference, search.generator) as (judge, dec):
                 answers.append(torch.stack([judge(part).argmax(dim=1) for part in (dec(latents), found.images)]).cpu())
             advance(rows.stop - rows.start, "")
-    plain, worst = torch.cat(answers, dim=1)
-    return Survival(worst[None], scene.images.labels, plain == scene.images.labels)
+    return Survival.of(torch.cat(answers, dim=1), scene.images.labels)
 
 
 def share_entry(survival: Survival, boot: GroupBootstrap, among: Tensor | None = None) -> dict[str, float] | None:

@@ -12,6 +12,7 @@ import torch
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.layers import layer_scores, other_label
 from advmix.audit.proposal import propose_split
+from advmix.audit.survival import Survival
 from advmix.data.photos import Photos
 from advmix.encoders import fingerprint
 from advmix.engine import make_fabric
@@ -157,7 +158,9 @@ def measure(config: SurvivalConfig, bench: Bench, judge: Bench) -> Record:
     boot = GroupBootstrap.draw(persons, config.resamples, generator(0, "celeba", "bootstrap"))
     scene = make_scene(model, images, faces.labelled, reference, config.donors, residual)
     splits, proposal = named_splits(config, scene, faces.labelled.labels)
-    nominal, right = bench.classifier("nominal")[0], random_mixes(scene, next(iter(splits.values())))[0].right
+    nominal = bench.classifier("nominal")[0]
+    mixed = {name: random_mixes(scene, split) for name, split in splits.items()}
+    right = next(iter(mixed.values()))[0].right
     return {
         "target": bench.config.target,
         "generator": bench.summary()[ALL],
@@ -166,7 +169,7 @@ def measure(config: SurvivalConfig, bench: Bench, judge: Bench) -> Record:
         "right_unmixed": float(right.double().mean()),
         "proposal": proposal,
         "splits": [
-            {"name": name, "flags": flags(split), **_of_split(config, scene, split, nominal, boot)}
+            {"name": name, "flags": flags(split), **_of_split(config, scene, split, mixed[name], nominal, boot)}
             for name, split in splits.items()
         ],
     }
@@ -192,9 +195,14 @@ def named_splits(config: SurvivalConfig, scene: Scene, pool_labels: torch.Tensor
 
 
 def _of_split(
-    config: SurvivalConfig, scene: Scene, split: Split, classifier: torch.nn.Module, boot: GroupBootstrap
+    config: SurvivalConfig,
+    scene: Scene,
+    split: Split,
+    mixed: tuple[Survival, float],
+    classifier: torch.nn.Module,
+    boot: GroupBootstrap,
 ) -> Record:
-    survival, change = random_mixes(scene, split)
+    survival, change = mixed
     search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model)
     labels, classes = scene.images.labels, scene.images.classes
     return {

@@ -1,0 +1,110 @@
+"""Tables of the face studies, from made-up numbers and from a result that there is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from study_runs import ROOT, load_script
+from test_study_tables import cells
+
+tables = load_script("face_tables")
+
+
+def interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.01, "high": value + 0.02}
+
+
+def row(method: str, error: float, generator: float | None = None, encode: float | None = 0.0) -> dict[str, Any]:
+    keys = ("error", "change", "balanced_error", "roc_auc", "accuracy_mixed", "accuracy_worst_case")
+    lists = {f"{key}_by_seed": [error, error] for key in ("error", "accuracy_mixed", "accuracy_worst_case")}
+    seconds = {"train_seconds": [8.0, 10.0], "generator_seconds": [generator] * 2, "encode_seconds": [encode] * 2}
+    return {"method": method, **{key: interval(error) for key in keys}, **lists, **seconds}
+
+
+def celeba(*, stress: bool = False, also: bool = False) -> dict[str, Any]:
+    methods = [row("nominal", 0.2), row("advmix", 0.1, 40.0, 0.5), row("advmix-small", 0.15, 30.0, 0.5)]
+    difference = {key: interval(-0.1) for key in ("error", "accuracy_mixed", "accuracy_worst_case")}
+    if stress:
+        difference["worst_group_error"] = interval(-0.3)
+        methods = [found | {"worst_group_error": interval(0.5)} for found in methods]
+    return {
+        "config": {
+            "target": "Smiling",
+            "size": 32,
+            "labelled": 5000,
+            "tint": 0,
+            "variant": "base",
+            "train": {"epochs": 10},
+            "seeds": [0, 1],
+            "judge": "test",
+            "stress": {"cue": "Male" if stress else None, "agreement": 0.95},
+            "worst_images": 300,
+            "also_target": "smiling",
+        },
+        "judged": {"images": 3000, "persons": 1000} | ({"agreement": 0.97} if stress else {}),
+        "methods": methods,
+        "comparisons": [
+            {"first": "advmix", "second": "nominal", **difference},
+            {"first": "advmix-small", "second": "advmix", **difference},
+        ],
+        "also": {"images": 500, "methods": methods} if also else None,
+    }
+
+
+def test_errors_seconds_differences_and_another_source() -> None:
+    facts, errors, seconds, _, differences, other, elsewhere = tables.celeba(celeba(also=True))
+    assert "3,000 images" in facts
+    assert cells(errors)[0][5] == "Balanced"
+    assert cells(errors)[2][:3] == ["**AdvMix**", "10.0 ± 0.0", "9.0–12.0"]
+    assert seconds == (
+        "Seconds of training a classifier; a generator takes 40.0, one of the labelled images alone 30.0, encoding the "
+        "labelled images 0.5."
+    )
+    assert cells(differences)[0] == ["", "Error", "Random mix", "Worst case"]
+    assert len(cells(differences)) == 2  # what is against nominal training stands above
+    assert cells(differences)[1][1] == "-10.0 (-11.0 to -8.0)"
+    assert "500 images" in other
+    assert cells(elsewhere)[1][1:] == ["20.0 ± 0.0", "19.0–22.0", "0.200"]
+
+
+def test_a_stress_test_shows_the_worst_group_and_the_agreement_that_was_reached() -> None:
+    facts, errors, _, _, differences = tables.celeba(celeba(stress=True))
+    assert "agrees with Male in 97 %" in facts
+    assert cells(errors)[0][5] == "Worst group"
+    assert cells(differences)[0] == ["", "Error", "Worst group", "Worst case"]
+    assert cells(differences)[1][2] == "-30.0 (-31.0 to -28.0)"
+
+
+def test_survival_by_attribute_and_split() -> None:
+    split = {
+        "name": "finest",
+        "flags": "--perp 4 5",
+        "survival": interval(0.9),
+        "survival_searched": None,
+        "range": 0.1,
+    }
+    results = {
+        "config": {"size": 32, "variant": "base", "seed": 0, "images": 500, "donors": 4, "threshold": 0.95},
+        "targets": [
+            {"target": "Smiling", "splits": [split, split | {"name": "proposed"}], "proposal": {"flags": "--perp 4 5"}},
+            {"target": "Young", "splits": [split], "proposal": {"flags": None}},
+        ],
+    }
+    facts, found, none = tables.survival(results)
+    assert "500 images of held-out persons" in facts
+    assert cells(found)[1] == ["Smiling", "finest", "`--perp 4 5`", "90.0", "89.0–92.0", "–", "–", "10.0"]
+    assert [line[1] for line in cells(found)[1:]] == ["finest", "proposed", "finest"]
+    assert none == "No split keeps 95 % of the labels, and so none is proposed: Young."
+
+
+@pytest.mark.parametrize("column", [9, 10])
+def test_marks_are_those_of_the_numbers_beside_them(column: int) -> None:
+    results = json.loads((ROOT / "results" / "photo-autoencoder" / "results.json").read_text())
+    head, *lines = cells(list(tables.autoencoders(results))[1])
+    assert head[column].startswith("Reached")
+    lost = {9: 2, 10: 4}[column]
+    for line in lines:
+        assert (line[column] == "yes") == (float(line[lost]) <= 1 and float(line[5]) >= 95)
