@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from advmix.studies.celeba.report import error_figure
 from study_runs import ROOT, load_script
 from test_study_tables import cells
 
@@ -76,6 +77,16 @@ def test_a_stress_test_shows_the_worst_group_and_the_agreement_that_was_reached(
     assert cells(errors)[0][5] == "Worst group"
     assert cells(differences)[0] == ["", "Error", "Worst group", "Worst case"]
     assert cells(differences)[1][2] == "-30.0 (-31.0 to -28.0)"
+
+
+def test_a_method_that_learns_nothing_does_not_press_the_others_together() -> None:
+    rows = [row("nominal", 0.1), row("advmix", 0.09), row("linf8", 0.5) | {"change": interval(4.0)}]
+    error, change = error_figure(rows).axes
+    assert [text.get_text() for axes in (error, change) for text in axes.texts] == ["50.0", "+400 %"]
+    assert error.get_xlim()[1] < 25
+    assert change.get_xlim()[1] < 120
+    faultless = [row("nominal", 0.0), row("advmix", 0.05)]
+    assert not error_figure(faultless).axes[0].texts
 
 
 def test_survival_by_attribute_and_split() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -132,10 +133,18 @@ def auc(found: Row | None) -> str:
 LEFT, WIDTH, GAP, HEAD, LINE = 1.75, 3.1, 0.85, 0.62, 0.31
 
 
+CUT = 2.0
+"""Methods with more than so many times the error of nominal training lie beyond the end of the axis: one that learns
+nothing would press all others together.
+"""
+
+
 def error_figure(rows: Sequence[Row], key: str = "error") -> Figure:
     """A line per method: an error (with the errors of the seeds, where it is that of all images), and its change
-    against nominal training; 95 % intervals over persons.
+    against nominal training; 95 % intervals over persons. Methods beyond `CUT` are an arrow with a number.
     """
+    nominal = next(row for row in rows if row["method"] == "nominal")
+    cuts = {key: CUT * nominal[key]["value"] or math.inf, key.replace("error", "change"): CUT - 1}
     height, change = LINE * len(rows), key.replace("error", "change")
     canvas = Canvas(LEFT + 2 * WIDTH + GAP + 0.3, HEAD + height + 0.75)
     hint = "percent of the error of nominal training; left is better"
@@ -148,7 +157,7 @@ def error_figure(rows: Sequence[Row], key: str = "error") -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         for line, row in enumerate(rows):
             if row[shown] is not None:
-                _interval(axes, line, row, shown)
+                _interval(axes, line, row, shown, cuts[shown])
         if shown == change:
             axes.axvline(0, color=INK, linewidth=0.8)
         axes.tick_params(labelsize=8, colors=MUTED, length=0)
@@ -162,8 +171,13 @@ def error_figure(rows: Sequence[Row], key: str = "error") -> Figure:
     return canvas.figure
 
 
-def _interval(axes: Axes, line: int, row: Row, key: str) -> None:
+def _interval(axes: Axes, line: int, row: Row, key: str, cut: float) -> None:
     value, color = row[key], method_color(row["method"])
+    if value["value"] > cut:
+        axes.plot(100 * cut, line, ">", color=color, markersize=7)
+        number = f"{100 * value['value']:+.0f} %" if "change" in key else f"{100 * value['value']:.1f}"
+        axes.annotate(number, (100 * cut, line), (-9, 0), textcoords="offset points", ha="right", va="center", size=8.5)
+        return
     axes.plot([100 * value["low"], 100 * value["high"]], [line, line], color=color, linewidth=2.4)
     axes.plot(100 * value["value"], line, "o", color=color, markersize=7, markeredgecolor="white")
     if key == "error":
