@@ -147,18 +147,11 @@ class Parts:
         encoder = OptimizeEncoder(
             self.frozen.generator, self.split, self.latents, options=OptimizeOptions(optimize_steps=ALGORITHM_2_STEPS)
         )
-        yield f"Algorithm 2, {ALGORITHM_2_STEPS} steps", self._optimisation(encoder)
+        yield f"Algorithm 2, {ALGORITHM_2_STEPS} steps", self._forward(encoder.encode_signed, self.images)
         if self.setting.memory_format == torch.channels_last:
             gan = GanTrainee(self.set, GanOptions(gan_batch=len(self.set)), 0, self.setting.fabric())
             yield "GAN step", lambda: gan.update(gan.loss(1))
             yield "GAN step with R1", lambda: gan.update(gan.loss(0))
-
-    def _optimisation(self, encoder: OptimizeEncoder) -> Work:
-        def optimise() -> None:
-            with self.setting.precision():
-                encoder.encode_signed(self.images)
-
-        return optimise
 
     def _nominal(self) -> Tensor:
         return F.cross_entropy(self.classifier(self.images), self.labels)

@@ -86,17 +86,16 @@ def _row(row: Record, further: str) -> list[str]:
 
 def _seconds(rows: Sequence[Record]) -> Iterator[str]:
     """What was trained before the classifiers, in words; nothing where there is nothing."""
-    before = {row["method"]: row for row in rows if any(row["generator_seconds"])}
-    if not before:
-        return
-    small = before.pop("advmix-small", None)
-    words = [f"a generator takes {mean_seconds(row['generator_seconds'])}" for row in list(before.values())[:1]]
-    if small is not None:
-        words.append(f"one of the labelled images alone {mean_seconds(small['generator_seconds'])}")
-    encoding = [row["encode_seconds"] for row in rows if any(row["encode_seconds"])]
-    if encoding:
-        words.append(f"encoding the labelled images {mean_seconds(encoding[0])}")
-    yield f"Seconds of training a classifier; {', '.join(words)}."
+    mixed = [row for row in rows if any(row["generator_seconds"])]
+    small = [row for row in mixed if row["method"] == "advmix-small"]
+    parts = (
+        ("a generator takes", "generator_seconds", [row for row in mixed if row not in small]),
+        ("one of the labelled images alone", "generator_seconds", small),
+        ("encoding the labelled images", "encode_seconds", [row for row in mixed if any(row["encode_seconds"])]),
+    )
+    words = [f"{name} {mean_seconds(found[0][key])}" for name, key, found in parts if found]
+    if words:
+        yield f"Seconds of training a classifier; {', '.join(words)}."
 
 
 def _pair(pair: Record) -> str:

@@ -39,15 +39,15 @@ stop() { # Ctrl-C does not reach what runs in the background: it is told, and sa
 }
 
 run() { # a study, in all processes; one that fails leaves the others their work, and fails the tier in the end
-  local process failed=0
+  local command=("${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"}) process failed=0
   if [ "${PROCESSES:-1}" = 1 ]; then
-    "${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"}
+    "${command[@]}"
     return
   fi
   started=()
   trap stop INT TERM
   for ((process = 0; process < PROCESSES; process++)); do
-    "${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"} &
+    "${command[@]}" &
     started+=($!)
   done
   for process in "${started[@]}"; do

@@ -129,8 +129,8 @@ class Bench:
         """
         if not VARIANTS[self.config.variant].is_taught:
             return None
-        plain = replace(self.config, search=replace(self.config.search, perp=()))
-        return replace(self, config=plain.with_variant(BASE))
+        search = replace(self.config.search, perp=())
+        return replace(self, config=replace(self.config, variant=BASE, search=search))
 
     def can_fit(self) -> bool:
         """Whether that classifier is there."""

@@ -143,9 +143,9 @@ def error_figure(rows: Sequence[Row], key: str = "error") -> Figure:
     """A line per method: an error (with the errors of the seeds, where it is that of all images), and its change
     against nominal training; 95 % intervals over persons. Methods beyond `CUT` are an arrow with a number.
     """
-    nominal = next(row for row in rows if row["method"] == "nominal")
-    cuts = {key: CUT * nominal[key]["value"] or math.inf, key.replace("error", "change"): CUT - 1}
     height, change = LINE * len(rows), key.replace("error", "change")
+    nominal = next(row for row in rows if row["method"] == "nominal")
+    cuts = {key: CUT * nominal[key]["value"] or math.inf, change: CUT - 1}
     canvas = Canvas(LEFT + 2 * WIDTH + GAP + 0.3, HEAD + height + 0.75)
     hint = "percent of the error of nominal training; left is better"
     for place, (shown, title, words) in enumerate(((key, *TITLES[key]), (change, "Change of the error", hint))):

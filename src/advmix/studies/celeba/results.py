@@ -146,10 +146,10 @@ def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     """
     wanted = [(method, "nominal") for method in methods if method != "nominal"]
     wanted += [("advmix", "randmix"), (FILTERED, "advmix")]
-    wanted += [(method, base_of(method)) for method in methods if base_of(method) != method]
-    cheap = f"nominal{REFIT}"
-    wanted += [(method, cheap) for method in methods if method == "advmix" or method.endswith(REFIT)]
-    return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(methods) and pair != (cheap, cheap)]
+    refitted, cheap = [method for method in methods if base_of(method) != method], f"nominal{REFIT}"
+    wanted += [(method, base_of(method)) for method in refitted]
+    wanted += [(method, cheap) for method in ("advmix", *refitted) if method != cheap]
+    return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(methods)]
 
 
 def comparisons(found: Everything, measure: Measure) -> list[dict[str, Any]]:
