@@ -56,7 +56,7 @@ ALT = {
     "worst-case": "Worst-case accuracy against the colour spread in training, a line for each method",
     "worst-recolor": "Accuracy under the worst colour against the colour spread in training, a line for each method",
 }
-EQUAL_COMPUTE = {"randmix-long", "randmix-best"}
+EQUAL_COMPUTE = {"nominal-long", "randmix-long", "randmix-best"}
 NEEDS_GENERATOR = ("accuracy_reconstruction", "accuracy_worst_case")
 WITHIN = "; compare within a column, each has generators of its own"
 

@@ -111,7 +111,12 @@ def test_differences_are_those_of_the_methods_image_by_image(results: dict[str, 
     rows = {row["method"]: row for row in results["methods"]}
     pairs = [(entry["first"], entry["second"]) for entry in results["comparisons"]]
     assert pairs[: len(rows) - 1] == [(method, "nominal") for method in rows if method != "nominal"]
-    assert pairs[len(rows) - 1 :] == [("advmix", "randmix"), ("advmix-filtered", "advmix")]
+    assert pairs[len(rows) - 1 :] == [
+        ("advmix", "randmix"),
+        ("advmix", "nominal-long"),
+        ("advmix", "randmix-long"),
+        ("advmix-filtered", "advmix"),
+    ]
     for entry in results["comparisons"]:
         for key in ("error", "accuracy_mixed", "accuracy_worst_case"):
             first, second = (rows[entry[place]][key]["value"] for place in ("first", "second"))
@@ -119,6 +124,18 @@ def test_differences_are_those_of_the_methods_image_by_image(results: dict[str, 
             assert entry[key]["low"] - 1e-9 <= entry[key]["value"] <= entry[key]["high"] + 1e-9
     for row in rows.values():
         assert row["accuracy_worst_case"]["value"] == pytest.approx(row["accuracy_worst_case_by_seed"][0])
+
+
+def test_the_controls_of_equal_computing_take_so_many_times_the_steps(cells: Path, results: dict[str, Any]) -> None:
+    def steps(method: str) -> int:
+        (log,) = cells.glob(f"*/{method}/log.jsonl")
+        return int(json.loads(log.read_text().splitlines()[-1])["step"])
+
+    assert steps("nominal-long") == 8 * steps("nominal")
+    assert steps("randmix-long") == 2 * steps("randmix") == 2 * steps("advmix")
+    rows = {row["method"]: row for row in results["methods"]}
+    assert rows["randmix-long"]["generator_seconds"] == rows["advmix"]["generator_seconds"]
+    assert rows["nominal-long"]["generator_seconds"] == [None]
 
 
 def test_seconds_of_generator_and_encoding_stand_beside_those_of_training(results: dict[str, Any]) -> None:

@@ -36,12 +36,20 @@ KINDS = {
     "recolor": Recolor,
     "jitter": Augment,
     "permute": Augment,
+    "nominal-long": Nominal,
     "randmix-long": Mixing,
     "randmix-best": Mixing,
 }
 SEARCH = SearchOptions(perp=(-1,), restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
 BASELINE = BaselineOptions(
-    clean_weight=0.25, mixup_alpha=0.5, linf_radius=0.05, linf_steps=3, jitter=0.2, long_factor=3, best_of=6
+    clean_weight=0.25,
+    mixup_alpha=0.5,
+    linf_radius=0.05,
+    linf_steps=3,
+    jitter=0.2,
+    nominal_factor=5,
+    long_factor=3,
+    best_of=6,
 )
 
 
@@ -81,7 +89,10 @@ def test_only_one_control_has_the_layer(digits: ColoredDigits, front: type, name
     assert behind == [name]
 
 
-def test_the_random_controls_of_equal_compute(digits: ColoredDigits) -> None:
+def test_the_controls_of_equal_compute(digits: ColoredDigits) -> None:
+    nominal = recipe("nominal-long", digits)
+    assert (nominal.passes, nominal.setting) == (5, {"epochs_factor": 5})
+    assert recipe("nominal", digits).passes == 1
     best, long = recipe("randmix-best", digits), recipe("randmix-long", digits)
     assert isinstance(best.objective, Mixing)
     assert isinstance(best.objective.mixer, AdvMix)
@@ -140,6 +151,7 @@ def test_unknown_method_is_refused_with_those_that_exist() -> None:
         (BaselineOptions, {"linf_steps": 0}, "--linf-steps 0"),
         (BaselineOptions, {"linf_radius": float("nan")}, "--linf-radius nan"),
         (BaselineOptions, {"jitter": 0.6}, "--jitter 0.6: must be between 0 and 0.5"),
+        (BaselineOptions, {"nominal_factor": 0}, "--nominal-factor 0"),
         (BaselineOptions, {"long_factor": 0}, "--long-factor 0"),
         (BaselineOptions, {"best_of": 0}, "--best-of 0"),
     ],

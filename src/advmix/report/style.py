@@ -63,6 +63,9 @@ METHODS = {
     "instnorm": Method(
         "Instance norm", "#332288", "Sees every channel less its mean, over its deviation: nearly no colour.", True
     ),
+    "nominal-long": Method(
+        "Nominal, longer", "#7f858e", "Ordinary training for more epochs, to take about as long as AdvMix.", True
+    ),
     "randmix-long": Method(
         "RandMix, longer", "#44aa99", "RandMix for more epochs, to take about as long as AdvMix.", True
     ),

@@ -29,7 +29,7 @@ from advmix.training.methods import (
 @dataclass(frozen=True)
 class TrainConfig:
     """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, recolor, jitter, permute,
-    grayscale, instnorm, randmix-long, randmix-best).
+    grayscale, instnorm, nominal-long, randmix-long, randmix-best).
 
     Writes classifier.safetensors, log.jsonl and config.json.
 

@@ -47,7 +47,7 @@ class ColoredMnistConfig(StudySettings):
         color_std: standard deviations of the colours in training; default 0.02 to 0.5.
         color_variance: variances of the colours in training, under protocol `lnl`; default 0.02 to 0.05.
         methods: nominal mixup linf randmix advmix, controls ceiling recolor jitter permute grayscale instnorm
-            randmix-long randmix-best.
+            nominal-long randmix-long randmix-best.
         seeds: every one fixes a training set and all that is trained on it.
         train_images: default all 1,297 of `digits`, 12,000 of the others, 60,000 under protocol `lnl`.
         finished: results.json of this study, or folders that hold one, made elsewhere with the same settings: their

@@ -29,7 +29,7 @@ class DemoConfig(CellSettings):
     Args:
         data: the digits and their colours.
         methods: which classifiers: nominal mixup linf randmix advmix, controls ceiling recolor jitter permute
-            grayscale instnorm randmix-long randmix-best.
+            grayscale instnorm nominal-long randmix-long randmix-best.
         seed: fixes everything.
         out: folder for what is written.
     """

@@ -20,7 +20,17 @@ from advmix.options import require
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
-CONTROLS = ("ceiling", "recolor", "jitter", "permute", "grayscale", "instnorm", "randmix-long", "randmix-best")
+CONTROLS = (
+    "ceiling",
+    "recolor",
+    "jitter",
+    "permute",
+    "grayscale",
+    "instnorm",
+    "nominal-long",
+    "randmix-long",
+    "randmix-best",
+)
 NEEDS_LATENTS = ("randmix", "advmix", "randmix-long", "randmix-best")
 
 
@@ -104,6 +114,7 @@ class BaselineOptions:
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
         jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
+        nominal_factor: `nominal-long` is nominal training with so many times the epochs, as long as AdvMix takes.
         long_factor: `randmix-long` is RandMix with so many times the epochs, as long as AdvMix takes.
         best_of: `randmix-best` trains on the worst of so many random mixes, as long as AdvMix takes.
         residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
@@ -114,6 +125,7 @@ class BaselineOptions:
     linf_radius: float = 0.1
     linf_steps: int = 7
     jitter: float = 0.5
+    nominal_factor: int = 8
     long_factor: int = 2
     best_of: int = 4
     residual: bool = False
@@ -122,7 +134,7 @@ class BaselineOptions:
         require(self, "clean_weight", within=(0, 1))
         require(self, "jitter", within=(0, 0.5))
         require(self, "mixup_alpha linf_radius linf_steps", above=0)
-        require(self, "long_factor best_of", least=1)
+        require(self, "nominal_factor long_factor best_of", least=1)
 
 
 def check_method(name: str) -> None:
@@ -186,7 +198,12 @@ def make_recipe(
     images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
     objective, setting = _objective(method, data, search, baseline, model, pool)
     network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
-    return Recipe(network, objective, images, setting, baseline.long_factor if method == "randmix-long" else 1)
+    return Recipe(network, objective, images, setting, passes_of(method, baseline))
+
+
+def passes_of(method: str, baseline: BaselineOptions) -> int:
+    """How many times the usual epochs a method is trained for: the controls of equal computing take longer."""
+    return {"nominal-long": baseline.nominal_factor, "randmix-long": baseline.long_factor}.get(method, 1)
 
 
 def _objective(
@@ -211,7 +228,7 @@ def _objective(
     if method in ("jitter", "permute"):
         setting = {"clean_weight": weight} | ({"strength": baseline.jitter} if method == "jitter" else {})
         return Augment(_transform(method, baseline.jitter), weight), setting
-    return Nominal(), {}
+    return Nominal(), {"epochs_factor": baseline.nominal_factor} if method == "nominal-long" else {}
 
 
 def _transform(method: str, strength: float) -> Callable[[Tensor], Tensor]:

@@ -214,11 +214,12 @@ class Bench:
             self._train(method, run)
 
     def _train(self, method: str, run: str) -> None:
-        kit, out, options = self.kit(method), self.folder / method, self.config.train
+        kit, out = self.kit(method), self.folder / method
         begun = time.monotonic()
         recipe = kit.recipe(method)  # encodes the labelled images where the method needs their latents
         seconds = 0.0 if kit.model is None else time.monotonic() - begun
         fabric = make_fabric(self.config.device)
+        options = self.config.train.times(recipe.passes, recipe.images)
         trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, self.seed, fabric)
         loop = Loop(f"seed {self.seed}: {method}", options.steps(recipe.images), out, run)
         loop.train(trainee)

@@ -16,12 +16,21 @@ from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix
 from advmix.report.style import REFIT
 from advmix.seeds import derive, global_seed
-from advmix.training.methods import BaselineOptions, Recipe, SearchOptions
+from advmix.training.methods import BaselineOptions, Recipe, SearchOptions, passes_of
 from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
 
 METHODS = ("nominal", "mixup", "linf4", "linf8", "randmix", "advmix")
-CONTROLS = ("jitter", "augmix", "reconstructed", "advmix-small", "pretrained", "advmix-filtered")
-NEEDS_ALL = ("randmix", "advmix", "advmix-filtered", "reconstructed", "pretrained")
+CONTROLS = (
+    "nominal-long",
+    "randmix-long",
+    "jitter",
+    "augmix",
+    "reconstructed",
+    "advmix-small",
+    "pretrained",
+    "advmix-filtered",
+)
+NEEDS_ALL = ("randmix", "randmix-long", "advmix", "advmix-filtered", "reconstructed", "pretrained")
 """Methods that use the generator of all training images; `advmix-small` has one that saw the labelled ones alone."""
 RADII = {"linf4": 4 / 255, "linf8": 8 / 255}
 REFERENCE = "reference"
@@ -90,7 +99,7 @@ class Kit:
     def recipe(self, method: str) -> Recipe:
         """What a method trains with."""
         images = reconstructed(self.images, self.autoencoder) if method == "reconstructed" else self.images
-        return Recipe(self.network(method), self._objective(method), images, {})
+        return Recipe(self.network(method), self._objective(method), images, {}, passes_of(method, self.baseline))
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -120,7 +129,7 @@ class Kit:
             return Adversarial(RADII[method], baseline.linf_steps)
         if method in ("jitter", "augmix"):
             return Augment(_transform(method, baseline.jitter), weight)
-        if method in ("randmix", "advmix", "advmix-small"):
+        if method in ("randmix", "randmix-long", "advmix", "advmix-small"):
             return self._mixing(method)
         if method == FILTERED:
             assert self.reference is not None
@@ -130,7 +139,8 @@ class Kit:
     def _mixing(self, method: str) -> Mixing:
         model = self.autoencoder
         split = self.search.split(model.generator.layers)
-        mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model)
+        at_random = method in ("randmix", "randmix-long")
+        mixer: Mixer = RandMix(model.generator, split) if at_random else self.search.mixer(model)
         pool = encoded(self.images, model.encoder)
         return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, self.baseline.residual)
 

@@ -145,7 +145,7 @@ def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     they change; AdvMix and whatever is refitted with the cheap control of a stress test, nominal features refitted.
     """
     wanted = [(method, "nominal") for method in methods if method != "nominal"]
-    wanted += [("advmix", "randmix"), (FILTERED, "advmix")]
+    wanted += [("advmix", other) for other in ("randmix", "nominal-long", "randmix-long")] + [(FILTERED, "advmix")]
     refitted, cheap = [method for method in methods if base_of(method) != method], f"nominal{REFIT}"
     wanted += [(method, base_of(method)) for method in refitted]
     wanted += [(method, cheap) for method in ("advmix", *refitted) if method != cheap]

@@ -95,8 +95,8 @@ class CelebaConfig(FaceSettings):
         also: folder, zip or csv of images of the same classes from another source, on which every classifier is judged
             as well, apart.
         also_target: its column of labels.
-        methods: nominal mixup linf4 linf8 randmix advmix, controls jitter augmix reconstructed advmix-small pretrained
-            advmix-filtered; in a stress test also METHOD-refit of any of them.
+        methods: nominal mixup linf4 linf8 randmix advmix, controls nominal-long randmix-long jitter augmix
+            reconstructed advmix-small pretrained advmix-filtered; in a stress test also METHOD-refit of any of them.
         seeds: every one fixes the labelled images and all that is trained.
         resamples: of the bootstrap.
         out: folder for table and figure.

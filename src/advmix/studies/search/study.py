@@ -42,7 +42,7 @@ class SearchConfig(OneSpreadSettings):
 
     Args:
         methods: classifiers that are searched: nominal mixup linf randmix advmix, controls ceiling recolor jitter
-            permute grayscale instnorm randmix-long randmix-best.
+            permute grayscale instnorm nominal-long randmix-long randmix-best.
         reference: how the classifier was trained that judges the worst mixes; it is the next seed's.
         generators: searched with: `own`, `seed` (another seed of the same training), `grid` (z∥ a spatial grid), `gan`
             (a StyleGAN, that of `study pipeline`, by default none); AdvMix is trained with each of them too.
