@@ -26,6 +26,8 @@ PLACES = {
     "select": "persons held out of the training split, for choosing settings",
     "test": "the splits `val` and `test`",
 }
+CERTAIN = 0.99
+"""What the paper calls near certainty."""
 
 
 def celeba(results: Record) -> Iterator[str]:
@@ -149,9 +151,52 @@ def survival(results: Record) -> Iterator[str]:
         yield f"No split keeps {100 * config['threshold']:g} % of the labels, and so none is proposed: {none}."
 
 
+def pictures(results: Record) -> Iterator[str]:
+    """Of `study celeba-pictures` that may be published: whose faces they are, and what became of the first ones."""
+    first, poles = results["config"]["methods"][0], results["poles"]
+    yield " ".join(_made_up(results))
+    sure = [min(high, 1 - low) >= CERTAIN for low, high in zip(poles["low"], poles["high"], strict=True)]
+    yield (
+        f"Of the {len(sure)} faces with the widest swing, {sum(sure)} have two variations on opposite sides, of both of "
+        f"which {method_label(first)} is certain to {100 * CERTAIN:g} %."
+    )
+    rows = []
+    for method, found in results["probabilities"].items():
+        both = list(zip(found["before"], found["worst"], strict=True))
+        changed = sum((before > 0.5) != (worst > 0.5) for before, worst in both)
+        moved = sum(abs(before - worst) for before, worst in both) / len(both)
+        rows.append([method_label(method), f"{changed} of {len(both)}", f"{100 * moved:.0f}"])
+    yield grid(["", "Worst variation changes the answer", "Probability moves, in points"], rows)
+
+
+def _made_up(results: Record) -> Iterator[str]:
+    """By which generator, how near to its training images, how good by the eyes of a classifier."""
+    made, near = results["made_by"], results["nearest"]
+    gan = made["gan"]
+    yield (
+        f"{results['config']['size']} pixels; a StyleGAN of {gan['gan_steps']:,} steps of {gan['gan_batch']} images, "
+        f"{gan['gan_channels']} channels, R1 {gan['r1_weight']:g}; {made['fit_seconds']:,.0f} seconds with its encoder."
+    )
+    names = {"made_up": "Made-up faces", "held_out": "Real ones that nobody can have learned"}
+    for key, name in names.items():
+        if key in near:
+            median, least = (f"{100 * near[key][part]:.1f}" for part in ("median", "least"))
+            yield f"{name} differ from the nearest training image by {median} % in the median, {least} at the least."
+    if "class_shares" in made:
+        shares = [
+            f"{name} {100 * share:.0f} % (training images: {100 * made['class_shares_real'][name]:.0f})"
+            for name, share in made["class_shares"].items()
+        ]
+        yield (
+            f"Under a classifier of this study's images a Fréchet distance of {made['frechet_distance']:.2f}; among "
+            f"{made['class_shares_samples']:,} samples it sees {', '.join(shares)}."
+        )
+
+
 FACE_TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "celeba": celeba,
     "celeba-survival": survival,
+    "celeba-pictures": pictures,
     "photo-autoencoder": autoencoders,
 }
 """By the name of the study."""

@@ -218,7 +218,8 @@ def make_gan(folder: Path, resolution: int = 32) -> Path:
     with global_seed(1):
         model = Autoencoder(StyleGanConfig(resolution=resolution, style_dim=8, mapping_layers=2, widths=widths))
         torch.nn.init.normal_(model.get_parameter("generator.to_image.weight"), std=1.0)
-    save_autoencoder(folder, model, {"data_fingerprint": "0" * 16})
+    facts = {"data": {"data": "/somewhere"}, "gan": {"gan_steps": 0}, "frechet_distance": 9.5}
+    save_autoencoder(folder, model, {"data_fingerprint": "0" * 16, **facts})
     return folder
 
 
@@ -238,7 +239,9 @@ def test_made_up_faces_may_be_published(folder: Path, cells: Path, tmp_path: Pat
     found = run("celeba-pictures", folder, cells, tmp_path / "out", *arguments)
     assert found["made_up"] is True
     assert found["generator"] == load_autoencoder(gan)[1]["fingerprint"]
-    assert (tmp_path / "out" / "figures" / "poles.png").is_file()
+    assert found["made_by"] == {"gan": {"gan_steps": 0}, "frechet_distance": 9.5}  # and not where the data were
+    names = {"poles", "worst", "perturbations", "misclassified-nominal", "samples", "mixing"}
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == names
     assert [path.name for path in (tmp_path / "out" / "local-only").iterdir()] == ["nearest.png"]  # shows real people
     for name in ("made_up", "held_out"):
         assert 0 < found["nearest"][name]["least"] <= found["nearest"][name]["median"] < 1

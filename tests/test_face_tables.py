@@ -111,6 +111,32 @@ def test_survival_by_attribute_and_split() -> None:
     assert none == "No split keeps 95 % of the labels, and so none is proposed: Young."
 
 
+def made_up(**further: Any) -> dict[str, Any]:
+    gan = {"gan_steps": 8000, "gan_batch": 16, "gan_channels": 64, "r1_weight": 0.05}
+    return {
+        "config": {"size": 32, "methods": ["nominal", "advmix"]},
+        "made_by": {"gan": gan, "fit_seconds": 3600.4, **further},
+        "nearest": {"made_up": {"median": 0.123, "least": 0.08}, "held_out": {"median": 0.13, "least": 0.09}},
+        "poles": {"low": [0.004, 0.2, 0.001], "high": [0.995, 0.999, 0.985]},
+        "probabilities": {
+            "nominal": {"before": [0.9, 0.2], "worst": [0.1, 0.8]},
+            "advmix": {"before": [0.9, 0.2], "worst": [0.7, 0.2]},
+        },
+    }
+
+
+def test_made_up_faces_say_who_made_them_and_what_became_of_them() -> None:
+    facts, certain, found = tables.pictures(made_up())
+    assert "8,000 steps of 16 images, 64 channels, R1 0.05; 3,600 seconds" in facts
+    assert "12.3 % in the median, 8.0 at the least. Real ones that nobody can have learned differ" in facts
+    assert "Fréchet" not in facts
+    assert certain.startswith("Of the 3 faces with the widest swing, 1 have two variations")
+    assert cells(found)[1:] == [["Nominal", "2 of 2", "70"], ["AdvMix", "0 of 2", "10"]]
+    shares = {name: {"not Smiling": 0.6, "Smiling": 0.4} for name in ("class_shares", "class_shares_real")}
+    judged = made_up(frechet_distance=3.5, class_shares_samples=1000, **shares)
+    assert "Smiling 40 % (training images: 40)" in next(iter(tables.pictures(judged)))
+
+
 @pytest.mark.parametrize("column", [9, 10])
 def test_marks_are_those_of_the_numbers_beside_them(column: int) -> None:
     results = json.loads((ROOT / "results" / "photo-autoencoder" / "results.json").read_text())

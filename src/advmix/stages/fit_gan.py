@@ -72,15 +72,18 @@ class GanFit:
         return Loop(title, steps, self.out / folder, self.run, self.checkpoint_seconds)
 
     def _preview(self, dec: MappedGenerator, done: int, steps: int) -> None:
-        """Always the same draws, so that pictures of one run can be compared."""
-        if done % self.gan.preview_every and done < steps:
-            return
-        latents = dec.sample(SAMPLES, generator(self.seed, "preview"), mixing=0)
-        save_figures({"samples": sample_grid(_rgb(dec, latents)), "mixing": mixing_figure(dec, latents)}, self.out)
+        if done % self.gan.preview_every == 0 or done == steps:
+            save_figures(preview(dec, self.seed), self.out)
 
     def settings(self) -> dict[str, Any]:
         """What the file says about how it was made."""
         return {"regime": "gan", "gan": to_dict(self.gan), "invert": to_dict(self.invert)}
+
+
+def preview(dec: MappedGenerator, seed: int) -> dict[str, Figure]:
+    """Samples and mixes of them, always of the same draws, so that pictures of one run can be compared."""
+    latents = dec.sample(SAMPLES, generator(seed, "preview"), mixing=0)
+    return {"samples": sample_grid(_rgb(dec, latents)), "mixing": mixing_figure(dec, latents)}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,11 @@ from advmix.studies.celeba.bench import ALL, Bench
 POOL = 256
 """Latents whose z⊥ are lent, made up like the faces themselves."""
 TRUNCATION = 0.8
+FACTS = (
+    *("gan", "invert", "fit_seconds", "reconstruction_mse"),
+    *("frechet_distance", "frechet_features", "class_shares", "class_shares_samples", "class_shares_real"),
+)
+"""What a file of `fit --regime gan` says beside the data, which may lie anywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +88,12 @@ def open_gan(folder: Path, like: tuple[int, ...]) -> StyleGan:
             f"classifiers are for {like[0]} of {like[-1]}"
         )
     return network
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """How the generator in a folder was trained and how good it is, as far as its file says so; but for places."""
+    _, metadata = load_autoencoder(folder)
+    return {name: metadata[name] for name in FACTS if name in metadata}
 
 
 def made_up_cast(

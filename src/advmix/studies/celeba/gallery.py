@@ -24,9 +24,10 @@ from advmix.report import save_figures
 from advmix.report.figures import Gallery, variations
 from advmix.results import RESULTS, header
 from advmix.runs import open_run
+from advmix.stages.fit_gan import preview
 from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest, worst
 from advmix.studies.celeba.bench import ALL, Bench
-from advmix.studies.celeba.cast import Cast, made_up_cast, open_gan, real_cast
+from advmix.studies.celeba.cast import Cast, facts_of, made_up_cast, open_gan, real_cast
 from advmix.studies.celeba.faces import divide, judged_images, load
 from advmix.studies.celeba.gallery_report import memory_figure, perturbation_figure, poles_figure, probability_figure
 from advmix.studies.celeba.memory import neighbours
@@ -100,10 +101,12 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     )
     place = folder_for(config, cast)
     figures, facts = draw(config, cast, classifiers)
-    save_figures(figures, place)
-    if gan is not None:
+    if gan is not None and config.generator is not None:
+        figures |= preview(gan, config.seed)
+        facts["made_by"] = facts_of(config.generator)
         remembered, facts["nearest"] = memory(cast, photos)
         save_figures({"nearest": remembered}, config.out / LOCAL)
+    save_figures(figures, place)
     console.print(f"Pictures: {place}" + ("" if cast.made_up else ", of real people: for this machine alone"))
     results = {**header(COMMAND, config), **facts}
     if config.publish:
