@@ -157,8 +157,8 @@ def pictures(results: Record) -> Iterator[str]:
     yield " ".join(_made_up(results))
     sure = [min(high, 1 - low) >= CERTAIN for low, high in zip(poles["low"], poles["high"], strict=True)]
     yield (
-        f"Of the {len(sure)} faces with the widest swing, {sum(sure)} have two variations on opposite sides, of both of "
-        f"which {method_label(first)} is certain to {100 * CERTAIN:g} %."
+        f"Of the {len(sure)} faces with the widest swing, {sum(sure)} have two variations on opposite sides, and "
+        f"{method_label(first)} is certain of both to {100 * CERTAIN:g} %."
     )
     rows = []
     for method, found in results["probabilities"].items():
