@@ -324,7 +324,7 @@ def test_perturbations_stay_in_their_bounds_and_the_searched_one_hurts_more(tmp_
 
 def test_only_faces_that_a_classifier_gets_right_are_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Gallery] = []
-    monkeypatch.setattr(gallery, "variations", shown.append)
+    monkeypatch.setattr(gallery, "variations", lambda found, called: shown.append(found))
     classifier = linear(3)
     cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)
     wrong = torch.arange(len(cast.labels)) % 2

@@ -156,15 +156,17 @@ def rescaled_difference(originals: Tensor, variations: Tensor) -> Tensor:
     return difference / difference.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
 
 
-def variations(gallery: Gallery) -> Figure:
-    """Test images, the worst variation found of each with the classifier's answer, and what was changed."""
+def variations(gallery: Gallery, called: str = "Test image") -> Figure:
+    """Images, which are called so, the worst variation found of each with the classifier's answer, and what was
+    changed.
+    """
     size, pitch, left, tops = 0.74, 0.84, 1.4, (0.72, 1.66, 2.94)
     canvas = Canvas(left + pitch * len(gallery.labels), tops[-1] + size + 0.1)
     right = gallery.predictions == gallery.labels
     title = f"{method_label(gallery.method)}: right on {int(right.sum())} of {len(right)}"
     canvas.text(left, 0.22, "■", 13, ha="left", color=method_color(gallery.method))
     canvas.text(left + 0.22, 0.22, title, 11, ha="left", weight="bold")
-    hints = ("Test image", "Worst variation\nfound", "Difference")
+    hints = (called, "Worst variation\nfound", "Difference")
     for top, hint in zip(tops, hints, strict=True):
         canvas.text(left - 0.2, top + size / 2, hint, 9.5, ha="right")
     canvas.text(left - 0.2, tops[-1] + size / 2 + 0.24, "scaled to maximum", 7.5, ha="right", color=MUTED)

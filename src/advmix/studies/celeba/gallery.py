@@ -189,7 +189,8 @@ def misclassified(cast: Cast, classifier: nn.Module, search: Any, method: str, s
     answers = (p > 0.5).long()
     confidence = torch.where(answers == 1, p, 1 - p)
     shown = (part.images.cpu(), changed.cpu(), part.labels.cpu())
-    return variations(Gallery(method, *shown, answers.cpu(), confidence.cpu(), brief(cast.classes)))
+    gallery = Gallery(method, *shown, answers.cpu(), confidence.cpu(), brief(cast.classes))
+    return variations(gallery, "The face")
 
 
 def brief(classes: tuple[str, ...]) -> tuple[str, ...]:
