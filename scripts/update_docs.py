@@ -214,7 +214,7 @@ def neighbours(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def training_time(runs: Sequence[Run]) -> Iterator[str]:
-    """What RandMix at equal compute took beside AdvMix, all seeds together."""
+    """What the controls of equal computing took beside AdvMix, all seeds together."""
     seconds: dict[str, float] = {}
     for run in runs:
         seconds[run["method"]] = seconds.get(run["method"], 0) + (run["train_seconds"] or 0)

@@ -32,6 +32,8 @@ CONTROLS = (
     "randmix-best",
 )
 NEEDS_LATENTS = ("randmix", "advmix", "randmix-long", "randmix-best")
+LONG = "-long"
+"""Ends the name of a method that is another one for more epochs, to take as long as AdvMix."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,10 @@ def make_recipe(
     images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
     objective, setting = _objective(method, data, search, baseline, model, pool)
     network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
-    return Recipe(network, objective, images, setting, passes_of(method, baseline))
+    passes = passes_of(method, baseline)
+    if method.endswith(LONG):
+        setting = {**setting, "epochs_factor": passes}
+    return Recipe(network, objective, images, setting, passes)
 
 
 def passes_of(method: str, baseline: BaselineOptions) -> int:
@@ -228,7 +233,7 @@ def _objective(
     if method in ("jitter", "permute"):
         setting = {"clean_weight": weight} | ({"strength": baseline.jitter} if method == "jitter" else {})
         return Augment(_transform(method, baseline.jitter), weight), setting
-    return Nominal(), {"epochs_factor": baseline.nominal_factor} if method == "nominal-long" else {}
+    return Nominal(), {}
 
 
 def _transform(method: str, strength: float) -> Callable[[Tensor], Tensor]:
@@ -254,6 +259,4 @@ def _mixing(
     elif method == "randmix-best":
         mixer = AdvMix(model.generator, split, restarts=baseline.best_of, steps=0)
         setting["best_of"] = baseline.best_of
-    elif method == "randmix-long":
-        setting["epochs_factor"] = baseline.long_factor
     return Mixing(mixer, pool, baseline.clean_weight, model.encoder, baseline.residual), setting

@@ -16,7 +16,7 @@ from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix
 from advmix.report.style import REFIT
 from advmix.seeds import derive, global_seed
-from advmix.training.methods import BaselineOptions, Recipe, SearchOptions, passes_of
+from advmix.training.methods import LONG, BaselineOptions, Recipe, SearchOptions, passes_of
 from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
 
 METHODS = ("nominal", "mixup", "linf4", "linf8", "randmix", "advmix")
@@ -99,7 +99,8 @@ class Kit:
     def recipe(self, method: str) -> Recipe:
         """What a method trains with."""
         images = reconstructed(self.images, self.autoencoder) if method == "reconstructed" else self.images
-        return Recipe(self.network(method), self._objective(method), images, {}, passes_of(method, self.baseline))
+        objective = self._objective(method.removesuffix(LONG))
+        return Recipe(self.network(method), objective, images, {}, passes_of(method, self.baseline))
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -129,7 +130,7 @@ class Kit:
             return Adversarial(RADII[method], baseline.linf_steps)
         if method in ("jitter", "augmix"):
             return Augment(_transform(method, baseline.jitter), weight)
-        if method in ("randmix", "randmix-long", "advmix", "advmix-small"):
+        if method in ("randmix", "advmix", "advmix-small"):
             return self._mixing(method)
         if method == FILTERED:
             assert self.reference is not None
@@ -139,8 +140,7 @@ class Kit:
     def _mixing(self, method: str) -> Mixing:
         model = self.autoencoder
         split = self.search.split(model.generator.layers)
-        at_random = method in ("randmix", "randmix-long")
-        mixer: Mixer = RandMix(model.generator, split) if at_random else self.search.mixer(model)
+        mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model)
         pool = encoded(self.images, model.encoder)
         return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, self.baseline.residual)
 

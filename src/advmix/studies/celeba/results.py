@@ -141,8 +141,9 @@ def method_rows(found: Everything, judges: Sequence[Judge], measure: Measure) ->
 
 
 def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """What is compared: every method with nominal training, the search with chance, filtering and refitting with what
-    they change; AdvMix and whatever is refitted with the cheap control of a stress test, nominal features refitted.
+    """What is compared: every method with nominal training, the search with chance and with what takes as long,
+    filtering and refitting with what they change; AdvMix and whatever is refitted with the cheap control of a stress
+    test, nominal features refitted.
     """
     wanted = [(method, "nominal") for method in methods if method != "nominal"]
     wanted += [("advmix", other) for other in ("randmix", "nominal-long", "randmix-long")] + [(FILTERED, "advmix")]
