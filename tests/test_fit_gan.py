@@ -150,7 +150,7 @@ def test_later_stages_work_on_it(fitted: Path, tmp_path: Path) -> None:
 def test_stopped_run_ends_in_the_same_weights(
     fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
 ) -> None:
-    """Stopped in the first or the second training, after one step of it."""
+    """Stopped in the first or the second training, after one step of it; what judges it in the end comes in later."""
     loop_of = GanFit._loop
 
     def short(self: GanFit, name: str, folder: str, steps: int) -> object:
@@ -159,13 +159,14 @@ def test_stopped_run_ends_in_the_same_weights(
             monkeypatch.setattr(loop, "_write_log", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
         return loop
 
-    arguments = [*FIT, "--features", str(fitted / "judge"), "--checkpoint-seconds", "0", "--out", str(tmp_path)]
+    arguments = [*FIT, "--checkpoint-seconds", "0", "--out", str(tmp_path)]
     with monkeypatch.context() as patch:
         patch.setattr(GanFit, "_loop", short)
         assert main(arguments) == 130
     assert not (tmp_path / "generator.safetensors").exists()
     assert main(arguments) == 2  # without --resume nothing is touched
-    assert main([*arguments, "--resume"]) == 0
+    assert main([*arguments, "--features", str(fitted / "judge"), "--resume"]) == 0
+    assert "frechet_distance" in load_autoencoder(tmp_path)[1]
     whole, resumed = (load_file(path / "generator.safetensors") for path in (fitted / "fit", tmp_path))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

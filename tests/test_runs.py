@@ -52,6 +52,15 @@ def test_other_settings_are_refused_by_their_name(claimed: Path, resume: bool) -
         open_run(claimed, "fit", other, resume, inputs=INPUTS)
 
 
+def test_a_judge_may_come_in_later_but_is_not_exchanged(claimed: Path) -> None:
+    def go_on(**judges: str) -> str:
+        return open_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS, judges=judges)
+
+    assert go_on() == go_on(features="0" * 16)
+    with pytest.raises(UserError, match="began with another features"):
+        go_on(features="f" * 16)
+
+
 def test_an_input_that_one_session_does_not_name_stays_known(claimed: Path) -> None:
     open_run(claimed, "fit", FitConfig(), resume=True, inputs={"generator": None})
     with pytest.raises(UserError, match="began with another images"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from advmix import config as configs
@@ -17,19 +18,27 @@ HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 
 
 def open_run(
-    out: Path, command: str, config: Any, resume: bool, inputs: Mapping[str, str | None], replace: bool = False
+    out: Path,
+    command: str,
+    config: Any,
+    resume: bool,
+    inputs: Mapping[str, str | None],
+    judges: Mapping[str, str | None] = MappingProxyType({}),
+    replace: bool = False,
 ) -> str:
     """Claim `out` for a run by writing its `config.json`, and `inputs.json` with the fingerprints of what it reads.
 
-    With `replace`, an older run of the same command gives way.
+    `judges` are inputs that only look at the result: they may come in when a run goes on, but not be exchanged. With
+    `replace`, an older run of the same command gives way.
 
     Returns:
-        A short name of the run, for its checkpoints: it changes with settings and inputs.
+        A short name of the run, for its checkpoints: it changes with the command and the inputs, not with the judges.
 
     Raises:
         UserError: the folder holds another run, or this one already and `resume` is off, or something else.
     """
-    path, known = out / "config.json", dict(inputs)
+    path, read = out / "config.json", {**inputs, **judges}
+    known = read
     if path.is_file():
         old = read_json(path)
         if not isinstance(old, dict):
@@ -37,7 +46,7 @@ def open_run(
         if not (replace and old.get("command") == command):
             filled, _ = configs.with_defaults(type(config), old)
             _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
-            known = _with_known_inputs(out, read_json(out / "inputs.json"), inputs)
+            known = _with_known_inputs(out, read_json(out / "inputs.json"), read)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():

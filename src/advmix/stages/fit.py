@@ -115,8 +115,8 @@ def run_fit(config: FitConfig) -> None:
         with fabric.rank_zero_first(local=True):
             images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
-        inputs = _inputs(config, images, finished, features or judge)
-        run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs))
+        inputs, judges = _inputs(config, images, finished, features), features_input(judge)
+        run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs, judges))
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
         else:
@@ -144,9 +144,9 @@ def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
 
 
 def _inputs(
-    config: FitConfig, images: ImageSet, finished: Finished | None, features: Features | OpenClassifier | None
+    config: FitConfig, images: ImageSet, finished: Finished | None, features: Features | None
 ) -> dict[str, str | None]:
-    """What the run reads, by its fingerprint."""
+    """What training reads, by its fingerprint."""
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
     if finished is not None:
         check_size(images, finished.dec)
