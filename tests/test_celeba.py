@@ -115,6 +115,9 @@ def test_differences_are_those_of_the_methods_image_by_image(results: dict[str, 
         ("advmix", "randmix"),
         ("advmix", "nominal-long"),
         ("advmix", "randmix-long"),
+        ("advmix", "jitter"),
+        ("advmix", "augmix"),
+        ("advmix", "advmix-small"),
         ("advmix-filtered", "advmix"),
     ]
     for entry in results["comparisons"]:
@@ -335,6 +338,9 @@ def test_a_generator_is_shared_by_all_that_is_recognised(
         (["--persons", "who"], "--persons who"),
         (["--judge", "test", "--cue", "Male", "--agreement", "0.4"], "--agreement 0.4: must be between"),
         (["--judge", "test", "--cue", "Male"], "too few images of class"),
+        (["--perceptual-weight", "0.1"], "--perceptual-weight 0.1: a teacher comes with the variant; give --variant"),
+        (["--linf-radius", "0.05"], "--linf-radius 0.05: linf4 and linf8 have their own"),
+        (["--best-of", "2"], "--best-of 2: randmix-best is no method of this study"),
         (["--also-target", "smiling"], "goes together with --also"),
     ],
 )

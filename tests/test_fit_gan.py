@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -16,6 +20,7 @@ from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.encoders import fingerprint, load_autoencoder
 from advmix.generators import StyleGan, StyleGenerator
+from advmix.report.page import save_figures
 from advmix.seeds import global_seed
 from advmix.stages.fit_gan import GanFit
 from advmix.training.discriminator import load_discriminator
@@ -95,6 +100,18 @@ def test_a_generator_that_cannot_be_judged_is_not_lost(
     whole, late = (load_autoencoder(path)[1] for path in (fitted / "fit", tmp_path))
     assert late["class_shares"] == whole["class_shares"]
     assert late["frechet_distance"] == pytest.approx(whole["frechet_distance"])
+
+
+def test_a_classifier_of_other_classes_compares_and_does_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*FIT, "--features", "test_fit_gan:of_three", "--out", str(tmp_path)]) == 0
+    metadata = load_autoencoder(tmp_path)[1]
+    assert metadata["frechet_distance"] > 0
+    assert "class_shares" not in metadata
+    said = capsys.readouterr().out
+    assert "of other classes; samples are compared by its features, and not counted" in said
+    assert "Fréchet distance" in said
 
 
 def of_three() -> nn.Module:
@@ -180,6 +197,31 @@ def test_bf16_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in tensors.values())
 
 
+def test_two_processes_write_one_result(tmp_path: Path) -> None:
+    """Through both trainings, from the command line."""
+    command = [sys.executable, "-m", "advmix", *FIT, "--out", str(tmp_path / "two"), "--devices", "2"]
+    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, timeout=180)
+    model, metadata = load_autoencoder(tmp_path / "two")
+    assert isinstance(model.generator, StyleGan)
+    assert 0 < metadata["reconstruction_mse"] < 4
+    for training in ("gan", "encoder"):
+        lines = (tmp_path / "two" / training / "log.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [3]
+
+
+def test_pictures_are_drawn_on_the_way_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+
+    def kept(figures: dict[str, Figure], out: Path) -> None:
+        save_figures(figures, out)
+        drawn.append((out / "samples.png").read_bytes())
+
+    monkeypatch.setattr("advmix.stages.fit_gan.save_figures", kept)
+    assert main([*FIT, "--out", str(tmp_path)]) == 0  # a preview every two of three steps
+    assert len(drawn) == 2
+    assert drawn[0] != drawn[1]
+
+
 def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge = ["--features", str(fitted / "judge")]
     assert main([*FIT, *judge, "--out", str(fitted / "fit"), "--resume"]) == 0
@@ -193,7 +235,7 @@ def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixt
         (["--devices", "2"], "--devices 2: only with --regime gan"),
         (["--precision", "bf16"], "--precision bf16: only with --regime gan"),
         (["--features", "there"], "there: no such folder"),
-        (["--regime", "gan", "--features", "test_fit_gan:of_three"], "has 3 classes, but the images have 10"),
+        (["--regime", "gan", "--features", "test_fit_gan:linear"], "test_fit_gan:linear: no ReLU"),
         (["--features", "test_fit_gan:linear"], "--features test_fit_gan:linear: no ReLU"),
         (["--perceptual-weight", "1"], "--perceptual-weight 1.0: goes together with --features"),
         (["--regime", "gan", "--devices", "0"], "--devices 0: must be at least 1"),

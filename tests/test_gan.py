@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advmix.data import ImageSet, to_bytes
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_checkpoint
@@ -102,6 +103,28 @@ def test_augmentation_is_seen_on_real_and_fake_images() -> None:
         assert not torch.equal(plain, other)
         for before, after in zip(plain.flatten(0, 1), other.flatten(0, 1), strict=True):
             assert torch.isin(after, before).all()  # pixels move, colours stay
+
+
+def test_flip_mirrors_about_half_of_what_the_discriminator_sees() -> None:
+    left = torch.zeros(40, 3, 8, 8)
+    left[:, :, :, :4] = 1
+    images = ImageSet(to_bytes(left), torch.arange(40) % 2, ("even", "odd"))
+    for flip in (False, True):
+        options = replace(OPTIONS, gan_batch=40, gan_augment=0.0, gan_flip=flip)
+        seen: list[Tensor] = []
+        trainee = GanTrainee(images, options, 0, make_fabric("cpu"), SHAPE)
+        trainee.discriminator.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].detach()))
+        trainee.loss(1)
+        mirrored = [bool(image[0, 0, 0] < 0) for image in seen[0]]
+        assert (10 < sum(mirrored) < 30) if flip else not any(mirrored)
+
+
+def test_style_mixing_reaches_the_fakes() -> None:
+    """With probability 0 every layer of a fake has one style, with 1 none has."""
+    for mixing, whole in ((0.0, True), (1.0, False)):
+        trainee = make_trainee(replace(OPTIONS, style_mixing=mixing))
+        _, crossover = trainee._drawn("generator")
+        assert ((crossover >= trainee.generator.layers) == whole).all()
 
 
 def test_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,15 +53,19 @@ class OpenClassifier:
         """Side in pixels of the images that it should be shown; None where any will do."""
         return self.input_size if self.image is None else self.image[1]
 
+    def tells(self, classes: tuple[str, ...]) -> bool:
+        """Whether it tells these apart: by its names if it has any, in whatever order, else by their number."""
+        return self.outputs == len(classes) and self._has_names(classes)
+
     def named(self, classes: tuple[str, ...]) -> OpenClassifier:
         """The same, for images of these classes: its own if it has names, in whatever order, else as many as it has.
 
         Raises:
             UserError: other classes.
         """
-        if self.classes is not None and sorted(self.classes) != sorted(classes):
+        if not self._has_names(classes):
             raise UserError(
-                f"{self.name}: tells {brief(self.classes)} apart, but the images are labelled {brief(classes)}; "
+                f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
                 "name a classifier of these"
             )
         if self.outputs != len(classes):
@@ -72,6 +76,9 @@ class OpenClassifier:
         if self.classes not in (None, classes):
             network = Reordered(network, [self.classes.index(name) for name in classes]).eval()
         return replace(self, network=network, classes=classes)
+
+    def _has_names(self, classes: tuple[str, ...]) -> bool:
+        return self.classes is None or sorted(self.classes) == sorted(classes)
 
     def check_search(self, steps: int) -> None:
         """Refuse a search with gradient steps where there are no gradients.

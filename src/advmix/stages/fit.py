@@ -21,7 +21,7 @@ from advmix.runs import open_run
 from advmix.stages.features import Features, activations, features_input, open_features
 from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import open_judge, open_reference
 from advmix.stages.sources import check_size, in_size
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.discriminator import Discriminator, save_discriminator
@@ -55,8 +55,8 @@ class FitConfig:
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
         features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
-            names one, or a folder with the discriminator that fit kept; of generated ones at the end (gan) a classifier
-            of the classes of the images.
+            names one, or a folder with the discriminator that fit kept; of generated ones at the end (gan) a
+            classifier, which also counts their classes if it tells these apart.
         reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
             --survival-weight).
         seed: fixes the data's colours, the first weights and every batch.
@@ -138,8 +138,12 @@ def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
     """What judges generated images. What it is not fit for is said before hours of training."""
     if config.features is None or config.regime == "autoencode":
         return None
-    judge = open_reference(config.features, images)
+    judge = open_judge(config.features, images)
     activations(judge)
+    if judge.classes != images.classes:
+        console.print(
+            f"  {judge.name}: of other classes; samples are compared by its features, and not counted by class"
+        )
     return judge
 
 
@@ -235,10 +239,12 @@ def _judge(config: FitConfig, images: ImageSet, judge: OpenClassifier, fabric: F
         return
     dec = model.to(fabric.device).generator
     assert isinstance(dec, MappedGenerator)  # all that is trained otherwise than by reconstruction
-    metadata |= judged(dec, images, judge.network, config.seed)
+    metadata |= judged(dec, images, judge.network, config.seed, judge.classes == images.classes)
     save_autoencoder(config.out, model, metadata)
-    shares = metadata["class_shares"].values()
-    console.print(
-        f"  Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}; "
-        f"{min(shares):.1%} to {max(shares):.1%} of each class among {metadata['class_shares_samples']:,} samples"
-    )
+    said = f"  Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}"
+    if "class_shares" in metadata:
+        shares = metadata["class_shares"].values()
+        said += (
+            f"; {min(shares):.1%} to {max(shares):.1%} of each class among {metadata['class_shares_samples']:,} samples"
+        )
+    console.print(said)

@@ -103,24 +103,34 @@ def mixing_figure(dec: MappedGenerator, latents: Latents) -> Figure:
     return mixing_grid(_rgb(dec, latents[:GRID_ROWS]), _rgb(dec, lent), mixes, "its coarse layers", "its two finest")
 
 
-def judged(dec: MappedGenerator, images: ImageSet, classifier: nn.Module, seed: int) -> dict[str, Any]:
-    """Fréchet distance between training images and as many samples under the features of a classifier, and the share
-    of each class that it sees among `CLASS_SAMPLES` samples, beside their share in the training set.
+def judged(
+    dec: MappedGenerator, images: ImageSet, classifier: nn.Module, seed: int, counted: bool = True
+) -> dict[str, Any]:
+    """Fréchet distance between training images and as many samples under the features of a classifier; if `counted`,
+    the share of each class that it sees among `CLASS_SAMPLES` samples, beside its share of the training set's labels.
 
     Args:
         dec: makes the samples up.
         images: of the training set.
-        classifier: images in [0, 1] to logits, of the classes of these.
+        classifier: images in [0, 1] to logits.
         seed: of the samples.
+        counted: whether the logits are of the classes of the images.
     """
     device = dec.mean_style.device
     network = classifier.to(device)
-    shares = class_shares(_samples(dec, CLASS_SAMPLES, seed), network)
+    counts = _class_shares(dec, images, network, seed) if counted else {}
     real = (images.batch(part)[0].to(device) for part in slices(len(images), AT_ONCE))
     fake = _samples(dec, len(images), seed)
     return {
         "frechet_distance": frechet_distance(real, fake, PenultimateFeatures(network)),
         "frechet_features": fingerprint(network),
+        **counts,
+    }
+
+
+def _class_shares(dec: MappedGenerator, images: ImageSet, network: nn.Module, seed: int) -> dict[str, Any]:
+    shares = class_shares(_samples(dec, CLASS_SAMPLES, seed), network)
+    return {
         "class_shares": dict(zip(images.classes, shares.tolist(), strict=True)),
         "class_shares_samples": CLASS_SAMPLES,
         "class_shares_real": dict(zip(images.classes, _real_shares(images).tolist(), strict=True)),

@@ -51,10 +51,27 @@ def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    opened = open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape)
+    return _of_size(ours, open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape), reference)
+
+
+def open_judge(judge: str, ours: ImageSet) -> OpenClassifier:
+    """A classifier of images like these, of their classes (whose names it then takes) or of any others.
+
+    Args:
+        judge: as `--classifier` names one.
+        ours: the images.
+
+    Raises:
+        UserError: not a classifier, or one of images of another size.
+    """
+    opened = _of_size(ours, open_classifier(ClassifierOptions(judge), image=ours.shape), judge)
+    return opened.named(ours.classes) if opened.tells(ours.classes) else opened
+
+
+def _of_size(ours: ImageSet, opened: OpenClassifier, name: str | Path) -> OpenClassifier:
     if opened.image not in (None, ours.shape):
         raise UserError(
-            f"{reference}: for images of {_size(opened.image)}, but the generator's are "
+            f"{name}: for images of {_size(opened.image)}, but the generator's are "
             f"{_size(ours.shape)}; name a classifier of these"
         )
     return opened

@@ -23,6 +23,12 @@ STYLES = tuple(range(6))
 """All styles of the generator with a grid: light, colour, contrast. The grid is z∥. Without one the same layers are the
 coarse ones: pose and shape.
 """
+IDLE = (
+    ("fit", "perceptual_weight", "a teacher comes with the variant; give --variant perceptual"),
+    ("baseline", "linf_radius", "linf4 and linf8 have their own, 4/255 and 8/255"),
+    ("baseline", "best_of", "randmix-best is no method of this study"),
+)
+"""Shared settings that would change nothing here but the names of folders."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class FaceSettings(CellSettings):
         super().__post_init__()
         require(self, "labelled", least=2)
         check_variant(self.variant, "--variant")
+        for group, name, why in IDLE:
+            options = getattr(self, group)
+            given = getattr(options, name)
+            if given != getattr(type(options)(), name):
+                raise UserError(f"--{name.replace('_', '-')} {given}: {why}")
         variant = VARIANTS[self.variant]
         network = style_shape(3, self.size, variant.options(self.fit, self.size))
         if network.grid_shape is None and self.search.perp == STYLES:
