@@ -58,7 +58,8 @@ def _facts(results: Record) -> str:
     config, judged = results["config"], results["judged"]
     seeds = ", ".join(map(str, config["seeds"]))
     stress = config["stress"]
-    what = f"{setting(config)}, {config['train']['epochs']} epochs, generators `{config['variant']}`"
+    drawn = ", classes drawn alike" if config["train"].get("balance") else ""
+    what = f"{setting(config)}, {config['train']['epochs']} epochs{drawn}, generators `{config['variant']}`"
     if stress["cue"]:
         where = f"a test of {judged['images']} images balanced over the four groups"
         agreement = judged.get("agreement", stress["agreement"])

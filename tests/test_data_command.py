@@ -49,6 +49,20 @@ def test_numbers_are_those_of_the_data(data: Path, tmp_path: Path, capsys: pytes
     assert f"{COUNT} images in 2 classes" in printed
 
 
+@pytest.mark.parametrize(("every", "remark"), [(3, False), (8, True)])
+def test_classes_of_unlike_size_are_remarked_upon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], every: int, remark: bool
+) -> None:
+    table = digit_table(COUNT, ",rare", lambda index: f",{int(index % every == 0)}")
+    uneven = write(tmp_path / "uneven", {**digit_files(COUNT), "labels.csv": table})
+    found = run(uneven, tmp_path / "out", "--target", "rare", "--holdout", "0")
+    rarest, commonest = sorted(found["splits"]["train"]["classes"].values())
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"unlike size in train ({rarest} to {commonest} images): train --balance draws them alike" in said
+    ) == remark
+
+
 def sheet(folder: Path) -> np.ndarray:
     """`(H, W)`, grey."""
     with Image.open(folder / "preview.png") as image:

@@ -55,6 +55,13 @@ def celeba(*, stress: bool = False, also: bool = False) -> dict[str, Any]:
     }
 
 
+def test_facts_say_where_classes_were_drawn_alike() -> None:
+    balanced = celeba()
+    balanced["config"]["train"] = {"epochs": 10, "balance": True}
+    facts, usual = (next(tables.celeba(results)) for results in (balanced, celeba()))
+    assert facts == usual.replace("10 epochs,", "10 epochs, classes drawn alike,") != usual
+
+
 def test_errors_seconds_differences_and_another_source() -> None:
     facts, errors, seconds, _, differences, other, elsewhere = tables.celeba(celeba(also=True))
     assert "3,000 images" in facts

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advmix.data import ColoredDigits, ImageSet, epoch_batches, slices, to_bytes, to_float
+from advmix.data import ColoredDigits, ImageSet, balanced_batches, epoch_batches, slices, to_bytes, to_float
 from advmix.training.classify import batches_per_epoch
 
 
@@ -25,6 +25,30 @@ def test_order_follows_from_seed_and_epoch() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, epoch)
     assert not torch.equal(first, seed)
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=5), st.integers(2, 70), st.integers(0, 2**31))
+def test_balanced_batches_have_every_class_alike_and_are_as_many(sizes: list[int], size: int, seed: int) -> None:
+    labels = torch.cat([torch.full((count,), 2 * label) for label, count in enumerate(sizes)])  # some have no images
+    batches = list(balanced_batches(labels, size, seed, 0))
+    drawn = torch.cat(batches)
+    assert [len(batch) for batch in batches] == [len(batch) for batch in epoch_batches(len(labels), size, seed, 0)]
+    counts = labels[drawn].bincount()[::2]
+    assert counts.max() - counts.min() <= 1
+    times = drawn.bincount(minlength=len(labels))
+    for label in labels.unique():  # all of a class before any comes again
+        assert times[labels == label].max() - times[labels == label].min() <= 1
+
+
+def test_balanced_order_is_mixed_and_follows_from_seed_and_epoch() -> None:
+    labels = (torch.arange(50) < 40).long()
+    first, again, epoch, seed = (
+        torch.cat(list(balanced_batches(labels, 8, *key))) for key in ((0, 0), (0, 0), (0, 1), (1, 0))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, epoch)
+    assert not torch.equal(first, seed)
+    assert 5 < labels[first[:25]].sum() < 20
 
 
 @given(count=st.integers(0, 300), size=st.integers(1, 70))

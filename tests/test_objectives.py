@@ -196,6 +196,25 @@ def test_every_step_has_its_own_randomness_and_every_epoch_all_images(parts: Par
     assert not torch.equal(torch.cat(visited[:3]), torch.cat(visited[3:]))
 
 
+def test_balanced_training_sees_every_class_alike(parts: Parts) -> None:
+    class Record(Nominal):
+        def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+            seen.append(batch.labels)
+            return super().__call__(classifier, batch, rng)
+
+    train = parts.data.train
+    uneven = replace(train, labels=torch.where(train.labels < 2, train.labels, 2), classes=("0", "1", "other"))
+    shares = []
+    for balance in (False, True):
+        seen: list[Tensor] = []
+        options = TrainOptions(epochs=1, batch=32, balance=balance)
+        trainee = ClassifierTrainee(make_network(), Record(), uneven, options, 0, make_fabric("cpu"))
+        Loop("test", options.steps(uneven)).train(trainee)
+        shares.append(torch.cat(seen).bincount().tolist())
+    assert shares[0][2] > 60
+    assert shares[1] == [32, 32, 32]
+
+
 def test_own_latent_is_never_mixed_in(parts: Parts) -> None:
     index, pool, generator = torch.arange(2), parts.pool[:2], parts.model.generator
     batch = Batch(*parts.data.train.batch(index), index)

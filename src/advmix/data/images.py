@@ -67,11 +67,38 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterato
 
     A last batch of a single example joins the one before it, because batch normalisation cannot train on one.
     """
-    order = torch.randperm(count, generator=generator(seed, "order", epoch))
+    yield from _batches(torch.randperm(count, generator=generator(seed, "order", epoch)), batch_size)
+
+
+def balanced_batches(labels: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """As many indices as there are labels, in batches like those of `epoch_batches`, of every class equally many.
+
+    Examples of a rare class come again and again, those of a common one in part, others in each epoch.
+
+    Args:
+        labels: `(N,)`; where N is no multiple of the number of classes, the first ones have one index more.
+        batch_size: of all but the last.
+        seed: fixes the order, together with
+        epoch: of the training.
+    """
+    rng = generator(seed, "balanced", epoch)
+    members = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+    count, more = divmod(len(labels), len(members))
+    drawn = [_cycled(part, count + (place < more), rng) for place, part in enumerate(members)]
+    yield from _batches(torch.cat(drawn)[torch.randperm(len(labels), generator=rng)], batch_size)
+
+
+def _cycled(members: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """So many of the members, all of them before any comes again."""
+    rounds = [members[torch.randperm(len(members), generator=rng)] for _ in range(-(-count // len(members)))]
+    return torch.cat(rounds)[:count]
+
+
+def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
     batches = list(order.split(batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
-    yield from batches
+    return batches
 
 
 def slices(count: int, batch_size: int) -> Iterator[slice]:

@@ -17,6 +17,8 @@ from advmix.data.photos.words import printable
 MAX_ROWS = 20
 MAX_COLUMNS = 6
 MAX_BROKEN = 10
+UNLIKE = 3
+"""The commonest class has so many times the images of the rarest one: worth a remark."""
 
 
 def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[RenderableType]:
@@ -27,12 +29,25 @@ def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[Rende
         yield Text()
         yield _groups(summary)
     yield Text(f"\n  as stored: {stored(summary)}")
+    yield from _unlike(summary)
     if summary["unlabelled"]:
         yield Text(f"  {summary['unlabelled']:,} more without a label, not used", "yellow")
     if summary["broken"]:
         yield Text()
         yield _broken(summary["broken"], skip_broken)
     yield Text()
+
+
+def _unlike(summary: dict[str, Any]) -> Iterator[RenderableType]:
+    """A remark where classes are of unlike size in the first split, the one to train on."""
+    split, counts = next(iter(summary["splits"].items()))
+    rarest, commonest = (pick(counts["classes"].values()) for pick in (min, max))
+    if commonest >= UNLIKE * max(rarest, 1):
+        yield Text(
+            f"  classes of unlike size in {split} ({rarest:,} to {commonest:,} images): train --balance draws them "
+            "alike; read errors class by class",
+            "yellow",
+        )
 
 
 def headline(summary: dict[str, Any]) -> str:

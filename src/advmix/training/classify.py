@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, epoch_batches
+from advmix.data import ImageSet, balanced_batches, epoch_batches
 from advmix.options import require
 from advmix.seeds import generator
 from advmix.training.loop import Trainee
@@ -28,12 +29,14 @@ class TrainOptions:
         batch: images per step.
         lr: peak learning rate of Adam, one cycle.
         flip: mirror every second image at random, whatever the method.
+        balance: draw every class equally often, for classes of unlike size; the number of steps stays the same.
     """
 
     epochs: int | None = None
     batch: int = 64
     lr: float = 3e-3
     flip: bool = False
+    balance: bool = False
 
     def __post_init__(self) -> None:
         require(self, "epochs lr", above=0)
@@ -76,8 +79,13 @@ class ClassifierTrainee(Trainee):
         """Indices of a batch; the epoch's order is kept until the next epoch."""
         if epoch != self.epoch:
             self.epoch = epoch
-            self.batches = list(epoch_batches(len(self.images), self.options.batch, self.seed, epoch))
+            self.batches = list(self._drawn(epoch))
         return self.batches[position]
+
+    def _drawn(self, epoch: int) -> Iterator[Tensor]:
+        if self.options.balance:
+            return balanced_batches(self.images.labels, self.options.batch, self.seed, epoch)
+        return epoch_batches(len(self.images), self.options.batch, self.seed, epoch)
 
     def loss(self, step: int) -> Tensor:
         """The objective on the step's batch."""
