@@ -37,8 +37,7 @@ def open_run(
     Raises:
         UserError: the folder holds another run, or this one already and `resume` is off, or something else.
     """
-    path, read = out / "config.json", {**inputs, **judges}
-    known = read
+    path, known = out / "config.json", {**inputs, **judges}
     if path.is_file():
         old = read_json(path)
         if not isinstance(old, dict):
@@ -46,7 +45,7 @@ def open_run(
         if not (replace and old.get("command") == command):
             filled, _ = configs.with_defaults(type(config), old)
             _check_same(out, filled, {"command": command, **configs.to_dict(config)}, resume)
-            known = _with_known_inputs(out, read_json(out / "inputs.json"), read)
+            known = _with_known_inputs(out, read_json(out / "inputs.json"), known)
     elif out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not a run of advmix; choose another folder with --out")
     elif out.exists() and not out.is_dir():

@@ -41,7 +41,8 @@ def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[Rende
 def _unlike(summary: dict[str, Any]) -> Iterator[RenderableType]:
     """A remark where classes are of unlike size in the first split, the one to train on."""
     split, counts = next(iter(summary["splits"].items()))
-    rarest, commonest = (pick(counts["classes"].values()) for pick in (min, max))
+    sizes = counts["classes"].values()
+    rarest, commonest = min(sizes), max(sizes)
     if commonest >= UNLIKE * max(rarest, 1):
         yield Text(
             f"  classes of unlike size in {split} ({rarest:,} to {commonest:,} images): train --balance draws them "
