@@ -9,7 +9,7 @@ from markdown_table import grid
 
 from advmix.report import method_label
 from advmix.results import in_percent
-from advmix.studies.celeba.autoencoders_report import survivals, yes_no
+from advmix.studies.celeba.autoencoders_report import by_variant, compared_with_base, survivals, yes_no
 from advmix.studies.celeba.report import (
     auc,
     compared,
@@ -122,6 +122,31 @@ def autoencoders(results: Record) -> Iterator[str]:
     heads = ["", "Squared error", "Lost", "95 %", "By the reference", "Survive", "With residual", "Range"]
     rows = [[*_variant(row), *yes_no(row, target)] for row in results["variants"]]
     yield grid([*heads, "Seconds", "Reached", "Reached by the reference"], rows)
+    if results.get("classifiers"):
+        yield from _classifiers(results["classifiers"], config)
+
+
+def _classifiers(rows: Sequence[Record], config: Record) -> Iterator[str]:
+    """Of those that were trained with each variant."""
+    found = by_variant(rows)
+    first = next(iter(found.values()))
+    nominal, methods = first["nominal"], [method for method in first if method != "nominal"]
+    yield (
+        f"Classifiers trained with each ({config['labelled'] or 'all'} labels, {config['train']['epochs']} epochs), "
+        "judged on all held-out images: error in percent, and less that under `base` in points with its paired 95 % "
+        f"interval over persons. Nominal training, which no generator changes: {percent(nominal['error'])} ({span(nominal['error'])}). *Worst*: accuracy in the worst case of "
+        f"{nominal['worst_case_images']} images, each row under its own generator: compare within a row."
+    )
+    heads = [head for method in methods for head in (method_label(method), "Less `base`")]
+    heads += [f"Worst, {method_label(method)}" for method in first]
+    lines = []
+    for variant, row in found.items():
+        differences = {method: compared_with_base(row[method]) for method in methods}
+        cells = [f"`{variant}`"]
+        for method, difference in differences.items():
+            cells += [percent(row[method]["error"]), "–" if difference is None else _signed(difference)]
+        lines.append([*cells, *(percent(row[method]["accuracy_worst_case"]) for method in first)])
+    yield grid(["", *heads], lines)
 
 
 def _variant(row: Record) -> list[str]:

@@ -26,7 +26,7 @@ if [ -n "$smiles" ]; then
   also=(--also "$smiles" --also-target smiling)
 fi
 methods=(nominal mixup linf4 linf8 randmix advmix)
-controls=(nominal-long randmix-long jitter augmix reconstructed advmix-small pretrained advmix-filtered)
+controls=(nominal-long randmix-long jitter augmix reconstructed advmix-small pretrained advmix-filtered advmix-decoded)
 few=(nominal linf8 randmix advmix advmix-filtered)
 refit=(nominal mixup linf4 linf8 randmix advmix nominal-refit advmix-refit)
 

@@ -52,6 +52,7 @@ ALT = {
     "worst": "Faces above their worst variation under each method, with the probability before and after",
     "perturbations": "What each method makes of the same faces, above the difference to them, rescaled",
     "variants": "Pixel error, accuracy lost, labels that survive and range of each variant of the autoencoder",
+    "classifiers": "Error of classifiers trained with each variant of the autoencoder, and less that under base",
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",
     "mixing": "A grid of mixes: rows keep z∥, columns lend z⊥",

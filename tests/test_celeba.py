@@ -32,6 +32,7 @@ from advmix.studies.celeba.study import open_faces
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.objectives import Batch, Mixing
 
 SIDE = 32
 SMALL = [
@@ -119,6 +120,7 @@ def test_differences_are_those_of_the_methods_image_by_image(results: dict[str, 
         ("advmix", "augmix"),
         ("advmix", "advmix-small"),
         ("advmix-filtered", "advmix"),
+        ("advmix-decoded", "advmix"),
     ]
     for entry in results["comparisons"]:
         for key in ("error", "accuracy_mixed", "accuracy_worst_case"):
@@ -295,6 +297,21 @@ def test_reconstructions_are_those_of_the_generator(photos: Photos) -> None:
     assert torch.equal(found.labels, kit.images.labels)
 
 
+def test_decoded_mixes_are_those_without_the_residual(photos: Photos) -> None:
+    kit = make_kit(photos, baseline=BaselineOptions(residual=True))
+    batch = Batch(*kit.images.batch(slice(None)), torch.arange(len(kit.images)))
+    bare = replace(kit, baseline=BaselineOptions(residual=False))
+
+    def mixes(kit: Kit, method: str) -> torch.Tensor:
+        objective = kit.recipe(method).objective
+        assert isinstance(objective, Mixing)
+        return objective.copy(kit.network(method), batch, generator(0, "tests"))
+
+    decoded = mixes(kit, "advmix-decoded")
+    assert torch.equal(decoded, mixes(bare, "advmix"))
+    assert not torch.allclose(decoded, mixes(kit, "advmix"), atol=0.1)
+
+
 def test_searched_images_are_the_same_for_every_method_and_seed(folder: Path, photos: Photos) -> None:
     config = CelebaConfig(data=str(folder), size=SIDE, worst_images=6, train=TrainOptions(epochs=1))
     bench = Bench(config, 3, divide(photos, 24, "test", 0, seed=3))
@@ -326,6 +343,7 @@ def test_a_generator_is_shared_by_all_that_is_recognised(
     [
         (["--methods", "advmix"], "nominal must be among them"),
         (["--methods", "nominal", "recolor"], "--methods recolor: unknown"),
+        (["--methods", "nominal", "advmix-decoded", "--no-residual"], "--methods advmix-decoded: leaves out"),
         (["--judge", "train"], "--judge train: unknown"),
         (["--labelled", "999"], "--labelled 999: there are 52 training images"),
         (["--tint", "2"], "--tint 2.0: must be between 0 and 1"),

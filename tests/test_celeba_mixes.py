@@ -25,7 +25,7 @@ from advmix.seeds import generator, global_seed
 from advmix.studies.celeba import gallery
 from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest
 from advmix.studies.celeba.autoencoders import TARGET, pixel_error
-from advmix.studies.celeba.autoencoders_report import reached
+from advmix.studies.celeba.autoencoders_report import compared_with_base, reached
 from advmix.studies.celeba.cast import made_up_cast, open_gan
 from advmix.studies.celeba.gallery import GalleryConfig, folder_for
 from advmix.studies.celeba.memory import neighbours
@@ -179,18 +179,38 @@ def test_the_study_is_made_with_the_variant_that_was_chosen(
     assert len(list(empty.glob("celeba-Smiling-*/nominal"))) == (1 if name == "vector" else 2)
 
 
+def test_classifiers_under_each_variant_are_those_of_the_study(folder: Path, cells: Path, tmp_path: Path) -> None:
+    methods = ["--methods", "nominal", "advmix", "advmix-decoded"]
+    arguments = ["--variants", "base", "vector", "--images", "4", "--donors", "1", "--resamples", "20", *methods]
+    rows = run("photo-autoencoder", folder, cells, tmp_path / "compared", *arguments)["classifiers"]
+    assert [row["variant"] for row in rows] == ["base"] * 3 + ["vector"] * 3
+    assert (tmp_path / "compared" / "figures" / "classifiers.png").is_file()
+    for place, variant in enumerate(("base", "vector")):
+        command = ["--seeds", "0", *methods, "--variant", variant, "--resamples", "20"]
+        found = study(folder, cells, tmp_path / variant, *command)["methods"]
+        for row, expected in zip(rows[3 * place :], found, strict=False):
+            shared = row.keys() & expected.keys() - {"train_seconds"}
+            assert {"method", "error", "change", "accuracy_worst_case", "error_by_seed"} < shared
+            assert {key: row[key] for key in shared} == {key: expected[key] for key in shared}
+    for row, base in zip(rows[3:], rows[:3], strict=True):
+        assert row["less_base"]["value"] == pytest.approx(row["error"]["value"] - base["error"]["value"])
+        assert compared_with_base(base) is None
+    assert rows[3]["less_base"]["value"] == 0, "no generator changes nominal training"
+
+
 @pytest.mark.parametrize(
     ("study_name", "words"),
     [
         ("celeba", "--variant sharper: unknown; choose from base longer"),
         ("photo-autoencoder", "--variant survival: this study compares several; name them with --variants"),
+        ("photo-autoencoder", "--methods advmix: nominal must be among them"),
     ],
 )
 def test_variants_that_are_refused(
     study_name: str, words: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = words.split()[1].rstrip(":")
-    command = ["study", study_name, "--data", str(folder), "--variant", name, "--out", str(tmp_path / "out")]
+    flag, name = words.split(":")[0].split()
+    command = ["study", study_name, "--data", str(folder), flag, name, "--out", str(tmp_path / "out")]
     assert main(command) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

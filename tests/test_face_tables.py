@@ -152,3 +152,27 @@ def test_marks_are_those_of_the_numbers_beside_them(column: int) -> None:
     lost = {9: 2, 10: 4}[column]
     for line in lines:
         assert (line[column] == "yes") == (float(line[lost]) <= 1 and float(line[5]) >= 95)
+
+
+def test_classifiers_stand_beside_the_generator_that_they_were_trained_with() -> None:
+    results = json.loads((ROOT / "results" / "photo-autoencoder" / "results.json").read_text())
+    errors = {"base": (0.2, 0.18, 0.16), "survival": (0.2, 0.17, 0.15)}
+    results["classifiers"] = [
+        {
+            "variant": variant,
+            "method": method,
+            "error": interval(error),
+            "less_base": interval(error - base),
+            "accuracy_worst_case": interval(1 - error),
+            "worst_case_images": 100,
+        }
+        for variant, found in errors.items()
+        for method, error, base in zip(("nominal", "randmix", "advmix"), found, errors["base"], strict=True)
+    ]
+    _, _, words, found = tables.autoencoders(results)
+    assert "(5000 labels, 10 epochs)" in words
+    assert "no generator changes: 20.0 (19.0–22.0)" in words
+    head, *lines = cells(found)
+    assert head[1:5] == ["RandMix", "Less `base`", "AdvMix", "Less `base`"]
+    assert lines[0] == ["`base`", "18.0", "–", "16.0", "–", "80.0", "82.0", "84.0"]
+    assert lines[1][1:5] == ["17.0", "-1.0 (-2.0 to +1.0)", "15.0", "-1.0 (-2.0 to +1.0)"]

@@ -48,6 +48,9 @@ METHODS = {
     "advmix-filtered": Method(
         "AdvMix, filtered", "#5b9bd5", "AdvMix without the mixes that a reference no longer labels alike.", True
     ),
+    "advmix-decoded": Method(
+        "AdvMix, as decoded", "#1f3b73", "AdvMix on mixes without what the autoencoder could not reconstruct.", True
+    ),
     "pretrained": Method("From the encoder", "#117733", "Nominal training that begins with the encoder.", True),
     "ceiling": Method(
         "Ceiling", "#009e73", "Trained on digits whose colours say nothing: the data one would want.", True

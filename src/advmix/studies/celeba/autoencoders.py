@@ -22,13 +22,20 @@ from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
 from advmix.seeds import generator
-from advmix.studies.celeba.autoencoders_report import reached, variants_figure, variants_table
+from advmix.studies.celeba.autoencoders_report import (
+    classifiers_figure,
+    classifiers_table,
+    reached,
+    variants_figure,
+    variants_table,
+)
 from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.recipes import REFERENCE, reconstructed
 from advmix.studies.celeba.scene import make_scene, random_mixes, share_entry
 from advmix.studies.celeba.settings import FaceSettings
-from advmix.studies.celeba.study import fit_jobs
+from advmix.studies.celeba.study import fit_jobs, jobs
 from advmix.studies.celeba.survival import claim, open_pair, train_pair
+from advmix.studies.celeba.variant_classifiers import classifier_rows, open_judges
 from advmix.studies.celeba.variants import BASE, VARIANTS, check_variant
 from advmix.studies.search.jobs import Point, collect
 from advmix.studies.share import work
@@ -41,7 +48,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class AutoencodersConfig(FaceSettings):
-    """Variants of the photo autoencoder side by side: how well they reconstruct, and what mixing does under each.
+    """Variants of the photo autoencoder side by side: how well they reconstruct, what mixing does under each, and how
+    accurate the classifiers are that are trained with it.
 
     Longer training, perceptual and adversarial terms, mixes that must be recognised, the size of the grid; each with
     and without the residual. Measured on persons held out of the training split. Goes on where it was stopped, and may
@@ -49,6 +57,8 @@ class AutoencodersConfig(FaceSettings):
 
     Args:
         variants: base longer perceptual adversarial survival grid4 grid16 vector.
+        methods: classifiers that are trained with each variant, such as nominal randmix advmix advmix-decoded, as for
+            `advmix study celeba`, which shares them; none for generators alone.
         target: column of what is recognised.
         seed: of generators, classifiers and labelled images.
         images: held-out images, drawn at random.
@@ -58,6 +68,7 @@ class AutoencodersConfig(FaceSettings):
     """
 
     variants: tuple[str, ...] = tuple(VARIANTS)
+    methods: tuple[str, ...] = ()
     target: str = "Smiling"
     seed: int = 0
     images: int = 1000
@@ -75,6 +86,8 @@ class AutoencodersConfig(FaceSettings):
             raise UserError(f"--variant {self.variant}: this study compares several; name them with --variants")
         if not self.variants or len(set(self.variants)) < len(self.variants):
             raise UserError("--variants: name at least one, and none twice")
+        if self.methods:
+            self.study(self.target, methods=self.methods)  # refuses what it does not know
 
 
 def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
@@ -93,16 +106,22 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
         Point("variants", folder / f"{name}.json", partial(_measured, config, bench, judge, name))
         for name in config.variants
     ]
-    work([point.job() for point in points])
+    judges = open_judges(bench, config.variants, config.methods)
+    work([*(point.job() for point in points), *(job for each in judges.values() for job in jobs(each))])
     results = {
         **header(COMMAND, config),
         "target": TARGET,
         **collect(points),
+        "classifiers": classifier_rows(judges, config.resamples),
     }
     write_json(config.out / RESULTS, results)
-    save_figures({"variants": variants_figure(results["variants"], results["target"])}, config.out / "figures")
+    drawn = {"variants": variants_figure(results["variants"], results["target"])}
     console.print(variants_table(results["variants"], TARGET))
-    console.print(f"Numbers: {config.out / RESULTS}, picture: {config.out / 'figures' / 'variants.png'}")
+    if results["classifiers"]:
+        drawn["classifiers"] = classifiers_figure(results["classifiers"])
+        console.print(classifiers_table(results["classifiers"]))
+    save_figures(drawn, config.out / "figures")
+    console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
     return results
 
 

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from advmix.report.canvas import Canvas
-from advmix.report.style import INK, MUTED, TRACK, method_color
-from advmix.studies.celeba.report import new_table, percent
+from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
+from advmix.studies.celeba.report import new_table, percent, signed_span, span
 from advmix.studies.celeba.survival_report import interval, nice_ticks
+from advmix.studies.celeba.variants import BASE
 
 Record = Mapping[str, Any]
 DECODED, RESIDUAL = method_color("randmix"), method_color("advmix")
@@ -102,3 +103,72 @@ def _draw(axes: Axes, place: int, line: int, row: Record) -> None:
                 axes.barh(line + shift, 100 * row[f"range_{key}"], height=0.26, color=color)
             elif row[f"survival_{key}"]:
                 interval(axes, line + shift, row[f"survival_{key}"], color)
+
+
+def by_variant(rows: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """Classifiers by variant, then by method; both in their order."""
+    found: dict[str, dict[str, Record]] = {}
+    for row in rows:
+        found.setdefault(row["variant"], {})[row["method"]] = row
+    return found
+
+
+def classifiers_table(rows: Sequence[Record]) -> Table:
+    """A row for each method under each variant: its error, less its error under `base` in points, and its accuracy in
+    the worst case under the variant's own generator.
+    """
+    view = new_table("error, %", "interval", "less base", "interval", "worst\ncase, %")
+    for row in rows:
+        difference = compared_with_base(row)
+        value, ends = (
+            ("–", "–") if difference is None else (f"{100 * difference['value']:+.1f}", signed_span(difference))
+        )
+        cells = [percent(row["error"]), span(row["error"]), value, ends, percent(row["accuracy_worst_case"])]
+        view.add_row(f"{row['variant']}: {row['method']}", *cells)
+    return view
+
+
+def compared_with_base(row: Record) -> Record | None:
+    """The error less that of the same method under `base`; None where there is nothing to compare."""
+    is_same = row["variant"] == BASE or row["method"] == "nominal"
+    return None if is_same else row["less_base"]
+
+
+def classifiers_figure(rows: Sequence[Record]) -> Figure:
+    """A line per variant, a dot per method: its error, and that less its error under `base`; dotted: nominal training,
+    which knows no generator.
+    """
+    found = by_variant(rows)
+    nominal = next(iter(found.values()))["nominal"]["error"]["value"]
+    mixed = [method for method in next(iter(found.values())) if method != "nominal"]
+    line_height = 0.14 + 0.16 * len(mixed)
+    height, width = line_height * len(found), 1.6 * WIDTH
+    canvas = Canvas(LEFT + 2 * (width + GAP), HEAD + height + 0.9)
+    panels = [
+        ("Error", "percent of the held-out images", "error"),
+        ("Less that under `base`", "points, paired; left is better", "less_base"),
+    ]
+    for place, (title, hint, key) in enumerate(panels):
+        x = LEFT + place * (width + GAP)
+        canvas.text(x, HEAD - 0.42, title, 10.5, ha="left", weight="bold")
+        canvas.text(x, HEAD - 0.2, hint, 8.5, ha="left", color=MUTED)
+        axes = canvas.axes(x, HEAD, width, height)
+        for line, variant in enumerate(found.values()):
+            for rank, method in enumerate(mixed):
+                shift = (rank - (len(mixed) - 1) / 2) * 0.16 / line_height
+                if variant[method][key] is not None:
+                    interval(axes, line + shift, variant[method][key], method_color(method))
+        axes.set(ylim=(len(found) - 0.5, -0.5))
+        axes.axvline(100 * nominal if key == "error" else 0, color=INK, linewidth=0.8, linestyle=":")
+        axes.xaxis.set_major_locator(nice_ticks())
+        axes.tick_params(labelsize=8, colors=MUTED, length=0)
+        axes.grid(axis="x", color=TRACK, linewidth=1)
+        axes.set_axisbelow(True)
+    for line, name in enumerate(found):
+        canvas.text(LEFT - 0.14, HEAD + (line + 0.5) * line_height, name, 9.5, ha="right")
+    for rank, method in enumerate(mixed):
+        x = LEFT + rank * 1.6
+        canvas.text(x, canvas.height - 0.34, method_label(method), 8.5, ha="left", color=method_color(method))
+    note = "95 % intervals over persons; dotted: nominal training, and no difference"
+    canvas.text(LEFT, canvas.height - 0.1, note, 8, ha="left", va="bottom", color=MUTED)
+    return canvas.figure

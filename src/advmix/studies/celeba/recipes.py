@@ -29,13 +29,17 @@ CONTROLS = (
     "advmix-small",
     "pretrained",
     "advmix-filtered",
+    "advmix-decoded",
 )
-NEEDS_ALL = ("randmix", "randmix-long", "advmix", "advmix-filtered", "reconstructed", "pretrained")
+NEEDS_ALL = ("randmix", "randmix-long", "advmix", "advmix-filtered", "advmix-decoded", "reconstructed", "pretrained")
 """Methods that use the generator of all training images; `advmix-small` has one that saw the labelled ones alone."""
 RADII = {"linf4": 4 / 255, "linf8": 8 / 255}
 REFERENCE = "reference"
 """Not a method that is compared: a network of another kind, trained with another seed on the same labels."""
 FILTERED = "advmix-filtered"
+DECODED = "advmix-decoded"
+"""Trains on mixes as they are decoded; the others add the residual `x - dec(enc(x))`, as does every search that judges.
+"""
 PRETRAINED = "pretrained"
 """The one method whose network is that of an encoder."""
 
@@ -130,7 +134,7 @@ class Kit:
             return Adversarial(RADII[method], baseline.linf_steps)
         if method in ("jitter", "augmix"):
             return Augment(_transform(method, baseline.jitter), weight)
-        if method in ("randmix", "advmix", "advmix-small"):
+        if method in ("randmix", "advmix", "advmix-small", DECODED):
             return self._mixing(method)
         if method == FILTERED:
             assert self.reference is not None
@@ -141,8 +145,8 @@ class Kit:
         model = self.autoencoder
         split = self.search.split(model.generator.layers)
         mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model)
-        pool = encoded(self.images, model.encoder)
-        return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, self.baseline.residual)
+        pool, residual = encoded(self.images, model.encoder), self.baseline.residual and method != DECODED
+        return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, residual)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from advmix.seeds import generator
 from advmix.studies.celeba.faces import Faces
 from advmix.studies.celeba.judge import Judge
 from advmix.studies.celeba.metrics import Metric, group_errors, metrics
-from advmix.studies.celeba.recipes import FILTERED, base_of
+from advmix.studies.celeba.recipes import DECODED, FILTERED, base_of
 
 Found = dict[str, Tensor]
 Everything = dict[str, list[tuple[Found, dict[str, Any]]]]
@@ -146,11 +146,12 @@ AGAINST = ("randmix", "nominal-long", "randmix-long", "jitter", "augmix", "advmi
 
 def pairs(methods: Sequence[str]) -> list[tuple[str, str]]:
     """What is compared: every method with nominal training; AdvMix with chance, what takes as long, what is cheaper
-    and fewer images; filtering and refitting with what they change; AdvMix and whatever is refitted with the cheap
-    control of a stress test, nominal features refitted.
+    and fewer images; filtering, leaving out the residual and refitting with what they change; AdvMix and whatever is
+    refitted with the cheap control of a stress test, nominal features refitted.
     """
     wanted = [(method, "nominal") for method in methods if method != "nominal"]
-    wanted += [("advmix", other) for other in AGAINST] + [(FILTERED, "advmix")]
+    wanted += [("advmix", other) for other in AGAINST]
+    wanted += [(changed, "advmix") for changed in (FILTERED, DECODED)]
     refitted, cheap = [method for method in methods if base_of(method) != method], f"nominal{REFIT}"
     wanted += [(method, base_of(method)) for method in refitted]
     wanted += [(method, cheap) for method in ("advmix", *refitted) if method != cheap]

@@ -10,7 +10,7 @@ from advmix.errors import UserError
 from advmix.options import require
 from advmix.report.style import REFIT
 from advmix.studies.celeba.faces import SIZE, Stress
-from advmix.studies.celeba.recipes import CONTROLS, METHODS, base_of
+from advmix.studies.celeba.recipes import CONTROLS, DECODED, METHODS, base_of
 from advmix.studies.celeba.variants import BASE, VARIANTS, check_variant
 from advmix.studies.cell import CellSettings
 from advmix.studies.settings import check_seeds
@@ -107,7 +107,8 @@ class CelebaConfig(FaceSettings):
             as well, apart.
         also_target: its column of labels.
         methods: nominal mixup linf4 linf8 randmix advmix, controls nominal-long randmix-long jitter augmix
-            reconstructed advmix-small pretrained advmix-filtered; in a stress test also METHOD-refit of any of them.
+            reconstructed advmix-small pretrained advmix-filtered advmix-decoded; in a stress test also METHOD-refit of
+            any of them.
         seeds: every one fixes the labelled images and all that is trained.
         resamples: of the bootstrap.
         out: folder for table and figure.
@@ -137,7 +138,10 @@ class CelebaConfig(FaceSettings):
             if base_of(name) not in known:
                 raise UserError(f"--methods {name}: unknown; choose from {' '.join(known)}")
         if "nominal" not in self.methods or len(set(self.methods)) < len(self.methods):
-            raise UserError("--methods: nominal must be among them, to compare with, and none twice")
+            names = " ".join(self.methods)
+            raise UserError(f"--methods {names}: nominal must be among them, to compare with, and none twice")
+        if DECODED in self.methods and not self.baseline.residual:
+            raise UserError(f"--methods {DECODED}: leaves out the residual, which --no-residual takes from all of them")
 
     def _check_stress(self) -> None:
         for name in self.methods:

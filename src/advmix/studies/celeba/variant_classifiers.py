@@ -1,0 +1,55 @@
+"""What classifiers are worth that are trained with each variant of the photo autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from advmix.studies.celeba.bench import Bench
+from advmix.studies.celeba.judge import Judge
+from advmix.studies.celeba.results import Measure
+from advmix.studies.celeba.variants import BASE
+
+Record = dict[str, Any]
+Judges = Mapping[str, Judge]
+"""By the variant whose generator their classifiers are trained and judged with."""
+
+
+def open_judges(bench: Bench, variants: tuple[str, ...], methods: tuple[str, ...]) -> dict[str, Judge]:
+    """Of every variant; none where no methods are named."""
+    if not methods:
+        return {}
+    bench = replace(bench, config=replace(bench.config, methods=methods))
+    return {name: Judge(bench.of_variant(name)) for name in variants}
+
+
+def classifier_rows(judges: Judges, resamples: int) -> list[Record]:
+    """A row for each method under each variant: errors on all judged images, with the paired change against nominal
+    training; accuracies on the searched ones, under the variant's own generator; `less_base`, the error less that of
+    the same method under `base`, paired (None without `base`).
+    """
+    if not judges:
+        return []
+    first = next(iter(judges.values()))
+    measure = Measure.of(first.bench.faces, first.searched(), resamples)
+    rows = []
+    for name, judge in judges.items():
+        for method in judge.bench.config.methods:
+            found, facts = judge.found(method)
+            less_base = None
+            if BASE in judges:
+                base, _ = judges[BASE].found(method)
+                less_base = measure.difference([found], [base])["error"]
+            rows.append(
+                {
+                    "variant": name,
+                    "method": method,
+                    **measure.errors([found], [judge.found("nominal")[0]]),
+                    **measure.of_search([found]),
+                    "less_base": less_base,
+                    "worst_case_images": len(found["searched"]),
+                    "train_seconds": facts["train_seconds"],
+                }
+            )
+    return rows
