@@ -134,7 +134,8 @@ def _classifiers(rows: Sequence[Record], config: Record) -> Iterator[str]:
     yield (
         f"Classifiers trained with each ({config['labelled'] or 'all'} labels, {config['train']['epochs']} epochs), "
         "judged on all held-out images: error in percent, and less that under `base` in points with its paired 95 % "
-        f"interval over persons. Nominal training, which no generator changes: {percent(nominal['error'])} ({span(nominal['error'])}). *Worst*: accuracy in the worst case of "
+        "interval over persons. Nominal training, which no generator changes: "
+        f"{percent(nominal['error'])} ({span(nominal['error'])}). *Worst*: accuracy in the worst case of "
         f"{nominal['worst_case_images']} images, each row under its own generator: compare within a row."
     )
     heads = [head for method in methods for head in (method_label(method), "Less `base`")]

@@ -209,7 +209,7 @@ def test_classifiers_under_each_variant_are_those_of_the_study(folder: Path, cel
 def test_variants_that_are_refused(
     study_name: str, words: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flag, name = words.split(":")[0].split()
+    flag, name = words.split(":", maxsplit=1)[0].split()
     command = ["study", study_name, "--data", str(folder), flag, name, "--out", str(tmp_path / "out")]
     assert main(command) == 2
     assert words in capsys.readouterr().err
