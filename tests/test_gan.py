@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from advmix.errors import UserError
 from advmix.files import read_checkpoint
 from advmix.generators import StyleGanConfig
 from advmix.training.adversary import r1_penalty
-from advmix.training.gan import GanOptions, GanTrainee, gan_config
+from advmix.training.gan import GanOptions, GanTrainee, gan_config, point_out_groups
 from advmix.training.loop import Loop
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 from tiny_gan import OPTIONS, SHAPE, make_trainee, pictures
@@ -215,6 +216,24 @@ def test_two_processes_agree_bit_for_bit(tmp_path: Path) -> None:
 def test_bad_options_are_named(option: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"--{option.replace('_', '-')} {value}"):
         GanOptions(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "words"),
+    [
+        (8, 1, ""),
+        (8, 2, ""),
+        (6, 1, "--gan-batch 6: the minibatch standard deviation, .* compares 2 images at a time; 4 where 4 divides"),
+        (10, 2, "--gan-batch 10 over 2 devices: .* compares 1 image at a time; 4 where 8 divides the batch"),
+    ],
+)
+def test_a_batch_that_weakens_the_minibatch_deviation_is_pointed_out(
+    batch: int, devices: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point_out_groups(batch, devices)
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(words, said)
+    assert bool(said) == bool(words)
 
 
 def test_network_follows_from_the_images() -> None:

@@ -28,6 +28,7 @@ from advmix.stages.fit import FitConfig, run_fit
 from advmix.stages.importing import ImportConfig, run_import
 from advmix.stages.inspect import InspectConfig, run_inspect
 from advmix.stages.predict import PredictConfig, run_predict
+from advmix.stages.sample import SampleConfig, run_sample
 from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.augmentations import AugmentationsConfig, run_augmentations
 from advmix.studies.celeba.autoencoders import AutoencodersConfig, run_autoencoders
@@ -50,6 +51,7 @@ COMMANDS: Commands = {
     "data": (PreviewConfig, run_preview),
     "fit": (FitConfig, run_fit),
     "import": (ImportConfig, run_import),
+    "sample": (SampleConfig, run_sample),
     "encode": (EncodeConfig, run_encode),
     "train": (TrainConfig, run_train),
     "evaluate": (EvaluateConfig, run_evaluate),

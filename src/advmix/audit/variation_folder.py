@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
 from torch import Tensor
 
-from advmix.data.images import to_bytes
+from advmix.data.images import png
 from advmix.files import atomic_write
 
 TABLE = "variations.csv"
@@ -172,14 +171,6 @@ def read_table(out: Path) -> list[dict[str, str]]:
     """The rows of a finished folder's table, by column."""
     with (out / TABLE).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def png(image: Tensor) -> bytes:
-    """`(C, H, W)` in [0, 1], one channel or three, as a PNG of 8 bits."""
-    pixels = to_bytes(image.detach().cpu()).permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def _words(row: Variation) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from advmix.hashing import hexdigest
@@ -60,6 +62,14 @@ def to_float(pixels: Tensor) -> Tensor:
 def to_bytes(images: Tensor) -> Tensor:
     """Float in [0, 1] to uint8, rounded."""
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def png(image: Tensor) -> bytes:
+    """`(C, H, W)` in [0, 1], one channel or three, as a PNG of 8 bits."""
+    pixels = to_bytes(image.detach().cpu()).permute(1, 2, 0).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

@@ -20,9 +20,7 @@ from advmix.progress import console, track
 from advmix.report.page import save_figures
 from advmix.report.samples import sample_grid
 from advmix.runs import open_run
-from advmix.seeds import generator
-
-AT_ONCE = 4
+from advmix.stages.sample import draw
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,10 @@ def described(dec: StyleGan2) -> str:
     )
 
 
-@torch.no_grad()
 def _samples(dec: StyleGan2, config: ImportConfig) -> Figure:
-    latents = dec.sample(config.samples, generator(config.seed, "samples"), config.truncation, mixing=0)
     images = []
     with track("samples", config.samples) as advance:
-        for first in range(0, config.samples, AT_ONCE):
-            images.append(dec(latents[first : first + AT_ONCE]).cpu())
-            advance(len(images[-1]), "")
+        for _, drawn in draw(dec, config.samples, config.seed, config.truncation):
+            images.append(drawn)
+            advance(len(drawn), "")
     return sample_grid(torch.cat(images).expand(-1, 3, -1, -1), columns=min(8, config.samples), side=1.0)

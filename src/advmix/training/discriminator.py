@@ -29,12 +29,17 @@ def blur(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1, padding=1), 2, stride=1)
 
 
+def group_size(count: int) -> int:
+    """Images of a group in a batch of `count`: as many as divide both 4 and the batch."""
+    return math.gcd(count, GROUP)
+
+
 def minibatch_std(x: Tensor) -> Tensor:
     """`x`, `(B, C, H, W)`, with one more channel that tells each group of images how much its features vary.
 
-    The group is the largest that divides both 4 and B, neighbours in the batch.
+    A group is `group_size(B)` neighbours in the batch.
     """
-    size = math.gcd(len(x), GROUP)
+    size = group_size(len(x))
     groups = x.unflatten(0, (-1, size))
     deviation = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     channel = deviation.repeat_interleave(size)[:, None, None, None].expand(-1, 1, *x.shape[2:])

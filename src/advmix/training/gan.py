@@ -19,10 +19,11 @@ from advmix.engine import own_part
 from advmix.errors import UserError
 from advmix.generators import StyleGan, StyleGanConfig
 from advmix.options import require
+from advmix.progress import console
 from advmix.seeds import generator, global_seed
 from advmix.training.adversary import Adversary, adam, descend
 from advmix.training.autoencode import FitOptions, style_config
-from advmix.training.discriminator import Discriminator
+from advmix.training.discriminator import GROUP, Discriminator, group_size
 from advmix.training.gan_augment import Augmenter
 from advmix.training.loop import Stepper
 
@@ -91,6 +92,18 @@ def gan_config(images: ImageSet, channels: int = CHANNELS) -> StyleGanConfig:
     return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, widths)
 
 
+def point_out_groups(batch: int, devices: int) -> None:
+    """Say where the discriminator compares fewer images with each other than it might, and so sees less of collapse."""
+    size = group_size(batch // devices)
+    if size < GROUP:
+        whose = f"--gan-batch {batch}" + (f" over {devices} devices" if devices > 1 else "")
+        compared = "1 image" if size == 1 else f"{size} images"
+        console.print(
+            f"[yellow]{whose}: the minibatch standard deviation, which tells the discriminator of missing variety, "
+            f"compares {compared} at a time; {GROUP} where {GROUP * devices} divides the batch[/]"
+        )
+
+
 class GanTrainee(Stepper):
     """One step: the discriminator by a batch of real and fake images, then the generator by another batch of fakes.
 
@@ -129,6 +142,8 @@ class GanTrainee(Stepper):
         self.augment = Augmenter(round(options.gan_augment * config.resolution), options.gan_flip)
         self.images, self.options, self.seed, self.step = images, options, seed, 0
         self.own = own_part(fabric, options.gan_batch)
+        if fabric.is_global_zero:
+            point_out_groups(options.gan_batch, fabric.world_size)
 
     @property
     def average(self) -> StyleGan:
