@@ -146,7 +146,7 @@ def classifiers_figure(rows: Sequence[Record]) -> Figure:
     canvas = Canvas(LEFT + 2 * (width + GAP), HEAD + height + 0.9)
     panels = [
         ("Error", "percent of the held-out images", "error"),
-        ("Less that under `base`", "points, paired; left is better", "less_base"),
+        ("Less that under base", "points, paired; left is better", "less_base"),
     ]
     for place, (title, hint, key) in enumerate(panels):
         x = LEFT + place * (width + GAP)
@@ -156,8 +156,10 @@ def classifiers_figure(rows: Sequence[Record]) -> Figure:
         for line, variant in enumerate(found.values()):
             for rank, method in enumerate(mixed):
                 shift = (rank - (len(mixed) - 1) / 2) * 0.16 / line_height
-                if variant[method][key] is not None:
-                    interval(axes, line + shift, variant[method][key], method_color(method))
+                row = variant[method]
+                shown = row["error"] if key == "error" else compared_with_base(row)
+                if shown is not None:
+                    interval(axes, line + shift, shown, method_color(method))
         axes.set(ylim=(len(found) - 0.5, -0.5))
         axes.axvline(100 * nominal if key == "error" else 0, color=INK, linewidth=0.8, linestyle=":")
         axes.xaxis.set_major_locator(nice_ticks())
