@@ -52,7 +52,7 @@ def _rows(files: Files, table: str | None) -> tuple[Row, ...]:
         rows = read_tree(files)
     if not rows:
         forms = "a folder for each class, or labels.csv with a column filename"
-        raise UserError(f"{files.place}: no labelled images; it needs {forms}")
+        raise UserError(f"{files.place}: no labelled images; it needs {forms} (predict --unlabelled needs neither)")
     return tuple(rows)
 
 
