@@ -68,27 +68,33 @@ def variants_figure(records: Sequence[Record], target: Record) -> Figure:
         ("Range", "mean change of a pixel, %"),
     ]
     for place, (title, hint) in enumerate(panels):
-        x = LEFT + place * (WIDTH + GAP)
-        canvas.text(x, HEAD - 0.42, title, 10.5, ha="left", weight="bold")
-        canvas.text(x, HEAD - 0.2, hint, 8.5, ha="left", color=MUTED)
-        axes = canvas.axes(x, HEAD, WIDTH, height)
+        axes = _panel(canvas, LEFT + place * (WIDTH + GAP), (WIDTH, height), (title, hint), len(records))
         for line, row in enumerate(records):
             _draw(axes, place, line, row)
-        axes.set(ylim=(len(records) - 0.5, -0.5))
         if place in (0, 3):
             axes.set_xlim(left=0)
         if place in (1, 2):
             goal = 100 * target["accuracy_lost"] if place == 1 else 100 * target["survival"]
             axes.axvline(goal, color=INK, linewidth=0.8, linestyle=":")
-        axes.xaxis.set_major_locator(nice_ticks())
-        axes.tick_params(labelsize=8, colors=MUTED, length=0)
-        axes.grid(axis="x", color=TRACK, linewidth=1)
-        axes.set_axisbelow(True)
     for line, row in enumerate(records):
         canvas.text(LEFT - 0.14, HEAD + (line + 0.5) * LINE, row["variant"], 9.5, ha="right")
     note = "Light: as decoded, dark: with the residual; 95 % intervals; dotted: what is to be reached"
     canvas.text(LEFT, canvas.height - 0.1, note, 8, ha="left", va="bottom", color=MUTED)
     return canvas.figure
+
+
+def _panel(canvas: Canvas, x: float, size: tuple[float, float], words: tuple[str, str], lines: int) -> Axes:
+    """Axes of a width and height at `x`, for so many lines, under a title and a hint."""
+    title, hint = words
+    canvas.text(x, HEAD - 0.42, title, 10.5, ha="left", weight="bold")
+    canvas.text(x, HEAD - 0.2, hint, 8.5, ha="left", color=MUTED)
+    axes = canvas.axes(x, HEAD, *size)
+    axes.set(ylim=(lines - 0.5, -0.5))
+    axes.xaxis.set_major_locator(nice_ticks())
+    axes.tick_params(labelsize=8, colors=MUTED, length=0)
+    axes.grid(axis="x", color=TRACK, linewidth=1)
+    axes.set_axisbelow(True)
+    return axes
 
 
 def _draw(axes: Axes, place: int, line: int, row: Record) -> None:
@@ -149,10 +155,7 @@ def classifiers_figure(rows: Sequence[Record]) -> Figure:
         ("Less that under base", "points, paired; left is better", "less_base"),
     ]
     for place, (title, hint, key) in enumerate(panels):
-        x = LEFT + place * (width + GAP)
-        canvas.text(x, HEAD - 0.42, title, 10.5, ha="left", weight="bold")
-        canvas.text(x, HEAD - 0.2, hint, 8.5, ha="left", color=MUTED)
-        axes = canvas.axes(x, HEAD, width, height)
+        axes = _panel(canvas, LEFT + place * (width + GAP), (width, height), (title, hint), len(found))
         for line, variant in enumerate(found.values()):
             for rank, method in enumerate(mixed):
                 shift = (rank - (len(mixed) - 1) / 2) * 0.16 / line_height
@@ -160,12 +163,7 @@ def classifiers_figure(rows: Sequence[Record]) -> Figure:
                 shown = row["error"] if key == "error" else compared_with_base(row)
                 if shown is not None:
                     interval(axes, line + shift, shown, method_color(method))
-        axes.set(ylim=(len(found) - 0.5, -0.5))
         axes.axvline(100 * nominal if key == "error" else 0, color=INK, linewidth=0.8, linestyle=":")
-        axes.xaxis.set_major_locator(nice_ticks())
-        axes.tick_params(labelsize=8, colors=MUTED, length=0)
-        axes.grid(axis="x", color=TRACK, linewidth=1)
-        axes.set_axisbelow(True)
     for line, name in enumerate(found):
         canvas.text(LEFT - 0.14, HEAD + (line + 0.5) * line_height, name, 9.5, ha="right")
     for rank, method in enumerate(mixed):
