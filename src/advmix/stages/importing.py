@@ -18,9 +18,8 @@ from advmix.imports import format_of, read_generator
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.report.page import save_figures
-from advmix.report.samples import sample_grid
 from advmix.runs import open_run
-from advmix.stages.sample import draw
+from advmix.stages.sample import draw, sheet
 
 
 @dataclass(frozen=True)
@@ -94,4 +93,4 @@ def _samples(dec: StyleGan2, config: ImportConfig) -> Figure:
         for _, drawn in draw(dec, config.samples, config.seed, config.truncation):
             images.append(drawn)
             advance(len(drawn), "")
-    return sample_grid(torch.cat(images).expand(-1, 3, -1, -1), columns=min(8, config.samples), side=1.0)
+    return sheet(torch.cat(images))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from advmix.data.images import png
@@ -84,8 +85,7 @@ def run_sample(config: SampleConfig) -> None:
                 atomic_write(config.out / FOLDER / f"{place:05}.png", png(image))
             shown += images[: max(0, SHOWN - first)]
             advance(len(images), "")
-    sheet = torch.stack(shown).expand(-1, 3, -1, -1)
-    save_figures({"samples": sample_grid(sheet, columns=min(COLUMNS, len(sheet)), side=1.0)}, config.out)
+    save_figures({"samples": sheet(torch.stack(shown))}, config.out)
     console.print(
         f"  {config.count:,} images in {config.out / FOLDER}; look at {config.out / 'samples.png'}", markup=False
     )
@@ -110,3 +110,8 @@ def draw(
     for first in range(0, count, AT_ONCE):
         latents = dec.sample(AT_ONCE, generator(seed, "samples", first), truncation, mixing)
         yield first, dec(latents).cpu()[: count - first]
+
+
+def sheet(images: Tensor) -> Figure:
+    """Images `(N, C, H, W)` in [0, 1], C 1 or 3, eight in a row."""
+    return sample_grid(images.expand(-1, 3, -1, -1), columns=min(COLUMNS, len(images)), side=1.0)

@@ -33,23 +33,20 @@ def classifier_rows(judges: Judges, resamples: int) -> list[Record]:
         return []
     first = next(iter(judges.values()))
     measure = Measure.of(first.bench.faces, first.searched(), resamples)
-    rows = []
-    for name, judge in judges.items():
-        for method in judge.bench.config.methods:
-            found, facts = judge.found(method)
-            less_base = None
-            if BASE in judges:
-                base, _ = judges[BASE].found(method)
-                less_base = measure.difference([found], [base])["error"]
-            rows.append(
-                {
-                    "variant": name,
-                    "method": method,
-                    **measure.errors([found], [judge.found("nominal")[0]]),
-                    **measure.of_search([found]),
-                    "less_base": less_base,
-                    "worst_case_images": len(found["searched"]),
-                    "train_seconds": facts["train_seconds"],
-                }
-            )
-    return rows
+    everything = {
+        name: {method: judge.found(method) for method in judge.bench.config.methods} for name, judge in judges.items()
+    }
+    base = everything.get(BASE)
+    return [
+        {
+            "variant": name,
+            "method": method,
+            **measure.errors([found], [of_variant["nominal"][0]]),
+            **measure.of_search([found]),
+            "less_base": None if base is None else measure.difference([found], [base[method][0]])["error"],
+            "worst_case_images": len(found["searched"]),
+            "train_seconds": facts["train_seconds"],
+        }
+        for name, of_variant in everything.items()
+        for method, (found, facts) in of_variant.items()
+    ]
