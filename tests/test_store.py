@@ -74,13 +74,13 @@ def test_damaged_shard_is_made_again(folder: Path, images: ImageSet) -> None:
     assert torch.equal(LatentStore.open(folder).latents.styles, before.styles)
 
 
-@pytest.mark.parametrize("what", ["generator", "images", "encoder"])
+@pytest.mark.parametrize("what", ["generator", "images", "encoder", "network"])
 def test_shards_of_anything_else_are_made_again(folder: Path, images: ImageSet, what: str) -> None:
-    encoder, changed = make_encoder(seed=1), {"generator": "good", "made_by": "network"}
+    encoder, changed = make_encoder(seed=1), {"generator": "good", "made_by": "network", "network": None}
     if what == "images":
         images = images[torch.arange(50).flip(0)]
     else:
-        changed[{"generator": "generator", "encoder": "made_by"}[what]] = "other"
+        changed["made_by" if what == "encoder" else what] = "other"
     write_store(folder, encoder, images, shard_size=16, **changed)  # type: ignore[arg-type]
     with torch.no_grad():
         expected = encoder(images.batch(slice(None))[0]).styles

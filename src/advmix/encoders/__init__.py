@@ -5,7 +5,7 @@ from advmix.encoders.base import Encoder, MeanEncoder, NoEncoder, encoded
 from advmix.encoders.features import Activations
 from advmix.encoders.network import StyleEncoder
 from advmix.encoders.optimize import Encoding, OptimizeEncoder, OptimizeOptions
-from advmix.encoders.store import LatentStore, write_store
+from advmix.encoders.store import LatentStore, open_latents, write_store
 
 __all__ = [
     "Activations",
@@ -21,6 +21,7 @@ __all__ = [
     "encoded",
     "fingerprint",
     "load_autoencoder",
+    "open_latents",
     "save_autoencoder",
     "write_store",
 ]

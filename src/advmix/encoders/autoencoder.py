@@ -40,6 +40,11 @@ class Autoencoder(nn.Module):
         """Whether there is an encoder network."""
         return not isinstance(self.encoder, NoEncoder)
 
+    @property
+    def network_fingerprint(self) -> str | None:
+        """Of the encoder network: several may have been trained for one generator. None where there is none."""
+        return fingerprint(self.encoder) if self.has_encoder else None
+
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
 

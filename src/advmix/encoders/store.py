@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from advmix.data import ImageSet, slices
+from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
 from advmix.files import FORMAT_VERSION, read_json, read_tensors, write_json, write_tensors
@@ -21,6 +22,8 @@ from advmix.progress import track
 INDEX = "store.json"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
 """What every shard repeats, so that shards of different stores are never joined."""
+NETWORK = "encoder_network"
+"""Fingerprint of the encoder network, which shards repeat too; None where there is none. Older stores do not say."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class LatentStore:
 
     @property
     def _shard_metadata(self) -> dict[str, Any]:
-        return {key: self.index[key] for key in IDENTITY}
+        return {key: self.index[key] for key in (*IDENTITY, NETWORK) if key in self.index}
 
     def has(self, number: int) -> bool:
         """Whether a shard is there and is one of this store."""
@@ -100,6 +103,31 @@ def _read_index(path: Path) -> dict[str, Any]:
     return index
 
 
+def open_latents(folder: Path, model: Autoencoder, metadata: Mapping[str, Any]) -> LatentStore:
+    """The latents of a generator, made with the encoder network that it has, of which there may be several.
+
+    Args:
+        folder: what `encode` wrote.
+        model: generator and encoder network.
+        metadata: of the generator's file.
+
+    Raises:
+        UserError: as `LatentStore.open`, or latents made with another encoder network.
+    """
+    store, network = LatentStore.open(folder, metadata["fingerprint"]), model.network_fingerprint
+    made_with = store.index.get(NETWORK, network)
+    if made_with != network:
+        raise UserError(
+            f"{folder}: latents made with {_network(made_with)}, but this generator has {_network(network)}; name the "
+            "generator that encoded them, or encode the data again with this one"
+        )
+    return store
+
+
+def _network(fingerprint: str | None) -> str:
+    return "no encoder network" if fingerprint is None else f"encoder network {fingerprint}"
+
+
 def write_store(
     folder: Path,
     encoder: Encoder,
@@ -107,6 +135,7 @@ def write_store(
     *,
     generator: str,
     made_by: str = "network",
+    network: str | None = None,
     shard_size: int = 4096,
     batch: int = 256,
     device: torch.device | str = "cpu",
@@ -120,6 +149,7 @@ def write_store(
         images: the data set.
         generator: fingerprint of the generator.
         made_by: which encoder; latents of different ones are not mixed in one store.
+        network: fingerprint of the encoder network that took part, likewise; None where there is none.
         shard_size: images per file.
         batch: images encoded at once, at most; an encoder that needs much memory takes fewer.
         device: where the encoder is.
@@ -129,6 +159,7 @@ def write_store(
         "generator": generator,
         "images": images.fingerprint,
         "encoder": made_by,
+        NETWORK: network,
         "count": len(images),
         "shard_size": shard_size,
     }

@@ -17,7 +17,7 @@ from advmix.data import Data, open_data, to_float
 from advmix.data.photos import Native
 from advmix.data.sources import OwnImages
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
-from advmix.encoders.store import LatentStore
+from advmix.encoders.store import LatentStore, open_latents
 from advmix.errors import UserError
 from advmix.hashing import hexdigest
 from advmix.latents import Latents
@@ -108,7 +108,7 @@ def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
     model, metadata = load_autoencoder(config.generator)
     made, source = metadata, config.generator
     if config.latents is not None:
-        made, source = LatentStore.open(config.latents, generator=metadata["fingerprint"]).index, config.latents
+        made, source = open_latents(config.latents, model, metadata).index, config.latents
     return data_for(made, source, config.data, config.seed, model.generator), metadata
 
 

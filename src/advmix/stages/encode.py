@@ -14,7 +14,7 @@ from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
-from advmix.encoders.store import INDEX, LatentStore, write_store
+from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
@@ -94,11 +94,16 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     config = replace(config, data=remembered(config.data))
     features, rule = features_of(config, images), pool_rule(config.out)
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
-    inputs = {"generator": metadata["fingerprint"], "images": images.fingerprint, **features_input(features)}
+    inputs = {
+        "generator": metadata["fingerprint"],
+        "encoder network": model.network_fingerprint,
+        "images": images.fingerprint,
+        **features_input(features),
+    }
     open_run(config.out, "encode", config, config.resume, inputs)
     if (config.out / "seconds.json").is_file():
         console.print(f"  done already: {config.out}")
-        return LatentStore.open(config.out, generator=metadata["fingerprint"])
+        return open_latents(config.out, model, metadata)
     clock = Clock(config.out)
     with clock("encode"):
         store = write_store(
@@ -106,6 +111,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
             encoder,
             images,
             generator=metadata["fingerprint"],
+            network=model.network_fingerprint,
             made_by=config.encoder,
             batch=config.batch,
             shard_size=config.shard_size,

@@ -14,7 +14,7 @@ from advmix.config import from_dict, with_defaults
 from advmix.data import Data, DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.base import Encoder
-from advmix.encoders.store import LatentStore
+from advmix.encoders.store import LatentStore, open_latents
 from advmix.errors import UserError
 from advmix.generators import Generator
 from advmix.latents import Latents
@@ -156,7 +156,7 @@ def load_mixable(generator: Path | None, latents: Path | None, device: torch.dev
     """Generator and pool, checked against each other; None where neither is named.
 
     Raises:
-        UserError: only one of the two, latents of another generator, or damaged files.
+        UserError: only one of the two, latents of another generator or encoder network, or damaged files.
     """
     if generator is None and latents is None:
         return None
@@ -177,10 +177,10 @@ def load(generator: str | Path, latents: str | Path, device: torch.device | str 
         device: where networks and pool shall be.
 
     Raises:
-        UserError: missing or damaged files, or latents of another generator.
+        UserError: missing or damaged files, or latents of another generator or encoder network.
     """
     model, metadata = load_autoencoder(Path(generator))
-    store = LatentStore.open(Path(latents), generator=metadata["fingerprint"])
+    store = open_latents(Path(latents), model, metadata)
     return Mixable(model.to(device), store.latents.to(device), metadata, store)
 
 
