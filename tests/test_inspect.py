@@ -15,6 +15,7 @@ from advmix.cli import main, parse
 from advmix.config import to_dict
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
+from advmix.files import read_tensors, write_tensors
 from advmix.generators import StyleConfig
 from advmix.latents import Split
 from advmix.report.layer_words import headline, layer_table, sentences
@@ -127,6 +128,19 @@ def test_a_finished_run_is_shown_again_and_not_overwritten(
     assert (inspected / "results.json").read_bytes() == before
     assert main([*words(cell, inspected, "--reference", str(cell.place("nominal"))), "--resume"]) == 2
     assert "another" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_that_of_other_latents(
+    cell: Cell, inspected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(cell.latents, tmp_path / "latents")
+    shard = tmp_path / "latents" / "latents-00000.safetensors"
+    tensors, metadata = read_tensors(shard, "latents")
+    write_tensors(shard, "latents", {name: tensor + 0.1 for name, tensor in tensors.items()}, metadata)
+    again = words(cell, inspected, "--reference", str(cell.place("ceiling")), "--resume")
+    again[again.index("--latents") + 1] = str(tmp_path / "latents")
+    assert main(again) == 2
+    assert "began with another latents" in capsys.readouterr().err
 
 
 def test_same_seed_same_numbers(cell: Cell, inspected: Path, tmp_path: Path) -> None:

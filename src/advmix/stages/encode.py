@@ -94,9 +94,10 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     config = replace(config, data=remembered(config.data))
     features, rule = features_of(config, images), pool_rule(config.out)
     encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
+    network = model.network_fingerprint
     inputs = {
         "generator": metadata["fingerprint"],
-        "encoder network": model.network_fingerprint,
+        "encoder network": network,
         "images": images.fingerprint,
         **features_input(features),
     }
@@ -111,7 +112,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
             encoder,
             images,
             generator=metadata["fingerprint"],
-            network=model.network_fingerprint,
+            network=network,
             made_by=config.encoder,
             batch=config.batch,
             shard_size=config.shard_size,

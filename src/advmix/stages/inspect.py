@@ -118,7 +118,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     unbiased = None if config.unbiased is None else unbiased_test(config.unbiased, data)
     named = None if config.reference is None else open_reference(config.reference, data.train)
     inputs = {
-        "generator": mixable.metadata["fingerprint"],
+        **mixable.fingerprints,
         "images": data.train.fingerprint,
         "unbiased": None if unbiased is None else unbiased.fingerprint,
         "reference": None if named is None else named.fingerprint,
