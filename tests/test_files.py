@@ -14,7 +14,9 @@ import torch
 
 from advmix.errors import UserError
 from advmix.files import (
+    MAX_DEPTH,
     atomic_write,
+    parse_json,
     read_checkpoint,
     read_json,
     read_tensors,
@@ -146,3 +148,11 @@ def test_checkpoint_comes_back(tmp_path: Path) -> None:
     found = read_checkpoint(tmp_path / "file")
     assert torch.equal(found["trainee"].pop("weight"), state["trainee"].pop("weight"))  # type: ignore[attr-defined]
     assert json.dumps(found) == json.dumps(state)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 200_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
+def test_deeply_nested_json_is_one_line(depth: int, opening: str, closing: str) -> None:
+    with pytest.raises(UserError, match=r"^metadata: cannot be read as JSON \(nested"):
+        parse_json(opening * depth + "1" + closing * depth, "metadata")
+    assert parse_json(opening * MAX_DEPTH + "1" + closing * MAX_DEPTH, "metadata")

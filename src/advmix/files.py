@@ -18,6 +18,8 @@ from torch import Tensor
 from advmix.errors import UserError
 
 FORMAT_VERSION = "1"
+MAX_DEPTH = 100
+"""Levels of JSON that are read; ours has fewer than ten, a network of torch.export some fifty."""
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -57,14 +59,39 @@ def read_json(path: Path) -> Any:
     """Parsed JSON.
 
     Raises:
-        UserError: missing, or not JSON.
+        UserError: missing, or not JSON, or nested deeper than `MAX_DEPTH`.
     """
     try:
-        return json.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    return parse_json(text, str(path))
+
+
+def parse_json(text: str | bytes, place: str) -> Any:
+    """Parsed JSON that somebody else may have written.
+
+    Args:
+        text: the JSON.
+        place: how the error calls it.
+
+    Raises:
+        UserError: not JSON, or nested deeper than `MAX_DEPTH`.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{place}: cannot be read as JSON ({reason})") from error
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        nested = [part for part in level if isinstance(part, dict | list)]
+        level = [item for part in nested for item in (part.values() if isinstance(part, dict) else part)]
+        if not level:
+            return value
+    raise UserError(f"{place}: cannot be read as JSON (nested deeper than {MAX_DEPTH} levels)")
 
 
 def write_tensors(path: Path, kind: str, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
