@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from torch import Tensor
 
 from advmix.data.images import png
-from advmix.files import atomic_write
+from advmix.files import atomic_write, make_folder
 
 TABLE = "variations.csv"
 FORBIDDEN = frozenset('/\\:*?"<>|%')
@@ -145,6 +145,7 @@ class VariationFolder:
         """
         rows = []
         for place, row, image in found:
+            make_folder(self.out / self.folders[row.label])
             stem = f"{self.folders[row.label]}/{self.stems[place]}"
             name, original = f"{stem}__{row.variant}.png", ""
             if originals is not None:
@@ -159,8 +160,6 @@ class VariationFolder:
         if not self.finished:
             rows = b"".join(self._part(part).read_bytes() for part in range(parts))
             atomic_write(self.out / TABLE, f"{','.join(COLUMNS)}\n".encode() + rows)
-        for part in range(parts):
-            self._part(part).unlink(missing_ok=True)
         return len(read_table(self.out))
 
     def _part(self, part: int) -> Path:

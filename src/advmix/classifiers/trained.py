@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from advmix.classifiers.networks import build_network
+from advmix.clock import read_seconds
 from advmix.errors import UserError
 from advmix.files import read_tensors
 
@@ -31,4 +32,4 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         raise UserError(
             f"{path}: the weights do not fit the classifier of {metadata['method']}; make it again"
         ) from error
-    return network.eval(), metadata
+    return network.eval(), {**metadata, "train_seconds": read_seconds(folder).get("train_seconds")}

@@ -15,7 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from advmix.files import atomic_write
+from advmix.files import atomic_write, make_folder
 from advmix.report.story import CAPTIONS, SEARCH, facts, headline, rows, settings
 from advmix.report.style import DPI, method, method_label
 from advmix.report.summary import columns, method_names
@@ -80,8 +80,9 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Write `NAME.png` for every figure, each whole or not at all; letters that do not suit a file name become dashes.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the one above it is not there.
     """
+    make_folder(folder)
     paths = []
     for name, figure in figures.items():
         paths.append(folder / (re.sub(r"[^\w-]+", "-", name) + ".png"))

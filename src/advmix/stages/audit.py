@@ -65,14 +65,14 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
             "reference": named.fingerprint if named else None,
         }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
-        in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
-        if not (config.out / RESULTS).is_file():
-            clock = Clock(config.out if fabric.is_global_zero else None)
-            pooled = config.data if metadata and "data" not in metadata else DataConfig()
-            folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
-            _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-        _show(config, results)
+        with open_run(config.out, "audit", config, config.resume, inputs, fabric=fabric):
+            if not (config.out / RESULTS).is_file():
+                clock = Clock(config.out if fabric.is_global_zero else None)
+                pooled = config.data if metadata and "data" not in metadata else DataConfig()
+                folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
+                _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+            _show(config, results)
     return results
 
 

@@ -14,7 +14,7 @@ from advmix.audit.patches import patch_net
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
 from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
+from advmix.files import make_folder, read_tensors, write_tensors
 from advmix.seeds import derive, generator, global_seed
 from advmix.stages.reference import open_reference
 from advmix.training.classify import ClassifierTrainee, TrainOptions
@@ -71,6 +71,7 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
     """
     if (folder / FILE).is_file():
         return
+    make_folder(folder)
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
     network, options = _built(images, own), TrainOptions()

@@ -97,7 +97,6 @@ def write_audit(made: Made, images: Batches, found: Found, clock: Clock) -> None
     results["phases"] = clock.seconds
     atomic_write(made.config.out / REPORT, render_audit(results, galleries).encode())
     write_json(made.config.out / RESULTS, results)
-    clock.stop()
 
 
 def _results(made: Made, pictures: Pictures, found: Found) -> Entry:

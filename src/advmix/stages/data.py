@@ -62,15 +62,15 @@ def run_preview(config: PreviewConfig) -> dict[str, Any]:
     """
     photos = load_photos(config.data, replace(config.photos, skip_broken=True), config.seed)
     fingerprints = {name: found.images.fingerprint for name, found in photos.splits.items()}
-    open_run(config.out, "data", config, resume=False, inputs=fingerprints, replace=True)
-    summary = {"data": config.data, "seed": config.seed, **summarize(photos)}
-    write_json(config.out / FILE, summary)
-    name, found = next(iter(photos.splits.items()))
-    save_figures({"preview": preview(photos, found, name, config)}, config.out)
-    for block in summary_tables(summary, skip_broken=config.photos.skip_broken):
-        console.print(block)
-    console.print(f"  preview in {config.out / 'preview.png'}, numbers in {config.out / FILE}", markup=False)
-    return summary
+    with open_run(config.out, "data", config, resume=False, inputs=fingerprints, replace=True):
+        summary = {"data": config.data, "seed": config.seed, **summarize(photos)}
+        write_json(config.out / FILE, summary)
+        name, found = next(iter(photos.splits.items()))
+        save_figures({"preview": preview(photos, found, name, config)}, config.out)
+        for block in summary_tables(summary, skip_broken=config.photos.skip_broken):
+            console.print(block)
+        console.print(f"  preview in {config.out / 'preview.png'}, numbers in {config.out / FILE}", markup=False)
+        return summary
 
 
 def summarize(photos: Photos) -> dict[str, Any]:

@@ -90,27 +90,27 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     reference = None if named is None else _reference(named, patient.data.train, fabric.device)
     shape = (dec.channels, dec.resolution, dec.resolution)
     classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in runs.classifiers]
-    open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
-    findings = list(examine(patient, reference))
-    kept = next(found.verdict for found in findings if found.check == "label survival")
-    for opened in classifiers:
-        found = examine_classifier(patient, opened, reference, kept, config.search_images)
-        findings += [finding.about(opened.name) for finding in found]
-    results = {
-        "config": {"command": "doctor", **to_dict(config)},
-        "environment": environment(),
-        "examined": {
-            **to_dict(runs),
-            "search": to_dict(patient.search),
-            "reference": named,
-            "fingerprint": patient.fingerprint,
-        },
-        "findings": [asdict(finding) for finding in findings],
-    }
-    write_json(config.out / FILE, results)
-    console.print(doctor_table(findings), soft_wrap=False)
-    console.print(f"Numbers: {config.out / FILE}", markup=False)
-    return results
+    with open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True):
+        findings = list(examine(patient, reference))
+        kept = next(found.verdict for found in findings if found.check == "label survival")
+        for opened in classifiers:
+            found = examine_classifier(patient, opened, reference, kept, config.search_images)
+            findings += [finding.about(opened.name) for finding in found]
+        results = {
+            "config": {"command": "doctor", **to_dict(config)},
+            "environment": environment(),
+            "examined": {
+                **to_dict(runs),
+                "search": to_dict(patient.search),
+                "reference": named,
+                "fingerprint": patient.fingerprint,
+            },
+            "findings": [asdict(finding) for finding in findings],
+        }
+        write_json(config.out / FILE, results)
+        console.print(doctor_table(findings), soft_wrap=False)
+        console.print(f"Numbers: {config.out / FILE}", markup=False)
+        return results
 
 
 def _reference(named: str, images: ImageSet, device: torch.device) -> nn.Module:

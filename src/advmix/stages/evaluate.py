@@ -79,31 +79,31 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
         _check_fit(config, opened, mixable)
-    open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable))
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
+    with open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable)):
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+            if show:
+                console.print(table(results["runs"]))
+            return results
+        begun = time.monotonic()
+        count = min(len(data.shuffled), config.worst_images)
+        chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
+        network = opened.network
+        run = _identity(config, opened, data) | {"worst_case_images": count}
+        run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
+        if mixable is not None:
+            run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
+        results = {
+            **header("evaluate", config),
+            "generator": None if mixable is None else generator_summary(mixable.metadata),
+            "search": None if mixable is None else to_dict(config.search),
+            "phases": {"evaluate": round(time.monotonic() - begun, 2)},
+            "runs": [run],
+        }
+        write_json(config.out / RESULTS, results)
         if show:
             console.print(table(results["runs"]))
         return results
-    begun = time.monotonic()
-    count = min(len(data.shuffled), config.worst_images)
-    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
-    network = opened.network
-    run = _identity(config, opened, data) | {"worst_case_images": count}
-    run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
-    if mixable is not None:
-        run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
-    results = {
-        **header("evaluate", config),
-        "generator": None if mixable is None else generator_summary(mixable.metadata),
-        "search": None if mixable is None else to_dict(config.search),
-        "phases": {"evaluate": round(time.monotonic() - begun, 2)},
-        "runs": [run],
-    }
-    write_json(config.out / RESULTS, results)
-    if show:
-        console.print(table(results["runs"]))
-    return results
 
 
 def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifier, ColoredDigits]:

@@ -124,12 +124,12 @@ def run_export(config: ExportConfig) -> None:
     """
     device = make_fabric(config.device).device
     exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
-    open_run(config.out, "export", config, config.resume, exports.inputs)
-    sources = exports.sources
-    names = dict(zip(sources.places.tolist(), sources.names, strict=True))
-    folder = VariationFolder(config.out, sources.images.classes, names)
-    _write(config, folder, exports)
-    console.print(summary(folder), markup=False)
+    with open_run(config.out, "export", config, config.resume, exports.inputs):
+        sources = exports.sources
+        names = dict(zip(sources.places.tolist(), sources.names, strict=True))
+        folder = VariationFolder(config.out, sources.images.classes, names)
+        _write(config, folder, exports)
+        console.print(summary(folder), markup=False)
 
 
 def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> None:

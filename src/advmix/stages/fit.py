@@ -12,7 +12,7 @@ from advmix.classifiers import OpenClassifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
-from advmix.engine import in_first_process, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.generators import MappedGenerator
 from advmix.options import require
@@ -87,6 +87,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         require(self, "devices", least=1)
+        require(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
         if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
@@ -116,15 +117,15 @@ def run_fit(config: FitConfig) -> None:
             images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
         inputs, judges = _inputs(config, images, finished, features), features_input(judge)
-        run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs, judges))
-        if (config.out / FILE).is_file():
-            console.print(f"  done already: {config.out / FILE}")
-        else:
-            fitted = _trained(config, images, finished, features, fabric, run)
-            if fabric.is_global_zero:
-                _keep(config, images, *fitted)
-        if fabric.is_global_zero and judge is not None:
-            _judge(config, images, judge, fabric)
+        with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
+            if (config.out / FILE).is_file():
+                console.print(f"  done already: {config.out / FILE}")
+            else:
+                fitted = _trained(config, images, finished, features, fabric, run)
+                if fabric.is_global_zero:
+                    _keep(config, images, *fitted)
+            if fabric.is_global_zero and judge is not None:
+                _judge(config, images, judge, fabric)
 
 
 def _open_features(config: FitConfig, images: ImageSet) -> Features | None:
@@ -225,8 +226,6 @@ def _keep(
     if discriminator is not None:
         save_discriminator(config.out, discriminator)
     save_autoencoder(config.out, model, metadata)
-    for loop in loops:
-        loop.finish()
     console.print(
         f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
     )

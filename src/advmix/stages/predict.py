@@ -94,15 +94,15 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         **mixable_inputs(mixable),
     }
     config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
-    run = open_run(config.out, "predict", config, config.resume, inputs)
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-    else:
-        results = _predict(config, opened, pictures, mixable, run, device)
-    for sentence in _sentences(results):
-        console.print(f"  {sentence}", markup=False)
-    console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
-    return results
+    with open_run(config.out, "predict", config, config.resume, inputs) as run:
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+        else:
+            results = _predict(config, opened, pictures, mixable, run, device)
+        for sentence in _sentences(results):
+            console.print(f"  {sentence}", markup=False)
+        console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
+        return results
 
 
 def _predict(
@@ -133,9 +133,6 @@ def _predict(
         "phases": clock.seconds,
     }
     write_json(config.out / RESULTS, results)
-    for path in config.out.glob("shard-*.safetensors"):
-        path.unlink()
-    clock.stop()
     return results
 
 
