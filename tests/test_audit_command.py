@@ -52,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def audit(runs: Path, out: Path, *flags: str, named: bool = True) -> int:
     made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")] if named else []
-    judged = [] if "--compare" in flags else ["--classifier", str(runs / "nominal0")]
+    judged = [] if {"--compare", "--classifier"} & set(flags) else ["--classifier", str(runs / "nominal0")]
     voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal1")]
     return main(["audit", *judged, *made, *FEW, *voter, "--out", str(out), *flags])
 

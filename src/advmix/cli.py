@@ -245,11 +245,15 @@ def _check_words(words: list[str]) -> None:
 
 
 def _inside_box(text: str) -> str:
-    """The message in tyro's box as one line: without its frame and what stands below its rule."""
+    """The message of tyro as one line: what stands above its first rule, without the frame; where the terminal has no
+    letters for a frame, a heading and a rule come first.
+    """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    rows = [line.strip("│ |") for line in plain.splitlines() if line.strip() and line.strip()[0] not in "╭╰+"]
-    rule = next((place for place, row in enumerate(rows) if row and set(row) <= {"─", "-"}), len(rows))
-    return re.sub(r"\s+", " ", " ".join(rows[:rule])).strip()
+    rows = [line.strip("│ ") for line in plain.splitlines() if line.strip("│ ") and line[:1] not in "╭╰"]
+    rules = [place for place, row in enumerate(rows) if set(row) <= {"─", "-"}]
+    parts = [rows[start:stop] for start, stop in pairwise([0, *rules, len(rows)])]
+    message = parts[0] if "╭" in plain else (parts[1][1:] if len(parts) > 1 else parts[0])
+    return re.sub(r"\s+", " ", " ".join(message)).strip()
 
 
 def _in_one_line(error: Exception) -> str | None:

@@ -28,7 +28,7 @@ PLACES = ("out", "file", "cells", "finished", *READ)
 HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
-WORKING = ("checkpoint.pt", "phases.json", "chunks", "shard-*.safetensors", ".variations-*.csv", f".*{TEMPORARY}")
+WORKING = ("checkpoint.pt", "phases.json", "chunks", "shard-*.safetensors", ".variations-*.json", f".*{TEMPORARY}")
 """What a run keeps while it goes on, and nobody needs when it is done."""
 LONGEST = 1000
 """Characters of a path; systems take from 260 to 4,096."""

@@ -38,8 +38,8 @@ class ExportConfig:
     """Write variations of a generator's images as PNG files in a folder for each class, with a table: to be looked at,
     relabelled, or used elsewhere.
 
-    Writes CLASS/NAME__variant.png, variations.csv and config.json. `advmix data OUT` and torchvision's ImageFolder
-    read it.
+    Writes CLASS/NAME__variant.png, variations.csv, variations.sha256 and config.json. `advmix data OUT` and
+    torchvision's ImageFolder read it.
 
     With --audit they are those that an audit found; else name classifier, generator and latents, for a search.
 
