@@ -11,6 +11,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.audit.doctor import diagnose
 from advmix.audit.doctor.finding import Finding, Verdict
 from advmix.audit.doctor.measure import BATCH, compare_searches, describe_pool, moves, survival, unexplained
@@ -165,7 +166,7 @@ def examine_classifier(
     device, labels = patient.pool.styles.device, patient.images.labels
     network = opened.network.to(device)
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
-    right = predict(network, patient.images, device).argmax(dim=1) == labels
+    right = answers(predict(network, patient.images, device)) == labels
     plain = _answers(patient, network, patient.latents) == labels
     small = is_native(opened, patient.data, patient.model.generator.resolution)
     losses = diagnose.reconstruction(share(right), share(plain), len(labels), small)
@@ -182,7 +183,7 @@ def examine_classifier(
 def _answers(patient: Patient, network: nn.Module, latents: Latents) -> Tensor:
     """Classes of decoded latents, `(N,)` on the CPU."""
     with evaluating(network, patient.model) as (model, _):
-        parts = [model(patient.model.generator(latents[part])).argmax(dim=1) for part in slices(len(latents), BATCH)]
+        parts = [answers(model(patient.model.generator(latents[part]))) for part in slices(len(latents), BATCH)]
     return torch.cat(parts).cpu()
 
 
@@ -202,6 +203,6 @@ def _checked(patient: Patient, reference: nn.Module | None, nested: Nested) -> f
         return None
     labels = patient.images.labels[: len(nested.images)]
     with evaluating(reference) as (model,):
-        sees = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
+        sees = answers(model(nested.images.to(patient.pool.styles.device))).cpu() == labels
     steps, restarts = nested.losses.shape[:2]
     return share(nested.right(restarts, steps - 1) | ~sees)

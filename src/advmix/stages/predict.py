@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.clock import Clock
 from advmix.data import slices
@@ -120,7 +121,8 @@ def _predict(
         network = _marginalized(config, network, mixable)
     with clock("predict"):
         probabilities = _in_shards(config, network, pictures.pixels, run, device)
-    right = None if pictures.labels is None else probabilities.argmax(dim=1) == pictures.labels
+    seen = answers(probabilities)
+    right = None if pictures.labels is None else seen == pictures.labels
     write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
     results = {
         **header("predict", config),
@@ -129,6 +131,7 @@ def _predict(
         "marginalize": config.marginalize,
         "images": len(pictures.pixels),
         "broken": [image.to_dict() for image in pictures.broken],
+        "unanswered": int((seen < 0).sum()),
         "accuracy": None if right is None else float(right.double().mean()),
         "phases": clock.seconds,
     }
@@ -177,4 +180,9 @@ def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -
 def _sentences(results: dict[str, Any]) -> list[str]:
     over = f", mean over {results['marginalize']} z⊥" if results["marginalize"] else ""
     right = "labels unknown" if results["accuracy"] is None else f"right on {results['accuracy']:.1%}"
-    return [f"{results['classifier']['name']}{over}: {results['images']:,} images, {right}"]
+    said = [f"{results['classifier']['name']}{over}: {results['images']:,} images, {right}"]
+    if results["unanswered"]:
+        said.append(
+            f"{results['unanswered']:,} answers are no numbers (NaN or infinite): empty in the table, never right"
+        )
+    return said
