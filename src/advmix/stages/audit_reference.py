@@ -51,11 +51,13 @@ class Voter:
 
 
 def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
-    """Somebody's classifier of these images.
+    """Somebody's classifier of these images, or the folder of an audit's own reference.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
+    if (Path(name) / FILE).is_file():
+        return own_reference(Path(name), images, device)
     opened = open_reference(name, images)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 

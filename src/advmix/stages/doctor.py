@@ -36,7 +36,7 @@ from advmix.stages.audit_reference import FILE as REFERENCE_FILE
 from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import check_independent, open_reference
 from advmix.training.methods import SearchOptions
 
 FILE = "doctor.json"
@@ -91,6 +91,8 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     reference = None if named is None else _reference(named, patient.data.train, fabric.device)
     shape = (dec.channels, dec.resolution, dec.resolution)
     classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in runs.classifiers]
+    if reference is not None and named is not None:
+        check_independent(named, reference, classifiers, patient.images, fabric.device)
     with open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True):
         findings = list(examine(patient, reference))
         kept = next(found.verdict for found in findings if found.check == "label survival")

@@ -22,7 +22,7 @@ from advmix.progress import console, track
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.export_audit import open_audit
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import check_independent, open_reference
 from advmix.stages.sources import Mixable, load
 from advmix.training.methods import SearchOptions, with_layers
 
@@ -161,6 +161,8 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     sources = chosen(mixable.data, config)
     opened = _open(config, sources.images)
     reference = None if config.reference is None else open_reference(config.reference, sources.images)
+    if reference is not None and config.reference is not None:
+        check_independent(config.reference, reference.network.to(device), [opened], sources.images, device)
     search = make_finder(config, mixable, opened, reference)
 
     def find(part: slice) -> Iterator[Item]:
