@@ -16,7 +16,7 @@ from advmix.data.photos.decode import open_bytes
 from advmix.data.photos.files import MAX_BYTES, size_of
 from advmix.data.photos.hugging_face_files import load, readable
 from advmix.data.photos.rows import Row, Source
-from advmix.data.photos.words import first_few, split_word
+from advmix.data.photos.words import first_few, printable, split_word
 from advmix.errors import UserError
 from advmix.options import expanded
 
@@ -44,7 +44,7 @@ def open_hugging_face(name: str, download: bool) -> Source:
         import datasets
     except ImportError as error:
         raise UserError(f"hf:{name}: needs another package; pip install datasets") from error
-    place = f"hf:{name}"
+    place = f"hf:{printable(name)}"
     parts, notes = _parts(place, load(datasets, name, download))
     rows: list[Row] = []
     images: dict[str, tuple[_Images, int]] = {}
@@ -56,7 +56,7 @@ def open_hugging_face(name: str, download: bool) -> Source:
                 classes[key] = tuple(dict.fromkeys([*classes.get(key, ()), *kind.names]))
         for index, values in enumerate(_values(place, part.data)):
             key = f"{part.name}/{index}"
-            rows.append(Row(key, values, part.split, key))
+            rows.append(Row(key, values, part.split, place))
             images[key] = (found, index)
     others = tuple(dict.fromkeys(key for part in parts for key in part.data.features))
 

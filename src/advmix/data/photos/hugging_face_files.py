@@ -22,6 +22,7 @@ SAVED = ("dataset_dict.json", "state.json", "dataset_info.json")
 CARDS = ("README.md", ".huggingface.yaml")
 LEAST_VERSION = 4
 """Of `datasets`; older ones run what they find in a folder."""
+OTHER = "others"
 SHARD = re.compile(r"-\d+-of-\d+.*$")
 
 
@@ -31,9 +32,12 @@ def load(datasets: Any, name: str, download: bool) -> Any:
     Raises:
         UserError: it is not there, damaged, or leads out of its folder.
     """
+    shown = printable(name)
+    if not name:
+        raise UserError("hf: name a data set there, or a folder, after the colon")
     if int(datasets.__version__.partition(".")[0]) < LEAST_VERSION:
         raise UserError(
-            f"hf:{name}: datasets {datasets.__version__} may run programs of others; pip install -U datasets"
+            f"hf:{shown}: datasets {datasets.__version__} may run programs of others; pip install -U datasets"
         )
     place = expanded(name, "data")
     try:
@@ -46,13 +50,14 @@ def load(datasets: Any, name: str, download: bool) -> Any:
         raise UserError(f"hf:{error}") from error
     except datasets.exceptions.DatasetGenerationError as error:
         raise UserError(
-            f"hf:{name}: its files cannot be made into a data set ({_why(error)}); mend them, or name a folder that "
+            f"hf:{shown}: its files cannot be made into a data set ({_why(error)}); mend them, or name a folder that "
             "save_to_disk wrote"
         ) from error
     except Exception as error:  # a dozen formats' readers raise whatever they like for damaged files
         why = printable(in_short(error))
+        remedy = "mend it" if place.is_dir() else "fetch it with --download"
         raise UserError(
-            f"hf:{name}: cannot be read ({why}); fetch it with --download, or name a folder that save_to_disk wrote"
+            f"hf:{shown}: cannot be read ({why}); {remedy}, or name a folder that save_to_disk wrote"
         ) from error
 
 
@@ -71,16 +76,16 @@ def _from_folder(datasets: Any, place: Path) -> Any:
     parquet = [name for name in files.names if name.lower().endswith(".parquet")]
     if parquet:
         loaded = datasets.load_dataset("parquet", data_files=_by_split(place, parquet))
-        return loaded["all"] if list(loaded) == ["all"] else loaded
+        return loaded[OTHER] if list(loaded) == [OTHER] else loaded
     _check_cards(place)
     return datasets.load_dataset(str(place))
 
 
 def _by_split(place: Path, names: list[str]) -> dict[str, list[str]]:
-    """The paths of every split, by the files' names or their folders'; those of none are one of their own, `all`."""
+    """The paths of every split, by the files' names or their folders'; those of none are one of their own, `OTHER`."""
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        found[_split_of(name) or "all"].append(str(place / name))
+        found[_split_of(name) or OTHER].append(str(place / name))
     return dict(found)
 
 
