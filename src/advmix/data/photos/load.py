@@ -177,7 +177,7 @@ def broken_words(
 ) -> str:
     """One line that names the first of the broken images, and says what is done about them."""
     listed = first_few(f"{image.name} ({image.reason})" for image in broken)
-    return f"{place}: {len(broken):,} of {count:,} images cannot be read: {listed}; {then}"
+    return f"{printable(place)}: {len(broken):,} of {count:,} images cannot be read: {listed}; {then}"
 
 
 def say_left_out(place: str, broken: tuple[Broken, ...], count: int) -> None:
