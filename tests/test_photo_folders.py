@@ -298,6 +298,14 @@ def test_any_name_survives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert set(found(data).classes) == {name.split("/")[0] for name in NAMES}
 
 
+def test_any_name_of_a_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write(tmp_path / "a\nb\x1b[31m", {"text.txt": "hello"})
+    assert main(["data", str(data), "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no labelled images" in line
+    assert "\x1b" not in line
+
+
 def test_limit_and_options_hold_for_pictures_of_an_archive(tmp_path: Path) -> None:
     pixels, names, broken = load_pictures(str(write(tmp_path / "a.zip", pictures(*TWO))), PhotoOptions(size=8, limit=1))
     assert (pixels.shape, names, broken) == ((1, 3, 8, 8), ("cat/1.png",), ())

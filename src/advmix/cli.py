@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from advmix import config as configs
+from advmix.data.photos.words import printable
 from advmix.errors import UserError
 from advmix.stages.audit import run_audit
 from advmix.stages.audit_config import AuditConfig
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except UserError as error:
-        print(f"advmix: {error}", file=sys.stderr)
+        print(f"advmix: {printable(str(error))}", file=sys.stderr)
         return 2
     except torch.OutOfMemoryError as error:
         print(f"advmix: {str(error).partition(' GPU ')[0]} {FULL}", file=sys.stderr)
