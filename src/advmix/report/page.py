@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -70,9 +71,13 @@ def picture(name: str, figure: Figure) -> Picture:
 
 
 def png(figure: Figure) -> bytes:
-    """Encoded, with nothing in it that changes from one machine to the next."""
+    """Encoded, with nothing in it that changes from one machine to the next. A box stands for a letter that the font
+    lacks.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

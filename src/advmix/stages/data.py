@@ -86,6 +86,7 @@ def summarize(photos: Photos) -> dict[str, Any]:
         "sizes": [[width, height, count] for (width, height), count in _by_count(photos.sizes)],
         "modes": dict(_by_count(photos.modes)),
         "unlabelled": photos.unlabelled,
+        "notes": [printable(note) for note in photos.notes],
         "broken": [image.to_dict() for image in photos.broken],
     }
 

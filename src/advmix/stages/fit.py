@@ -23,12 +23,12 @@ from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_judge, open_reference
 from advmix.stages.sources import check_size, in_size
-from advmix.training.autoencode import FitOptions, reconstruction_mse
+from advmix.training.autoencode import FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
-from advmix.training.gan import GanOptions
+from advmix.training.gan import FLAT, GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
-from advmix.training.mixes import MixOptions, MixTrainee
+from advmix.training.mixes import MixOptions, MixTrainee, discriminator_widths
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -97,9 +97,18 @@ class FitConfig:
             raise UserError("--regime invert and --generator go together: name what import wrote")
         if self.regime != "autoencode" and self.mix.mixes:
             raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
+        self._check_size()
         for name, default in (("devices", 1), ("precision", "32")):
             if self.regime == "autoencode" and getattr(self, name) != default:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+
+    def _check_size(self) -> None:
+        """Refuse own images of a size that the network cannot draw before any is read."""
+        shape = self.data.photos
+        if not self.data.is_painted and self.regime != "invert":
+            style_shape(shape.channels, shape.size, self.fit if self.regime == "autoencode" else FLAT)
+            if self.mix.adversarial_weight:
+                discriminator_widths(shape.size)
 
 
 def run_fit(config: FitConfig) -> None:

@@ -27,7 +27,8 @@ def write_predictions(path: Path, probabilities: Tensor, pictures: Pictures, cla
     """
     names = classes or tuple(str(index) for index in range(probabilities.shape[1]))
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
+    split = "\r" in "".join([*pictures.names, *names])
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL)
     known = [] if pictures.labels is None else ["label"]
     writer.writerow(["image", *known, "prediction", *(f"p {name}" for name in names)])
     labels = [[]] * len(pictures.names) if pictures.labels is None else [[names[i]] for i in pictures.labels.tolist()]
