@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from advmix import __version__
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 from advmix.interrupts import Interrupted, handling
 
 
@@ -260,7 +260,7 @@ def _in_one_line(error: Exception) -> str | None:
     """What a user must know of an error that is not ours to mend; None for a bug."""
     text = str(error)
     if isinstance(error, UserError):
-        return "".join(letter if letter.isprintable() else "�" for letter in text)
+        return printable(text)
     if isinstance(error, OSError):
         return _of_the_machine(error)
     if isinstance(error, MemoryError) or any(words in text for words in WITHOUT_MEMORY):
@@ -277,7 +277,7 @@ def _of_the_machine(error: OSError) -> str | None:
     if error.errno not in OF_THE_MACHINE:
         return None
     place = str(error.filename)[:200] if error.filename is not None else "the output"
-    return f"{''.join(letter if letter.isprintable() else '�' for letter in place)}: {error.strerror}"
+    return f"{printable(place)}: {error.strerror}"
 
 
 def _is_one_of_several() -> bool:

@@ -11,8 +11,7 @@ from typing import Any
 from advmix.data.digits import SOURCES
 from advmix.data.looks import LOOKS
 from advmix.data.photos.options import PhotoOptions, PhotoShape
-from advmix.data.photos.words import printable
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 from advmix.options import require
 
 TARGETS = ("digit", "color")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advmix.data import to_float
 from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
-from advmix.data.photos.words import printable
+from advmix.errors import printable
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from advmix.data.photos.words import printable
+from advmix.errors import printable
 
 MAX_ROWS = 20
 MAX_COLUMNS = 6

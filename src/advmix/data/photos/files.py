@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from rich.filesize import decimal
 
 from advmix.data.photos.walk import IRREGULAR, Kind, walk
-from advmix.data.photos.words import is_hidden, is_text, printable, split_word
-from advmix.errors import UserError
+from advmix.data.photos.words import is_hidden, is_text, split_word
+from advmix.errors import UserError, printable
 
 MAX_BYTES = 2**28
 """The largest file that is read, in bytes."""

@@ -16,8 +16,8 @@ from advmix.data.photos.decode import open_bytes
 from advmix.data.photos.files import MAX_BYTES, size_of
 from advmix.data.photos.hugging_face_files import load, readable
 from advmix.data.photos.rows import Row, Source
-from advmix.data.photos.words import first_few, printable, split_word
-from advmix.errors import UserError
+from advmix.data.photos.words import first_few, split_word
+from advmix.errors import UserError, printable
 from advmix.options import expanded
 
 WORDS = (

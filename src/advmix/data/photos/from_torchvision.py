@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from advmix.data.photos.rows import Row, Source
-from advmix.data.photos.words import in_short, printable
-from advmix.errors import UserError
+from advmix.data.photos.words import in_short
+from advmix.errors import UserError, printable
 
 TORCHVISION: Mapping[str, Mapping[str | None, Mapping[str, Any]]] = {
     **{

@@ -13,8 +13,8 @@ from textwrap import shorten
 from typing import Any
 
 from advmix.data.photos.files import Folder
-from advmix.data.photos.words import counted, first_few, in_short, printable, split_word
-from advmix.errors import UserError
+from advmix.data.photos.words import counted, first_few, in_short, split_word
+from advmix.errors import UserError, printable
 from advmix.files import parse_json
 from advmix.options import expanded
 

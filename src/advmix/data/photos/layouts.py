@@ -13,8 +13,8 @@ from advmix.data.photos.decode import open_bytes
 from advmix.data.photos.files import Files, Folder, mode_of, open_files
 from advmix.data.photos.rows import Row, Source
 from advmix.data.photos.tree import Found, is_picture, read_tree, root_of
-from advmix.data.photos.words import SPLIT_NUMBERS, counted, first_few, is_text, printable, split_word
-from advmix.errors import UserError
+from advmix.data.photos.words import SPLIT_NUMBERS, counted, first_few, is_text, split_word
+from advmix.errors import UserError, printable
 from advmix.files import parse_json
 
 TABLES = ("labels.csv", "metadata.csv")

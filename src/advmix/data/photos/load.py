@@ -18,8 +18,8 @@ from advmix.data.photos.layouts import open_path
 from advmix.data.photos.options import PhotoOptions
 from advmix.data.photos.rows import Source
 from advmix.data.photos.table import Table, make_table
-from advmix.data.photos.words import first_few, printable
-from advmix.errors import UserError
+from advmix.data.photos.words import first_few
+from advmix.errors import UserError, printable
 from advmix.options import expanded
 from advmix.progress import console
 

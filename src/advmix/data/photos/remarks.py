@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from advmix.data.photos.rows import Source
-from advmix.data.photos.words import alike, first_few, is_number, printable
+from advmix.data.photos.words import alike, first_few, is_number
+from advmix.errors import printable
 
 SPLITS = ("val", "test")
 """Those that may come without labels."""

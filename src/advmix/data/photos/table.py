@@ -13,8 +13,8 @@ from advmix.data.photos.options import PhotoOptions
 from advmix.data.photos.remarks import remarks, remarks_on_spelling, without_unlabelled
 from advmix.data.photos.rows import Row, Source
 from advmix.data.photos.splits import hold_out
-from advmix.data.photos.words import LABEL_COLUMNS, class_names, first_few, printable
-from advmix.errors import UserError
+from advmix.data.photos.words import LABEL_COLUMNS, class_names, first_few
+from advmix.errors import UserError, printable
 from advmix.seeds import generator
 
 

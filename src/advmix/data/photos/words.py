@@ -8,6 +8,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from advmix.errors import printable
+
 SPLITS = {
     "train": ("train", "training", "trainval"),
     "val": ("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"),
@@ -108,11 +110,6 @@ def is_text(name: str) -> bool:
 def is_hidden(part: str) -> bool:
     """Whether a file or folder is there for the system's own use, not the user's."""
     return part.startswith(".") or part in SYSTEM
-
-
-def printable(text: str) -> str:
-    """A name as one line that cannot steer a terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def first_few(texts: Iterable[str], count: int = 10) -> str:
