@@ -38,8 +38,24 @@ stop() { # Ctrl-C does not reach what runs in the background: it is told, and sa
   exit 130
 }
 
+kept=()
+keep() { # a command without the flags that are given again by hand
+  local word other keeping=1
+  kept=()
+  for word in "$@"; do
+    if [ "${word#--}" != "$word" ]; then
+      keeping=1
+      for other in ${further[@]+"${further[@]}"}; do
+        if [ "$other" = "$word" ]; then keeping=0; fi
+      done
+    fi
+    if [ "$keeping" = 1 ]; then kept+=("$word"); fi
+  done
+}
+
 run() { # a study, in all processes; one that fails leaves the others their work, and fails the tier in the end
-  local command=("${advmix[@]}" study "$@" --data "$faces" ${further[@]+"${further[@]}"}) process failed=0
+  keep "$@" --data "$faces"
+  local command=("${advmix[@]}" study "${kept[@]}" ${further[@]+"${further[@]}"}) process failed=0
   if [ "${PROCESSES:-1}" = 1 ]; then
     "${command[@]}"
     return

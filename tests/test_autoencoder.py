@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_damaged_file_is_refused(saved: Path, kept: int) -> None:
 
 def test_foreign_file_is_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / FILE)
-    with pytest.raises(UserError, match=rf"{FILE}: holds 'no format'"):
+    with pytest.raises(UserError, match=rf"{FILE}: not a file of advmix"):
         load_autoencoder(tmp_path)
 
 
@@ -132,7 +133,7 @@ def test_file_of_another_kind_is_refused(saved: Path) -> None:
 
 
 def test_file_of_another_version_is_refused(saved: Path) -> None:
-    header = {"format": "advmix.autoencoder", "version": "99", "metadata": "{}"}
+    header = {"advmix": json.dumps({"format": "advmix.autoencoder", "version": "99", "metadata": {}})}
     save_file(load_file(saved / FILE), saved / FILE, header)
     with pytest.raises(UserError, match="version 99"):
         load_autoencoder(saved)

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from advmix.audit.bootstrap import GroupBootstrap
-from advmix.cli import main, parse
+from advmix.cli import parse
 from advmix.data.photos import Photos
 from advmix.encoders import Autoencoder
 from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
@@ -33,6 +33,7 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.training.objectives import Batch, Mixing
+from tiny import cli
 
 SIDE = 32
 SMALL = [
@@ -80,7 +81,7 @@ def photos(folder: Path) -> Photos:
 
 def study(folder: Path, cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
     command = ["study", "celeba", "--data", str(folder), *SMALL, "--cells", str(cells), "--out", str(out)]
-    assert main([*command, *arguments]) == 0
+    assert cli([*command, *arguments]) == 0
     results: dict[str, Any] = json.loads((out / "results.json").read_text())
     jsonschema.validate(results, schema())
     return results
@@ -366,7 +367,7 @@ def test_bad_settings_are_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     command = ["study", "celeba", "--data", str(folder), *SMALL, "--out", str(tmp_path / "out")]
-    assert main([*command, *arguments]) == 2
+    assert cli([*command, *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -375,7 +376,7 @@ def test_the_other_source_names_its_own_option(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["study", "celeba", "--data", str(folder), *SMALL, "--out", str(tmp_path / "out"), "--also", str(folder)]
-    assert main([*command, "--also-target", "smile"]) == 2
+    assert cli([*command, "--also-target", "smile"]) == 2
     assert "--also-target smile" in capsys.readouterr().err
 
 

@@ -17,6 +17,7 @@ from advmix.data import ImageSet
 from advmix.encoders import Autoencoder
 from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
 from advmix.errors import UserError
+from advmix.files import make_folder
 from advmix.generators import StyleGanConfig
 from advmix.latents import Split
 from advmix.report.figures import Gallery
@@ -239,7 +240,7 @@ def make_gan(folder: Path, resolution: int = 32) -> Path:
         model = Autoencoder(StyleGanConfig(resolution=resolution, style_dim=8, mapping_layers=2, widths=widths))
         torch.nn.init.normal_(model.get_parameter("generator.to_image.weight"), std=1.0)
     facts = {"data": {"data": "/somewhere"}, "gan": {"gan_steps": 0}, "frechet_distance": 9.5}
-    save_autoencoder(folder, model, {"data_fingerprint": "0" * 16, **facts})
+    save_autoencoder(make_folder(folder), model, {"data_fingerprint": "0" * 16, **facts})
     return folder
 
 
@@ -259,7 +260,8 @@ def test_made_up_faces_may_be_published(folder: Path, cells: Path, tmp_path: Pat
     found = run("celeba-pictures", folder, cells, tmp_path / "out", *arguments)
     assert found["made_up"] is True
     assert found["generator"] == load_autoencoder(gan)[1]["fingerprint"]
-    assert found["made_by"] == {"gan": {"gan_steps": 0}, "frechet_distance": 9.5}  # and not where the data were
+    told = {"gan": {"gan_steps": 0}, "fit_seconds": None, "frechet_distance": 9.5}
+    assert found["made_by"] == told  # and not where the data were
     names = {"poles", "worst", "perturbations", "misclassified-nominal", "samples", "mixing"}
     assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == names
     assert [path.name for path in (tmp_path / "out" / "local-only").iterdir()] == ["nearest.png"]  # shows real people

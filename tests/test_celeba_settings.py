@@ -15,6 +15,7 @@ from advmix.cli import parse
 from advmix.config import save
 from advmix.data import ImageSet
 from advmix.errors import UserError
+from advmix.files import make_folder
 from advmix.studies.celeba.bench import ALL, Bench, ClassifierPart, FitPart
 from advmix.studies.celeba.faces import Faces, load, load_cues
 from advmix.studies.celeba.settings import CelebaConfig
@@ -140,6 +141,8 @@ def test_what_an_older_version_made_under_other_settings_is_found(tmp_path: Path
     usual = CelebaConfig(cells=tmp_path)
     mine = replace(usual, fit=replace(usual.fit, fit_steps=800), train=TrainOptions(epochs=3, flip=True))
     home, folder = (tmp_path / name for name in places(usual))
+    make_folder(home)
+    make_folder(folder / "advmix", parents=True)
     save(home, "study celeba: fit", FitPart(mine.fit, 0, home), {})
     part = ClassifierPart("advmix", mine.train, mine.search, mine.baseline, 0, folder / "advmix")
     save(folder / "advmix", "study celeba: classifier", part, {})

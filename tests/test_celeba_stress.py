@@ -14,7 +14,6 @@ from torch import nn
 from advmix.audit.bootstrap import GroupBootstrap
 from advmix.audit.ranking import auc_interval, roc_auc
 from advmix.classifiers import conv_net
-from advmix.cli import main
 from advmix.data import ImageSet
 from advmix.errors import UserError
 from advmix.latents import Split
@@ -26,7 +25,7 @@ from advmix.studies.celeba.refit import features_of, last_layer, refitted
 from advmix.studies.celeba.stress import GROUPS, agreement_of, agrees, divide_by_cue, groups_of
 from advmix.training.objectives import Batch, FilteredMixing, Mixing
 from test_celeba import SMALL, folder, study
-from tiny import VECTOR, make_generator, make_latents
+from tiny import VECTOR, cli, make_generator, make_latents
 
 __all__ = ["folder"]
 
@@ -166,7 +165,7 @@ def test_another_source_of_other_classes_is_refused(
     folder: Path, smiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["study", "celeba", "--data", str(folder), *SMALL, "--target", "Male", "--out", str(tmp_path / "out")]
-    assert main([*command, "--also", str(smiles), "--also-target", "smiling"]) == 2
+    assert cli([*command, "--also", str(smiles), "--also-target", "smiling"]) == 2
     assert "tells not smiling, smiling apart" in capsys.readouterr().err
 
 

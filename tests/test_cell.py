@@ -12,9 +12,9 @@ import jsonschema
 import pytest
 import torch
 
-from advmix.cli import main
 from advmix.data import DataConfig
 from advmix.errors import UserError
+from advmix.files import read_json, write_json
 from advmix.results import comparable, schema
 from advmix.studies.cell import Cell, CellSettings
 from advmix.studies.colored_mnist import (
@@ -27,6 +27,7 @@ from advmix.studies.settings import make_cell
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
+from tiny import cli
 
 SETTINGS = CellSettings(
     fit=FitOptions(fit_steps=20), train=TrainOptions(epochs=1), worst_images=20, worst_restarts=2, device="cpu"
@@ -43,7 +44,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def study(cells: Path, out: Path, *arguments: str) -> dict[str, Any]:
-    assert main(["study", "colored-mnist", *SMALL, *arguments, "--cells", str(cells), "--out", str(out)]) == 0
+    assert cli(["study", "colored-mnist", *SMALL, *arguments, "--cells", str(cells), "--out", str(out)]) == 0
     results: dict[str, Any] = json.loads((out / "results.json").read_text())
     jsonschema.validate(results, schema())
     return results
@@ -130,7 +131,7 @@ def elsewhere(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_runs_finished_elsewhere_are_not_made_again(elsewhere: Path, tmp_path: Path) -> None:
-    theirs = json.loads((elsewhere / "results.json").read_text())
+    theirs = read_json(elsewhere / "results.json")
     arguments = [*ELSEWHERE, "--methods", "randmix", "--finished", str(elsewhere)]
     results = study(tmp_path / "cells", tmp_path / "out", *arguments)
     assert results["runs"] == theirs["runs"][1:]
@@ -148,9 +149,9 @@ def test_runs_from_elsewhere_stand_beside_our_own(cells: Path, elsewhere: Path, 
 
 def test_every_run_says_where_it_was_made(cells: Path, elsewhere: Path, tmp_path: Path) -> None:
     """An older file knows one environment only: that of all its runs."""
-    theirs = json.loads((elsewhere / "results.json").read_text())
+    theirs = read_json(elsewhere / "results.json")
     theirs["environment"] = del_environments(theirs)[0] | {"torch": "1.0"}
-    (tmp_path / "results.json").write_text(json.dumps(theirs))
+    write_json(tmp_path / "results.json", theirs)
     arguments = [*ELSEWHERE, "--methods", "nominal", "instnorm", "--finished", str(tmp_path)]
     once = study(cells, tmp_path / "out", *arguments)
     arguments = [*ELSEWHERE, "--methods", "instnorm", "nominal", "--finished", str(tmp_path / "out")]
@@ -171,20 +172,20 @@ def del_environments(results: dict[str, Any]) -> list[dict[str, Any]]:
 def test_another_generator_is_refused_before_anything_is_trained(
     cells: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = json.loads((elsewhere / "results.json").read_text())
+    theirs = read_json(elsewhere / "results.json")
     for entry, key in ((theirs["generators"][0], "fingerprint"), *((run, "generator") for run in theirs["runs"])):
         entry[key] = "0" * 16
-    (tmp_path / "results.json").write_text(json.dumps(theirs))
+    write_json(tmp_path / "results.json", theirs)
     arguments = ["--methods", "nominal", "grayscale", "--finished", str(tmp_path), "--out", str(tmp_path / "out")]
-    assert main(["study", "colored-mnist", *SMALL, *ELSEWHERE, *arguments, "--cells", str(cells)]) == 2
+    assert cli(["study", "colored-mnist", *SMALL, *ELSEWHERE, *arguments, "--cells", str(cells)]) == 2
     assert f"made with generator {'0' * 16}, but" in capsys.readouterr().err
     assert not (cells / "digits-150-std0.1-seed0" / "grayscale").exists()
 
 
 def test_runs_made_before_a_setting_existed_are_taken(elsewhere: Path, tmp_path: Path) -> None:
-    old = json.loads((elsewhere / "results.json").read_text())
+    old = read_json(elsewhere / "results.json")
     del old["config"]["fit"]["grid_channels"], old["config"]["finished"]
-    (tmp_path / "results.json").write_text(json.dumps(old))
+    write_json(tmp_path / "results.json", old)
     arguments = [*ELSEWHERE, "--methods", "nominal", "--finished", str(tmp_path)]
     assert study(tmp_path / "cells", tmp_path / "out", *arguments)["runs"] == old["runs"][:1]
 
@@ -200,13 +201,13 @@ def test_runs_made_otherwise_are_refused(
     elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     command = ["study", "colored-mnist", *SMALL, *arguments, "--finished", str(elsewhere)]
-    assert main([*command, "--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]) == 2
+    assert cli([*command, "--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]) == 2
     assert re.search(words, capsys.readouterr().err)
 
 
 def test_results_of_another_command_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "results.json").write_text('{"config": {"command": "demo"}}')
-    assert main(["study", "colored-mnist", *SMALL, "--finished", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    write_json(tmp_path / "results.json", {"config": {"command": "demo"}})
+    assert cli(["study", "colored-mnist", *SMALL, "--finished", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "not the results.json of advmix study colored-mnist" in capsys.readouterr().err
 
 
@@ -268,7 +269,7 @@ def test_worst_cases_under_different_generators_are_not_mixed(cells: Path, tmp_p
 def test_bad_settings_of_the_study_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    assert main(["study", "colored-mnist", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert cli(["study", "colored-mnist", *SMALL, *arguments, "--out", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -277,7 +278,7 @@ def test_a_saved_study_runs_again(cells: Path, tmp_path: Path) -> None:
     arguments = ["--color-std", "0.1", "--seeds", "0", "--methods", "nominal"]
     first = study(cells, tmp_path / "one", *arguments)
     saved = tmp_path / "one" / "results.json"
-    assert main(["study", "colored-mnist", "--config", str(saved), "--out", str(tmp_path / "two")]) == 0
+    assert cli(["study", "colored-mnist", "--config", str(saved), "--out", str(tmp_path / "two")]) == 0
     assert json.loads((tmp_path / "two" / "results.json").read_text())["runs"] == first["runs"]
 
 
@@ -297,4 +298,4 @@ def test_the_python_api_returns_what_it_writes(cells: Path, tmp_path: Path) -> N
         cells=cells,
         out=tmp_path / "out",
     )
-    assert run_colored_mnist(config) == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert run_colored_mnist(config) == read_json(tmp_path / "out" / "results.json")

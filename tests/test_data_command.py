@@ -13,6 +13,7 @@ from PIL import Image
 
 from advmix.cli import main
 from advmix.config import load
+from advmix.files import write_json
 from advmix.stages.data import PreviewConfig
 from pictures import digit_files, digit_label, digit_table, write
 
@@ -97,7 +98,7 @@ def test_a_preview_gives_way_to_another_but_nothing_else_does(
     (tmp_path / "mine" / "thesis.txt").write_text("")
     assert main(["data", str(data), "--target", "even", "--out", str(tmp_path / "mine")]) == 2
     assert "not empty" in capsys.readouterr().err
-    (tmp_path / "out" / "config.json").write_text('{"command": "fit"}')
+    write_json(tmp_path / "out" / "config.json", {"command": "fit", "inputs": {}})
     assert main(["data", str(data), "--target", "even", "--out", str(tmp_path / "out")]) == 2
     assert "holds another run" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from advmix.cli import main
 from advmix.config import to_dict
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
+from advmix.files import make_folder
 from advmix.seeds import global_seed
 from advmix.stages.doctor_runs import find_runs
 from advmix.studies.cell import Cell, CellSettings
@@ -104,7 +105,7 @@ def test_an_unfitted_generator_is_bad(cell: Cell, tmp_path: Path) -> None:
     with global_seed(0):
         model = Autoencoder(style_config(data.train, FitOptions()))
     metadata = {"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
-    save_autoencoder(tmp_path / "fit", model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
+    save_autoencoder(make_folder(tmp_path / "fit"), model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
     (tmp_path / "fit" / "config.json").write_text((cell.fitted / "config.json").read_text())
     found = verdicts(doctor(tmp_path / "out", tmp_path / "fit"))
     assert found["encoding"] == "bad"

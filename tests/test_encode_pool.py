@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from advmix.cli import main
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders import Autoencoder, LatentStore, OptimizeEncoder
 from advmix.encoders.autoencoder import save_autoencoder
+from advmix.files import make_folder, write_json
 from advmix.generators import StyleConfig
 from advmix.seeds import generator, global_seed
 from advmix.stages.encode import EncodeConfig, make_encoder, pool_encoder
@@ -29,7 +29,7 @@ def few_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(folder: Path) -> Autoencoder:
     with global_seed(0):
         model = Autoencoder(SMALL).eval()
-    save_autoencoder(folder, model, {})
+    save_autoencoder(make_folder(folder), model, {})
     return model
 
 
@@ -79,7 +79,7 @@ def test_a_store_that_an_older_version_began_keeps_its_rule(tmp_path: Path) -> N
     assert new.index["optimize_pool"] == "drawn"
     assert not torch.equal(pool_of(pool_encoder(out, model, data, CPU)), codes(model, data[:24]))
     old = {key: value for key, value in new.index.items() if key != "optimize_pool"}
-    (out / "store.json").write_text(json.dumps(old))
+    write_json(out / "store.json", old)
     (out / "seconds.json").unlink()
     (out / "latents-00001.safetensors").unlink()
     assert main([*encode, "--resume"]) == 0

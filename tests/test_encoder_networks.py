@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import advmix
 from advmix.cli import main
 from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, save_autoencoder
 from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
+from advmix.files import make_folder, read_json, read_tensors, write_json, write_tensors
 from advmix.generators import NetworkConfig, StyleConfig, StyleGanConfig
 from advmix.seeds import global_seed
 
@@ -27,7 +26,7 @@ def save(folder: Path, config: NetworkConfig = VECTOR, encoder: int | None = 0) 
     if encoder is not None:
         with global_seed(encoder):
             model.encoder = Autoencoder(config).encoder
-    save_autoencoder(folder, model, {})
+    save_autoencoder(make_folder(folder), model, {})
     return folder
 
 
@@ -79,9 +78,9 @@ def test_latents_of_a_generator_without_a_network_are_not_those_of_one(
 def test_an_older_store_does_not_say_and_is_taken_as_before(tmp_path: Path) -> None:
     folder, out = save(tmp_path / "a"), tmp_path / "latents"
     assert encode(folder, out) == 0
-    styles, index = LatentStore.open(out).latents.styles, json.loads((out / "store.json").read_text())
+    styles, index = LatentStore.open(out).latents.styles, read_json(out / "store.json")
     assert index.pop("encoder_network") == load_autoencoder(folder)[0].network_fingerprint
-    (out / "store.json").write_text(json.dumps(index))
+    write_json(out / "store.json", index)
     for path in out.glob("*.safetensors"):
         _forget_network(path)
     assert torch.equal(advmix.load(folder, out).pool.styles, styles)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from advmix.cli import main
 from advmix.data import ColoredDigits
 from advmix.encoders import Encoder, OptimizeEncoder, OptimizeOptions
 from advmix.files import read_tensors, write_tensors
@@ -20,7 +19,7 @@ from advmix.latents import Latents, Split
 from advmix.report.encoding import error_curves, mixability_bars
 from advmix.studies.encoding.mixability import Mixed, bright_color, color_numbers, cross, label_numbers
 from advmix.studies.encoding.trace import BATCH, mean_squares, trace, trace_steps
-from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents, no_gradients
+from tiny import SPATIAL, VECTOR, cli, make_classifier, make_generator, make_latents, no_gradients
 
 SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "40", "--fit-steps", "12", "--epochs", "1"]
 SMALL += ["--images", "12", "--pool-images", "7", "--donors", "3", "--optimize-steps", "4", "--device", "cpu"]
@@ -181,7 +180,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(root: Path, *more: str, out: str = "out") -> int:
-    return main(["study", "encoding", *SMALL, *SEEDS, "--cells", str(root / "cells"), "--out", str(root / out), *more])
+    return cli(["study", "encoding", *SMALL, *SEEDS, "--cells", str(root / "cells"), "--out", str(root / out), *more])
 
 
 def results_of(root: Path, out: str = "out") -> dict[str, Any]:
@@ -265,7 +264,7 @@ def test_features_change_what_is_found(study: Path) -> None:
 def test_bad_input_is_one_line(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["study", "encoding", *flags, "--out", str(tmp_path / "out")]) == 2
+    assert cli(["study", "encoding", *flags, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith(f"advmix: {words}")
     assert not (tmp_path / "out").exists()
 

@@ -19,7 +19,7 @@ from torch import nn
 from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.encoders import fingerprint, load_autoencoder
-from advmix.generators import StyleGan, StyleGenerator
+from advmix.generators import StyleGan
 from advmix.report.page import save_figures
 from advmix.seeds import global_seed
 from advmix.stages.fit_gan import GanFit
@@ -250,17 +250,3 @@ def test_bad_values_are_named(
     assert main(["fit", *DATA, *arguments, "--out", str(tmp_path / "fit")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "fit").exists()
-
-
-def test_folder_of_an_older_version_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its config knows nothing of regimes; its file does not say which network it holds."""
-    arguments = ["fit", "--train-images", "32", "--fit-steps", "2", "--device", "cpu", "--out", str(tmp_path)]
-    assert main(arguments) == 0
-    path = tmp_path / "config.json"
-    young = ("regime", "gan", "invert", "features", "devices", "precision")
-    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in young}))
-    assert main([*arguments, "--resume"]) == 0
-    assert "done already" in capsys.readouterr().out
-    assert isinstance(load_autoencoder(tmp_path)[0].generator, StyleGenerator)
-    assert main([*arguments, "--resume", "--regime", "gan"]) == 2
-    assert "another run (regime 'autoencode' there, 'gan' here)" in capsys.readouterr().err

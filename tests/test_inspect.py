@@ -11,11 +11,11 @@ from matplotlib.image import imread
 from PIL import Image
 
 from advmix.audit.evaluate import accuracy
-from advmix.cli import main, parse
+from advmix.cli import parse
 from advmix.config import to_dict
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
-from advmix.files import read_tensors, write_tensors
+from advmix.files import make_folder, read_tensors, write_tensors
 from advmix.generators import StyleConfig
 from advmix.latents import Split
 from advmix.report.layer_words import headline, layer_table, sentences
@@ -29,6 +29,7 @@ from advmix.stages.train import TrainConfig, run_train
 from advmix.studies.cell import Cell, CellSettings
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from tiny import cli
 
 CPU = torch.device("cpu")
 SMALL = ["--images", "40", "--dimension-images", "2", "--resamples", "20", "--device", "cpu"]
@@ -70,7 +71,7 @@ def results_of(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def inspected(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("inspected") / "run"
-    assert main(words(cell, out, "--reference", str(cell.place("ceiling")))) == 0
+    assert cli(words(cell, out, "--reference", str(cell.place("ceiling")))) == 0
     return out
 
 
@@ -121,12 +122,12 @@ def test_a_finished_run_is_shown_again_and_not_overwritten(
 ) -> None:
     before = (inspected / "results.json").read_bytes()
     again = words(cell, inspected, "--reference", str(cell.place("ceiling")))
-    assert main(again) == 2
+    assert cli(again) == 2
     assert "--resume" in capsys.readouterr().err
-    assert main([*again, "--resume"]) == 0
+    assert cli([*again, "--resume"]) == 0
     assert "Proposal: --perp" in capsys.readouterr().out
     assert (inspected / "results.json").read_bytes() == before
-    assert main([*words(cell, inspected, "--reference", str(cell.place("nominal"))), "--resume"]) == 2
+    assert cli([*words(cell, inspected, "--reference", str(cell.place("nominal"))), "--resume"]) == 2
     assert "another" in capsys.readouterr().err
 
 
@@ -139,12 +140,12 @@ def test_a_finished_run_is_not_that_of_other_latents(
     write_tensors(shard, "latents", {name: tensor + 0.1 for name, tensor in tensors.items()}, metadata)
     again = words(cell, inspected, "--reference", str(cell.place("ceiling")), "--resume")
     again[again.index("--latents") + 1] = str(tmp_path / "latents")
-    assert main(again) == 2
+    assert cli(again) == 2
     assert "began with another latents" in capsys.readouterr().err
 
 
 def test_same_seed_same_numbers(cell: Cell, inspected: Path, tmp_path: Path) -> None:
-    assert main(["inspect", "--config", str(inspected / "config.json"), "--out", str(tmp_path / "again")]) == 0
+    assert cli(["inspect", "--config", str(inspected / "config.json"), "--out", str(tmp_path / "again")]) == 0
     measured = ("reference", "pairs", "layers", "swaps", "proposal", "dimensions")
     one, two = results_of(inspected), results_of(tmp_path / "again")
     assert [one[key] for key in measured] == [two[key] for key in measured]
@@ -154,9 +155,9 @@ def test_a_reference_is_trained_on_unbiased_images_where_they_are_named(
     cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["--epochs", "4", "--dimension-images", "0"]
-    assert main(words(cell, tmp_path / "biased", *few)) == 0
+    assert cli(words(cell, tmp_path / "biased", *few)) == 0
     assert "Careful. Reference: trained (nominal) on the generator's own images" in capsys.readouterr().out
-    assert main(words(cell, tmp_path / "honest", *few, "--unbiased", "train")) == 0
+    assert cli(words(cell, tmp_path / "honest", *few, "--unbiased", "train")) == 0
     assert "Careful" not in capsys.readouterr().out
     biased, honest = (results_of(tmp_path / name) for name in ("biased", "honest"))
     assert (biased["reference"]["method"], biased["reference"]["bias"]) == ("nominal", "unknown")
@@ -200,14 +201,14 @@ def test_unbiased_images_of_ones_own(
 ) -> None:
     """The test of a named reference, and the training of one that is not named."""
     few = ["--dimension-images", "0", "--unbiased", str(fair)]
-    assert main(words(cell, tmp_path / "biased", *few, "--reference", str(cell.place("nominal")))) == 0
+    assert cli(words(cell, tmp_path / "biased", *few, "--reference", str(cell.place("nominal")))) == 0
     assert "it reads the bias" in capsys.readouterr().out
     biased = results_of(tmp_path / "biased")["reference"]
     shuffled = unbiased_test("test", cell.check())
     reference = open_reference(cell.place("nominal"), shuffled).network
     assert biased["bias"] == "yes"
     assert biased["accuracy_unbiased"] == pytest.approx(accuracy(reference, shuffled, CPU), abs=1e-4)
-    assert main(words(cell, tmp_path / "honest", *few, "--epochs", "8", "--batch", "32")) == 0
+    assert cli(words(cell, tmp_path / "honest", *few, "--epochs", "8", "--batch", "32")) == 0
     honest = results_of(tmp_path / "honest")["reference"]
     assert (honest["method"], honest["bias"]) == ("nominal", "no")
     assert honest["accuracy_unbiased"] > biased["accuracy_unbiased"]
@@ -226,7 +227,7 @@ def test_unbiased_images_of_other_classes_are_refused(
         (["digits"], "--unbiased digits: biased by its paint; choose from train test"),
         ([str(tmp_path / "none")], "none"),
     ):
-        assert main(words(cell, tmp_path / "run", "--unbiased", *more)) == 2
+        assert cli(words(cell, tmp_path / "run", "--unbiased", *more)) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -242,7 +243,7 @@ def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.Captur
         (["--reference", str(tmp_path / "nothing")], "no such folder"),
         (["--reference", str(colors)], "tells red green blue ... apart, but the images are labelled 0 1 2"),
     ):
-        assert main(words(cell, tmp_path / "run", *more)) == 2
+        assert cli(words(cell, tmp_path / "run", *more)) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -253,11 +254,11 @@ def test_a_grid_is_one_more_layer(cell: Cell, tmp_path: Path) -> None:
     with global_seed(0):
         model = Autoencoder(StyleConfig(widths=(16, 16, 8), style_dim=4, grid_channels=4))
     metadata = {"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
-    save_autoencoder(tmp_path / "fit", model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
+    save_autoencoder(make_folder(tmp_path / "fit"), model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
     run_encode(EncodeConfig(tmp_path / "fit", out=tmp_path / "latents", device="cpu"))
     folders = ["--generator", str(tmp_path / "fit"), "--latents", str(tmp_path / "latents")]
     reference = ["--reference", str(cell.place("ceiling")), "--out", str(tmp_path / "run")]
-    assert main(["inspect", *folders, *reference, *SMALL, "--images", "60"]) == 0
+    assert cli(["inspect", *folders, *reference, *SMALL, "--images", "60"]) == 0
     results = results_of(tmp_path / "run")
     assert [row["name"] for row in results["layers"]] == ["grid", *"012345"]
     assert len(results["swaps"]) == 28

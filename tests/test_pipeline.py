@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from advmix.audit.comparison import Measured, difference
 from advmix.audit.fid import PenultimateFeatures, frechet_distance
 from advmix.classifiers import load_classifier
-from advmix.cli import main
 from advmix.config import load, to_dict
 from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
@@ -34,6 +33,7 @@ from advmix.studies.settings import make_cell
 from advmix.training.autoencode import FitOptions
 from advmix.training.gan import GanOptions
 from advmix.training.methods import SearchOptions
+from tiny import cli
 
 CPU = torch.device("cpu")
 PIPELINES = ("autoencoder", "gan", "gan-refine", "gan-features")
@@ -45,7 +45,7 @@ SMALL += ["--images", "10", "--donors", "2", "--pool-images", "5", "--seeds", "3
 
 
 def run(root: Path, *more: str) -> int:
-    return main(["study", "pipeline", *SMALL, "--cells", str(root / "cells"), "--out", str(root / "out"), *more])
+    return cli(["study", "pipeline", *SMALL, "--cells", str(root / "cells"), "--out", str(root / "out"), *more])
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +285,6 @@ def test_a_pipeline_that_is_left_out_is_not_made(study: Path, tmp_path: Path) ->
 def test_bad_input_is_one_line(
     flags: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["study", "pipeline", *flags, "--out", str(tmp_path / "out")]) == 2
+    assert cli(["study", "pipeline", *flags, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith(f"advmix: {words}")
     assert not (tmp_path / "out").exists()

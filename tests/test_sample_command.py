@@ -15,6 +15,7 @@ from advmix.cli import main
 from advmix.data.images import to_bytes
 from advmix.encoders import Autoencoder, load_autoencoder
 from advmix.encoders.autoencoder import save_autoencoder
+from advmix.files import make_folder
 from advmix.generators import MappedGenerator, StyleConfig, StyleGanConfig
 from advmix.seeds import generator, global_seed
 
@@ -29,7 +30,7 @@ def gan(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with global_seed(1):
         model = Autoencoder(shape)
         torch.nn.init.normal_(model.get_parameter("generator.to_image.weight"), std=1.0)
-    save_autoencoder(folder, model, {"data_fingerprint": "0" * 16})
+    save_autoencoder(make_folder(folder), model, {"data_fingerprint": "0" * 16})
     return folder
 
 
@@ -93,7 +94,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_images(gan: Path, tmp_path: Pat
 )
 def test_what_is_refused(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shape = StyleConfig(resolution=8, style_dim=4, widths=(6, 5), start=4, grid_channels=8)
-    save_autoencoder(tmp_path / "fit", Autoencoder(shape), {"data_fingerprint": "0" * 16})
+    save_autoencoder(make_folder(tmp_path / "fit"), Autoencoder(shape), {"data_fingerprint": "0" * 16})
     command = ["sample", "--generator", str(tmp_path / "fit"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert main([*command, *arguments]) == 2
     assert words in capsys.readouterr().err

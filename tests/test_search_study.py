@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from advmix.audit.comparison import Measured, difference
-from advmix.cli import main
 from advmix.config import load
 from advmix.data import ColoredDigits, make_look
 from advmix.encoders import load_autoencoder
 from advmix.errors import UserError
-from advmix.files import read_tensors
+from advmix.files import read_tensors, write_json
 from advmix.latents import Latents
 from advmix.report.search import Matrix, transfer_matrix
 from advmix.results import schema
@@ -37,6 +36,7 @@ from advmix.studies.settings import make_cell
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import SearchOptions
+from tiny import cli
 
 CPU = torch.device("cpu")
 SMALL = ["--data", "digits", "--train-images", "96", "--test-images", "60", "--fit-steps", "10", "--epochs", "1"]
@@ -99,7 +99,7 @@ def test_the_shadow_of_a_box_is_the_hull_of_its_corners() -> None:
     corners = torch.tensor(list(product((-1.0, 1.0), repeat=6))) * widths @ directions
     outline = shadow(widths, directions)
     assert len(outline) == 12
-    assert torch.cdist(outline, corners).min(dim=1).values.max() < 1e-5
+    assert torch.cdist(outline, corners, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values.max() < 1e-5
     edges = outline.roll(-1, 0) - outline
     inward = corners[:, None] - outline[None]
     assert (edges[:, 0] * inward[..., 1] - edges[:, 1] * inward[..., 0]).min() > -1e-4
@@ -118,7 +118,7 @@ def test_principal_components_equal_those_of_torch() -> None:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("search")
-    assert main(["study", "search", *SMALL, "--cells", str(root / "cells"), "--out", str(root / "out")]) == 0
+    assert cli(["study", "search", *SMALL, "--cells", str(root / "cells"), "--out", str(root / "out")]) == 0
     return root
 
 
@@ -212,10 +212,10 @@ def test_a_number_from_elsewhere_is_refused(study: Path, name: str, capsys: pyte
     kept = path.read_text()
     point = json.loads(kept)
     point["records"][0]["key"]["pool"] = "another"
-    path.write_text(json.dumps(point))
+    write_json(path, point)
     again = ["study", "search", *SMALL, "--cells", str(study / "cells"), "--out", str(study / "out")]
     try:
-        assert main(again) == 2
+        assert cli(again) == 2
     finally:
         path.write_text(kept)
     assert "worst cases under different pool" in capsys.readouterr().err
@@ -288,17 +288,18 @@ def test_a_stopped_study_does_only_what_is_missing(study: Path) -> None:
     missing = out / "points" / "saturation-nominal-seed4.json"
     missing.unlink()
     kept = {path: path.stat().st_mtime_ns for path in points if path != missing}
-    assert main(["study", "search", *SMALL, "--cells", str(study / "cells"), "--out", str(out)]) == 0
+    assert cli(["study", "search", *SMALL, "--cells", str(study / "cells"), "--out", str(out)]) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     after = results_of(out)
-    assert {**after, "phases": None} == {**before, "phases": None}
+    changed = {"phases": None, "sha256": None}
+    assert {**after, **changed} == {**before, **changed}
 
 
 def test_the_saved_config_runs_it_again_with_the_same_numbers(study: Path, tmp_path: Path) -> None:
     """From nothing but the cells' seeds: the cells are made anew too."""
     again = ["--seeds", "3", "--methods", "advmix", "--generators", "own", "--cells", str(tmp_path / "cells")]
     saved = str(study / "out" / "results.json")
-    assert main(["study", "search", "--config", saved, *again, "--out", str(tmp_path / "out")]) == 0
+    assert cli(["study", "search", "--config", saved, *again, "--out", str(tmp_path / "out")]) == 0
     first, second = results_of(study / "out"), results_of(tmp_path / "out")
     assert second["saturation"] == [r for r in first["saturation"] if (r["method"], r["seed"]) == ("advmix", 3)]
     assert len(second["transfer"]) == 1
@@ -327,7 +328,7 @@ def test_rows_are_called_by_method_and_generator() -> None:
 def test_bad_input_is_one_line(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["study", "search", *flags, "--out", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]) == 2
+    assert cli(["study", "search", *flags, "--out", str(tmp_path / "out"), "--cells", str(tmp_path / "cells")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -337,7 +338,7 @@ def test_bad_input_is_one_line(
 def test_a_stylegan_is_searched_with_and_shared_with_the_pipeline(study: Path, tmp_path: Path) -> None:
     gan = ["--gan-steps", "3", "--gan-batch", "4", "--invert-steps", "3", "--invert-batch", "4", "--seeds", "3"]
     places = ["--cells", str(study / "cells"), "--out", str(tmp_path / "out")]
-    assert main(["study", "search", *SMALL, *gan, "--generators", "own", "gan", *places]) == 0
+    assert cli(["study", "search", *SMALL, *gan, "--generators", "own", "gan", *places]) == 0
     results = results_of(tmp_path / "out")
     jsonschema.validate(results, schema())
     rows = {(record["method"], record["trained_with"], record["generator"]) for record in results["transfer"]}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from advmix.cli import main
 from advmix.generators import StyleConfig, StyleGenerator
 from advmix.latents import Latents
 from advmix.seeds import generator as seeded
@@ -72,3 +74,20 @@ def interrupt_at(step: int, trainee: Stepper, monkeypatch: pytest.MonkeyPatch) -
         return loss(current)
 
     monkeypatch.setattr(trainee, "loss", interrupted)
+
+
+def cli(words: Sequence[str]) -> int:
+    """Run a command whose later flags take the place of earlier ones of the same name; its exit code."""
+    return main(last_of_each(words))
+
+
+def last_of_each(words: Sequence[str]) -> list[str]:
+    """A command line without the flags that come again further on, and their values."""
+    groups: dict[str, list[str]] = {"": []}
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag = word
+            groups[flag] = []
+        groups[flag].append(word)
+    return [word for group in groups.values() for word in group]
