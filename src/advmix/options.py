@@ -9,6 +9,9 @@ from typing import Any
 
 from advmix.errors import UserError
 
+LARGEST = 2**31 - 1
+"""Of whole numbers: what counts more than this fits no memory and takes for ever."""
+
 
 def require(
     options: Any,
@@ -18,8 +21,8 @@ def require(
     above: float | None = None,
     within: tuple[float, float] | None = None,
 ) -> None:
-    """Refuse a field of `options` that is not finite, below `least`, not above `above`, or not `within` both ends; None
-    passes.
+    """Refuse a field of `options` that is not finite, too large, below `least`, not above `above`, or not `within` both
+    ends; None passes.
 
     >>> require(self, "fit_batch fit_lr", above=0)
     >>> require(self, "clean_weight", within=(0, 1))
@@ -34,6 +37,8 @@ def require(
         flag = f"--{name.replace('_', '-')} {value}"
         if not math.isfinite(value):
             raise UserError(f"{flag}: must be a finite number")
+        if isinstance(value, int) and value > LARGEST:
+            raise UserError(f"{flag}: must be at most {LARGEST}")
         if least is not None and value < least:
             raise UserError(f"{flag}: must be at least {least}")
         if above is not None and value <= above:
