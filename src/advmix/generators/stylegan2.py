@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from advmix.errors import UserError
 from advmix.generators.base import State
 from advmix.generators.equalized import RELU_GAIN, SLOPE
-from advmix.generators.layered import FromConstant, check_widths
+from advmix.generators.layered import FromConstant, check_sizes, check_widths
 from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.latents import Latents, Split
 
 EPSILON = 1e-8
+MAX_TAPS = 64
 Architecture = Literal["skip", "resnet", "orig"]
 
 
@@ -57,6 +58,7 @@ class StyleGan2Config(FromConstant):
     taps: int = 4
 
     def __post_init__(self) -> None:
+        check_sizes(vars(self), "resolution channels style_dim z_dim mapping widths")
         check_widths(self.widths, self.start, self.resolution)
         if self.architecture not in get_args(Architecture):
             raise UserError(f"generator: architecture {self.architecture!r} is not one of StyleGAN2's")
@@ -64,8 +66,10 @@ class StyleGan2Config(FromConstant):
             raise UserError(
                 f"generator: a mapping to {self.mapping[-1:]} numbers cannot make styles of {self.style_dim}"
             )
-        if self.taps < 2 or self.taps % 2:
-            raise UserError(f"generator: a filter of {self.taps} taps; only even numbers of them are known")
+        if self.taps not in range(2, MAX_TAPS + 1, 2):
+            raise UserError(f"generator: a filter of {self.taps} taps; only even numbers up to {MAX_TAPS} are known")
+        if self.clamp is not None and (type(self.clamp) not in (int, float) or not 0 < self.clamp < math.inf):
+            raise UserError(f"generator: clamp {self.clamp}: must be a number above 0")
 
 
 def blurred(x: Tensor, kernel: Tensor) -> Tensor:
