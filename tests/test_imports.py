@@ -17,8 +17,8 @@ import foreign_rosinality
 from advmix.errors import UserError
 from advmix.generators import StyleGan2
 from advmix.imports import read_generator
-from advmix.imports.nvidia import Found, read_nvidia
-from advmix.imports.rosinality import read_rosinality
+from advmix.imports.nvidia import Found
+from advmix.imports.read import read_found
 from advmix.latents import Latents, Split
 from advmix.seeds import generator as seeded
 
@@ -52,8 +52,7 @@ def in_double(found: Found) -> StyleGan2:
 
 
 def from_pickle(path: Path, label: int | None = None) -> StyleGan2:
-    with path.open("rb") as file:
-        return in_double(read_nvidia(file, label))
+    return in_double(read_found(path, label)[1])
 
 
 @torch.no_grad()
@@ -76,7 +75,7 @@ def test_nvidias_networks_draw_what_the_papers_say(settings: dict[str, Any], tmp
 def test_rosinalitys_networks_draw_what_the_paper_says(taps: tuple[float, ...], zipped: bool, tmp_path: Path) -> None:
     theirs = foreign_rosinality.make_network(taps=taps)
     path = foreign_rosinality.write_checkpoint(tmp_path / "checkpoint.pt", theirs, zipped)
-    ours = in_double(read_rosinality(path))
+    ours = in_double(read_found(path)[1])
     styles, z = codes(3, ours.layers), codes(3, 1)[:, 0]
     torch.testing.assert_close(ours.decode_signed(Latents(styles)), theirs.double()(styles), rtol=0, atol=1e-12)
     torch.testing.assert_close(ours.mapping(z), theirs.mapped(z), rtol=0, atol=1e-12)

@@ -24,8 +24,8 @@ import foreign_rosinality
 from advmix.cli import main
 from advmix.errors import UserError
 from advmix.imports import pickles, read_generator, rosinality, storages
-from advmix.imports.nvidia import NAMES
 from advmix.imports.pickles import RefusedError, read_pickle
+from advmix.imports.read import NAMES
 
 HEAD = b"\x80\x04"
 STORAGE = b"ctorch.storage\n_load_from_bytes\n"

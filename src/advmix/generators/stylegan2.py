@@ -44,7 +44,7 @@ class StyleGan2Config(FromConstant):
         architecture: how features become an image: `skip` (the sum of an RGB output at every resolution), `resnet`
             (residual blocks and one output) or `orig` (one output).
         clamp: bound on what convolutions put out, or None.
-        taps: side of the filter behind every upsampling, even.
+        taps: side of the two filters behind an upsampling: of features, and of what runs beside them; even.
     """
 
     resolution: int = 32
@@ -167,6 +167,8 @@ class StyleGan2(MappedGenerator):
         self.register_buffer("mean_style", torch.zeros(dim))
         self.register_buffer("kernel", torch.full((config.taps, config.taps), config.taps**-2.0))
         self.kernel: Tensor
+        self.register_buffer("beside_kernel", self.kernel.clone())
+        self.beside_kernel: Tensor
         self.constant = nn.Parameter(torch.randn(1, widths[0], config.start, config.start))
         self.convs = nn.ModuleList(self._conv(config, layer) for layer in range(config.layers - 1))
         levels = range(len(widths))
@@ -232,5 +234,5 @@ class StyleGan2(MappedGenerator):
         if level == len(self.config.widths) - 1:
             return image
         if self.shortcuts:
-            return upsampled(self.shortcuts[str(level + 1)](x), self.kernel)
-        return None if image is None else upsampled(image, self.kernel)
+            return upsampled(self.shortcuts[str(level + 1)](x), self.beside_kernel)
+        return None if image is None else upsampled(image, self.beside_kernel)
