@@ -364,14 +364,15 @@ def make_network(
         )
 
 
-def write_snapshot(path: Path, network: nn.Module, protocol: int | None = None) -> Path:
-    """As the training loops write it: every network in eval mode, frozen, on the CPU."""
+def write_snapshot(path: Path, network: nn.Module, protocol: int | None = None, **more: Any) -> Path:
+    """As the training loops write it: every network in eval mode, frozen, on the CPU; and whatever more."""
     content = {
         "training_set_kwargs": {"class_name": "training.dataset.ImageFolderDataset", "use_labels": False},
         "G": network.eval().requires_grad_(False),
         "D": Discriminator(img_channels=3).eval().requires_grad_(False),
         "G_ema": network,
         "augment_pipe": None,
+        **more,
     }
     with foreign_modules(), path.open("wb") as file:
         pickle.dump(content, file, protocol)

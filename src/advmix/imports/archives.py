@@ -66,7 +66,7 @@ def _kind(head: bytes) -> str:
     """What a file is that cannot be read."""
     if head[257:262] == b"ustar":
         return "a tar archive; unpack it first"
-    if head[8:10] in (b"{\"", b"{}"):
+    if head[8:10] in (b'{"', b"{}"):
         return "a safetensors file, which has no settings of a StyleGAN2; of a generator of advmix, name the folder"
     return next((words for begin, words in OTHERS.items() if head.lstrip().startswith(begin)), NEITHER)
 

@@ -28,7 +28,7 @@ RESOLUTIONS = tuple(2**power for power in range(3, 12))
 ALIAS_FREE = (
     "a StyleGAN3 (alias-free) network; only StyleGAN2's can be read: use a snapshot trained with --cfg=stylegan2"
 )
-NO_GENERATOR = "holds no G_ema, as the snapshots of stylegan2-ada-pytorch and stylegan3 do"
+NO_SNAPSHOT = "holds no G_ema, as the snapshots of stylegan2-ada-pytorch and stylegan3 do"
 TENSORFLOW = "a TensorFlow pickle; convert it with legacy.py of NVIDIA's stylegan2-ada-pytorch first"
 
 
@@ -159,7 +159,7 @@ def generator_in(content: Any) -> tuple[str, Module] | None:
     alone = [name for name, part in found.items() if part.has("mapping")]
     name = "G_ema" if "G_ema" in found or len(alone) != 1 else alone[0]
     if found and name not in found:
-        raise RefusedError(f"{NO_GENERATOR}, but {', '.join(map(shown, list(found)[:5]))}; {SAVE_AGAIN}")
+        raise RefusedError(f"{NO_SNAPSHOT}, but {', '.join(map(shown, list(found)[:5]))}; {SAVE_AGAIN}")
     return (str(name), found[name]) if found else None
 
 

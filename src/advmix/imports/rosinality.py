@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from advmix.generators.equalized import RELU_GAIN
 from advmix.generators.layered import DEEPEST
 from advmix.generators.stylegan2 import MAX_TAPS, StyleGan2Config
-from advmix.imports.nvidia import RESOLUTIONS, SAVE_AGAIN, Found, one_number, refuse_whole
+from advmix.imports.nvidia import NO_SNAPSHOT, RESOLUTIONS, SAVE_AGAIN, Found, one_number, refuse_whole
 from advmix.imports.pickles import Record, RefusedError, shown
 from advmix.imports.storages import SHARED, Budget
 
@@ -36,7 +36,7 @@ GUESSED = (
     f"the file does not state the learning rate of its mapping network (lr_mlp): {MAPPING_LR} is taken, as in "
     "stylegan2-pytorch; --mapping-lr names another one"
 )
-NO_GENERATOR = "holds no g_ema, as the checkpoints of rosinality's stylegan2-pytorch do"
+NO_GENERATOR = f"{NO_SNAPSHOT}, and no g_ema, as the checkpoints of rosinality's stylegan2-pytorch do"
 
 
 @dataclass(frozen=True, eq=False)
