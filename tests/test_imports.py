@@ -70,7 +70,7 @@ def test_nvidias_networks_draw_what_the_papers_say(settings: dict[str, Any], tmp
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("taps", [(1.0, 3, 3, 1), (1.0, 2, 4, 0), (1.0, 2)], ids=str)
+@pytest.mark.parametrize("taps", [(1.0, 3, 3, 1), (1.0, 2, 4, 0), (1.0, 2), (1.0, 2, 4, 4, 1, 1)], ids=str)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_rosinalitys_networks_draw_what_the_paper_says(taps: tuple[float, ...], zipped: bool, tmp_path: Path) -> None:
     theirs = foreign_rosinality.make_network(taps=taps)
@@ -82,7 +82,7 @@ def test_rosinalitys_networks_draw_what_the_paper_says(taps: tuple[float, ...], 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", range(6))
 def test_reading_makes_a_frozen_network_in_float32(protocol: int, tmp_path: Path) -> None:
     theirs = foreign_nvidia.make_network()
     ours = read_generator(foreign_nvidia.write_snapshot(tmp_path / "snapshot.pkl", theirs, protocol))

@@ -79,6 +79,14 @@ def tensor(offset: int, size: tuple[int, ...], stride: tuple[int, ...], storage:
     return HEAD + TENSOR + b"(" + held + plain(offset) + plain(size) + plain(stride) + b"\x89N" + b"tR."
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What sound files make the program load is loaded once."""
+    folder = tmp_path_factory.mktemp("sound")
+    read_generator(foreign_nvidia.write_snapshot(folder / "a", foreign_nvidia.make_network(8), 0))
+    read_generator(foreign_rosinality.write_checkpoint(folder / "b", foreign_rosinality.make_network()))
+
+
 @pytest.fixture
 def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a hostile file tries to make."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from advmix.errors import UserError
 
@@ -42,8 +43,20 @@ def rebuilt(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: Pa
 
 def outline(make: Callable[[], Network]) -> Network:
     """A network of names and shapes alone: it takes no memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return make()
+
+
+class _Unfilled(TorchFunctionMode):
+    """No first numbers: without memory there is nothing to fill, and torch would load a package of algebra for it."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Anything but drawing is done."""
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return (kwargs or {}).get("tensor", *args[:1])
+        return torch.empty(*args) if function is torch.randn else function(*args, **(kwargs or {}))
 
 
 def misfit(network: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, str, str] | None:

@@ -32,6 +32,8 @@ UP = 4
 """Their filters have the gain of the upsampling multiplied in."""
 FIRST = "input.input"
 """A name that every generator of theirs has."""
+LEVELS = 4
+"""Of dictionaries in dictionaries where tensors are looked for."""
 GUESSED = (
     f"the file does not state the learning rate of its mapping network (lr_mlp): {MAPPING_LR} is taken, as in "
     "stylegan2-pytorch; --mapping-lr names another one"
@@ -113,10 +115,10 @@ def state_in(content: Any, size: int) -> State:
 
 
 def _generators(content: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], dict[Any, Any], str]]:
-    """Dictionaries with tensors of a generator, up to three levels deep: where, and the prefix of their names."""
+    """Dictionaries with tensors of a generator, up to `LEVELS` deep: where, and the prefix of their names."""
     level: list[tuple[tuple[str, ...], dict[Any, Any]]] = [((), content)]
     seen = set()
-    for _ in range(3):
+    for _ in range(LEVELS):
         inner = []
         for path, part in level:
             yield from ((path, part, name.removesuffix(FIRST)) for name in map(str, part) if name.endswith(FIRST))

@@ -193,9 +193,9 @@ def read_legacy(stream: BinaryIO, data: memoryview, names: Mapping[str, Maker]) 
     described: dict[str, Storage] = {}
     places: dict[str, memoryview] = {}
 
-    def describe(identity: Any) -> Storage:
-        storage = describe_storage(identity, lambda one: places.get(one.key, memoryview(b"")))
-        return described.setdefault(storage.key, storage)
+    def describe(identity: Any) -> Any:
+        thing = describe_storage(identity, lambda one: places.get(one.key, memoryview(b"")))
+        return described.setdefault(thing.key, thing) if isinstance(thing, Storage) else thing
 
     content, keys = read_pickle(stream, names, describe), read_pickle(stream, {})
     if not isinstance(keys, list):
@@ -221,12 +221,17 @@ def _numbers(data: memoryview, described: dict[str, Storage], keys: list[Any]) -
     return places
 
 
-def describe_storage(identity: Any, find: Callable[[Storage], memoryview]) -> Storage:
-    """`("storage", kind, key, device, count, ...)`: whatever the device was, it is now the CPU.
+def describe_storage(identity: Any, find: Callable[[Storage], memoryview]) -> Any:
+    """What a persistent id stands for.
+
+    `("storage", kind, key, device, count, ...)`: whatever the device was, it is now the CPU. `("module", name, ...)`
+    was written around the names of networks: the name.
 
     Raises:
         RefusedError: anything else.
     """
+    if identity[0] == "module":
+        return identity[1]
     _, kind, key, _, count, *view = identity
     if type(count) is not int or not 0 <= count < 2**62 or any(part is not None for part in view):
         raise RefusedError("a storage of an impossible size")
