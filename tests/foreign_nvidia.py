@@ -359,7 +359,7 @@ def make_network(
             w_dim=6,
             img_resolution=img_resolution,
             img_channels=img_channels,
-            mapping_kwargs=EasyDict(num_layers=2, **(mapping or {})),
+            mapping_kwargs=EasyDict(**{"num_layers": 2, **(mapping or {})}),
             synthesis_kwargs=EasyDict(**{"channel_base": 64, "channel_max": 8, **synthesis}),
         )
 

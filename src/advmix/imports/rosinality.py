@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from advmix.generators.equalized import RELU_GAIN
 from advmix.generators.layered import DEEPEST
 from advmix.generators.stylegan2 import MAX_TAPS, StyleGan2Config
-from advmix.imports.nvidia import NO_SNAPSHOT, RESOLUTIONS, SAVE_AGAIN, Found, one_number, refuse_whole
+from advmix.imports.nvidia import LARGEST, NO_SNAPSHOT, RESOLUTIONS, SAVE_AGAIN, Found, one_number, refuse_whole
 from advmix.imports.pickles import Record, RefusedError, shown
 from advmix.imports.storages import SHARED, Budget
 
@@ -78,7 +78,7 @@ class State:
         """The learning rate of the mapping network among the training's options."""
         options = self.args.state if isinstance(self.args, Record) else self.args
         stated = options.get("lr_mlp") if isinstance(options, dict) else None
-        if stated is not None and (type(stated) not in (int, float) or not 0 < stated < math.inf):
+        if stated is not None and (type(stated) not in (int, float) or not 0 < stated < LARGEST):
             raise RefusedError(f"its args state an lr_mlp of {shown(stated)}, which is no number above 0")
         return stated
 
@@ -105,13 +105,15 @@ def state_in(content: Any, size: int) -> State:
     ]
     chosen = chosen or list(found)
     if len(chosen) > 1:
-        raise RefusedError(f"holds several generators, {', '.join(chosen[:5])}; save one of them as {{'g_ema': ...}}")
+        raise RefusedError(
+            f"holds several generators, {', '.join(chosen[:5])[:120]}; save one of them as {{'g_ema': ...}}"
+        )
     if not chosen:
         _refuse_others(content)
     place = chosen[0]
     values, prefix = found[place]
     mean = content.get("latent_avg", values.get("latent_avg"))
-    return State(values, prefix, place or "the file", Budget(SHARED * size), mean, content.get("args"))
+    return State(values, prefix, place[:80] or "the file", Budget(SHARED * size), mean, content.get("args"))
 
 
 def _generators(content: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], dict[Any, Any], str]]:

@@ -19,7 +19,7 @@ from advmix.options import require
 from advmix.progress import console, track
 from advmix.report.page import save_figures
 from advmix.runs import open_run
-from advmix.stages.sample import draw, sheet
+from advmix.stages.sample import draw, sheet, thumbnails
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,6 @@ def _samples(dec: StyleGan2, config: ImportConfig) -> Figure:
     images = []
     with track("samples", config.samples) as advance:
         for _, drawn in draw(dec, config.samples, config.seed, config.truncation):
-            images.append(drawn)
+            images.append(thumbnails(drawn))
             advance(len(drawn), "")
     return sheet(torch.cat(images))
