@@ -232,7 +232,7 @@ def command(config: dict[str, Any]) -> str:
     """What was typed: the command with every setting that is not the default."""
     kinds = {**COMMANDS, **{f"study {name}": study for name, study in STUDIES.items()}}
     words = config["command"]
-    return shlex.join(["advmix", *words.split(), *flags(config, with_defaults(kinds[words][0], {})[0])])
+    return shlex.join(["advmix", *words.split(), *flags(config, with_defaults(kinds[words].load()[0], {})[0])])
 
 
 def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:

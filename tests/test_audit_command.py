@@ -45,15 +45,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["fit", "--data", str(out / "data"), *DATA, *flags, "--out", fit]) == 0
     assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
     training = ["--method", "nominal", "--epochs", "4", "--batch", "16", "--generator", fit, "--latents", latents]
-    for seed in ("0", "1"):
+    for seed in ("0", "1", "2"):
         assert main(["train", *training, "--seed", seed, "--device", "cpu", "--out", str(out / f"nominal{seed}")]) == 0
     return out
 
 
 def audit(runs: Path, out: Path, *flags: str, named: bool = True) -> int:
     made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")] if named else []
-    judged = [] if "--compare" in flags else ["--classifier", str(runs / "nominal0")]
-    voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal1")]
+    judged = [] if {"--compare", "--classifier"} & set(flags) else ["--classifier", str(runs / "nominal0")]
+    voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal2")]
     return main(["audit", *judged, *made, *FEW, *voter, "--out", str(out), *flags])
 
 
@@ -168,12 +168,19 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
 
 def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Path) -> None:
     here = Path(__file__).parent
-    flags = ["--classifier", str(runs / "nominal0"), "--reference", str(runs / "nominal1"), *FEW, "--devices", "2"]
+    flags = ["--classifier", str(runs / "nominal0"), "--reference", str(runs / "nominal2"), *FEW, "--devices", "2"]
     made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--out", str(tmp_path / "out")]
     command = [sys.executable, str(here / "two_audits.py"), "audit", *flags, *made]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path]), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
+
+
+def test_a_reference_does_not_vouch_for_itself(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert audit(runs, tmp_path / "out", "--reference", str(runs / "nominal0")) == 2
+    assert "answers as nominal0 does, for which it would vouch" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_classifiers_under_one_search(runs: Path, done: Path, tmp_path: Path) -> None:

@@ -140,9 +140,9 @@ def test_what_an_older_version_made_under_other_settings_is_found(tmp_path: Path
     usual = CelebaConfig(cells=tmp_path)
     mine = replace(usual, fit=replace(usual.fit, fit_steps=800), train=TrainOptions(epochs=3, flip=True))
     home, folder = (tmp_path / name for name in places(usual))
-    save(home, "study celeba: fit", FitPart(mine.fit, 0, home))
+    save(home, "study celeba: fit", FitPart(mine.fit, 0, home), {})
     part = ClassifierPart("advmix", mine.train, mine.search, mine.baseline, 0, folder / "advmix")
-    save(folder / "advmix", "study celeba: classifier", part)
+    save(folder / "advmix", "study celeba: classifier", part, {})
     old = json.loads((folder / "advmix" / "config.json").read_text())
     del old["baseline"]["best_of"]
     (folder / "advmix" / "config.json").write_text(json.dumps(old))

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from advmix.cli import main
+from advmix.files import read_checkpoint
 from advmix.results import schema
 
 CPU = ["--device", "cpu"]
@@ -257,7 +258,7 @@ def test_nan_loss_names_step_and_checkpoint(tmp_path: Path, capsys: pytest.Captu
     line = refused(capsys, "fit", *SMALL, *arguments)
     assert "at step" in line
     assert str(out / "checkpoint.pt") in line
-    checkpoint = torch.load(out / "checkpoint.pt", weights_only=True)
+    checkpoint = read_checkpoint(out / "checkpoint.pt")
     assert all(torch.isfinite(weight).all() for weight in checkpoint["trainee"]["network"].values())
 
 

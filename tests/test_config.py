@@ -52,7 +52,7 @@ def test_config_survives_the_way_through_json(config: Any) -> None:
 
 @EVERY
 def test_saved_config_is_loaded(config: Any, tmp_path: Path) -> None:
-    configs.save(tmp_path, "command", config)
+    configs.save(tmp_path, "command", config, {"images": "0" * 16})
     assert configs.load(tmp_path / "config.json", "command", type(config)) == config
 
 

@@ -144,6 +144,15 @@ def test_truncated_file_is_named(tmp_path: Path, name: str, kept: int) -> None:
         load_gray("mnist", tmp_path, "train")
 
 
+@pytest.mark.parametrize("count", [2**31, 2**32 - 1])
+def test_more_images_than_a_file_can_hold_are_not_believed(tmp_path: Path, count: int) -> None:
+    path = write_idx(tmp_path, "mnist") / FILES[0]
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + count.to_bytes(4, "big") * 3 + data[16:])
+    with pytest.raises(UserError, match=rf"{FILES[0]}: truncated, \d+ bytes of {16 + count**3};"):
+        load_gray("mnist", tmp_path, "train")
+
+
 def test_file_of_another_kind_is_named(tmp_path: Path) -> None:
     path = write_idx(tmp_path, "mnist") / FILES[0]
     path.write_bytes(b"<html>not found</html>")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from advmix.cli import main
+from advmix.files import make_folder, write_json
 from pictures import digit, digit_label, encoded, write
 
 SHADES = """
@@ -73,7 +74,7 @@ def test_what_does_not_fit_together_is_refused_in_one_line(
 ) -> None:
     config = json.loads((runs / "audit" / "config.json").read_text())
     config["data"]["target"] = "odd"
-    write(tmp_path / "other", {"config.json": json.dumps(config)})
+    write_json(make_folder(tmp_path / "other") / "config.json", config)
     three = ["--reference", runs / "audit" / "reference"]
     for words, message in (
         ([runs / "audit", tmp_path / "other"], "audits of different images or labels"),

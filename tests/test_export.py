@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -169,11 +170,27 @@ def test_a_stopped_export_goes_on_to_the_same_files(
     monkeypatch.setattr(VariationFolder, "write", interrupted)
     assert export(runs, stopped) == 130
     assert not (stopped / TABLE).exists()
+    lost = next(stopped.rglob("*.png"))
+    lost.unlink()
     monkeypatch.setattr(VariationFolder, "write", put)
     assert export(runs, stopped, "--resume") == 0
     assert files(stopped) == files(whole)
     assert export(runs, stopped, "--resume") == 0, "done already"
+    subprocess.run(["sha256sum", "--check", "--quiet", "variations.sha256"], cwd=stopped, check=True)
     assert export(runs, stopped) == 2
+
+
+@pytest.mark.parametrize("pattern", [TABLE, "*/*.png", "variations.sha256"])
+def test_going_on_with_a_finished_export_checks_it(
+    runs: Path, tmp_path: Path, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert export(runs, out, "--images", "3") == 0
+    path = next(out.glob(pattern))
+    path.write_bytes(path.read_bytes()[:-20])
+    capsys.readouterr()
+    assert export(runs, out, "--images", "3", "--resume") == 2
+    assert "missing or changed since it was exported" in capsys.readouterr().err
 
 
 def files(out: Path) -> dict[str, bytes]:

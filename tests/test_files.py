@@ -6,7 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from advmix.errors import UserError
 from advmix.files import (
     MAX_DEPTH,
     atomic_write,
+    make_folder,
     parse_json,
     read_checkpoint,
     read_json,
@@ -27,7 +28,7 @@ from advmix.files import (
 
 WRITERS: dict[str, Callable[[Path], None]] = {
     "bytes": lambda path: atomic_write(path, b"new" * 5000),
-    "json": lambda path: write_json(path, list(range(5000))),
+    "json": lambda path: write_json(path, {"numbers": list(range(5000))}),
     "tensors": lambda path: write_tensors(path, "test", {"a": torch.ones(5000)}, {}),
     "checkpoint": lambda path: write_checkpoint(path, {"step": 1, "a": torch.ones(5000)}),
 }
@@ -46,12 +47,77 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @EVERY
-def test_file_is_written_whole_into_a_new_folder(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "new" / "folder" / "file"
+def test_file_is_written_whole(tmp_path: Path, name: str) -> None:
+    path = tmp_path / ("n" * 255)  # as long as a name may be
     WRITERS[name](path)
-    assert [found.name for found in path.parent.iterdir()] == ["file"]
+    assert list(tmp_path.iterdir()) == [path]
     assert path.stat().st_size > 5000
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@EVERY
+def test_folder_that_has_gone_is_not_made_again(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"file: cannot be written, the folder is not there"):
+        WRITERS[name](tmp_path / "gone" / "file")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"part: cannot be written, the folder is not there"):
+        make_folder(tmp_path / "gone" / "part")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o007])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    tensors, metadata = {"b": torch.ones(3), "a": torch.zeros(2)}, {"z": 1, "y": 2, "x": [3]}
+    write_tensors(tmp_path / "one", "test", tensors, metadata)
+    write_tensors(tmp_path / "two", "test", dict(reversed(tensors.items())), dict(reversed(metadata.items())))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "json": read_json,
+    "tensors": lambda path: [part.tolist() if isinstance(part, torch.Tensor) else part for part in _flat(path)],
+    "checkpoint": lambda path: {key: str(value) for key, value in read_checkpoint(path).items()},
+}
+
+
+def _flat(path: Path) -> list[object]:
+    tensors, metadata = read_tensors(path, "test")
+    return [*tensors.items(), *tensors.values(), metadata]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_flipped_bit_is_found_or_without_effect(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "file"
+    state = {"step": 3, "run": "a run", "trainee": {"a": torch.arange(3.0)}, "history": [], "seconds": 1.5}
+    write: dict[str, Callable[[], None]] = {
+        "json": lambda: write_json(path, {"name": "ü", "number": 0.25, "list": [1, None, True]}),
+        "tensors": lambda: write_tensors(path, "test", {"a": torch.arange(3.0)}, {"number": 1, "text": "b"}),
+        "checkpoint": lambda: write_checkpoint(path, state),
+    }
+    write[name]()
+    whole, expected = path.read_bytes(), str(READERS[name](path))
+    for place in range(0, len(whole), 1 + len(whole) // 400):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        with suppress(UserError):
+            assert str(READERS[name](path)) == expected, f"byte {place}"
+
+
+def test_json_that_a_person_changed_is_read_where_that_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    write_json(path, {"seed": 0})
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match="damaged or changed since"):
+        read_json(path)
+    assert read_json(path, edited=True) == {"seed": 1}
 
 
 @EVERY
@@ -130,6 +196,12 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 def test_folder_is_no_json_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as JSON"):
         read_json(tmp_path)
+
+
+def test_json_without_a_digest_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"accuracy": 1.0}')
+    with pytest.raises(UserError, match="not written by advmix"):
+        read_json(tmp_path / "results.json")
 
 
 def test_tensors_come_back_with_their_metadata(tmp_path: Path) -> None:

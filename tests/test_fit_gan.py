@@ -62,8 +62,8 @@ def test_a_discriminator_compares_images(fitted: Path, tmp_path: Path) -> None:
         encode = ["encode", "--generator", str(fitted / "fit"), "--encoder", "refine", "--optimize-steps", "1"]
         out = tmp_path / f"latents{number}"
         assert main([*encode, "--features", str(generator), "--device", "cpu", "--out", str(out)]) == 0
-        names.append(json.loads((out / "inputs.json").read_text())["features"])
-    trained_with = json.loads((tmp_path / "fit" / "inputs.json").read_text())["features"]
+        names.append(json.loads((out / "config.json").read_text())["inputs"]["features"])
+    trained_with = json.loads((tmp_path / "fit" / "config.json").read_text())["inputs"]["features"]
     assert names[0] == trained_with == fingerprint(load_discriminator(fitted / "fit"))
     assert names[1] == fingerprint(load_discriminator(tmp_path / "fit")) != names[0]
 
@@ -131,7 +131,7 @@ def test_anybodys_features_compare_images(tmp_path: Path) -> None:
     for name, features in (("plain", "test_fit_gan:of_three"), ("told", str(tmp_path / "features.json"))):
         with global_seed(0):
             assert main([*few, "--features", features, "--out", str(tmp_path / name)]) == 0
-        inputs.append(json.loads((tmp_path / name / "inputs.json").read_text())["features"])
+        inputs.append(json.loads((tmp_path / name / "config.json").read_text())["inputs"]["features"])
     plain, normalised = (load_file(tmp_path / name / "generator.safetensors") for name in ("plain", "told"))
     assert inputs[0] != inputs[1]
     assert any(not torch.equal(plain[name], normalised[name]) for name in plain)

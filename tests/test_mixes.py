@@ -323,14 +323,14 @@ def test_fit_takes_the_weights_and_remembers_them(judge: str, tmp_path: Path) ->
     assert main(fit) == 0
     expected = {"adversarial_weight": 0.1, "survival_weight": 0.2, "mix_perp": [-1]}
     assert load_autoencoder(tmp_path / "fit")[1]["mix"] == expected
-    assert "reference" in json.loads((tmp_path / "fit" / "inputs.json").read_text())
+    assert "reference" in json.loads((tmp_path / "fit" / "config.json").read_text())["inputs"]
     assert main([*fit, "--resume"]) == 0
 
 
 def test_fit_without_them_is_what_it_was(tmp_path: Path) -> None:
     assert main(["fit", *DATA, "--fit-steps", "2", "--fit-batch", "4", "--out", str(tmp_path)]) == 0
     assert "mix" not in load_autoencoder(tmp_path)[1]
-    assert json.loads((tmp_path / "inputs.json").read_text()).keys() == {"images"}
+    assert json.loads((tmp_path / "config.json").read_text())["inputs"].keys() == {"images"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -160,6 +161,35 @@ def test_what_is_left_out_is_said_and_written_down(
     assert results["images"] == 20
     assert [image["name"] for image in results["broken"]] == ["digit 3/[red].png"]
     assert "1 of 21 images cannot be read: digit 3/[red].png (not an image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--size", "17"], "images of 17 pixels: fit takes 16, 32, 64; read them with --size 16 or 32"),
+        (["--size", "8"], "with --size 16"),
+        (["--size", "70"], "images of 70 pixels: fit takes a multiple of 4; read them with --size 68 or 72"),
+        (["--size", "128", "--regime", "gan"], "with --size 64"),
+        (["--size", "68", "--adversarial-weight", "0.1"], "images of 68 pixels: the discriminator takes 16, 32, 64"),
+    ],
+)
+def test_sizes_that_the_network_cannot_draw_are_refused_before_anything_is_read(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    assert main(["fit", "--data", str(folder), *words, "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert line in printed.err
+    assert "read images" not in printed.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_hold_any_name(runs: Path, tmp_path: Path) -> None:
+    names = ["a\rb.png", "c\n,d.png", 'say "e".png', "\N{CAT}$.png"]
+    data = write(tmp_path / "data", {name: encoded(digit(index)) for index, name in enumerate(names)})
+    words = ["predict", "--classifier", str(runs / "nominal"), "--data", str(data), "--unlabelled"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == sorted(names)
 
 
 @pytest.mark.parametrize("command", ["audit", "predict"])

@@ -56,7 +56,7 @@ def check_inline(line: str) -> None:
     known = {**COMMANDS, **{f"study {study}": command for study, command in STUDIES.items()}}
     assert name in known, line
     flags = {re.sub("^no-", "", word[2:]) for word in words if word.startswith("--")}
-    assert flags <= {*flags_of(known[name][0]), "config", "help"}, line
+    assert flags <= {*flags_of(known[name].load()[0]), "config", "help"}, line
 
 
 def flags_of(kind: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
 from advmix.latents import Latents
-from advmix.mixing import Mixer
+from advmix.mixing import Loss, Mixer, margin
 from advmix.modes import evaluating
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -41,6 +41,7 @@ class MixAttack:
         pool: whose `z⊥` are borrowed; networks, pool and images are on one device.
         residual: whether the mix keeps what the generator cannot draw of the image.
         rng: CPU random generator of the donors; torch's global one when None.
+        loss: logits and labels to `(B,)`, which is climbed.
     """
 
     mixer: Mixer
@@ -48,6 +49,7 @@ class MixAttack:
     pool: Latents
     residual: bool = True
     rng: torch.Generator | None = None
+    loss: Loss = margin
 
     def __repr__(self) -> str:
         return f"MixAttack({self.mixer!r}, residual={self.residual})"
@@ -68,7 +70,7 @@ class MixAttack:
         if self.residual:
             latents = dec.complete(latents, images)
         judge = model if self.mixer.needs_classifier else None
-        return self.mixer(judge, latents, labels, self.pool, rng=self.rng).images
+        return self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=self.rng).images
 
 
 @dataclass(frozen=True)

@@ -81,13 +81,13 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
 
 
-def stated(metadata: Any, name: str, kind: type[T], path: Path) -> T:
+def stated(metadata: Mapping[str, Any], name: str, kind: type[T], path: Path) -> T:
     """An entry of a file's metadata.
 
     Raises:
         UserError: there is none, or it is of another type.
     """
-    value = metadata.get(name) if isinstance(metadata, dict) else None
+    value = metadata.get(name)
     if type(value) is not kind:
         raise UserError(f"{path}: its metadata have no {name}, or one of another type; make it again")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
@@ -13,6 +14,9 @@ from advmix.files import read_json, write_json
 from advmix.progress import console
 
 T = TypeVar("T")
+
+INPUTS = "inputs"
+"""Key of `config.json` under which the fingerprints stand of what a run reads."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -69,20 +73,22 @@ def _check_keys(kind: type, data: Any, source: str, prefix: str) -> None:
             _check_keys(hints[name], data[name], source, f"{prefix}{name}.")
 
 
-def save(folder: Path, command: str, config: Any) -> None:
-    """Write `config.json` into `folder`: what to give to `--config` to run the same again."""
-    write_json(folder / "config.json", {"command": command, **to_dict(config)})
+def save(folder: Path, command: str, config: Any, inputs: Mapping[str, str | None]) -> None:
+    """Write `config.json` into `folder`: what to give to `--config` to run the same again, and the fingerprints of what
+    the run reads.
+    """
+    write_json(folder / "config.json", {"command": command, **to_dict(config), INPUTS: dict(inputs)})
 
 
 def load(path: Path, command: str, kind: type[T]) -> T:
     """Read a saved config of `command`. Settings that are younger than the file get their defaults; a line says so."""
-    data = read_json(path)
+    data = read_json(path, edited=True)
     if isinstance(data, dict) and "study" in data:
         data = data.get("config")  # a results.json holds the config that made it
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
-    given, added = with_defaults(kind, {key: value for key, value in data.items() if key != "command"})
+    given, added = with_defaults(kind, {key: value for key, value in data.items() if key not in ("command", INPUTS)})
     for name, value in added.items():
         console.print(f"  {path}: no {name} in it, taken as {value}")
     return from_dict(kind, given, str(path))

@@ -17,3 +17,8 @@ def naming(flag: str, instead_of: str = "--out") -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(str(error).replace(instead_of, flag)) from error
+
+
+def printable(text: str) -> str:
+    """Somebody's text as one line that cannot steer a terminal: letters that are not to be printed become `�`."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

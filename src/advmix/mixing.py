@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.answers import answers, mistakes
 from advmix.generators import Generator, State
 from advmix.latents import Latents, Split
 from advmix.modes import evaluating
@@ -28,6 +29,17 @@ Step = Literal["sign", "gradient"]
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, one number per example."""
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The highest other logit less the label's, `(B,)`: above 0 where the answer is wrong.
+
+    A search that climbs it does not depend on the scale of the logits, where cross-entropy has no gradient left once a
+    classifier is sure (the logit difference of Carlini and Wagner, 2017; AutoAttack's DLR loss is its quotient).
+    """
+    own = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(dim=1) - own
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +60,9 @@ class Mix:
         donors: `(B,)`, index in the pool of the example whose `z⊥` the search started from.
         losses: `(B,)`, the classifier's loss on `images`; None when `RandMix` was given no classifier.
         fooled: `(B,)`, whether the classifier was wrong on *any* candidate; None likewise.
+        unanswered: `(B,)`, whether its answer to any candidate was not a number; None likewise.
+        vanished: `(B,)`, whether its gradient was zero, or not a number, at all that the search began with, so that
+            other donors were tried in place of steps; None where no gradient was asked for.
         trace: all candidates, when asked for.
     """
 
@@ -56,6 +71,8 @@ class Mix:
     donors: Tensor
     losses: Tensor | None = None
     fooled: Tensor | None = None
+    unanswered: Tensor | None = None
+    vanished: Tensor | None = None
     trace: Trace | None = None
 
 
@@ -73,12 +90,16 @@ def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, `images`, `losses (N,)`, `fooled (N,)`."""
+    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `donors (N,)` that it began with, `images`,
+    `losses (N,)`, `fooled (N,)`, `unanswered (N,)`.
+    """
 
     perp: Tensor
+    donors: Tensor
     images: Tensor
     losses: Tensor
     fooled: Tensor
+    unanswered: Tensor
 
     def worse(self, rows: Tensor, found: Candidates) -> Candidates:
         """The candidate with the higher loss, row by row (the older one on a tie); `found` is about `rows` only."""
@@ -90,9 +111,11 @@ class Candidates:
 
         return Candidates(
             choose(self.perp, found.perp),
+            choose(self.donors, found.donors),
             choose(self.images, found.images),
             choose(self.losses, found.losses),
             self.fooled.index_copy(0, rows, found.fooled | self.fooled[rows]),
+            self.unanswered.index_copy(0, rows, found.unanswered | self.unanswered[rows]),
         )
 
 
@@ -101,6 +124,11 @@ def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step:
     direction = gradient * unit
     length = direction.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return perp + step_size * unit * (direction.sign() if step == "sign" else direction / length)
+
+
+def says_nothing(gradient: Tensor) -> Tensor:
+    """Rows whose gradient is zero or not a number, `(N, P)` to `(N,)`: rounding, saturation, masking."""
+    return ~(gradient.isfinite().all(dim=1) & gradient.any(dim=1))
 
 
 def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> Tensor:
@@ -208,64 +236,93 @@ class AdvMix(Mixer):
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
         latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((self.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
-        start = self.split.perp_of(pool[donors.flatten()])
+        lent = donors.flatten()
+        start = self.split.perp_of(pool[lent])
         unit = self.split.perp_of(pool.spread)
         labels = labels.repeat(self.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
         with evaluating(classifier, self.generator) as (model, _), torch.no_grad():
             state = self.generator.prefix(latents, self.split).repeat(self.restarts)
-            worst, gradient = self._judge(model, state, start, labels, loss, climb=self.steps > 0)
+            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.steps > 0)
             history.append((start, worst.losses))
-            perp = start
+            perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.steps else None
             for step in range(1, self.steps + 1):
                 if self.stop_early:
                     kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
                     rows, perp, gradient, state = rows[kept], perp[kept], gradient[kept], state[kept]
                     if not len(rows):
                         break
+                blind = says_nothing(gradient)
+                if blind.any():
+                    lent, start = self._lend_anew(rows[blind], lent, start, pool, exclude, rng)
                 perp = ascend(perp, gradient, unit, self.step_size, self.step)
-                perp = project(perp, start[rows], unit, self.radius)
-                found, gradient = self._judge(model, state, perp, labels[rows], loss, climb=step < self.steps)
+                perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.radius))
+                found, gradient = self._judge(
+                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.steps
+                )
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
-        return self._worst_restart(worst, latents, donors, history if trace else None)
+        return self._worst_restart(worst, latents, vanished, history if trace else None)
+
+    def _lend_anew(
+        self,
+        rows: Tensor,
+        lent: Tensor,
+        start: Tensor,
+        pool: Latents,
+        exclude: Tensor | None,
+        rng: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Donors and starts with other ones at `rows`, where no gradient says which way is up."""
+        own = None if exclude is None else exclude.repeat(self.restarts)[rows.to(exclude.device)]
+        donors = draw_donors((1, len(rows)), len(pool), own, rng)[0].to(lent)
+        return lent.index_copy(0, rows, donors), start.index_copy(0, rows, self.split.perp_of(pool[donors]))
 
     def _not_fooled(self, worst: Candidates) -> Tensor:
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
         return ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)
 
     def _judge(
-        self, model: nn.Module, state: State, perp: Tensor, labels: Tensor, loss: Loss, climb: bool
+        self, model: nn.Module, state: State, perp: Tensor, donors: Tensor, labels: Tensor, loss: Loss, climb: bool
     ) -> tuple[Candidates, Tensor]:
-        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else."""
+        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else. A
+        candidate without an answer is never the worst.
+        """
         with torch.set_grad_enabled(climb):
             perp = perp.detach().requires_grad_(climb)
             images = self.generator.render(state, perp)
             logits = model(images)
             losses = loss(logits, labels)
             (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
-        fooled = logits.detach().argmax(dim=1) != labels
-        return Candidates(perp.detach(), images.detach(), losses.detach(), fooled), gradient
+        found = answers(logits.detach())
+        losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
+        judged = Candidates(perp.detach(), donors, images.detach(), losses, mistakes(found, labels), found < 0)
+        return judged, gradient
 
     def _worst_restart(
-        self, worst: Candidates, latents: Latents, donors: Tensor, history: list[tuple[Tensor, Tensor]] | None
+        self,
+        worst: Candidates,
+        latents: Latents,
+        vanished: Tensor | None,
+        history: list[tuple[Tensor, Tensor]] | None,
     ) -> Mix:
         """Keep, for each example, the restart with the highest loss."""
-        losses = worst.losses.view(self.restarts, -1)
-        restart = losses.argmax(dim=0)
-        examples = torch.arange(len(restart), device=restart.device)
-        row = restart * len(restart) + examples
+        shape = (self.restarts, len(latents))
+        restart = worst.losses.view(shape).argmax(dim=0)
+        row = restart * len(latents) + torch.arange(len(latents), device=restart.device)
         trace = None
         if history is not None:
-            perps, values = (torch.stack(column).unflatten(1, donors.shape) for column in zip(*history, strict=True))
+            perps, values = (torch.stack(column).unflatten(1, shape) for column in zip(*history, strict=True))
             trace = Trace(perps, values)
         return Mix(
             images=worst.images[row],
             latents=self.split.with_perp(latents, worst.perp[row]),
-            donors=donors[restart, examples],
+            donors=worst.donors[row],
             losses=worst.losses[row],
-            fooled=worst.fooled.view(self.restarts, -1).any(dim=0),
+            fooled=worst.fooled.view(shape).any(dim=0),
+            unanswered=worst.unanswered.view(shape).any(dim=0),
+            vanished=vanished,
             trace=trace,
         )
 

@@ -43,12 +43,15 @@ def require(
 
 
 def expanded(path: str | Path, flag: str) -> Path:
-    """A path with `~` and `$NAME` filled in.
+    """A path with `~` and `$NAME` filled in; a dollar sign may be part of a name that there is.
 
     Raises:
-        UserError: the environment variable is not set.
+        UserError: the environment variable is not set, or there is no such user.
     """
     filled = os.path.expandvars(path)
-    if "$" in filled:
+    if "$" in filled and not os.path.lexists(filled):
         raise UserError(f"--{flag} {path}: the environment variable is not set")
-    return Path(filled).expanduser()
+    try:
+        return Path(filled).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{flag} {path}: there is no such user; write ./~ if a folder is called so") from error

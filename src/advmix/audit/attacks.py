@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.attacks import Attack, FoolboxAttack, import_foolbox
 from advmix.classifiers.found import blame, import_own
 from advmix.data import ImageSet, slices
@@ -141,7 +142,7 @@ def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: T
             attacked = _attacked(attack, model, images, labels)
         _check(attacked, images, attack)
         with torch.no_grad():
-            before, after = (model(shown).argmax(dim=1) == labels for shown in (images, attacked.detach()))
+            before, after = (answers(model(shown)) == labels for shown in (images, attacked.detach()))
     both: Tensor = before & after
     return both.cpu()
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advmix.answers import answers, mistakes
 from advmix.audit.bootstrap import Interval
 from advmix.audit.found import Asked, Found, Judged
 from advmix.audit.resample import Resamples
@@ -72,9 +73,10 @@ def part_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
 
 def commonest_entry(found: Found, judged: Judged) -> Entry:
     """The class that is answered most often for images as they are, and how often."""
-    answers = torch.bincount(judged.before.argmax(dim=1), minlength=judged.before.shape[1])
-    name = found.metadata["classes"][int(answers.argmax())]
-    return {"class": name, "share": int(answers.max()) / len(found)}
+    seen = answers(judged.before)
+    counts = torch.bincount(seen[seen >= 0], minlength=judged.before.shape[1])
+    name = found.metadata["classes"][int(counts.argmax())]
+    return {"class": name, "share": int(counts.max()) / len(found)}
 
 
 def swap_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Entry]:
@@ -84,7 +86,8 @@ def swap_entries(found: Found, judged: Judged, resamples: Resamples) -> list[Ent
     votes, labels = asked.reference_before == asked.labels, asked.labels
     rows = []
     for place, swap in enumerate(found.metadata["swaps"]):
-        flips, lost = judged.swap_answers[:, place] != labels, asked.reference_swaps[:, place] != labels
+        flips = mistakes(judged.swap_answers[:, place], labels)
+        lost = mistakes(asked.reference_swaps[:, place], labels)
         mine = Split(split.layers, tuple(swap["layers"]), swap["grid"])
         rows.append(
             {

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.data import GrayDigits, ImageSet, Look, slices
 from advmix.latents import Latents
-from advmix.mixing import AdvMix
+from advmix.mixing import AdvMix, margin
 from advmix.modes import evaluating
 from advmix.progress import track
 from advmix.seeds import generator
@@ -30,8 +31,8 @@ def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Te
 
 
 def accuracy(classifier: nn.Module, images: ImageSet, device: torch.device) -> float:
-    """Share of right answers, in [0, 1]."""
-    return share(predict(classifier, images, device).argmax(dim=1) == images.labels)
+    """Share of right answers, in [0, 1]; an answer that is not a number is not right."""
+    return share(answers(predict(classifier, images, device)) == images.labels)
 
 
 def share(right: Tensor) -> float:
@@ -46,14 +47,16 @@ class WorstCase:
     Attributes:
         right: `(N,)`, whether the reconstruction *and* every candidate of the search are classified rightly.
         right_reconstruction: `(N,)`, the reconstruction alone.
-        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss.
+        images: `(N, C, H, W)` in [0, 1], the candidate with the largest margin.
         probabilities: `(N, classes)` on `images`.
+        vanished: `(N,)`, where the gradient said nothing and the search was a random one.
     """
 
     right: Tensor
     right_reconstruction: Tensor
     images: Tensor
     probabilities: Tensor
+    vanished: Tensor
 
 
 def worst_case(
@@ -78,7 +81,7 @@ def worst_case(
         seed: of the donors.
         title: of the progress bar.
     """
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     with track(title, len(latents)) as advance:
         for part in slices(len(latents), BATCH):
             rng = generator(seed, "worst-case", part.start)
@@ -89,12 +92,14 @@ def worst_case(
 
 def _search(
     classifier: nn.Module, search: AdvMix, latents: Latents, labels: Tensor, pool: Latents, rng: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    mix = search(classifier, latents, labels, pool, rng=rng)
+) -> tuple[Tensor, ...]:
+    mix = search(classifier, latents, labels, pool, loss=margin, rng=rng)
     assert mix.fooled is not None
+    assert mix.unanswered is not None
+    lost = torch.zeros_like(mix.fooled) if mix.vanished is None else mix.vanished
     with torch.no_grad(), evaluating(classifier, search.generator) as (model, decoder):
-        plain = model(decoder(latents)).argmax(dim=1) == labels
-        return ~mix.fooled & plain, plain, mix.images, model(mix.images).softmax(dim=1)
+        plain = answers(model(decoder(latents))) == labels
+        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, model(mix.images).softmax(dim=1), lost
 
 
 @torch.no_grad()
@@ -117,7 +122,7 @@ def recolor_worst(
             for rows in alive.split(2 * BATCH) if len(alive) else ():
                 images = look.paint(digits.pixels[rows].float() / 255, row.expand(len(rows), -1)).to(device)
                 logits = model(images.contiguous(memory_format=torch.channels_last))
-                right.append(logits.argmax(dim=1).cpu() == digits.labels[rows])
+                right.append(answers(logits).cpu() == digits.labels[rows])
             alive = alive[torch.cat(right)] if right else alive
             advance(1, "")
     return torch.zeros(len(digits.labels), dtype=torch.bool).index_fill(0, alive, True)

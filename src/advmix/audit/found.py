@@ -30,6 +30,8 @@ class Judged:
         right_worst: on what the search begins with, and on every candidate of it.
         right_mixed_drawn: as `right_mixed`, on what the generator draws, without the image's own details.
         right_worst_drawn: as `right_worst`, likewise.
+        unanswered: whether some answer was not a number; such an image is not right there, and counts as no flip.
+        vanished: whether the classifier's gradient said nothing, so that the search was a random one.
         donors: `(N,)`, place in the pool of the image whose z⊥ the search started from.
         perp: `(N, P)`, the z⊥ with the highest loss.
         losses: `(N,)`, the classifier's loss on that mix, in nats.
@@ -48,6 +50,8 @@ class Judged:
     right_worst: Tensor
     right_mixed_drawn: Tensor
     right_worst_drawn: Tensor
+    unanswered: Tensor
+    vanished: Tensor
     donors: Tensor
     perp: Tensor
     losses: Tensor

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.attacks import Attack
 from advmix.audit.attacks import still_right
 from advmix.audit.found import Asked, Judged
@@ -15,7 +16,7 @@ from advmix.audit.swaps import Swap, rms, swapped
 from advmix.data import slices
 from advmix.generators import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Mix, RandMix, draw_donors
+from advmix.mixing import AdvMix, Mix, RandMix, cross_entropy, draw_donors, margin
 from advmix.modes import evaluating
 from advmix.seeds import derive
 from advmix.seeds import generator as seeded
@@ -111,8 +112,8 @@ def ask(bench: Bench, batch: Batch) -> Asked:
     donors = _swap_donors(bench, batch)
     with evaluating(bench.reference, bench.generator) as (reference, _):
         begun = _begun(bench, batch, batch.pixels)
-        answers, *changes = swapped(bench.generator, reference, begun, bench.pool[donors], bench.swaps)
-        seen = reference(batch.pixels).argmax(dim=1)
+        swaps, *changes = swapped(bench.generator, reference, begun, bench.pool[donors], bench.swaps)
+        seen = answers(reference(batch.pixels))
     grid = batch.latents.grid
     return Asked(
         rows=batch.rows.cpu(),
@@ -121,7 +122,7 @@ def ask(bench: Bench, batch: Batch) -> Asked:
         styles=batch.latents.styles.cpu(),
         grid=None if grid is None else grid.cpu(),
         reference_before=seen.cpu(),
-        reference_swaps=answers.cpu(),
+        reference_swaps=swaps.cpu(),
         swap_donors=donors.cpu(),
         swap_change=changes[0].cpu(),
         swap_color=changes[1].cpu(),
@@ -137,29 +138,33 @@ def judge(bench: Bench, subject: Subject, batch: Batch) -> Judged:
     mix_drawn, mixed_drawn = mix, mixed
     if bench.residual:
         mix_drawn, mixed_drawn = _search(bench, subject, batch, drawn), _mixed(bench, subject, batch, drawn)
-    perp, losses = bench.search.split.perp_of(mix.latents), mix.losses
-    assert losses is not None
+    perp = bench.search.split.perp_of(mix.latents)
     with torch.no_grad(), evaluating(subject.network, bench.generator, bench.reference) as (model, dec, reference):
         start = dec(begun)
-        right_start, right_drawn = (model(images).argmax(dim=1) == labels for images in (start, dec(drawn)))
-        before = model(shown).softmax(dim=1)
+        seen_start, seen_drawn = (answers(model(images)) for images in (start, dec(drawn)))
+        before, seen_small = model(shown).softmax(dim=1), answers(model(batch.pixels))
         small = bench.search.split.with_perp(_begun(bench, batch, batch.pixels), perp)
         donors = bench.pool[_swap_donors(bench, batch)]
+        after = model(mix.images)
+        seen = torch.stack([answers(before), answers(after), seen_small, seen_start, seen_drawn])
+        mixes = (mix, mixed, mix_drawn, mixed_drawn)
         return Judged(
-            right=(before.argmax(dim=1) == labels).cpu(),
-            right_small=(model(batch.pixels).argmax(dim=1) == labels).cpu(),
-            right_reconstruction=right_drawn.cpu(),
-            right_mixed=mixed.cpu(),
-            right_worst=(_withstood(mix) & right_start).cpu(),
-            right_mixed_drawn=mixed_drawn.cpu(),
-            right_worst_drawn=(_withstood(mix_drawn) & right_drawn).cpu(),
+            right=(answers(before) == labels).cpu(),
+            right_small=(seen_small == labels).cpu(),
+            right_reconstruction=(seen_drawn == labels).cpu(),
+            right_mixed=_withstood(mixed).cpu(),
+            right_worst=(_withstood(mix) & (seen_start == labels)).cpu(),
+            right_mixed_drawn=_withstood(mixed_drawn).cpu(),
+            right_worst_drawn=(_withstood(mix_drawn) & (seen_drawn == labels)).cpu(),
+            unanswered=((seen < 0).any(dim=0) | torch.stack([_unanswered(one) for one in mixes]).any(dim=0)).cpu(),
+            vanished=_vanished(mix).cpu(),
             donors=mix.donors.cpu(),
             perp=perp.cpu(),
-            losses=losses.cpu(),
+            losses=cross_entropy(after, labels).cpu(),
             before=before.cpu(),
-            after=model(mix.images).softmax(dim=1).cpu(),
+            after=after.softmax(dim=1).cpu(),
             change=rms(mix.images - start).cpu(),
-            reference_after=reference(dec(small)).argmax(dim=1).cpu(),
+            reference_after=answers(reference(dec(small))).cpu(),
             swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
             right_attacked=_attacked(bench, subject, batch),
         )
@@ -177,13 +182,13 @@ def _swap_donors(bench: Bench, batch: Batch) -> Tensor:
 
 def _search(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Mix:
     rng = seeded(bench.seed, "worst-case", batch.start)
-    return bench.search(subject.network, latents, batch.labels, bench.pool, rng=rng)
+    return bench.search(subject.network, latents, batch.labels, bench.pool, loss=margin, rng=rng)
 
 
-def _mixed(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Tensor:
+def _mixed(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Mix:
     rng = seeded(bench.seed, "random mix", batch.start)
     mixer = RandMix(bench.generator, bench.search.split)
-    return _withstood(mixer(subject.network, latents, batch.labels, bench.pool, rng=rng))
+    return mixer(subject.network, latents, batch.labels, bench.pool, rng=rng)
 
 
 def _attacked(bench: Bench, subject: Subject, batch: Batch) -> Tensor | None:
@@ -195,5 +200,16 @@ def _attacked(bench: Bench, subject: Subject, batch: Batch) -> Tensor | None:
 
 
 def _withstood(mix: Mix) -> Tensor:
+    """Right on every candidate."""
     assert mix.fooled is not None
-    return ~mix.fooled
+    return ~mix.fooled & ~_unanswered(mix)
+
+
+def _unanswered(mix: Mix) -> Tensor:
+    assert mix.unanswered is not None
+    return mix.unanswered
+
+
+def _vanished(mix: Mix) -> Tensor:
+    """Where the search had no gradient to follow, though it asked for one."""
+    return torch.zeros_like(_unanswered(mix)) if mix.vanished is None else mix.vanished

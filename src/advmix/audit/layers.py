@@ -21,6 +21,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers, mistakes
 from advmix.data import slices
 from advmix.errors import UserError
 from advmix.generators import Generator
@@ -107,14 +108,14 @@ class LayerScores:
     def of(self, split: Split) -> SwapScore:
         """What one swap did."""
         row = self.splits.index(split)
-        answers, pairs = self.answers[row][self.right], int(self.right.sum())
+        seen, pairs = self.answers[row][self.right], int(self.right.sum())
         change, all_change = (float(self.change[index].mean()) for index in (row, self.splits.index(self.everything)))
         return SwapScore(
             split,
             change,
             change / all_change,
-            wilson(int((answers != self.labels[self.right]).sum()), pairs),
-            wilson(int((answers == self.donor_labels[self.right]).sum()), pairs),
+            wilson(int(mistakes(seen, self.labels[self.right]).sum()), pairs),
+            wilson(int((seen == self.donor_labels[self.right]).sum()), pairs),
         )
 
     @cached_property
@@ -217,8 +218,8 @@ def layer_scores(
         for rows in slices(len(latents), batch):
             found.append(_swap(generator, model, latents[rows], donors[rows], asked))
             advance(rows.stop - rows.start, "")
-    change, answers, plain = (torch.cat(column, dim=-1).cpu() for column in zip(*found, strict=True))
-    scores = LayerScores(asked, change.double(), answers, labels.cpu(), donor_labels.cpu(), plain == labels.cpu())
+    change, seen, plain = (torch.cat(column, dim=-1).cpu() for column in zip(*found, strict=True))
+    scores = LayerScores(asked, change.double(), seen, labels.cpu(), donor_labels.cpu(), plain == labels.cpu())
     if not scores.right.any():
         raise UserError(
             f"the reference is wrong on all {len(latents)} reconstructions: choose another with --reference"
@@ -233,12 +234,12 @@ def _swap(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Changes `(M, B)` and answers `(M, B)` of all swaps of a batch, and the answers `(B,)` on the reconstructions."""
     plain = generator(latents)
-    change, answers = [], []
+    change, seen = [], []
     for split in splits:
         images = generator.render(generator.prefix(latents, split), split.perp_of(donors))
         change.append((images - plain).abs().flatten(1).mean(dim=1))
-        answers.append(model(images).argmax(dim=1))
-    return torch.stack(change), torch.stack(answers), model(plain).argmax(dim=1)
+        seen.append(answers(model(images)))
+    return torch.stack(change), torch.stack(seen), answers(model(plain))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.audit.evaluate import BATCH
 from advmix.data import slices
 from advmix.encoders import Autoencoder
 from advmix.latents import Latents
-from advmix.mixing import Mix, cross_entropy
+from advmix.mixing import Mix, cross_entropy, margin
 from advmix.modes import evaluating
 from advmix.progress import track
 from advmix.seeds import generator
@@ -33,8 +34,8 @@ class Nested:
     Attributes:
         plain: `(N,)`, whether the reconstruction is classified rightly.
         wrong: `(K + 1, R, N)`, whether a candidate is classified wrongly; step 0 is the start.
-        losses: `(K + 1, R, N)`, the classifier's loss on it.
-        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss of all.
+        losses: `(K + 1, R, N)`, the classifier's cross-entropy on it.
+        images: `(N, C, H, W)` in [0, 1], the candidate with the largest margin of all.
     """
 
     plain: Tensor
@@ -59,11 +60,10 @@ class Recorder:
         self.losses: list[Tensor] = []
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, `(B,)`."""
-        losses = cross_entropy(logits, labels)
-        self.wrong.append((logits.detach().argmax(dim=1) != labels).cpu())
-        self.losses.append(losses.detach().cpu())
-        return losses
+        """The margin, `(B,)`, which the search climbs."""
+        self.wrong.append((answers(logits.detach()) != labels).cpu())
+        self.losses.append(cross_entropy(logits.detach(), labels).cpu())
+        return margin(logits, labels)
 
 
 def nested_search(
@@ -116,7 +116,7 @@ def _search(
         mixes.append(mixer(classifier, latents, labels, pool, loss=recorder, rng=rng))
         recorders.append(recorder)
     with torch.no_grad(), evaluating(classifier, model.generator) as (judge, decoder):
-        plain = judge(decoder(latents)).argmax(dim=1) == labels
+        plain = answers(judge(decoder(latents))) == labels
     wrong = [torch.stack(recorder.wrong).unflatten(1, (-1, count)) for recorder in recorders]
     losses = [torch.stack(recorder.losses).unflatten(1, (-1, count)) for recorder in recorders]
     return Nested(plain.cpu(), torch.cat(wrong, dim=1), torch.cat(losses, dim=1), _worst_images(mixes))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.answers import answers
 from advmix.audit.layers import unit_name, units
 from advmix.generators import Generator, NetworkConfig
 from advmix.latents import Latents, Split
@@ -75,9 +76,9 @@ def swapped(
     for swap in asked:
         images = generator.render(generator.prefix(latents, swap.split), swap.split.perp_of(donors))
         change = images - plain
-        found.append((model(images).argmax(dim=1), rms(change), color_share(plain, change), broad_share(change)))
-    answers, size, color, broad = (torch.stack(column, dim=1) for column in zip(*found, strict=True))
-    return answers, size, color, broad
+        found.append((answers(model(images)), rms(change), color_share(plain, change), broad_share(change)))
+    seen, size, color, broad = (torch.stack(column, dim=1) for column in zip(*found, strict=True))
+    return seen, size, color, broad
 
 
 def rms(difference: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from advmix.answers import answers, mistakes
 from advmix.audit.found import Asked, Found, Judged
 
 HONEST = 0.9
@@ -30,7 +31,7 @@ class LabelCheck:
     @cached_property
     def flipped(self) -> Tensor:
         """Right as they are, and wrong on what was found."""
-        return self.judged.right & ~self.judged.right_worst
+        return self.judged.right & ~self.judged.right_worst & ~self.judged.unanswered
 
     @cached_property
     def votes(self) -> Tensor:
@@ -42,7 +43,8 @@ class LabelCheck:
         """Flipped by the picture that the reference was shown: the worst in loss, which where others flip the answer
         need not do so itself.
         """
-        return self.flipped & self.votes & (self.judged.after.argmax(dim=1) != self.asked.labels)
+        seen = (self.judged.reference_after >= 0) & mistakes(answers(self.judged.after), self.asked.labels)
+        return self.flipped & self.votes & seen
 
     @cached_property
     def kept(self) -> Tensor:
@@ -96,7 +98,7 @@ def most_telling(asked: Asked, judged: Judged, among: Tensor, count: int) -> lis
         among: `(N,)` boolean, those that may be chosen; a mix that the classifier is right on is never chosen.
         count: at most so many.
     """
-    wrong = judged.after.argmax(dim=1) != asked.labels
+    wrong = mistakes(answers(judged.after), asked.labels)
     score = swing(asked, judged) / judged.change.clamp_min(LEAST_CHANGE)
     order = score.masked_fill(~(among & wrong), -torch.inf).sort(descending=True, stable=True)
     return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][

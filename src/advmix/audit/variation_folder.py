@@ -12,9 +12,12 @@ from pathlib import Path, PurePosixPath
 from torch import Tensor
 
 from advmix.data.images import png
-from advmix.files import atomic_write
+from advmix.errors import UserError
+from advmix.files import atomic_write, make_folder, read_json, write_json
 
 TABLE = "variations.csv"
+DIGESTS = "variations.sha256"
+"""The last file: digests of all others, as `sha256sum --check` reads them."""
 FORBIDDEN = frozenset('/\\:*?"<>|%')
 DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))])
 LONGEST = 120
@@ -127,13 +130,32 @@ class VariationFolder:
         self.out, self.folders, self.stems = out, class_folders(classes), file_stems(sources)
 
     def has(self, part: int) -> bool:
-        """Whether a part is complete."""
-        return self._part(part).is_file() or self.finished
+        """Whether a part is complete, or the whole folder; its files are read to find out."""
+        if self.finished:
+            return True
+        try:
+            files = read_json(self._part(part))["files"]
+        except (UserError, KeyError, TypeError):
+            return False
+        return _changed(self.out, files) is None
 
     @property
     def finished(self) -> bool:
-        """Whether the table is there."""
-        return (self.out / TABLE).is_file()
+        """Whether the last file is there."""
+        return (self.out / DIGESTS).is_file()
+
+    def check(self) -> None:
+        """Whether everything in a finished folder is as it was written.
+
+        Raises:
+            UserError: naming a file that is not.
+        """
+        lines = (self.out / DIGESTS).read_text(encoding="utf-8", errors="replace").splitlines()
+        changed = _changed(self.out, {name: digest for digest, _, name in (line.partition("  ") for line in lines)})
+        if changed is not None:
+            raise UserError(
+                f"{self.out / changed}: missing or changed since it was exported; export into another folder with --out"
+            )
 
     def write(self, part: int, found: Iterable[Item], originals: Mapping[int, Tensor] | None = None) -> None:
         """Write images, and when they are all there the part's rows.
@@ -143,28 +165,50 @@ class VariationFolder:
             found: the variations.
             originals: the sources by place, where they are wanted beside their variations.
         """
-        rows = []
+        rows: list[dict[str, str]] = []
+        files: dict[str, str] = {}
         for place, row, image in found:
+            make_folder(self.out / self.folders[row.label])
             stem = f"{self.folders[row.label]}/{self.stems[place]}"
             name, original = f"{stem}__{row.variant}.png", ""
             if originals is not None:
                 original = f"{stem}__original.png"
-                atomic_write(self.out / original, png(originals[place]))
-            atomic_write(self.out / name, png(image))
+                files[original] = self._put(original, png(originals[place]))
+            files[name] = self._put(name, png(image))
             rows.append({"filename": name, "original": original, **_words(row)})
-        atomic_write(self._part(part), _csv(rows))
+        write_json(self._part(part), {"rows": rows, "files": files})
+
+    def _put(self, name: str, data: bytes) -> str:
+        """Write a file; its digest."""
+        atomic_write(self.out / name, data)
+        return hashlib.sha256(data).hexdigest()
 
     def finish(self, parts: int) -> int:
-        """Join the parts to the table; returns how many variations there are."""
-        if not self.finished:
-            rows = b"".join(self._part(part).read_bytes() for part in range(parts))
-            atomic_write(self.out / TABLE, f"{','.join(COLUMNS)}\n".encode() + rows)
-        for part in range(parts):
-            self._part(part).unlink(missing_ok=True)
+        """Join the parts to the table, and list the digests of all files; returns how many variations there are."""
+        if self.finished:
+            self.check()
+        else:
+            written = [read_json(self._part(part)) for part in range(parts)]
+            files = {name: digest for part in written for name, digest in part["files"].items()}
+            files[TABLE] = self._put(TABLE, _csv([row for part in written for row in part["rows"]]))
+            atomic_write(self.out / DIGESTS, "".join(f"{digest}  {name}\n" for name, digest in files.items()).encode())
         return len(read_table(self.out))
 
     def _part(self, part: int) -> Path:
-        return self.out / f".variations-{part:05d}.csv"
+        return self.out / f".variations-{part:05d}.json"
+
+
+def _changed(out: Path, files: Mapping[str, str]) -> str | None:
+    """The first of these files that does not have its SHA-256; None where all have."""
+    return next((name for name, digest in files.items() if _sha256(out / name) != digest), None)
+
+
+def _sha256(path: Path) -> str:
+    """Empty where there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return ""
 
 
 def read_table(out: Path) -> list[dict[str, str]]:
@@ -185,5 +229,7 @@ def _word(value: str | float | bool) -> str:
 
 def _csv(rows: Sequence[dict[str, str]]) -> bytes:
     file = io.StringIO(newline="")
-    csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return file.getvalue().encode(errors="replace")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.audit.variation_folder import Item, Variation
 from advmix.data import ImageSet, to_bytes, to_float
 from advmix.encoders import Encoder, encoded
 from advmix.latents import Latents
-from advmix.mixing import Mixer
+from advmix.mixing import Mixer, margin
 from advmix.modes import evaluating
 from advmix.seeds import generator
 
@@ -73,7 +74,7 @@ class Finder:
         rng = generator(self.seed, "variations", number, int(sources.places[0]))
         exclude = sources.places if sources.in_pool else None
         judge = self.classifier if self.mixer.needs_classifier else None
-        mix = self.mixer(judge, latents, labels, self.pool, rng=rng, exclude=exclude)
+        mix = self.mixer(judge, latents, labels, self.pool, loss=margin, rng=rng, exclude=exclude)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
         before, after = (seen_by(self.classifier, shown) for shown in (pixels, stored))
@@ -84,7 +85,7 @@ class Finder:
     def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[str]:
         if self.reference is None:
             return [""] * len(labels)
-        before, after = (seen_by(self.reference, shown).argmax(dim=1) for shown in (pixels, stored))
+        before, after = (answers(seen_by(self.reference, shown)) for shown in (pixels, stored))
         return kept_words(before, after, labels.cpu())
 
 
@@ -100,11 +101,11 @@ def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:
     """Whether a reference still sees the label: `yes` or `no`, or nothing where it does not see it in the image.
 
     Args:
-        before: `(N,)`, its answers on the images.
+        before: `(N,)`, its answers on the images; -1 where it gives none.
         after: `(N,)`, on the variations.
         labels: `(N,)`.
     """
-    votes = zip((before == labels).tolist(), (after == labels).tolist(), strict=True)
+    votes = zip(((before == labels) & (after >= 0)).tolist(), (after == labels).tolist(), strict=True)
     return [("yes" if still else "no") if right else "" for right, still in votes]
 
 
@@ -129,8 +130,9 @@ def compared(
         kept: N words of a reference.
     """
     classes, labels = sources.images.classes, sources.images.labels.tolist()
+    seen_before, seen_after = answers(before).tolist(), answers(after).tolist()
     for place, (label, name, donor) in enumerate(zip(labels, sources.names, donors, strict=True)):
-        old, new = int(before[place].argmax()), int(after[place].argmax())
+        old, new = seen_before[place], seen_after[place]
         yield Variation(
             source=name,
             label=classes[label],
@@ -138,11 +140,11 @@ def compared(
             variant=variant,
             donor=donor,
             loss=-float(after[place, label].clamp_min(torch.finfo(after.dtype).tiny).log()),
-            fooled=old == label != new,
-            prediction_before=classes[old],
+            fooled=old == label != new >= 0,
+            prediction_before=classes[old] if old >= 0 else "",
             probability_before=float(before[place, old]),
             label_probability_before=float(before[place, label]),
-            prediction_after=classes[new],
+            prediction_after=classes[new] if new >= 0 else "",
             probability_after=float(after[place, new]),
             label_probability_after=float(after[place, label]),
             label_kept=kept[place],

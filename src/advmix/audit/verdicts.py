@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.audit.evaluate import predict, worst_case
 from advmix.data import ImageSet, slices
 from advmix.encoders import Encoder, encoded
@@ -78,6 +79,6 @@ def verdicts(
         assert mix.fooled is not None
         mixed.append(~mix.fooled)
         with torch.no_grad(), evaluating(classifier, dec) as (model, decoder):
-            plain.append(model(decoder(reconstructed[part])).argmax(dim=1) == labels[part])
-    right = predict(classifier, images, device).argmax(dim=1) == images.labels
+            plain.append(answers(model(decoder(reconstructed[part]))) == labels[part])
+    right = answers(predict(classifier, images, device)) == images.labels
     return Verdicts(right, torch.cat(plain).cpu(), torch.cat(mixed).cpu(), found.right)

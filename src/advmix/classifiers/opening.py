@@ -126,7 +126,7 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         return options
     if not options.is_bare:
         raise UserError(f"{options.classifier}: says all about the classifier; leave other flags out")
-    given = read_json(expanded(options.classifier, "classifier"))
+    given = read_json(expanded(options.classifier, "classifier"), edited=True)
     filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
     return from_dict(ClassifierOptions, filled, options.classifier)
 

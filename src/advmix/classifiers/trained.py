@@ -9,6 +9,7 @@ from torch import nn
 
 from advmix.building import rebuilt, stated
 from advmix.classifiers.networks import build_network
+from advmix.clock import read_seconds
 from advmix.errors import UserError
 from advmix.files import read_tensors
 from advmix.generators.layered import LARGEST
@@ -24,14 +25,15 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "classifier")
-    if not isinstance(metadata, dict) or not metadata.keys() >= {"classes", "image"}:
+    if not metadata.keys() >= {"classes", "image"}:
         raise UserError(f"{path}: does not say what images it is for; make it again with advmix train")
     method, classes = stated(metadata, "method", str, path), stated(metadata, "classes", list, path)
     channels = _channels(stated(metadata, "image", list, path), path)
     if not all(isinstance(name, str) for name in classes):
         raise UserError(f"{path}: its classes are not all names; make it again with advmix train")
     what = f"the classifier of {method[:40]}"
-    return rebuilt(lambda: build_network(method, len(classes), channels, seed=0), tensors, path, what), metadata
+    network = rebuilt(lambda: build_network(method, len(classes), channels, seed=0), tensors, path, what)
+    return network, {**metadata, "train_seconds": read_seconds(folder).get("train_seconds")}
 
 
 def _channels(image: list[Any], path: Path) -> int:

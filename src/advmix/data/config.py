@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import sqrt
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from advmix.data.digits import SOURCES
 from advmix.data.looks import LOOKS
 from advmix.data.photos.options import PhotoOptions, PhotoShape
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 from advmix.options import require
 
 TARGETS = ("digit", "color")
@@ -52,9 +53,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.is_painted:
             self._check_paint()
-        elif self.data and not any(mark in self.data for mark in "/\\.:$~") and not Path(self.data).exists():
+        elif self.data and not any(mark in self.data for mark in "/\\.:$~") and not os.path.lexists(self.data):
             known = " ".join(SOURCES)
-            raise UserError(f"--data {self.data}: unknown; choose from {known}, or name a folder, .zip or .csv file")
+            data = printable(self.data)
+            raise UserError(f"--data {data}: unknown; choose from {known}, or name a folder, .zip or .csv file")
 
     @property
     def is_painted(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -104,6 +105,6 @@ def _check_size(path: Path) -> None:
         raw = file.read(4 * dimensions)
     if not 1 <= dimensions <= 3 or len(raw) != 4 * dimensions:
         raise UserError(f"{path}: not an idx file of bytes, or truncated; fetch it again")
-    wanted = 4 + 4 * dimensions + int(np.prod(np.frombuffer(raw, dtype=">u4").astype(np.int64)))
+    wanted = 4 + 4 * dimensions + prod(np.frombuffer(raw, dtype=">u4").tolist())
     if path.stat().st_size != wanted:
         raise UserError(f"{path}: truncated, {path.stat().st_size} bytes of {wanted}; fetch it again")

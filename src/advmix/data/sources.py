@@ -11,7 +11,7 @@ from advmix.data.colored import ColoredDigits
 from advmix.data.config import DataConfig
 from advmix.data.images import ImageSet
 from advmix.data.photos import Broken, Native, PhotoOptions, Photos, load_photos, native_photos
-from advmix.data.photos.load import say_left_out
+from advmix.data.photos.load import say_left_out, say_notes
 from advmix.errors import UserError
 
 
@@ -58,6 +58,7 @@ class OwnImages:
         photos = load_photos(self.config.data, self._options(), self.seed)
         read = sum(len(found) for found in photos.splits.values())
         say_left_out(self.config.data, photos.broken, read + len(photos.broken))
+        say_notes(self.config.data, photos.notes)
         return photos
 
     def native(self) -> AbstractContextManager[Native]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.building import rebuilt, stated
+from advmix.clock import read_seconds, write_seconds
 from advmix.config import to_dict
 from advmix.encoders.base import Encoder, NoEncoder
 from advmix.encoders.network import StyleEncoder
@@ -20,6 +21,7 @@ from advmix.hashing import hexdigest, named
 from advmix.latents import Latents
 
 FILE = "generator.safetensors"
+SECONDS = "fit_seconds"
 
 
 class Autoencoder(nn.Module):
@@ -88,9 +90,12 @@ def fingerprint(module: nn.Module, config: Any = None) -> str:
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any]) -> None:
-    """Write `generator.safetensors` into `folder`."""
+    """Write `generator.safetensors` into `folder`; the seconds that it took go into a file of their own."""
     own = {**write_network(model.config), "fingerprint": fingerprint(model.generator, model.config)}
-    write_tensors(folder / FILE, "autoencoder", model.state_dict(), {**own, **metadata})
+    content = {name: value for name, value in metadata.items() if name != SECONDS}
+    if metadata.get(SECONDS) is not None:
+        write_seconds(folder, **{SECONDS: metadata[SECONDS]})
+    write_tensors(folder / FILE, "autoencoder", model.state_dict(), {**own, **content})
 
 
 def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
@@ -106,4 +111,4 @@ def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     model = rebuilt(lambda: Autoencoder(config, has_encoder), tensors, path, "the network that it names")
     if fingerprint(model.generator, config) != mark:
         raise UserError(f"{path}: the weights do not match their fingerprint; make it again")
-    return model.requires_grad_(False), metadata
+    return model.requires_grad_(False), {**metadata, SECONDS: read_seconds(folder).get(SECONDS)}

@@ -15,7 +15,7 @@ from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
-from advmix.files import FORMAT_VERSION, read_json, write_json, write_tensors
+from advmix.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
 from advmix.generators import NetworkConfig
 from advmix.latents import Latents
 from advmix.progress import track
@@ -199,7 +199,7 @@ def write_store(
     }
     index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
-    write_json(folder / INDEX, index)
+    write_json(make_folder(folder) / INDEX, index)
     with track("encode", len(images)) as advance:
         for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
             if store.has(number):

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from advmix.report.audit_doubts import doubt
 from advmix.report.audit_words import (
+    caveats,
     changes,
     check_words,
     comparison_words,
@@ -76,6 +77,7 @@ def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sentences(entry: Part, results: Part) -> Iterator[str]:
+    yield from caveats(entry, results)
     doubted = doubt(entry, results)
     if doubted is not None:
         yield doubted.words

@@ -30,8 +30,26 @@ def interval(share: Entry, digits: int = 0) -> str:
 
 def flip_rate(entry: Entry) -> float:
     """The share of right answers that the search flips."""
-    right, worst = (entry["parts"][0][key]["value"] for key in ("right", "right_worst"))
-    return 1 - worst / right if right else 0.0
+    check = entry["label_check"]
+    return float(check["flipped"] / check["right"]) if check["right"] else 0.0
+
+
+def caveats(entry: Entry, results: Entry) -> list[str]:
+    """What a reader of the worst case must know of the search: where it had no gradient, where there was no answer."""
+    said, images = [], f"of the {results['images']:,} images"
+    if not entry["differentiable"]:
+        said.append(f"{entry['name']} gives no gradients: the search is a random one.")
+    elif entry["vanished"]:
+        said.append(
+            f"The gradients of {entry['name']} are zero on {entry['vanished']:,} {images}: there the search is a "
+            "random one, and finds less than one that climbs."
+        )
+    if entry["unanswered"]:
+        said.append(
+            f"{entry['name']} answers {entry['unanswered']:,} {images}, or what was made of them, with what is no "
+            "number (NaN or infinite): there it is not right, and this counts as no flip."
+        )
+    return said
 
 
 def headline(entry: Entry, results: Entry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from advmix.files import atomic_write
+from advmix.files import atomic_write, make_folder
 from advmix.report.story import CAPTIONS, SEARCH, facts, headline, rows, settings
 from advmix.report.style import DPI, method, method_label
 from advmix.report.summary import columns, method_names
@@ -70,9 +71,13 @@ def picture(name: str, figure: Figure) -> Picture:
 
 
 def png(figure: Figure) -> bytes:
-    """Encoded, with nothing in it that changes from one machine to the next."""
+    """Encoded, with nothing in it that changes from one machine to the next. A box stands for a letter that the font
+    lacks.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -80,8 +85,9 @@ def save_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Write `NAME.png` for every figure, each whole or not at all; letters that do not suit a file name become dashes.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the one above it is not there.
     """
+    make_folder(folder)
     paths = []
     for name, figure in figures.items():
         paths.append(folder / (re.sub(r"[^\w-]+", "-", name) + ".png"))

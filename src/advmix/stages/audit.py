@@ -32,6 +32,7 @@ from advmix.stages.audit_reference import Voter, named_reference, own_reference,
 from advmix.stages.audit_results import REPORT, Made, write_audit
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.fit import FitConfig, run_fit
+from advmix.stages.reference import check_independent
 from advmix.stages.sources import remembered
 
 if TYPE_CHECKING:
@@ -59,20 +60,22 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         if attack is not None and not (config.out / RESULTS).is_file():
             _try_attack(attack, opened, images[:TRIED], fabric.device)
         named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
+        if named is not None and config.reference is not None:
+            check_independent(config.reference, named.network, opened, images, fabric.device)
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
             "generator": metadata["fingerprint"] if metadata else None,
             "reference": named.fingerprint if named else None,
         }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
-        in_first_process(fabric, lambda: open_run(config.out, "audit", config, config.resume, inputs))
-        if not (config.out / RESULTS).is_file():
-            clock = Clock(config.out if fabric.is_global_zero else None)
-            pooled = config.data if metadata and "data" not in metadata else DataConfig()
-            folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
-            _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-        _show(config, results)
+        with open_run(config.out, "audit", config, config.resume, inputs, fabric=fabric):
+            if not (config.out / RESULTS).is_file():
+                clock = Clock(config.out if fabric.is_global_zero else None)
+                pooled = config.data if metadata and "data" not in metadata else DataConfig()
+                folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
+                _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+            _show(config, results)
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from advmix.audit.judge import Batch, Bench, Subject, ask, judge
 from advmix.data import slices
 from advmix.engine import in_first_process
 from advmix.errors import UserError
+from advmix.files import make_folder
 from advmix.progress import Advance, track
 from advmix.stages.audit_case import Batches
 
@@ -46,7 +46,8 @@ def search_all(
     """
     if not (out / FILE).is_file():
         places = list(slices(len(rows), chunk))
-        paths = [out / "chunks" / f"{place.start:08d}.safetensors" for place in places]
+        folder = in_first_process(fabric, lambda: make_folder(out / "chunks"))
+        paths = [folder / f"{place.start:08d}.safetensors" for place in places]
         turns = range(fabric.global_rank, len(places), fabric.world_size)
         mine = [i for i in turns if not _is_done(paths[i], metadata)]
         with track("audit", sum(places[i].stop - places[i].start for i in mine)) as advance:
@@ -78,7 +79,6 @@ def _is_done(path: Path, metadata: dict[str, Any]) -> bool:
 
 def _join(out: Path, paths: Sequence[Path]) -> None:
     Found.cat([Found.load(path) for path in paths]).save(out / FILE)
-    shutil.rmtree(out / "chunks")
 
 
 def chosen_rows(count: int, images: int, rng: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from advmix.audit.patches import patch_net
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
 from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
+from advmix.files import make_folder, read_tensors, write_tensors
 from advmix.seeds import derive, generator, global_seed
 from advmix.stages.reference import open_reference
 from advmix.training.classify import ClassifierTrainee, TrainOptions
@@ -51,11 +51,13 @@ class Voter:
 
 
 def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
-    """Somebody's classifier of these images.
+    """Somebody's classifier of these images, or the folder of an audit's own reference.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
+    if (Path(name) / FILE).is_file():
+        return own_reference(Path(name), images, device)
     opened = open_reference(name, images)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
@@ -71,6 +73,7 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
     """
     if (folder / FILE).is_file():
         return
+    make_folder(folder)
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
     network, options = _built(images, own), TrainOptions()

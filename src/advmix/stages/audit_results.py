@@ -97,7 +97,6 @@ def write_audit(made: Made, images: Batches, found: Found, clock: Clock) -> None
     results["phases"] = clock.seconds
     atomic_write(made.config.out / REPORT, render_audit(results, galleries).encode())
     write_json(made.config.out / RESULTS, results)
-    clock.stop()
 
 
 def _results(made: Made, pictures: Pictures, found: Found) -> Entry:
@@ -153,6 +152,8 @@ def _classifier_entry(made: Made, pictures: Pictures, found: Found, number: int,
         "method": opened.method,
         "fingerprint": opened.fingerprint,
         "differentiable": opened.differentiable,
+        "vanished": int(judged.vanished.sum()),
+        "unanswered": int(judged.unanswered.sum()),
         "side": subject.side,
         "key": as_record(key),
         "commonest": commonest_entry(found, judged),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advmix.data import to_float
 from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
-from advmix.data.photos.words import printable
+from advmix.errors import printable
 from advmix.files import write_json
 from advmix.options import require
 from advmix.progress import console
@@ -62,15 +62,15 @@ def run_preview(config: PreviewConfig) -> dict[str, Any]:
     """
     photos = load_photos(config.data, replace(config.photos, skip_broken=True), config.seed)
     fingerprints = {name: found.images.fingerprint for name, found in photos.splits.items()}
-    open_run(config.out, "data", config, resume=False, inputs=fingerprints, replace=True)
-    summary = {"data": config.data, "seed": config.seed, **summarize(photos)}
-    write_json(config.out / FILE, summary)
-    name, found = next(iter(photos.splits.items()))
-    save_figures({"preview": preview(photos, found, name, config)}, config.out)
-    for block in summary_tables(summary, skip_broken=config.photos.skip_broken):
-        console.print(block)
-    console.print(f"  preview in {config.out / 'preview.png'}, numbers in {config.out / FILE}", markup=False)
-    return summary
+    with open_run(config.out, "data", config, resume=False, inputs=fingerprints, replace=True):
+        summary = {"data": config.data, "seed": config.seed, **summarize(photos)}
+        write_json(config.out / FILE, summary)
+        name, found = next(iter(photos.splits.items()))
+        save_figures({"preview": preview(photos, found, name, config)}, config.out)
+        for block in summary_tables(summary, skip_broken=config.photos.skip_broken):
+            console.print(block)
+        console.print(f"  preview in {config.out / 'preview.png'}, numbers in {config.out / FILE}", markup=False)
+        return summary
 
 
 def summarize(photos: Photos) -> dict[str, Any]:
@@ -86,6 +86,7 @@ def summarize(photos: Photos) -> dict[str, Any]:
         "sizes": [[width, height, count] for (width, height), count in _by_count(photos.sizes)],
         "modes": dict(_by_count(photos.modes)),
         "unlabelled": photos.unlabelled,
+        "notes": [printable(note) for note in photos.notes],
         "broken": [image.to_dict() for image in photos.broken],
     }
 

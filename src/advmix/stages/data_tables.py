@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from advmix.data.photos.words import printable
+from advmix.errors import printable
 
 MAX_ROWS = 20
 MAX_COLUMNS = 6
@@ -32,6 +32,7 @@ def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[Rende
     yield from _unlike(summary)
     if summary["unlabelled"]:
         yield Text(f"  {summary['unlabelled']:,} more without a label, not used", "yellow")
+    yield from (Text(f"  {note}", "yellow") for note in summary["notes"])
     if summary["broken"]:
         yield Text()
         yield _broken(summary["broken"], skip_broken)

@@ -11,6 +11,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.audit.doctor import diagnose
 from advmix.audit.doctor.finding import Finding, Verdict
 from advmix.audit.doctor.measure import BATCH, compare_searches, describe_pool, moves, survival, unexplained
@@ -35,7 +36,7 @@ from advmix.stages.audit_reference import FILE as REFERENCE_FILE
 from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import check_independent, open_reference
 from advmix.training.methods import SearchOptions
 
 FILE = "doctor.json"
@@ -90,27 +91,29 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     reference = None if named is None else _reference(named, patient.data.train, fabric.device)
     shape = (dec.channels, dec.resolution, dec.resolution)
     classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in runs.classifiers]
-    open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True)
-    findings = list(examine(patient, reference))
-    kept = next(found.verdict for found in findings if found.check == "label survival")
-    for opened in classifiers:
-        found = examine_classifier(patient, opened, reference, kept, config.search_images)
-        findings += [finding.about(opened.name) for finding in found]
-    results = {
-        "config": {"command": "doctor", **to_dict(config)},
-        "environment": environment(),
-        "examined": {
-            **to_dict(runs),
-            "search": to_dict(patient.search),
-            "reference": named,
-            "fingerprint": patient.fingerprint,
-        },
-        "findings": [asdict(finding) for finding in findings],
-    }
-    write_json(config.out / FILE, results)
-    console.print(doctor_table(findings), soft_wrap=False)
-    console.print(f"Numbers: {config.out / FILE}", markup=False)
-    return results
+    if reference is not None and named is not None:
+        check_independent(named, reference, classifiers, patient.images, fabric.device)
+    with open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True):
+        findings = list(examine(patient, reference))
+        kept = next(found.verdict for found in findings if found.check == "label survival")
+        for opened in classifiers:
+            found = examine_classifier(patient, opened, reference, kept, config.search_images)
+            findings += [finding.about(opened.name) for finding in found]
+        results = {
+            "config": {"command": "doctor", **to_dict(config)},
+            "environment": environment(),
+            "examined": {
+                **to_dict(runs),
+                "search": to_dict(patient.search),
+                "reference": named,
+                "fingerprint": patient.fingerprint,
+            },
+            "findings": [asdict(finding) for finding in findings],
+        }
+        write_json(config.out / FILE, results)
+        console.print(doctor_table(findings), soft_wrap=False)
+        console.print(f"Numbers: {config.out / FILE}", markup=False)
+        return results
 
 
 def _reference(named: str, images: ImageSet, device: torch.device) -> nn.Module:
@@ -165,7 +168,7 @@ def examine_classifier(
     device, labels = patient.pool.styles.device, patient.images.labels
     network = opened.network.to(device)
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
-    right = predict(network, patient.images, device).argmax(dim=1) == labels
+    right = answers(predict(network, patient.images, device)) == labels
     plain = _answers(patient, network, patient.latents) == labels
     small = is_native(opened, patient.data, patient.model.generator.resolution)
     losses = diagnose.reconstruction(share(right), share(plain), len(labels), small)
@@ -182,7 +185,7 @@ def examine_classifier(
 def _answers(patient: Patient, network: nn.Module, latents: Latents) -> Tensor:
     """Classes of decoded latents, `(N,)` on the CPU."""
     with evaluating(network, patient.model) as (model, _):
-        parts = [model(patient.model.generator(latents[part])).argmax(dim=1) for part in slices(len(latents), BATCH)]
+        parts = [answers(model(patient.model.generator(latents[part]))) for part in slices(len(latents), BATCH)]
     return torch.cat(parts).cpu()
 
 
@@ -202,6 +205,6 @@ def _checked(patient: Patient, reference: nn.Module | None, nested: Nested) -> f
         return None
     labels = patient.images.labels[: len(nested.images)]
     with evaluating(reference) as (model,):
-        sees = model(nested.images.to(patient.pool.styles.device)).argmax(dim=1).cpu() == labels
+        sees = answers(model(nested.images.to(patient.pool.styles.device))).cpu() == labels
     steps, restarts = nested.losses.shape[:2]
     return share(nested.right(restarts, steps - 1) | ~sees)

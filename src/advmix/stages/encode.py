@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
-from advmix.clock import Clock
+from advmix.clock import KEPT, Clock, write_seconds
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
@@ -17,7 +17,7 @@ from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.files import read_json, write_json
+from advmix.files import read_json
 from advmix.generators import MappedGenerator
 from advmix.latents import Latents
 from advmix.options import require
@@ -101,33 +101,32 @@ def run_encode(config: EncodeConfig) -> LatentStore:
         "images": images.fingerprint,
         **features_input(features),
     }
-    open_run(config.out, "encode", config, config.resume, inputs)
-    if (config.out / "seconds.json").is_file():
-        console.print(f"  done already: {config.out}")
-        return open_latents(config.out, model, metadata)
-    clock = Clock(config.out)
-    with clock("encode"):
-        store = write_store(
-            config.out,
-            encoder,
-            images,
-            generator=metadata["fingerprint"],
-            network=network,
-            made_by=config.encoder,
-            batch=config.batch,
-            shard_size=config.shard_size,
-            device=fabric.device,
-            metadata={
-                "data": to_dict(data.config),
-                "data_seed": data.seed,
-                "data_fingerprint": images.fingerprint,
-                **({} if config.encoder == "network" else {"optimize_pool": rule}),
-            },
-        )
-    write_json(config.out / "seconds.json", {"encode_seconds": clock.seconds["encode"]})
-    clock.stop()
-    console.print(f"  {len(images)} latents in {config.out}")
-    return store
+    with open_run(config.out, "encode", config, config.resume, inputs):
+        if (config.out / KEPT).is_file():
+            console.print(f"  done already: {config.out}")
+            return open_latents(config.out, model, metadata)
+        clock = Clock(config.out)
+        with clock("encode"):
+            store = write_store(
+                config.out,
+                encoder,
+                images,
+                generator=metadata["fingerprint"],
+                network=network,
+                made_by=config.encoder,
+                batch=config.batch,
+                shard_size=config.shard_size,
+                device=fabric.device,
+                metadata={
+                    "data": to_dict(data.config),
+                    "data_seed": data.seed,
+                    "data_fingerprint": images.fingerprint,
+                    **({} if config.encoder == "network" else {"optimize_pool": rule}),
+                },
+            )
+        write_seconds(config.out, encode_seconds=clock.seconds["encode"])
+        console.print(f"  {len(images)} latents in {config.out}")
+        return store
 
 
 def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import WorstCase, accuracy, recolor_worst, share, worst_case
+from advmix.answers import answers
+from advmix.audit.evaluate import WorstCase, accuracy, predict, recolor_worst, share, worst_case
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.config import to_dict
 from advmix.data import ColoredDigits, Data, DataConfig, open_data, painted_digits
@@ -79,31 +80,31 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
         _check_fit(config, opened, mixable)
-    open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable))
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
+    with open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable)):
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+            if show:
+                console.print(table(results["runs"]))
+            return results
+        begun = time.monotonic()
+        count = min(len(data.shuffled), config.worst_images)
+        chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
+        network = opened.network
+        run = _identity(config, opened, data) | {"worst_case_images": count}
+        run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
+        if mixable is not None:
+            run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
+        results = {
+            **header("evaluate", config),
+            "generator": None if mixable is None else generator_summary(mixable.metadata),
+            "search": None if mixable is None else to_dict(config.search),
+            "phases": {"evaluate": round(time.monotonic() - begun, 2)},
+            "runs": [run],
+        }
+        write_json(config.out / RESULTS, results)
         if show:
             console.print(table(results["runs"]))
         return results
-    begun = time.monotonic()
-    count = min(len(data.shuffled), config.worst_images)
-    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
-    network = opened.network
-    run = _identity(config, opened, data) | {"worst_case_images": count}
-    run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
-    if mixable is not None:
-        run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
-    results = {
-        **header("evaluate", config),
-        "generator": None if mixable is None else generator_summary(mixable.metadata),
-        "search": None if mixable is None else to_dict(config.search),
-        "phases": {"evaluate": round(time.monotonic() - begun, 2)},
-        "runs": [run],
-    }
-    write_json(config.out / RESULTS, results)
-    if show:
-        console.print(table(results["runs"]))
-    return results
 
 
 def _open(config: EvaluateConfig, mixable: Mixable | None) -> tuple[OpenClassifier, ColoredDigits]:
@@ -145,7 +146,11 @@ def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: Mixable)
     opened.check_search(config.search.steps)
     for key in unlike(metadata.get("setting", {}), config.search):
         setting, search = metadata["setting"][key], getattr(config.search, key)
-        console.print(f"  note: trained with {key} {setting}, searched with {search}")
+        _note(f"trained with {key} {setting}, searched with {search}")
+
+
+def _note(words: str) -> None:
+    console.print(f"  note: {words}", markup=False)
 
 
 def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
@@ -199,9 +204,13 @@ def _accuracies(
     worst = None
     if data.config.target == "digit":  # a colour's worst recolouring is another colour
         worst = share(recolor_worst(network, data.gray_test[chosen], data.look, data.look.grid(), device))
+    seen = answers(predict(network, data.shuffled, device))
+    unanswered = int((seen < 0).sum())
+    if unanswered:
+        _note(f"{unanswered:,} of {len(seen):,} answers are no numbers (NaN or infinite) and count as wrong")
     return {
         "accuracy_biased": accuracy(network, data.biased, device),
-        "accuracy_unbiased": accuracy(network, data.shuffled, device),
+        "accuracy_unbiased": share(seen == data.shuffled.labels),
         "accuracy_uniform": accuracy(network, data.uniform, device),
         "accuracy_recolor_worst": worst,
     }
@@ -221,6 +230,11 @@ def _searched(
         return worst_case(network, mixer, latents[rows], theirs, mixable.pool, seed=config.seed, title=title)
 
     found = search(slice(None), True, "search the worst case")
+    vanished = int(found.vanished.sum())
+    if vanished:
+        _note(
+            f"the classifier's gradients are zero on {vanished:,} of {len(labels):,} images, searched at random there"
+        )
     shown = slice(0, GALLERY_SIZE)
     write_tensors(
         config.out / GALLERY,

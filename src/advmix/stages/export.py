@@ -22,7 +22,7 @@ from advmix.progress import console, track
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.export_audit import open_audit
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import check_independent, open_reference
 from advmix.stages.sources import Mixable, load
 from advmix.training.methods import SearchOptions, with_layers
 
@@ -38,8 +38,8 @@ class ExportConfig:
     """Write variations of a generator's images as PNG files in a folder for each class, with a table: to be looked at,
     relabelled, or used elsewhere.
 
-    Writes CLASS/NAME__variant.png, variations.csv and config.json. `advmix data OUT` and torchvision's ImageFolder
-    read it.
+    Writes CLASS/NAME__variant.png, variations.csv, variations.sha256 and config.json. `advmix data OUT` and
+    torchvision's ImageFolder read it.
 
     With --audit they are those that an audit found; else name classifier, generator and latents, for a search.
 
@@ -124,12 +124,12 @@ def run_export(config: ExportConfig) -> None:
     """
     device = make_fabric(config.device).device
     exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
-    open_run(config.out, "export", config, config.resume, exports.inputs)
-    sources = exports.sources
-    names = dict(zip(sources.places.tolist(), sources.names, strict=True))
-    folder = VariationFolder(config.out, sources.images.classes, names)
-    _write(config, folder, exports)
-    console.print(summary(folder), markup=False)
+    with open_run(config.out, "export", config, config.resume, exports.inputs):
+        sources = exports.sources
+        names = dict(zip(sources.places.tolist(), sources.names, strict=True))
+        folder = VariationFolder(config.out, sources.images.classes, names)
+        _write(config, folder, exports)
+        console.print(summary(folder), markup=False)
 
 
 def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> None:
@@ -161,6 +161,8 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     sources = chosen(mixable.data, config)
     opened = _open(config, sources.images)
     reference = None if config.reference is None else open_reference(config.reference, sources.images)
+    if reference is not None and config.reference is not None:
+        check_independent(config.reference, reference.network.to(device), [opened], sources.images, device)
     search = make_finder(config, mixable, opened, reference)
 
     def find(part: slice) -> Iterator[Item]:

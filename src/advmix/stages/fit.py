@@ -12,7 +12,7 @@ from advmix.classifiers import OpenClassifier
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
-from advmix.engine import in_first_process, make_fabric
+from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.generators import MappedGenerator
 from advmix.options import require
@@ -23,12 +23,12 @@ from advmix.stages.fit_gan import GanFit, judged
 from advmix.stages.fit_invert import Finished
 from advmix.stages.reference import open_judge, open_reference
 from advmix.stages.sources import check_size, in_size
-from advmix.training.autoencode import FitOptions, reconstruction_mse
+from advmix.training.autoencode import FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
-from advmix.training.gan import GanOptions
+from advmix.training.gan import FLAT, GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
-from advmix.training.mixes import MixOptions, MixTrainee
+from advmix.training.mixes import MixOptions, MixTrainee, discriminator_widths
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -87,6 +87,7 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         require(self, "devices", least=1)
+        require(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
         if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
@@ -96,9 +97,18 @@ class FitConfig:
             raise UserError("--regime invert and --generator go together: name what import wrote")
         if self.regime != "autoencode" and self.mix.mixes:
             raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
+        self._check_size()
         for name, default in (("devices", 1), ("precision", "32")):
             if self.regime == "autoencode" and getattr(self, name) != default:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+
+    def _check_size(self) -> None:
+        """Refuse own images of a size that the network cannot draw before any is read."""
+        shape = self.data.photos
+        if not self.data.is_painted and self.regime != "invert":
+            style_shape(shape.channels, shape.size, self.fit if self.regime == "autoencode" else FLAT)
+            if self.mix.adversarial_weight:
+                discriminator_widths(shape.size)
 
 
 def run_fit(config: FitConfig) -> None:
@@ -116,15 +126,15 @@ def run_fit(config: FitConfig) -> None:
             images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
         inputs, judges = _inputs(config, images, finished, features), features_input(judge)
-        run = in_first_process(fabric, lambda: open_run(config.out, "fit", config, config.resume, inputs, judges))
-        if (config.out / FILE).is_file():
-            console.print(f"  done already: {config.out / FILE}")
-        else:
-            fitted = _trained(config, images, finished, features, fabric, run)
-            if fabric.is_global_zero:
-                _keep(config, images, *fitted)
-        if fabric.is_global_zero and judge is not None:
-            _judge(config, images, judge, fabric)
+        with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
+            if (config.out / FILE).is_file():
+                console.print(f"  done already: {config.out / FILE}")
+            else:
+                fitted = _trained(config, images, finished, features, fabric, run)
+                if fabric.is_global_zero:
+                    _keep(config, images, *fitted)
+            if fabric.is_global_zero and judge is not None:
+                _judge(config, images, judge, fabric)
 
 
 def _open_features(config: FitConfig, images: ImageSet) -> Features | None:
@@ -225,8 +235,6 @@ def _keep(
     if discriminator is not None:
         save_discriminator(config.out, discriminator)
     save_autoencoder(config.out, model, metadata)
-    for loop in loops:
-        loop.finish()
     console.print(
         f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
     )

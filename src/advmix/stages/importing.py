@@ -68,19 +68,19 @@ def run_import(config: ImportConfig) -> None:
     dec = imported.generator
     with config.file.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    open_run(config.out, "import", config, config.resume, {"file": digest})
-    if (config.out / FILE).is_file():
-        console.print(f"  done already: {config.out / FILE}")
-        return
-    model = Autoencoder(dec.config, with_encoder=False)
-    model.generator = dec
-    if config.samples:
-        save_figures({"samples": _samples(dec.to(fabric.device), config)}, config.out)
-    source = {"file": config.file.name, "sha256": digest, "format": imported.format, "label": config.label}
-    save_autoencoder(config.out, model, {"imported": source, "fit_seconds": 0.0, "reconstruction_mse": None})
-    for remark in imported.remarks:
-        console.print(f"  {config.file}: {remark}", markup=False)
-    console.print(f"  {described(dec)} in {config.out / FILE}", markup=False)
+    with open_run(config.out, "import", config, config.resume, {"file": digest}):
+        if (config.out / FILE).is_file():
+            console.print(f"  done already: {config.out / FILE}")
+            return
+        model = Autoencoder(dec.config, with_encoder=False)
+        model.generator = dec
+        if config.samples:
+            save_figures({"samples": _samples(dec.to(fabric.device), config)}, config.out)
+        source = {"file": config.file.name, "sha256": digest, "format": imported.format, "label": config.label}
+        save_autoencoder(config.out, model, {"imported": source, "fit_seconds": 0.0, "reconstruction_mse": None})
+        for remark in imported.remarks:
+            console.print(f"  {config.file}: {remark}", markup=False)
+        console.print(f"  {described(dec)} in {config.out / FILE}", markup=False)
 
 
 def described(dec: StyleGan2) -> str:

@@ -123,17 +123,17 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
         "unbiased": None if unbiased is None else unbiased.fingerprint,
         "reference": None if named is None else named.fingerprint,
     }
-    open_run(config.out, "inspect", config, config.resume, inputs)
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-    else:
-        results = _inspect(config, mixable, data, unbiased, named, fabric.device)
-        write_json(config.out / RESULTS, results)
-    console.print(layer_table(results["layers"], results["proposal"]["added"]))
-    for sentence in sentences(results):
-        console.print(sentence)
-    console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
-    return results
+    with open_run(config.out, "inspect", config, config.resume, inputs):
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+        else:
+            results = _inspect(config, mixable, data, unbiased, named, fabric.device)
+            write_json(config.out / RESULTS, results)
+        console.print(layer_table(results["layers"], results["proposal"]["added"]))
+        for sentence in sentences(results):
+            console.print(sentence)
+        console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
+        return results
 
 
 def _inspect(

@@ -27,7 +27,8 @@ class PictureOptions:
         data: the images; by default those of the classifier's folder or of the generator, as other flags change them.
             Own images are read in the size that the classifier wants, unless one is given.
         part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
-        unlabelled: all images of the folder or .zip archive, whatever is said about them there.
+        unlabelled: all images of the folder or .zip archive, or the part of a library's, whatever is said about them
+            there.
     """
 
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
@@ -126,7 +127,7 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictu
     if data.data and not data.is_painted:
         data = replace(data, photos=sources.shaped(data.photos))
     if options.unlabelled:
-        pixels, names, broken = load_pictures(data.data, data.photo_options())
+        pixels, names, broken = load_pictures(data.data, data.photo_options(), options.part)
         return Pictures(pixels, names, broken=broken)
     own = sources.data(data) if data.says_nothing or not data.data else None
     return _part(own or open_data(data, seed), options.part)

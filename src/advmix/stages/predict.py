@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advmix.answers import answers
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.clock import Clock
 from advmix.data import slices
@@ -94,15 +95,15 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         **mixable_inputs(mixable),
     }
     config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
-    run = open_run(config.out, "predict", config, config.resume, inputs)
-    if (config.out / RESULTS).is_file():
-        results: dict[str, Any] = read_json(config.out / RESULTS)
-    else:
-        results = _predict(config, opened, pictures, mixable, run, device)
-    for sentence in _sentences(results):
-        console.print(f"  {sentence}", markup=False)
-    console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
-    return results
+    with open_run(config.out, "predict", config, config.resume, inputs) as run:
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+        else:
+            results = _predict(config, opened, pictures, mixable, run, device)
+        for sentence in _sentences(results):
+            console.print(f"  {sentence}", markup=False)
+        console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
+        return results
 
 
 def _predict(
@@ -120,7 +121,8 @@ def _predict(
         network = _marginalized(config, network, mixable)
     with clock("predict"):
         probabilities = _in_shards(config, network, pictures.pixels, run, device)
-    right = None if pictures.labels is None else probabilities.argmax(dim=1) == pictures.labels
+    seen = answers(probabilities)
+    right = None if pictures.labels is None else seen == pictures.labels
     write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
     results = {
         **header("predict", config),
@@ -129,13 +131,11 @@ def _predict(
         "marginalize": config.marginalize,
         "images": len(pictures.pixels),
         "broken": [image.to_dict() for image in pictures.broken],
+        "unanswered": int((seen < 0).sum()),
         "accuracy": None if right is None else float(right.double().mean()),
         "phases": clock.seconds,
     }
     write_json(config.out / RESULTS, results)
-    for path in config.out.glob("shard-*.safetensors"):
-        path.unlink()
-    clock.stop()
     return results
 
 
@@ -180,4 +180,9 @@ def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -
 def _sentences(results: dict[str, Any]) -> list[str]:
     over = f", mean over {results['marginalize']} z⊥" if results["marginalize"] else ""
     right = "labels unknown" if results["accuracy"] is None else f"right on {results['accuracy']:.1%}"
-    return [f"{results['classifier']['name']}{over}: {results['images']:,} images, {right}"]
+    said = [f"{results['classifier']['name']}{over}: {results['images']:,} images, {right}"]
+    if results["unanswered"]:
+        said.append(
+            f"{results['unanswered']:,} answers are no numbers (NaN or infinite): empty in the table, never right"
+        )
+    return said

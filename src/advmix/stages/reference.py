@@ -11,11 +11,14 @@ from torch import nn
 
 from advmix.audit.evaluate import accuracy
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.classifiers.wrapper import with_size
 from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
 from advmix.data.photos.words import first_few
 from advmix.errors import UserError
+from advmix.modes import evaluating
 
 UNBIASED = ("train", "test")
+COMPARED = 32
 READS_BIAS = 0.9
 """A reference reads the bias when its accuracy on unbiased images is below this share of that on the generator's."""
 
@@ -52,6 +55,35 @@ def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
         UserError: not a classifier, or one of other images or classes.
     """
     return _of_size(ours, open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape), reference)
+
+
+@torch.no_grad()
+def check_independent(
+    name: str | Path, reference: nn.Module, opened: Sequence[OpenClassifier], images: ImageSet, device: torch.device
+) -> None:
+    """Refuse a reference that is one of the classifiers it would vouch for.
+
+    Args:
+        name: of the reference, as it was named.
+        reference: images in [0, 1] to logits, on the device.
+        opened: the classifiers.
+        images: the first `COMPARED` of which all are asked about: what answers alike, to a ten-thousandth, is one.
+        device: where they are asked.
+
+    Raises:
+        UserError: it is.
+    """
+    pixels = images[:COMPARED].batch(slice(None))[0].to(device)
+    with evaluating(reference) as (judge,):
+        mine = judge(pixels).log_softmax(dim=1)
+    for one in opened:
+        with evaluating(one.network.to(device)) as (network,):
+            theirs = network(with_size(pixels, one.side)).log_softmax(dim=1)
+        if mine.shape == theirs.shape and torch.allclose(mine, theirs.to(mine), rtol=1e-4, atol=1e-4):
+            raise UserError(
+                f"--reference {name}: answers as {one.name} does, for which it would vouch; name another classifier of "
+                "these images"
+            )
 
 
 def open_judge(judge: str, ours: ImageSet) -> OpenClassifier:

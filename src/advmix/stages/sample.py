@@ -15,7 +15,7 @@ from advmix.data.images import png
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.files import atomic_write
+from advmix.files import atomic_write, make_folder
 from advmix.generators import MappedGenerator
 from advmix.options import require
 from advmix.progress import console, track
@@ -78,18 +78,16 @@ def run_sample(config: SampleConfig) -> None:
             f"--generator {config.generator}: an autoencoder, which draws only what it is given; fit one with "
             "--regime gan, or import one"
         )
-    open_run(config.out, "sample", config, config.resume, {"generator": metadata["fingerprint"]})
-    shown: list[Tensor] = []
-    with track("sample", config.count) as advance:
-        for first, images in draw(dec.to(device), config.count, config.seed, config.truncation, config.mixing):
-            for place, image in enumerate(images, first):
-                atomic_write(config.out / FOLDER / f"{place:05}.png", png(image))
-            shown += thumbnails(images[: max(0, SHOWN - first)])
-            advance(len(images), "")
-    save_figures({"samples": sheet(torch.stack(shown))}, config.out)
-    console.print(
-        f"  {config.count:,} images in {config.out / FOLDER}; look at {config.out / 'samples.png'}", markup=False
-    )
+    with open_run(config.out, "sample", config, config.resume, {"generator": metadata["fingerprint"]}):
+        folder, shown = make_folder(config.out / FOLDER), list[Tensor]()
+        with track("sample", config.count) as advance:
+            for first, images in draw(dec.to(device), config.count, config.seed, config.truncation, config.mixing):
+                for place, image in enumerate(images, first):
+                    atomic_write(folder / f"{place:05}.png", png(image))
+                shown += thumbnails(images[: max(0, SHOWN - first)])
+                advance(len(images), "")
+        save_figures({"samples": sheet(torch.stack(shown))}, config.out)
+        console.print(f"  {config.count:,} images in {folder}; look at {config.out / 'samples.png'}", markup=False)
 
 
 @torch.no_grad()

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from advmix.classifiers.trained import FILE
+from advmix.clock import write_seconds
 from advmix.config import to_dict
 from advmix.data import Data, DataConfig, open_data
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.files import write_tensors
+from advmix.options import require
 from advmix.progress import console
 from advmix.runs import open_run
 from advmix.stages.sources import Mixable, data_of, load_mixable, mixable_inputs
@@ -63,6 +65,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_method(self.method)
+        require(self, "checkpoint_seconds", least=0)
 
 
 def run_train(config: TrainConfig) -> None:
@@ -80,33 +83,32 @@ def run_train(config: TrainConfig) -> None:
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
     made_with = mixable_inputs(mixable if config.method in NEEDS_LATENTS else None)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
-    run = open_run(config.out, "train", config, config.resume, inputs)
-    if (config.out / FILE).is_file():
-        console.print(f"  done already: {config.out / FILE}")
-        return
-    options = config.train.times(recipe.passes, recipe.images)
-    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
-    steps = options.steps(recipe.images)
-    loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
-    loop.train(trainee)
-    metadata = {
-        "method": config.method,
-        "seed": config.seed,
-        "data": to_dict(data.config),
-        "data_seed": data.seed,
-        "data_fingerprint": data.train.fingerprint,
-        "classes": list(recipe.images.classes),
-        "image": list(recipe.images.shape),
-        "setting": recipe.setting,
-        "generator": generator,
-        "encoder": mixable.store.index["encoder"] if mixable and generator else None,
-        "train": to_dict(options),
-        "train_images": len(recipe.images),
-        "train_seconds": round(loop.seconds, 2),
-    }
-    write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
-    loop.finish()
-    console.print(f"  {config.method} classifier in {config.out / FILE}")
+    with open_run(config.out, "train", config, config.resume, inputs) as run:
+        if (config.out / FILE).is_file():
+            console.print(f"  done already: {config.out / FILE}")
+            return
+        options = config.train.times(recipe.passes, recipe.images)
+        trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+        steps = options.steps(recipe.images)
+        loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
+        loop.train(trainee)
+        metadata = {
+            "method": config.method,
+            "seed": config.seed,
+            "data": to_dict(data.config),
+            "data_seed": data.seed,
+            "data_fingerprint": data.train.fingerprint,
+            "classes": list(recipe.images.classes),
+            "image": list(recipe.images.shape),
+            "setting": recipe.setting,
+            "generator": generator,
+            "encoder": mixable.store.index["encoder"] if mixable and generator else None,
+            "train": to_dict(options),
+            "train_images": len(recipe.images),
+        }
+        write_seconds(config.out, train_seconds=loop.seconds)
+        write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
+        console.print(f"  {config.method} classifier in {config.out / FILE}")
 
 
 def _data(config: TrainConfig, mixable: Mixable | None) -> Data:

@@ -23,7 +23,7 @@ from advmix.progress import console, track
 from advmix.report import save_figures
 from advmix.report.augmentations import Augmented, augmentations_page
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.augmenters import AUGMENTERS, Scene
 from advmix.studies.cell import Cell
@@ -69,7 +69,7 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     digits = [cell.check() for cell in cells]
     inputs = {cell.name: data.train.fingerprint for cell, data in zip(cells, digits, strict=True)}
-    open_run(config.out, "study augmentations", config, resume=True, inputs=inputs)
+    claim_run(config.out, "study augmentations", config, resume=True, inputs=inputs)
     done = [_one_seed(config, cell, data, device) for cell, data in zip(cells, digits, strict=True)]
     runs = [run for _, _, run in done]
     scene, augmented, _ = done[0]

@@ -14,10 +14,10 @@ from torch import nn
 
 from advmix.classifiers import load_classifier
 from advmix.classifiers.trained import FILE
+from advmix.clock import KEPT, read_seconds
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.engine import make_fabric
 from advmix.errors import naming
-from advmix.files import read_json
 from advmix.options import require
 from advmix.progress import quietly
 from advmix.results import RESULTS
@@ -117,7 +117,7 @@ class Cell:
 
     def is_fitted(self) -> bool:
         """Whether generator and latents are there."""
-        return (self.latents / "seconds.json").is_file()
+        return (self.latents / KEPT).is_file()
 
     def is_trained(self, method: str) -> bool:
         """Whether a classifier is there."""
@@ -150,7 +150,7 @@ class Cell:
 
     def encode_seconds(self) -> float:
         """What encoding the training set took."""
-        return float(read_json(self.latents / "seconds.json")["encode_seconds"])
+        return read_seconds(self.latents).get("encode_seconds", 0.0)
 
     def train(self, method: str) -> None:
         """A classifier."""

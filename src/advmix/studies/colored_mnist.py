@@ -18,7 +18,7 @@ from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.results import RESULTS, Run, comparable, header, sweep_table
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.studies.cell import Cell
 from advmix.studies.colored_report import draw
 from advmix.studies.finished import Finished, read_finished
@@ -95,7 +95,7 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     cells = [config.cell(seed, data) for data in config.data_configs() for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
     finished = read_finished(config.finished, COMMAND, config)
-    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    claim_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     runs = [
         _Run(cell, method, _find(finished, cell, method), _generators(finished, cell))
         for cell in cells

@@ -52,26 +52,26 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     """
     cell = Cell(config.out, config.data, config.seed, config, flag="--out")
     images = cell.check().train
-    open_run(config.out, "demo", config, resume=True, inputs={"images": images.fingerprint})
-    console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
-    cell.fit()
-    console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
-    found = []
-    for method in config.methods:
-        cell.train(method)
-        found.append(cell.evaluate(method))
-    results = _gather(config, cell, found)
-    console.print("[bold]4 Report[/]")
-    begun = time.monotonic()
-    figures = draw(config.out, results, config.search)
-    results["phases"]["report"] = round(time.monotonic() - begun, 2)
-    write_json(config.out / RESULTS, results)
-    atomic_write(config.out / "report.html", render(results, figures).encode())
-    console.print(table(results["runs"]))
-    phases = results["phases"]
-    spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
-    console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} together")
-    console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
+    with open_run(config.out, "demo", config, resume=True, inputs={"images": images.fingerprint}):
+        console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
+        cell.fit()
+        console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
+        found = []
+        for method in config.methods:
+            cell.train(method)
+            found.append(cell.evaluate(method))
+        results = _gather(config, cell, found)
+        console.print("[bold]4 Report[/]")
+        begun = time.monotonic()
+        figures = draw(config.out, results, config.search)
+        results["phases"]["report"] = round(time.monotonic() - begun, 2)
+        write_json(config.out / RESULTS, results)
+        atomic_write(config.out / "report.html", render(results, figures).encode())
+        console.print(table(results["runs"]))
+        phases = results["phases"]
+        spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
+        console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} together")
+        console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
     return results
 
 

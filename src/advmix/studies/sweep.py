@@ -24,7 +24,7 @@ from advmix.data.looks import apart_colors
 from advmix.encoders import Autoencoder
 from advmix.engine import environment, make_fabric
 from advmix.errors import UserError
-from advmix.files import read_json, write_json
+from advmix.files import make_folder, read_json, write_json
 from advmix.latents import Latents
 from advmix.progress import console
 from advmix.seeds import generator
@@ -103,6 +103,7 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         model, pool = _fit(data, seed, fabric)
         for method, setting in missing:
             runs.append(_run(method, setting, data, seed, model, pool, fabric))
+            make_folder(path.parent, parents=True)
             write_json(path, _summary(config, runs))
     return _summary(config, runs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,15 @@ def style_shape(channels: int, resolution: int, options: FitOptions) -> StyleCon
         return StyleConfig(resolution, channels, GRID_STYLE_DIM, GRID_WIDTHS, resolution // 4, grid)
     if grid or resolution not in WIDTHS:
         sizes = "a multiple of 4" if grid else ", ".join(map(str, WIDTHS))
-        raise UserError(f"images of {resolution} pixels: fit takes {sizes}; resize them")
+        near = _nearest(resolution, [4 * max(resolution // 4 + more, 2) for more in (0, 1)] if grid else WIDTHS)
+        raise UserError(f"images of {resolution} pixels: fit takes {sizes}; read them with --size {near}")
     return StyleConfig(resolution=resolution, channels=channels, widths=WIDTHS[resolution])
+
+
+def _nearest(size: int, known: Iterable[int]) -> str:
+    """`"16 or 32"`, those on both sides of a size."""
+    below, above = [one for one in known if one < size], [one for one in known if one > size]
+    return " or ".join(map(str, below[-1:] + above[:1]))
 
 
 class AutoencoderTrainee(Trainee):

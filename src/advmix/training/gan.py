@@ -84,9 +84,13 @@ class GanOptions:
         return self.gan_steps or STEPS[resolution]
 
 
+FLAT = FitOptions(grid_channels=0)
+"""StyleGAN has no spatial grid."""
+
+
 def gan_config(images: ImageSet, channels: int = CHANNELS) -> StyleGanConfig:
     """The network for images of this size and colour, with so many feature channels at the coarsest resolutions."""
-    shape = style_config(images, FitOptions(grid_channels=0))
+    shape = style_config(images, FLAT)
     depth = 4 if shape.resolution <= 32 else 8
     widths = tuple(width * channels // shape.widths[0] for width in shape.widths)
     return StyleGanConfig(shape.resolution, shape.channels, shape.style_dim, depth, widths)

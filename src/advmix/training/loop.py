@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +17,8 @@ from torch import Tensor, nn
 
 from advmix.engine import anywhere, mean_over
 from advmix.errors import UserError
-from advmix.files import atomic_write, read_checkpoint, write_checkpoint
+from advmix.files import atomic_write, make_folder, read_checkpoint, write_checkpoint
+from advmix.interrupts import Interrupted, deferred_interrupt
 from advmix.progress import track
 
 if TYPE_CHECKING:
@@ -115,13 +113,17 @@ class Loop:
             UserError: the loss is not finite (names the step and the last good checkpoint), or a foreign checkpoint.
         """
         first, fabric = self._resume(trainee), trainee.fabric
+        if self.folder is not None and fabric.is_global_zero:
+            make_folder(self.folder)
+            if first:
+                self._write_log()  # the session before may have ended between checkpoint and log
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         with track(self.title, self.steps, first) as advance, deferred_interrupt() as interrupted:
             for step in range(first, self.steps):
                 loss = trainee.loss(step)
                 value = self._checked(mean_over(fabric, loss), step)
                 trainee.update(loss)
-                stop = anywhere(fabric, interrupted())
+                stop = anywhere(fabric, bool(interrupted()))
                 done, self.seconds = step + 1, time.monotonic() - started
                 if done % self.log_every == 0 or done == self.steps:
                     self.history.append({"step": done, "loss": round(value, 6)})
@@ -132,7 +134,7 @@ class Loop:
                     self._save(trainee, done)
                     saved = time.monotonic()
                 if stop:
-                    raise KeyboardInterrupt
+                    raise Interrupted(interrupted() or signal.SIGINT)
 
     @property
     def _checkpoint(self) -> Path | None:
@@ -182,29 +184,6 @@ class Loop:
         """The result is safe on disk: the checkpoint is no longer needed."""
         if self._checkpoint is not None:
             self._checkpoint.unlink(missing_ok=True)
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the step in progress end before Ctrl-C or a polite kill takes effect; a second Ctrl-C takes effect at
-    once.
-    """
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def write_log(path: Path, history: History) -> None:

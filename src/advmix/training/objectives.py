@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.answers import answers
 from advmix.data import Look
 from advmix.encoders.base import Encoder
 from advmix.latents import Latents
@@ -180,7 +181,7 @@ class FilteredMixing(Mixing):
         """The mixes whose label the reference sees, and the other images as they are."""
         mixes = super().copy(classifier, batch, rng)
         with torch.no_grad(), evaluating(self.reference) as (reference,):
-            kept = reference(mixes).argmax(dim=1) == batch.labels
+            kept = answers(reference(mixes)) == batch.labels
         return torch.where(kept[:, None, None, None], mixes, batch.images)
 
 

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from advmix.data.images import slices
 from advmix.data.photos.pixels import UnreadableError, fitted, plain
-from advmix.data.photos.words import printable
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 from advmix.progress import track
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

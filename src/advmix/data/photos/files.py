@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import stat
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from advmix.data.photos.words import SPLITS, printable
-from advmix.errors import UserError
+from rich.filesize import decimal
+
+from advmix.data.photos.walk import IRREGULAR, Kind, walk
+from advmix.data.photos.words import is_hidden, is_text, split_word
+from advmix.errors import UserError, printable
 
 MAX_BYTES = 2**28
 """The largest file that is read, in bytes."""
+MAX_TEXT = 2**26
+"""The largest table, in bytes."""
+MAX_RATIO = 200
+"""How many times its packed size something in a zip archive may be, from `FREE` bytes on: images hardly shrink."""
+FREE = 2**24
+TWICE: Kind = ("member of a name that another has", "members of a name that another has")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The ways of packing that Python unpacks piece by piece, so that a member cannot become larger than it says."""
 
 
 class Files(ABC):
@@ -23,38 +37,44 @@ class Files(ABC):
     Args:
         place: how messages call the folder or archive.
         names: sorted.
+        passed: how many things that are there are not among them, by kind.
     """
 
-    def __init__(self, place: Path, names: list[str]) -> None:
+    def __init__(self, place: Path, names: list[str], passed: Counter[Kind]) -> None:
         self.place = place
         self.names = tuple(sorted(name for name in names if not _hidden(name)))
+        self.passed = passed
         self._known = frozenset(self.names)
 
     def __contains__(self, name: object) -> bool:
         return name in self._known
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """The whole file.
 
         Raises:
-            OSError: not one of `names`, unreadable, or larger than `MAX_BYTES`.
+            OSError: not one of `names`, unreadable, or larger than `limit` (`MAX_BYTES`) bytes.
         """
         if name not in self:
             raise OSError("no such file")
-        if self._bytes(name) > MAX_BYTES:
-            raise OSError(f"{self._bytes(name):,} bytes, more than {MAX_BYTES:,}")
-        return self._read(name)
+        size, most = self._bytes(name), MAX_BYTES if limit is None else limit
+        if size > most:
+            raise OSError(f"{size:,} bytes, more than {most:,}")
+        return self._read(name, size)
 
     def read_text(self, name: str) -> str:
-        """UTF-8 text, with or without a byte order mark.
+        """UTF-8 text, with or without a byte order mark, of at most `MAX_TEXT` bytes.
 
         Raises:
             UserError: it cannot be read.
         """
+        place = printable(str(self.place / name))
         try:
-            return self.read(name).decode("utf-8-sig")
-        except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self.place / name}: cannot be read as UTF-8 text ({error})") from error
+            return self.read(name, MAX_TEXT).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
+        except (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise UserError(f"{place}: cannot be read as UTF-8 text ({error})") from error
 
     @abstractmethod
     def close(self) -> None:
@@ -64,72 +84,108 @@ class Files(ABC):
     def _bytes(self, name: str) -> int: ...
 
     @abstractmethod
-    def _read(self, name: str) -> bytes: ...
+    def _read(self, name: str, size: int) -> bytes: ...
 
 
 class Folder(Files):
-    """A folder with all its subfolders; links are followed.
+    """A folder with all its subfolders, as `walk` finds them.
 
     Raises:
         UserError: a name that is no text.
     """
 
     def __init__(self, place: Path) -> None:
-        found = [Path(folder, name) for folder, _, names in os.walk(place, followlinks=True) for name in names]
-        names = [path.relative_to(place).as_posix() for path in found]
+        names, passed = walk(place)
         for name in names:
-            if not _is_text(name):
+            if not is_text(name):
                 raise UserError(f"{place}: the name {name.encode(errors='surrogateescape')!r} is not UTF-8; rename it")
-        super().__init__(place, names)
+        super().__init__(place, names, passed)
 
     def close(self) -> None:
         """Nothing is open."""
 
     def _bytes(self, name: str) -> int:
-        return (self.place / name).stat().st_size
+        return size_of(self.place / name)
 
-    def _read(self, name: str) -> bytes:
-        return (self.place / name).read_bytes()
+    def _read(self, name: str, size: int) -> bytes:
+        with (self.place / name).open("rb") as file:
+            return file.read(size)
+
+
+def size_of(path: Path) -> int:
+    """Of a regular file, in bytes.
+
+    Raises:
+        OSError: it is something else, or not there.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("no regular file")
+    return found.st_size
 
 
 class Archive(Files):
     """A zip archive. One folder around everything, as many packers add, is not part of the names.
 
     Raises:
-        UserError: not a zip archive, or a member's name leads out of it.
+        UserError: not a zip archive, one that unpacks to far too much, or a member's name leads out of it.
     """
 
     def __init__(self, place: Path) -> None:
         try:
             self._zip = zipfile.ZipFile(place)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise UserError(f"{place}: cannot be read as a zip archive ({error})") from error
-        members = {_posix(info.filename): info for info in self._zip.infolist() if not info.is_dir()}
-        for name in members:
-            if name.startswith("/") or ".." in PurePosixPath(name).parts:
-                self._zip.close()
-                raise UserError(f"{place}: its member {printable(name)} leads out of the archive; pack it again")
-        around = _folder_around([name for name in members if not _hidden(name)])
-        self._members = {name.removeprefix(around): info for name, info in members.items()}
-        super().__init__(place, list(self._members))
+        try:
+            members, passed = _members(place, self._zip.infolist())
+        except UserError:
+            self._zip.close()
+            raise
+        around = _folder_around(list(members))
+        self._infos = {name.removeprefix(around): info for name, info in members.items()}
+        super().__init__(place, list(self._infos), passed)
 
     def close(self) -> None:
         self._zip.close()
 
     def _bytes(self, name: str) -> int:
-        return self._members[name].file_size
+        return self._infos[name].file_size
 
-    def _read(self, name: str) -> bytes:
-        return self._zip.read(self._members[name])
+    def _read(self, name: str, size: int) -> bytes:
+        info = self._infos[name]
+        if info.compress_type not in METHODS:
+            raise OSError("packed by another method than deflate; pack it again")
+        if _is_bomb(size, info.compress_size):
+            raise OSError(f"unpacks to {decimal(size)} from {decimal(info.compress_size)}")
+        with self._zip.open(info) as file:
+            return file.read(size)
 
 
-def _is_text(name: str) -> bool:
-    """Whether the bytes of a name are UTF-8. Python keeps others as lone surrogates, which cannot be written."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_bomb(size: int, packed: int) -> bool:
+    return size > max(FREE, MAX_RATIO * packed)
+
+
+def _members(place: Path, infos: Sequence[zipfile.ZipInfo]) -> tuple[dict[str, zipfile.ZipInfo], Counter[Kind]]:
+    """The files of an archive by name, the hidden ones left out, and what was passed over."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    passed: Counter[Kind] = Counter()
+    for info in infos:
+        name = _posix(info.filename)
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise UserError(f"{place}: its member {printable(name)} leads out of the archive; pack it again")
+        if info.is_dir() or _hidden(name):
+            continue
+        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            passed[IRREGULAR] += 1
+        elif name in members:
+            passed[TWICE] += 1
+        else:
+            members[name] = info
+    total, packed = sum(info.file_size for info in members.values()), place.stat().st_size
+    if total > MAX_BYTES and _is_bomb(total, packed):
+        words = f"would unpack to {decimal(total)} from {decimal(packed)}, as no images do"
+        raise UserError(f"{place}: {words}; pack the images again")
+    return members, passed
 
 
 def open_files(path: Path) -> Files:
@@ -138,12 +194,21 @@ def open_files(path: Path) -> Files:
     Raises:
         UserError: neither.
     """
-    if path.is_dir():
+    mode = mode_of(path)
+    if stat.S_ISDIR(mode):
         return Folder(path)
-    if path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
+    if stat.S_ISREG(mode) and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
         return Archive(path)
-    reason = "neither a folder nor a .zip or .csv file" if path.exists() else "no such file or folder"
-    raise UserError(f"{path}: {reason}")
+    reason = "neither a folder nor a .zip or .csv file" if mode else "no such file or folder"
+    raise UserError(f"{printable(str(path))}: {reason}")
+
+
+def mode_of(path: Path) -> int:
+    """Of the file that a path leads to, as `stat` has it; 0 where there is none, or can be none of that name."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def _posix(name: str) -> str:
@@ -151,12 +216,13 @@ def _posix(name: str) -> str:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return any(is_hidden(part) for part in name.split("/"))
 
 
 def _folder_around(names: list[str]) -> str:
     """`"photos/"` where every name begins so, unless that is the name of a split."""
     tops = {name.partition("/")[0] for name in names if "/" in name}
-    if len(tops) != 1 or tops <= SPLITS.keys() or not all("/" in name for name in names):
+    if len(tops) != 1 or not all("/" in name for name in names):
         return ""
-    return f"{tops.pop()}/"
+    top = tops.pop()
+    return "" if split_word(top) else f"{top}/"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from advmix.data.photos.rows import Row, Source
 from advmix.data.photos.words import in_short
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 
 TORCHVISION: Mapping[str, Mapping[str | None, Mapping[str, Any]]] = {
     **{
@@ -26,6 +26,7 @@ TORCHVISION: Mapping[str, Mapping[str | None, Mapping[str, Any]]] = {
     "EuroSAT": {None: {}},
 }
 """The arguments that make each split."""
+NAMED = frozenset(("class",))
 
 
 def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
@@ -42,9 +43,9 @@ def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
     try:
         for split, arguments in TORCHVISION[name].items():
             parts[split] = kind(str(data_dir), download=download, **arguments)
-    except (RuntimeError, OSError, ImportError) as error:
+    except Exception as error:  # its readers raise whatever they like for damaged files
         raise UserError(
-            f"torchvision:{name}: cannot be read from {data_dir} ({in_short(error)}); fetch it with "
+            f"torchvision:{name}: cannot be read from {data_dir} ({printable(in_short(error))}); fetch it with "
             "--download, or name the folder it is in with --data-dir"
         ) from error
     rows = [row for split, data in parts.items() for row in _torchvision_rows(data, split)]
@@ -56,7 +57,7 @@ def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
         return image
 
     classes = _torchvision_classes(next(iter(parts.values())))
-    return Source(f"torchvision:{name}", tuple(rows), opened, {"class": classes} if classes else {})
+    return Source(f"torchvision:{name}", tuple(rows), opened, {"class": classes} if classes else {}, named=NAMED)
 
 
 def _torchvision_rows(data: Any, split: str | None) -> Iterator[Row]:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import stat
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from advmix.data.photos.decode import open_bytes
-from advmix.data.photos.files import Files, Folder, open_files
+from advmix.data.photos.files import Files, Folder, mode_of, open_files
 from advmix.data.photos.rows import Row, Source
-from advmix.data.photos.words import SPLIT_NUMBERS, SPLITS, first_few, printable
-from advmix.errors import UserError
+from advmix.data.photos.tree import Found, is_picture, read_tree, root_of
+from advmix.data.photos.words import SPLIT_NUMBERS, counted, first_few, is_text, split_word
+from advmix.errors import UserError, printable
+from advmix.files import parse_json
 
-ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 TABLES = ("labels.csv", "metadata.csv")
 STYLEGAN = "dataset.json"
 FILE_COLUMNS = ("filename", "file_name", "img_filename", "image_id", "image", "path", "file")
+
+
+FOREIGN = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".psd", ".svg", ".eps", ".pdf", ".exr", ".hdr", ".dcm"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".raw"),
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"),
+)
+"""Endings of pictures and films that are not read."""
+FORMS = "a folder for each class, or labels.csv with a column filename"
 
 
 def open_path(path: Path) -> Source:
@@ -26,50 +37,66 @@ def open_path(path: Path) -> Source:
     Raises:
         UserError: nothing that we know.
     """
-    if path.suffix.lower() == ".csv" and path.is_file():
+    if path.suffix.lower() == ".csv" and stat.S_ISREG(mode_of(path)):
         return _source(Folder(path.parent), path.name)
     return _source(open_files(path))
 
 
 def _source(files: Files, table: str | None = None) -> Source:
     try:
-        rows = _rows(files, table)
+        return _found(files, table)
     except UserError:
         files.close()
         raise
+
+
+def _found(files: Files, table: str | None) -> Source:
+    root = "" if table else root_of(files, (*TABLES, STYLEGAN))
+    used = table or next((root + name for name in (*TABLES, STYLEGAN) if root + name in files), None)
+    rows, notes = _rows(files, root, used)
+    left = left_out(files, used)
+    if not rows:
+        words = "; ".join([f"no labelled images; it needs {FORMS} (predict --unlabelled needs neither)", *left])
+        raise UserError(f"{files.place}: {words}{_elsewhere(files)}")
     listed = {row.name for row in rows}
     unlabelled = sum(is_picture(name) and name not in listed for name in files.names)
-    return Source(str(files.place), rows, lambda name: open_bytes(files.read(name)), {}, unlabelled, files.close)
+    return Source(
+        str(files.place),
+        tuple(rows),
+        lambda name: open_bytes(files.read(name)),
+        {},
+        unlabelled,
+        (*notes, *left),
+        frozenset() if used else frozenset(("class",)),
+        close=files.close,
+    )
 
 
-def _rows(files: Files, table: str | None) -> tuple[Row, ...]:
-    table = table or next((name for name in TABLES if name in files), None)
-    if STYLEGAN in files and table is None:
-        rows = read_stylegan(files)
-    elif table is not None:
-        rows = read_table(files, table)
-    else:
-        rows = read_tree(files)
-    if not rows:
-        forms = "a folder for each class, or labels.csv with a column filename"
-        raise UserError(f"{files.place}: no labelled images; it needs {forms} (predict --unlabelled needs neither)")
-    return tuple(rows)
+def _rows(files: Files, root: str, used: str | None) -> Found:
+    if used is None:
+        return read_tree(files, root)
+    return (read_stylegan if used == root + STYLEGAN else read_table)(files, used), []
 
 
-def read_tree(files: Files) -> list[Row]:
-    """`class/image`, or `train/class/image` where every top folder is named after a split; the column is `class`."""
-    paths = [PurePosixPath(name).parts for name in files.names if is_picture(name)]
-    deep = [parts for parts in paths if len(parts) > 1]
-    split = all(parts[0].lower() in SPLITS and len(parts) > 2 for parts in deep)
+def left_out(files: Files, used: str | None = None) -> list[str]:
+    """Remarks, at most two: what was passed over, by kind, and what is called unlike an image, by ending."""
+    names = [name for name in files.names if not is_picture(name) and name != used]
+    endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
+    listed = first_few(
+        f"{kind} {count:,}" for kind, count in sorted(endings.items(), key=lambda kind: (-kind[1], kind))
+    )
+    foreign = [ending for ending in FOREIGN if ending in endings]
+    remedy = f"; convert {first_few(foreign)} to .jpg or .png" if foreign else ""
     return [
-        Row(
-            name="/".join(parts),
-            values={"class": parts[1 if split else 0]},
-            split=SPLITS[parts[0].lower()] if split else None,
-            where="/".join(parts),
-        )
-        for parts in deep
+        *([f"passed over: {counted(files.passed)}"] if files.passed else []),
+        *([f"left out: {listed}{remedy}"] if names else []),
     ]
+
+
+def _elsewhere(files: Files) -> str:
+    """A word about data sets of Hugging Face, which a folder may hold."""
+    theirs = any(name.endswith((".parquet", ".arrow")) for name in files.names)
+    return f"; read data of Hugging Face as hf:{files.place}" if theirs else ""
 
 
 def read_table(files: Files, table: str) -> list[Row]:
@@ -77,73 +104,71 @@ def read_table(files: Files, table: str) -> list[Row]:
     that the first line has most of. Columns without a name are left out.
 
     Raises:
-        UserError: not a table, no column of file names, a row of another length, a file named twice, or an unknown
-            split.
+        UserError: not a table, no column of file names, a column or a file named twice, a row of another length, or an
+            unknown split.
     """
-    text = files.read_text(table)
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    columns = [column.strip() for column in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    place = files.place / table
-    column = next((name for name in FILE_COLUMNS if name in columns), None)
-    if column is None:
-        raise UserError(f"{place}: no column filename; there are {first_few(filter(None, columns))}")
+    place = printable(str(files.place / table))
+    text = io.StringIO(files.read_text(table), newline="")
+    header = text.readline()
+    text.seek(0)
+    reader = csv.DictReader(text, delimiter=max(",;\t", key=header.count))
     rows: dict[str, Row] = {}
     try:
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        column = _file_column(reader.fieldnames, place)
         for values in reader:
-            row = _table_row(files, values, column, f"{place}, line {reader.line_num}")
+            row = _table_row(files, table, values, column, f"{place}, line {reader.line_num}")
             if row.name in rows:
                 raise UserError(f"{row.where}: {printable(row.name)} a second time; name each image once")
             rows[row.name] = row
     except csv.Error as error:
-        raise UserError(f"{place}, line {reader.line_num}: {error}") from error
+        raise UserError(f"{place}, line {reader.line_num + 1}: {error}; no row of a table is like that") from error
     return list(rows.values())
 
 
-def _table_row(files: Files, values: dict[Any, Any], column: str, where: str) -> Row:
+def _file_column(columns: list[str], place: str) -> str:
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise UserError(f"{place}: column {printable(twice[0])} a second time; name each column once")
+    column = next((name for name in FILE_COLUMNS if name in columns), None)
+    if column is None:
+        raise UserError(f"{place}: no column filename; there are {first_few(filter(None, columns))}")
+    return column
+
+
+def _table_row(files: Files, table: str, values: dict[Any, Any], column: str, where: str) -> Row:
     """A column without a name is the numbering that pandas writes."""
     if None in values or None in values.values():
         raise UserError(f"{where}: more or fewer values than columns")
     known = {name: value.strip() for name, value in values.items() if name}
     name = known.pop(column)
-    split = known.pop("split", None)
-    if split is not None and split.lower() not in SPLITS | SPLIT_NUMBERS:
-        raise UserError(f"{where}: split {printable(split)!r} is unknown; use train, val or test (or 0, 1 or 2)")
-    path = PurePosixPath(name.replace("\\", "/")).as_posix()
-    inside = f"images/{path}"
-    return Row(
-        name=inside if path not in files and inside in files else path,
-        values=known,
-        split=None if split is None else (SPLITS | SPLIT_NUMBERS)[split.lower()],
-        where=where,
-    )
+    word = known.pop("split", None)
+    split = None if word is None else SPLIT_NUMBERS.get(word) or split_word(word)
+    if word is not None and split is None:
+        raise UserError(f"{where}: split {printable(word)!r} is unknown; use train, val or test (or 0, 1 or 2)")
+    beside = PurePosixPath(table).parent
+    path = PurePosixPath(name.replace("\\", "/"))
+    plain, inside = str(beside / path), str(beside / "images" / path)
+    return Row(inside if plain not in files and inside in files else plain, known, split, where)
 
 
-def read_stylegan(files: Files) -> list[Row]:
+def read_stylegan(files: Files, table: str = STYLEGAN) -> list[Row]:
     """StyleGAN's `{"labels": [[filename, label], ...]}`; the column is `class`.
 
     Raises:
         UserError: not that, or without labels.
     """
-    place = files.place / STYLEGAN
-    try:
-        data = json.loads(files.read_text(STYLEGAN))
-    except ValueError as error:
-        raise UserError(f"{place}: cannot be read as JSON ({error})") from error
+    place = files.place / table
+    data = parse_json(files.read_text(table), str(place))
     pairs = data.get("labels") if isinstance(data, dict) else None
     if not isinstance(pairs, list) or not pairs:
         raise UserError(f"{place}: holds no labels; write [filename, label] for each image")
-    return [_stylegan_row(pair, f"{place}, label {place_in}") for place_in, pair in enumerate(pairs, start=1)]
+    beside = PurePosixPath(table).parent
+    return [_stylegan_row(pair, beside, f"{place}, label {place_in}") for place_in, pair in enumerate(pairs, start=1)]
 
 
-def _stylegan_row(pair: Any, where: str) -> Row:
+def _stylegan_row(pair: Any, beside: PurePosixPath, where: str) -> Row:
     match pair:
-        case [str(name), int() | str() as label]:
-            return Row(PurePosixPath(name).as_posix(), {"class": str(label)}, None, where)
+        case [str(name), int() | str() as label] if is_text(name) and is_text(str(label)):
+            return Row(str(beside / name), {"class": str(label)}, None, where)
     raise UserError(f"{where}: not [filename, label], with a number or a word as label")
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is called like an image."""
-    return name.lower().endswith(ENDINGS)

@@ -19,7 +19,7 @@ from advmix.data.photos.options import PhotoOptions
 from advmix.data.photos.rows import Source
 from advmix.data.photos.table import Table, make_table
 from advmix.data.photos.words import first_few
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 from advmix.options import expanded
 from advmix.progress import console
 
@@ -58,6 +58,7 @@ class Photos:
         sizes: how many images have a width and height in pixels, as stored.
         modes: how many images have a mode of Pillow, as stored.
         unlabelled: how many images lie there without a label.
+        notes: remarks about what was passed over or may be wrong, a line each.
     """
 
     splits: Mapping[str, PhotoSet]
@@ -67,6 +68,7 @@ class Photos:
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
     unlabelled: int
+    notes: tuple[str, ...] = ()
 
     @property
     def train(self) -> PhotoSet:
@@ -110,7 +112,8 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         decoded.broken,
         decoded.sizes,
         decoded.modes,
-        source.unlabelled,
+        table.unlabelled,
+        (*source.notes, *table.notes),
     )
 
 
@@ -150,6 +153,11 @@ def native_photos(data: str, options: PhotoOptions) -> Iterator[Native]:
         yield Native(source, options)
 
 
+def is_of_library(data: str) -> bool:
+    """Whether it names a data set of torchvision or Hugging Face."""
+    return data.partition(":")[0] in ("torchvision", "hf")
+
+
 def open_source(data: str, options: PhotoOptions) -> Source:
     """The rows of a data set, none of its images decoded yet.
 
@@ -169,13 +177,19 @@ def broken_words(
 ) -> str:
     """One line that names the first of the broken images, and says what is done about them."""
     listed = first_few(f"{image.name} ({image.reason})" for image in broken)
-    return f"{place}: {len(broken):,} of {count:,} images cannot be read: {listed}; {then}"
+    return f"{printable(place)}: {len(broken):,} of {count:,} images cannot be read: {listed}; {then}"
 
 
 def say_left_out(place: str, broken: tuple[Broken, ...], count: int) -> None:
     """The same on the console, where there are any and they were left out."""
     if broken:
         console.print(f"  {broken_words(place, broken, count, 'left out')}", markup=False, style="yellow")
+
+
+def say_notes(place: str, notes: Sequence[str]) -> None:
+    """Remarks on the console, a line each."""
+    for note in notes:
+        console.print(f"  {printable(f'{place}: {note}')}", markup=False, style="yellow")
 
 
 def _split_sets(table: Table, decoded: Decoded) -> dict[str, PhotoSet]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,10 +10,11 @@ from difflib import get_close_matches
 import torch
 
 from advmix.data.photos.options import PhotoOptions
+from advmix.data.photos.remarks import remarks, remarks_on_spelling, without_unlabelled
 from advmix.data.photos.rows import Row, Source
 from advmix.data.photos.splits import hold_out
-from advmix.data.photos.words import LABEL_COLUMNS, class_names, first_few, printable
-from advmix.errors import UserError
+from advmix.data.photos.words import LABEL_COLUMNS, class_names, first_few
+from advmix.errors import UserError, printable
 from advmix.seeds import generator
 
 
@@ -35,11 +36,15 @@ class Table:
         entries: in the source's order.
         classes: names.
         groups: names of the combinations of group values, `"not Male, Young"`; empty without group columns.
+        notes: remarks about what may be wrong with them, a line each.
+        unlabelled: how many images there are without a label.
     """
 
     entries: tuple[Entry, ...]
     classes: tuple[str, ...]
     groups: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    unlabelled: int = 0
 
 
 def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
@@ -52,6 +57,7 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
     if not source.rows:
         raise UserError(f"{source.place}: no labelled images")
     target = _target(source, options.target)
+    source, notes = without_unlabelled(source, target)
     values = _column(source, target, "target")
     names = class_names(values, target, source.classes.get(target, ()))
     if len(set(values)) < 2:
@@ -61,17 +67,24 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
     splits = _splits(source, options, labels)
     rows = zip(source.rows, labels, groups, splits, strict=True)
     entries = [Entry(row.name, label, group, split) for row, label, group, split in rows]
-    return Table(tuple(_limited(entries, options.limit, seed)), tuple(names.values()), group_names)
+    notes += remarks(values, target, known=target in source.classes, named=target in source.named)
+    for column in options.group:
+        notes += remarks_on_spelling(_column(source, column, "group"), column)
+    entries = _limited(entries, options.limit, seed)
+    return Table(tuple(entries), tuple(names.values()), group_names, tuple(notes), source.unlabelled)
 
 
 def _target(source: Source, asked: str | None) -> str:
     """The label column: the one that is asked for, the only one, or the one that is called so."""
-    columns = list(source.rows[0].values)
-    usual = [column for column in columns if column.lower() in LABEL_COLUMNS]
-    target = asked or next(iter(columns if len(columns) == 1 else usual), None)
-    if target is None:
-        raise UserError(f"{source.place}: name the column of labels with --target; there are {first_few(columns)}")
-    return target
+    columns = source.labels
+    if not columns:
+        words = "no column of words or whole numbers that could be labels; there are"
+        raise UserError(f"{source.place}: {words} {first_few(source.columns) or 'none'}")
+    usual = columns if len(columns) == 1 else [column for column in columns if column.lower() in LABEL_COLUMNS]
+    if asked is None and len(usual) != 1:
+        there = first_few(usual or columns)
+        raise UserError(f"{source.place}: name the column of labels with --target; there are {there}")
+    return asked or usual[0]
 
 
 def _column(source: Source, column: str, flag: str) -> list[str]:
@@ -80,15 +93,25 @@ def _column(source: Source, column: str, flag: str) -> list[str]:
     Raises:
         UserError: naming the column or the row.
     """
-    known = source.rows[0].values
+    known = source.labels
     if column not in known:
         near = get_close_matches(column, known, n=1)
         remedy = f"did you mean {printable(near[0])}?" if near else f"there are {first_few(known)}"
         raise UserError(f"--{flag} {column}: {source.place} has no such column; {remedy}")
-    for row in source.rows:
-        if not row.values.get(column):
-            raise UserError(f"{row.where} ({printable(row.name)}): no value of {printable(column)}; fill it in")
+    without = [row for row in source.rows if source.lacks(row, column)]
+    if without:
+        raise UserError(_lacking(without, column))
     return [row.values[column] for row in source.rows]
+
+
+def _lacking(rows: Sequence[Row], column: str) -> str:
+    """The first of the rows without a value, and how many there are of each word for none."""
+    words = Counter(row.values.get(column, "") for row in rows)
+    listed = first_few(f"{word or 'empty'} {count:,}" for word, count in words.most_common())
+    more = f", nor in {len(rows) - 1:,} more rows ({listed})" if len(rows) > 1 else f" ({listed})" if any(words) else ""
+    named = [word for word in words if word]
+    remedy = f"fill it in, or, if {printable(named[0])} is a class, call it otherwise" if named else "fill it in"
+    return f"{rows[0].where} ({printable(rows[0].name)}): no value of {printable(column)}{more}; {remedy}"
 
 
 def _indices(values: Sequence[str], names: Iterable[str]) -> list[int]:
@@ -118,7 +141,7 @@ def _splits(source: Source, options: PhotoOptions, labels: Sequence[int]) -> lis
     own = [row.split or "train" for row in source.rows]
     if set(own) == {"train"}:
         units = persons or [row.name for row in source.rows]
-        choices = source.rows[0].values.keys() - {options.split_by}
+        choices = set(source.labels) - {options.split_by}
         strata = labels if len(choices) == 1 else [0] * len(labels)
         held = hold_out(strata, units, options.holdout, options.split_seed)
         return ["test" if place in held else "train" for place in range(len(own))]

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from advmix.errors import printable
 
 SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout", "heldout"),
 }
+BESIDE = ("data", "set", "sub", "split", "part", "seg", "images?", "imgs?", "pictures", "photos", r"\d")
+"""What may stand before or after the name of a split: `test_set`, `images-train`, `val2017`. No part begins another, so
+that a long word takes no long time.
+"""
 SPLIT_NUMBERS = {"0": "train", "1": "val", "2": "test"}
+MISSING = ("", "nan", "n/a", "na", "#n/a", "#na", "<na>", "null", "nil", "none", "nat", "?", "-", "--", ".")
+"""What programs and people write where there is no value."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+"""What operating systems and disk stations leave beside images."""
 LABEL_COLUMNS = ("class", "label", "labels", "target", "y")
 """Columns that hold the label where none is named; their name says nothing of what the label is."""
 YES_NO = (("0", "1"), ("-1", "1"), ("false", "true"), ("no", "yes"))
@@ -40,15 +55,61 @@ def class_names(values: Iterable[str], column: str, known: Sequence[str] = ()) -
 
 
 def _sorted(values: set[str]) -> list[str]:
-    try:
+    if all(is_number(value) for value in values):
         return sorted(values, key=lambda value: (float(value), value))
-    except ValueError:
-        return sorted(values, key=lambda value: (value.casefold(), value))
+    return sorted(values, key=lambda value: (value.casefold(), value))
 
 
-def printable(text: str) -> str:
-    """A name as one line that cannot steer a terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
+def is_number(text: str) -> bool:
+    """Whether a word is a finite decimal number, as tables have them."""
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
+def is_missing(value: str) -> bool:
+    """Whether it is one of the words for no value."""
+    return value.strip().lower() in MISSING
+
+
+def split_word(text: str) -> str | None:
+    """`train`, `val` or `test` where a folder or split is called so in any of the usual ways, else None.
+
+    >>> split_word("Test_Set"), split_word("train2017"), split_word("trainer")
+    ('test', 'train', None)
+    """
+    plain = re.sub(r"[-_. ]", "", text.lower())
+    beside = "|".join(BESIDE)
+    for split, words in SPLITS.items():
+        if re.fullmatch(f"(?:{beside})*(?:{'|'.join(words)})(?:{beside})*", plain):
+            return split
+    return None
+
+
+def alike(values: Iterable[str]) -> list[list[str]]:
+    """Values that are probably one: equal numbers written in two ways, words that differ in capitals, spaces or how
+    their letters are encoded.
+
+    >>> alike(["1", "1.0", "cat", "Cat", "dog"])
+    [['1', '1.0'], ['cat', 'Cat']]
+    """
+    found: dict[object, list[str]] = defaultdict(list)
+    for value in values:
+        word = re.sub(r"[\s_]", "", unicodedata.normalize("NFKC", value).casefold())
+        found[float(value) if is_number(value) else word].append(value)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8. Python keeps other bytes of a file's name as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder is there for the system's own use, not the user's."""
+    return part.startswith(".") or part in SYSTEM
 
 
 def first_few(texts: Iterable[str], count: int = 10) -> str:
@@ -56,6 +117,11 @@ def first_few(texts: Iterable[str], count: int = 10) -> str:
     listed = [printable(text) for text in texts]
     more = f" and {len(listed) - count:,} more" if len(listed) > count else ""
     return ", ".join(listed[:count]) + more
+
+
+def counted(kinds: Mapping[tuple[str, str], int]) -> str:
+    """`"3 links that lead nowhere, 1 folder that cannot be opened"`; each kind in singular and plural."""
+    return ", ".join(f"{count:,} {words[count > 1]}" for words, count in sorted(kinds.items()))
 
 
 def in_short(error: Exception) -> str:

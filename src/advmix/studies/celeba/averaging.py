@@ -13,7 +13,7 @@ from advmix.data import ImageSet
 from advmix.data.photos import Photos
 from advmix.encoders import encoded
 from advmix.engine import make_fabric
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.seeds import generator
 from advmix.studies.celeba.bench import ALL, Bench
 from advmix.studies.celeba.faces import divide, judged_images, load, tinted
@@ -73,7 +73,7 @@ def run_face_marginalize(config: FaceMarginalizeConfig) -> dict[str, Any]:
     parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}
     benches = [Bench(study, seed, faces) for seed, faces in parts.items()]
     inputs = {f"seed {seed}": faces.judged.fingerprint for seed, faces in parts.items()}
-    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    claim_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     work([job for bench in benches for job in _jobs(config, photos, bench)])
     return conclude(COMMAND, config, [_path(config, seed) for seed in config.seeds])
 

@@ -21,7 +21,7 @@ from advmix.files import read_tensors, write_tensors
 from advmix.hashing import hexdigest
 from advmix.progress import console
 from advmix.report.style import REFIT
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.studies.celeba.faces import SIZE, Faces, without_labels
 from advmix.studies.celeba.places import fitted_place, trained_place
 from advmix.studies.celeba.recipes import FILTERED, NEEDS_ALL, PRETRAINED, REFERENCE, Kit, base_of
@@ -147,7 +147,7 @@ class Bench:
         options = variant.options(self.config.fit, side)
         part = FitPart(options, self.seed, out, variant.mix)
         with naming(CELLS):
-            run = open_run(out, "study celeba: fit", part, True, inputs)
+            run = claim_run(out, "study celeba: fit", part, True, inputs)
         trainee = variant.trainee(images, options, self.seed, make_fabric(self.config.device), teacher)
         loop = Loop(f"seed {self.seed}: {name}", options.steps(side), out, run)
         loop.train(trainee)
@@ -205,7 +205,7 @@ class Bench:
         }
         inputs |= {f"classifier {other}": fingerprint(self.classifier(other)[0]) for other in self.needs(method)}
         with naming(CELLS):
-            run = open_run(out, "study celeba: classifier", part, True, inputs)
+            run = claim_run(out, "study celeba: classifier", part, True, inputs)
         if self.is_trained(method):
             return
         if method.endswith(REFIT):

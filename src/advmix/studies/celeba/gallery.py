@@ -23,7 +23,7 @@ from advmix.progress import console
 from advmix.report import save_figures
 from advmix.report.figures import Gallery, variations
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.stages.fit_gan import preview
 from advmix.studies.celeba.acts import perturbations, poles, probability, search_of, widest, worst
 from advmix.studies.celeba.bench import ALL, Bench
@@ -94,7 +94,7 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     classifiers = {method: bench.classifier(method)[0] for method in config.methods}
     faces_of = bench.generator(ALL)[1]["fingerprint"] if gan is None else fingerprint(gan, gan.config)
     inputs = {"images": bench.faces.judged.fingerprint, "generator": faces_of}
-    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    claim_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     count = config.candidates
     cast = (
         real_cast(bench, count) if gan is None else made_up_cast(gan, classifiers, photos.classes, count, config.seed)

@@ -38,7 +38,7 @@ def tagged(plain: Path, changed: Mapping[str, Any]) -> Path:
 def holds(folder: Path, changed: Mapping[str, Any], groups: Sequence[str]) -> bool:
     """Whether a folder holds a part that was made with these settings: older versions had one name for all."""
     path = folder / "config.json"
-    saved = read_json(path) if path.is_file() else None
+    saved = read_json(path, edited=True) if path.is_file() else None
     return isinstance(saved, dict) and changes(saved, groups) == changed
 
 

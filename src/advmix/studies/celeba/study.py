@@ -14,7 +14,7 @@ from advmix.files import write_json
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.studies.celeba.bench import ALL, FEW, TEACHER, Bench
 from advmix.studies.celeba.faces import Faces, divide, divide_under_stress, load, load_also, load_cues
 from advmix.studies.celeba.judge import Judge
@@ -46,7 +46,7 @@ def run_celeba(config: CelebaConfig) -> dict[str, Any]:
     faces, also = open_faces(config)
     judges = [Judge(Bench(config, seed, part), also) for seed, part in faces.items()]
     inputs = {f"seed {seed}": part.judged.fingerprint for seed, part in faces.items()}
-    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    claim_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     work([job for judge in judges for job in jobs(judge)])
     results = gather(config, judges)
     write_json(config.out / RESULTS, results)

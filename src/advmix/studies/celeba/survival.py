@@ -23,7 +23,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.seeds import generator
 from advmix.stages.inspect import resolutions
 from advmix.stages.inspect_entries import flags
@@ -133,7 +133,7 @@ def claim(out: Path, command: str, config: FaceSettings, bench: Bench, judge: Be
     for home, method in ((bench, "nominal"), (judge, REFERENCE)):
         if home.is_trained(method):
             inputs[f"classifier {method} ({target})"] = fingerprint(home.classifier(method)[0])
-    open_run(out, command, config, resume=True, inputs=inputs)
+    claim_run(out, command, config, resume=True, inputs=inputs)
 
 
 def train_pair(bench: Bench, judge: Bench) -> None:

@@ -19,7 +19,7 @@ from advmix.options import require
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.stages.evaluate import generator_summary
 from advmix.studies.cell import Cell
 from advmix.studies.encoding.parts import (
@@ -83,7 +83,7 @@ def run_encoding(config: EncodingConfig) -> dict[str, Any]:
     """
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
-    open_run(config.out, "study encoding", config, resume=True, inputs=inputs)
+    claim_run(config.out, "study encoding", config, resume=True, inputs=inputs)
     work([job for cell in cells for job in _networks(cell, config.features)])
     judges = cells[1:] + cells[:1]
     benches = [_bench(config, cell, judge) for cell, judge in zip(cells, judges, strict=True)]

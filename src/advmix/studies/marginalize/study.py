@@ -11,7 +11,7 @@ import torch
 
 from advmix.data import ImageSet
 from advmix.engine import make_fabric
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.seeds import generator
 from advmix.studies.cell import Cell
 from advmix.studies.marginalize.asking import Asked, AskOptions, conclude
@@ -55,7 +55,7 @@ def run_marginalize(config: MarginalizeConfig) -> dict[str, Any]:
     """
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     inputs = {cell.name: cell.check().train.fingerprint for cell in cells}
-    open_run(config.out, COMMAND, config, resume=True, inputs=inputs)
+    claim_run(config.out, COMMAND, config, resume=True, inputs=inputs)
     work([job for cell in cells for job in _jobs(config, cell)])
     return conclude(COMMAND, config, [_path(config, cell) for cell in cells])
 

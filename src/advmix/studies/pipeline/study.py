@@ -14,7 +14,7 @@ from advmix.files import write_json
 from advmix.progress import console
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.studies.encoding.parts import STEPS, check_sizes
 from advmix.studies.origin import Origin
 from advmix.studies.pipeline.lines import PIPELINES, Line, check_pipelines, training
@@ -96,7 +96,7 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
     """
     lines = config.lines()
     inputs = {line.cell.name: line.cell.check().train.fingerprint for line in lines}
-    open_run(config.out, "study pipeline", config, resume=True, inputs=inputs)
+    claim_run(config.out, "study pipeline", config, resume=True, inputs=inputs)
     device = make_fabric(config.device).device
     work(training(lines, config.methods))
     points = [_point(config, line) for line in lines]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from advmix.classifiers.trained import FILE as CLASSIFIER
+from advmix.clock import KEPT
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.errors import UserError
 from advmix.generators import NetworkConfig, StyleConfig
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.seeds import derive
 from advmix.stages.encode import EncodeConfig, run_encode
 from advmix.stages.evaluate import generator_summary
@@ -151,7 +152,7 @@ def classifier_folder(cell: Cell, method: str, trained_with: str = OWN) -> Path:
 
 def is_fitted(cell: Cell, regime: str) -> bool:
     """Whether a generator and its latents are there."""
-    return (latents_folder(cell, regime) / "seconds.json").is_file()
+    return (latents_folder(cell, regime) / KEPT).is_file()
 
 
 def is_trained(cell: Cell, method: str, trained_with: str = OWN) -> bool:
@@ -182,7 +183,7 @@ def fit(cell: Cell, regime: str) -> None:
 
 def _fit_other(config: OtherFit, cell: Cell) -> None:
     fabric, images = make_fabric(config.device), cell.check().train
-    run = open_run(config.out, "fit other", config, True, {"images": images.fingerprint})
+    run = claim_run(config.out, "fit other", config, True, {"images": images.fingerprint})
     if (config.out / FILE).is_file():
         return
     shape = REGIMES[config.regime].shape(images, config.fit)

@@ -18,7 +18,7 @@ from advmix.errors import UserError
 from advmix.files import write_json
 from advmix.progress import console
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.studies.cell import Cell
 from advmix.studies.origin import Origin
 from advmix.studies.search.bench import Bench
@@ -109,7 +109,7 @@ def run_search(config: SearchConfig) -> dict[str, Any]:
     origin = Origin(gan=config.gan, invert=config.invert)
     cells = [config.cell(seed, config.data_config(), origin) for seed in config.seeds]
     inputs = {cell.name: _check(cell, config.generators) for cell in cells}
-    open_run(config.out, "study search", config, resume=True, inputs=inputs)
+    claim_run(config.out, "study search", config, resume=True, inputs=inputs)
     device = make_fabric(config.device).device
     benches = [Bench(cell, config.worst_images, device) for cell in cells]
     work([job for bench in benches for job in training(bench, config.plan())])

@@ -24,7 +24,7 @@ from advmix.options import require
 from advmix.progress import console, track
 from advmix.report import save_figures
 from advmix.results import RESULTS, header
-from advmix.runs import open_run
+from advmix.runs import claim_run
 from advmix.seeds import generator, global_seed
 from advmix.studies.toy.plane import PlaneDecoder, Points, encode, mixers, sample, to_images
 from advmix.studies.toy.report import Fitted, draw, toy_table
@@ -105,7 +105,7 @@ def run_toy(config: ToyConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     tune_cpu()
-    open_run(config.out, "study toy", config, resume=True, inputs={})
+    claim_run(config.out, "study toy", config, resume=True, inputs={})
     begun = time.monotonic()
     fitted = list(_fit_all(config))
     trained = time.monotonic()
