@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import io
 import os
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import foreign_nvidia
@@ -379,29 +376,3 @@ class TestCheckpoints:
         changed[changed.index(network.input.input.detach().numpy().tobytes())] ^= 1
         path.write_bytes(changed)
         self.refused(path, "truncated.pt: damaged: the check sum of 'truncated/data/")
-
-
-@pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = foreign_nvidia.make_network(8, channel_max=1)
-    return foreign_nvidia.write_snapshot(tmp_path_factory.mktemp("fuzz") / "whole.pkl", network)
-
-
-def test_truncated_snapshots_are_refused(snapshot: Path, tmp_path: Path) -> None:
-    path, whole = tmp_path / "truncated.pkl", snapshot.read_bytes()
-    for length in (1, 2, 10, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match=r"truncated.pkl: damaged"):
-            read_generator(path)
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4))
-def test_damaged_snapshots_are_read_or_refused(snapshot: Path, changes: list[tuple[int, int]]) -> None:
-    """Never a traceback, whichever bytes are changed."""
-    damaged = bytearray(snapshot.read_bytes())
-    for place, byte in changes:
-        damaged[place % len(damaged)] = byte
-    path = snapshot.parent / "damaged.pkl"
-    path.write_bytes(damaged)
-    with contextlib.suppress(UserError):
-        read_generator(path)
