@@ -236,6 +236,7 @@ def test_whatever_calls_makes_a_record(content: bytes) -> None:
         (b"\x8b\xff\xff\xff\x7f.", "damaged"),
         (b"I" + b"9" * 10_000 + b"\n.", "damaged"),
         (b"L" + b"9" * 10_000 + b"L\n.", "damaged"),
+        (b"ca\\q\nb\n.", "damaged"),
         (b"]" + text("a") + text("b") + b"s.", "not a dictionary"),
         (b"}" + text("a") + b"a.", "not a list"),
         (b"h\x05.", "damaged"),

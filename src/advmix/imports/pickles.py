@@ -8,6 +8,7 @@ or tensors: there a function of ours gets the arguments. An opcode outside `OPCO
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -78,11 +79,12 @@ def read_pickle(stream: BinaryIO, names: Mapping[str, Maker], persistent: Maker 
     """
     machine = Machine(names, persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            machine.spend(1)
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings(action="error"):  # of text with escapes that are none
+            for opcode, argument, _ in pickletools.genops(stream):
+                machine.spend(1)
+                machine.step(opcode.name, argument)
         return machine.stack.pop()
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, Warning) as error:
         raise RefusedError(f"damaged, or not a pickle ({first_line(error)})") from error
 
 
