@@ -147,6 +147,7 @@ class TestCheckpoints:
             (lambda state: {"generator": state, "discriminator": {"weight": torch.zeros(2)}}, "generator"),
             (lambda state: {"g_ema": {f"module.{name}": part for name, part in state.items()}}, "g_ema.module"),
             (lambda state: {"state_dict": {f"net.decoder.{name}": part for name, part in state.items()}}, "decoder"),
+            (lambda state: {3: None, **state, 4: torch.zeros(2)}, "the file"),
             (lambda state: {"state": {"models": {"G_ema": state}, "step": 3}}, "state.models.G_ema"),
         ],
     )
@@ -186,7 +187,8 @@ class TestCheckpoints:
             ({"g_ema": network}, r"g_ema is a whole network .*; save its tensors, torch.save\({'g_ema': "),
             ({"a": state, "b": {**state}}, "holds several generators, a, b; save one of them as {'g_ema': ...}"),
             ({"g_ema": wavelets}, "a SWAGAN, which draws wavelets and not pixels; only StyleGAN2's can be read"),
-            ({"g_ema": {"weight": torch.zeros(2)}}, "g_ema has no tensor input.input"),
+            ({"g": state, "g_ema": {"weight": torch.zeros(2)}}, "g_ema has no tensor input.input"),
+            ({"g_ema": {**state, "style.1.weight": torch.zeros(0), "style.2.weight": torch.zeros(0)}}, "lr_mlp"),
             ({"g_ema": {**state, "style.1.weight": torch.zeros(6, 6).int()}}, "a tensor of 'Int' numbers"),
             ({"g_ema": {**state, "input.input": torch.zeros(1, 8, 4, 4) / 0}}, "numbers that are not finite"),
         ):
@@ -200,7 +202,8 @@ class TestCheckpoints:
         z = torch.randn(3, 6, generator=seeded(0, "tests", "imports"))
         foreign_rosinality.write_checkpoint(path, theirs)
         one_line(
-            path, r"does not state the learning rate .* \(lr_mlp\), and by its weights .*; name it with --mapping-lr"
+            path,
+            r"does not state the learning rate .* \(lr_mlp\), whose weights .*; name it with --mapping-lr",
         )
         found = read_generator(path, mapping_lr=multiplier)
         torch.testing.assert_close(found.mapping(z), theirs.mapped(z), rtol=1e-4, atol=1e-4)

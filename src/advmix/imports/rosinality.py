@@ -24,9 +24,9 @@ from advmix.imports.storages import SHARED, Budget
 
 MAPPING_LR = 0.01
 """Learning rate of the mapping network relative to the rest's, `lr_mlp`, where nothing says another one."""
-LIKELY = math.sqrt(2)
-"""Weights of the mapping network begin with a standard deviation of `1 / lr_mlp`, and training changes it little: by
-less than this factor.
+LIKELY = (0.7, 1.8)
+"""Weights of the mapping network begin with a standard deviation of `1 / lr_mlp`, which training raises a little: the
+factors that are possible.
 """
 UP = 4
 """Their filters have the gain of the upsampling multiplied in."""
@@ -98,12 +98,11 @@ def state_in(content: Any, size: int) -> State:
         raise RefusedError(NO_GENERATOR)
     found = {".".join((*path, *prefix.split(".")[:-1])): (part, prefix) for path, part, prefix in _generators(content)}
     given = content.get("g_ema")
-    if not found and given is not None and not isinstance(given, dict):
+    if given is not None and not isinstance(given, dict):
         refuse_whole(given, "g_ema")
-    chosen = [place for place in found if place.split(".")[0] == "g_ema"] or [
-        place for place in found if "ema" in place.lower()
-    ]
-    chosen = chosen or list(found)
+    chosen = [place for place in found if place.split(".")[0] == "g_ema"]
+    if not chosen and given is None:
+        chosen = [place for place in found if "ema" in place.lower()] or list(found)
     if len(chosen) > 1:
         raise RefusedError(
             f"holds several generators, {', '.join(chosen[:5])[:120]}; save one of them as {{'g_ema': ...}}"
@@ -113,7 +112,8 @@ def state_in(content: Any, size: int) -> State:
     place = chosen[0]
     values, prefix = found[place]
     mean = content.get("latent_avg", values.get("latent_avg"))
-    return State(values, prefix, place[:80] or "the file", Budget(SHARED * size), mean, content.get("args"))
+    named = {name: value for name, value in values.items() if isinstance(name, str)}
+    return State(named, prefix, place[:80] or "the file", Budget(SHARED * size), mean, content.get("args"))
 
 
 def _generators(content: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], dict[Any, Any], str]]:
@@ -155,7 +155,7 @@ def read_rosinality(state: State, mapping_lr: float | None = None) -> tuple[Foun
     Raises:
         RefusedError: anything but a StyleGAN2 generator.
     """
-    if any("iwt." in name or "dwt." in name for name in state.values if isinstance(name, str)):
+    if any("iwt." in name or "dwt." in name for name in state.values):
         raise RefusedError("a SWAGAN, which draws wavelets and not pixels; only StyleGAN2's can be read")
     multiplier = _multiplier(state, mapping_lr)
     tensors = _network(state, multiplier)
@@ -174,11 +174,11 @@ def _multiplier(state: State, given: float | None) -> float | None:
 
 def _check_guess(weights: list[Tensor]) -> None:
     """Refuse to guess where the weights of the mapping network do not look like the guess."""
-    spread = math.sqrt(sum(float(weight.square().sum()) for weight in weights) / sum(map(Tensor.numel, weights)))
-    if not 1 / LIKELY < spread * MAPPING_LR < LIKELY:
+    spread = float(torch.cat([weight.flatten() for weight in weights]).square().mean().sqrt())
+    if not LIKELY[0] < spread * MAPPING_LR < LIKELY[1]:
         raise RefusedError(
-            f"does not state the learning rate of its mapping network (lr_mlp), and by its weights it is not "
-            f"{MAPPING_LR} but about {1 / max(spread, 1e-9):.2g}; name it with --mapping-lr"
+            "does not state the learning rate of its mapping network (lr_mlp), whose weights look more like "
+            f"{1 / max(spread, 1e-9):.2g} than {MAPPING_LR}, as in stylegan2-pytorch; name it with --mapping-lr"
         )
 
 
