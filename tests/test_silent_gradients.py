@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from advmix.answers import answers, mistakes
 from advmix.latents import Split
-from advmix.mixing import AdvMix, Mix, RandMix, cross_entropy, margin
+from advmix.mixing import AdvMix, Mix, RandMix, calibrated, calibrated_cross_entropy, cross_entropy
+from advmix.modes import evaluating
 from advmix.seeds import generator as seeded
 from tiny import VECTOR, make_classifier, make_generator, make_latents
 
@@ -57,7 +58,8 @@ class Unsure(nn.Module):
 
 
 def found_by(network: nn.Module, search: AdvMix = SEARCH, trace: bool = False) -> Mix:
-    return search(network, LATENTS, LABELS, POOL, loss=margin, rng=seeded(0), trace=trace)
+    loss = calibrated(network, GENERATOR(LATENTS))
+    return search(network, LATENTS, LABELS, POOL, loss=loss, rng=seeded(0), trace=trace)
 
 
 def flags(found: Tensor | None) -> Tensor:
@@ -74,12 +76,24 @@ def test_the_scale_of_the_logits_changes_nothing(factor: float) -> None:
     assert not flags(scaled.vanished).any()
 
 
-def test_the_margin_is_above_zero_where_the_answer_is_wrong() -> None:
-    logits = torch.randn(50, 4, generator=seeded(1))
-    labels = torch.arange(50) % 4
-    assert torch.equal(margin(logits, labels) > 0, logits.argmax(dim=1) != labels)
-    two = torch.tensor([[0.0, 3.0], [0.0, 3.0]])
-    assert margin(two, torch.tensor([0, 1])).tolist() == [3.0, -3.0]
+def test_a_sure_classifier_is_climbed_where_its_own_cross_entropy_is_flat() -> None:
+    sure = Scaled(make_classifier(), 1e6)
+    with torch.no_grad(), evaluating(sure):
+        right = answers(sure(GENERATOR(LATENTS)))
+    flat = SEARCH(sure, LATENTS, right, POOL, loss=cross_entropy, rng=seeded(0))
+    assert flags(flat.vanished).any()
+    climbed = SEARCH(sure, LATENTS, right, POOL, loss=calibrated(sure, GENERATOR(LATENTS)), rng=seeded(0))
+    assert not flags(climbed.vanished).any()
+
+
+def test_logits_that_say_nothing_leave_cross_entropy_as_it_is() -> None:
+    logits, labels = torch.randn(5, 3, generator=seeded(1)), torch.tensor([0, 1, 2, 0, 1])
+    for sample in (torch.zeros(4, 3), torch.full((4, 3), torch.nan)):
+        assert torch.equal(calibrated_cross_entropy(sample)(logits, labels), cross_entropy(logits, labels))
+    known = torch.cat([logits, torch.full((2, 3), torch.nan)])
+    assert torch.equal(
+        calibrated_cross_entropy(known)(logits, labels), calibrated_cross_entropy(logits)(logits, labels)
+    )
 
 
 def test_a_gradient_of_zero_is_none_and_other_donors_are_tried() -> None:
@@ -117,7 +131,7 @@ def test_only_the_examples_without_a_gradient_get_other_donors() -> None:
 
 
 @pytest.mark.parametrize("stop_early", [True, False])
-@pytest.mark.parametrize("loss", [margin, cross_entropy])
+@pytest.mark.parametrize("loss", [calibrated_cross_entropy(torch.randn(9, 3, generator=seeded(0))), cross_entropy])
 def test_what_is_no_number_is_neither_right_nor_a_flip(stop_early: bool, loss: object) -> None:
     network = make_classifier()
     plain = RandMix(GENERATOR, SPLIT)(network, LATENTS, LABELS, POOL, rng=seeded(0)).images

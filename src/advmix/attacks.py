@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
 from advmix.latents import Latents
-from advmix.mixing import Loss, Mixer, margin
+from advmix.mixing import Loss, Mixer, calibrated, cross_entropy
 from advmix.modes import evaluating
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -41,7 +41,7 @@ class MixAttack:
         pool: whose `z⊥` are borrowed; networks, pool and images are on one device.
         residual: whether the mix keeps what the generator cannot draw of the image.
         rng: CPU random generator of the donors; torch's global one when None.
-        loss: logits and labels to `(B,)`, which is climbed.
+        loss: logits and labels to `(B,)`, which is climbed; by default `advmix.mixing.calibrated` on the images.
     """
 
     mixer: Mixer
@@ -49,7 +49,7 @@ class MixAttack:
     pool: Latents
     residual: bool = True
     rng: torch.Generator | None = None
-    loss: Loss = margin
+    loss: Loss | None = None
 
     def __repr__(self) -> str:
         return f"MixAttack({self.mixer!r}, residual={self.residual})"
@@ -70,7 +70,8 @@ class MixAttack:
         if self.residual:
             latents = dec.complete(latents, images)
         judge = model if self.mixer.needs_classifier else None
-        return self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=self.rng).images
+        loss = cross_entropy if judge is None else self.loss or calibrated(judge, images)
+        return self.mixer(judge, latents, labels, self.pool, loss=loss, rng=self.rng).images
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,31 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The highest other logit less the label's, `(B,)`: above 0 where the answer is wrong.
+def calibrated_cross_entropy(sample: Tensor, spread: float = 2.0) -> Loss:
+    """Cross-entropy at the temperature at which a classifier's logits spread by `spread`: a search that climbs it does
+    not depend on their scale. At the network's own temperature it has no gradient left where the network is sure.
 
-    A search that climbs it does not depend on the scale of the logits, where cross-entropy has no gradient left once a
-    classifier is sure (the logit difference of Carlini and Wagner, 2017; AutoAttack's DLR loss is its quotient).
+    Args:
+        sample: the classifier's logits on some images, `(N, C)`; rows that are no numbers say nothing.
+        spread: mean standard deviation of the logits of one image, after division by the temperature. Between 2 and 4
+            the search finds as much as it does on ordinary networks at their own.
     """
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
+    deviations = sample.detach().float().std(dim=1, correction=0)
+    known = deviations[deviations.isfinite()]
+    scale = float(known.double().mean()) if len(known) else 0.0
+    factor = spread / scale if scale > 0 else 1.0
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits * factor, labels)
+
+    return loss
+
+
+@torch.no_grad()
+def calibrated(classifier: nn.Module, images: Tensor) -> Loss:
+    """`calibrated_cross_entropy` of a classifier, from its answers to images `(N, C, H, W)` in [0, 1] on its device."""
+    with evaluating(classifier) as (model,):
+        return calibrated_cross_entropy(model(images))
 
 
 @dataclass(frozen=True, eq=False)

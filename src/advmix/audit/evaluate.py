@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from advmix.answers import answers
 from advmix.data import GrayDigits, ImageSet, Look, slices
+from advmix.generators import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, margin
+from advmix.mixing import AdvMix, Loss, calibrated
 from advmix.modes import evaluating
 from advmix.progress import track
 from advmix.seeds import generator
@@ -47,7 +48,7 @@ class WorstCase:
     Attributes:
         right: `(N,)`, whether the reconstruction *and* every candidate of the search are classified rightly.
         right_reconstruction: `(N,)`, the reconstruction alone.
-        images: `(N, C, H, W)` in [0, 1], the candidate with the largest margin.
+        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss.
         probabilities: `(N, classes)` on `images`.
         vanished: `(N,)`, where the gradient said nothing and the search was a random one.
     """
@@ -82,18 +83,32 @@ def worst_case(
         title: of the progress bar.
     """
     parts: list[tuple[Tensor, ...]] = []
+    loss = search_loss(classifier, search.generator, latents)
     with track(title, len(latents)) as advance:
         for part in slices(len(latents), BATCH):
             rng = generator(seed, "worst-case", part.start)
-            parts.append(_search(classifier, search, latents[part], labels[part], pool, rng))
+            parts.append(_search(classifier, search, latents[part], labels[part], pool, rng, loss))
             advance(part.stop - part.start, "")
     return WorstCase(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
 
 
+@torch.no_grad()
+def search_loss(classifier: nn.Module, generator: Generator, latents: Latents) -> Loss:
+    """What a search of a classifier climbs, calibrated on the reconstructions of the first images."""
+    with evaluating(generator) as (decoder,):
+        return calibrated(classifier, decoder(latents[:BATCH]))
+
+
 def _search(
-    classifier: nn.Module, search: AdvMix, latents: Latents, labels: Tensor, pool: Latents, rng: torch.Generator
+    classifier: nn.Module,
+    search: AdvMix,
+    latents: Latents,
+    labels: Tensor,
+    pool: Latents,
+    rng: torch.Generator,
+    loss: Loss,
 ) -> tuple[Tensor, ...]:
-    mix = search(classifier, latents, labels, pool, loss=margin, rng=rng)
+    mix = search(classifier, latents, labels, pool, loss=loss, rng=rng)
     assert mix.fooled is not None
     assert mix.unanswered is not None
     lost = torch.zeros_like(mix.fooled) if mix.vanished is None else mix.vanished

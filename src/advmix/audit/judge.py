@@ -16,7 +16,7 @@ from advmix.audit.swaps import Swap, rms, swapped
 from advmix.data import slices
 from advmix.generators import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Mix, RandMix, cross_entropy, draw_donors, margin
+from advmix.mixing import AdvMix, Loss, Mix, RandMix, cross_entropy, draw_donors
 from advmix.modes import evaluating
 from advmix.seeds import derive
 from advmix.seeds import generator as seeded
@@ -33,10 +33,12 @@ class Subject:
         network: images in [0, 1] to logits `(B, K)`, in eval mode.
         side: of the images that it is shown, in pixels; larger than the generator's where the difference that a mix
             makes is added to the native image.
+        loss: what the search climbs; see `advmix.mixing.calibrated`.
     """
 
     network: nn.Module
     side: int
+    loss: Loss = cross_entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +184,7 @@ def _swap_donors(bench: Bench, batch: Batch) -> Tensor:
 
 def _search(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Mix:
     rng = seeded(bench.seed, "worst-case", batch.start)
-    return bench.search(subject.network, latents, batch.labels, bench.pool, loss=margin, rng=rng)
+    return bench.search(subject.network, latents, batch.labels, bench.pool, loss=subject.loss, rng=rng)
 
 
 def _mixed(bench: Bench, subject: Subject, batch: Batch, latents: Latents) -> Mix:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from advmix.answers import answers
-from advmix.audit.evaluate import BATCH
+from advmix.audit.evaluate import BATCH, search_loss
 from advmix.data import slices
 from advmix.encoders import Autoencoder
 from advmix.latents import Latents
-from advmix.mixing import Mix, cross_entropy, margin
+from advmix.mixing import Loss, Mix, cross_entropy
 from advmix.modes import evaluating
 from advmix.progress import track
 from advmix.seeds import generator
@@ -35,7 +35,7 @@ class Nested:
         plain: `(N,)`, whether the reconstruction is classified rightly.
         wrong: `(K + 1, R, N)`, whether a candidate is classified wrongly; step 0 is the start.
         losses: `(K + 1, R, N)`, the classifier's cross-entropy on it.
-        images: `(N, C, H, W)` in [0, 1], the candidate with the largest margin of all.
+        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss of all.
     """
 
     plain: Tensor
@@ -53,17 +53,22 @@ class Nested:
 
 
 class Recorder:
-    """A loss that writes down the verdict on every candidate it is asked about."""
+    """A loss that writes down the verdict on every candidate it is asked about.
 
-    def __init__(self) -> None:
+    Args:
+        loss: what is climbed.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
         self.wrong: list[Tensor] = []
         self.losses: list[Tensor] = []
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The margin, `(B,)`, which the search climbs."""
+        """What the search climbs, `(B,)`."""
         self.wrong.append((answers(logits.detach()) != labels).cpu())
         self.losses.append(cross_entropy(logits.detach(), labels).cpu())
-        return margin(logits, labels)
+        return self.loss(logits, labels)
 
 
 def nested_search(
@@ -89,11 +94,11 @@ def nested_search(
         seed: of the donors.
         title: of the progress bar.
     """
-    parts = []
+    parts, loss = [], search_loss(classifier, model.generator, latents)
     with track(title, len(latents)) as advance:
         for part in slices(len(latents), BATCH):
             rng = generator(seed, "worst-case", part.start)
-            parts.append(_search(classifier, model, search, latents[part], labels[part], pool, rng))
+            parts.append(_search(classifier, model, search, latents[part], labels[part], pool, rng, loss))
             advance(part.stop - part.start, "")
     columns = zip(*((part.plain, part.wrong, part.losses, part.images) for part in parts), strict=True)
     plain, wrong, losses, images = columns
@@ -108,11 +113,12 @@ def _search(
     labels: Tensor,
     pool: Latents,
     rng: torch.Generator,
+    loss: Loss,
 ) -> Nested:
     """A few restarts at a time; `rng` goes on from one block to the next as it would have in one."""
     count, recorders, mixes = len(latents), [], list[Mix]()
     for part in slices(search.restarts, max(1, ROWS // count)):
-        mixer, recorder = replace(search, restarts=part.stop - part.start).mixer(model), Recorder()
+        mixer, recorder = replace(search, restarts=part.stop - part.start).mixer(model), Recorder(loss)
         mixes.append(mixer(classifier, latents, labels, pool, loss=recorder, rng=rng))
         recorders.append(recorder)
     with torch.no_grad(), evaluating(classifier, model.generator) as (judge, decoder):

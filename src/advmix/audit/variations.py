@@ -13,7 +13,7 @@ from advmix.audit.variation_folder import Item, Variation
 from advmix.data import ImageSet, to_bytes, to_float
 from advmix.encoders import Encoder, encoded
 from advmix.latents import Latents
-from advmix.mixing import Mixer, margin
+from advmix.mixing import Loss, Mixer, cross_entropy
 from advmix.modes import evaluating
 from advmix.seeds import generator
 
@@ -53,6 +53,7 @@ class Finder:
         reference: another classifier, which says whether the label is still seen; or none.
         residual: whether variations keep what the generator cannot draw of an image.
         seed: of the donors.
+        loss: what a search climbs.
     """
 
     classifier: nn.Module
@@ -64,6 +65,7 @@ class Finder:
     reference: nn.Module | None = None
     residual: bool = True
     seed: int = 0
+    loss: Loss = cross_entropy
 
     def find(self, sources: Sources, kind: str, number: int) -> list[Item]:
         """The variation of each source that a mixer finds at its try `number`, called `kind-number`."""
@@ -74,7 +76,7 @@ class Finder:
         rng = generator(self.seed, "variations", number, int(sources.places[0]))
         exclude = sources.places if sources.in_pool else None
         judge = self.classifier if self.mixer.needs_classifier else None
-        mix = self.mixer(judge, latents, labels, self.pool, loss=margin, rng=rng, exclude=exclude)
+        mix = self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=rng, exclude=exclude)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
         before, after = (seen_by(self.classifier, shown) for shown in (pixels, stored))

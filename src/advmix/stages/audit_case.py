@@ -13,6 +13,7 @@ from torch import Tensor
 
 from advmix.audit.judge import Batch, Subject
 from advmix.classifiers import Classifier, OpenClassifier, load_classifier
+from advmix.classifiers.wrapper import with_size
 from advmix.data import Data, open_data, to_float
 from advmix.data.photos import Native
 from advmix.data.sources import OwnImages
@@ -21,9 +22,13 @@ from advmix.encoders.store import LatentStore, open_latents
 from advmix.errors import UserError
 from advmix.hashing import hexdigest
 from advmix.latents import Latents
+from advmix.mixing import calibrated
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.sources import data_for, data_of, load, own_data
 from advmix.training.methods import SearchOptions, with_layers
+
+CALIBRATED = 100
+"""Images on which the scale of a classifier's logits is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +137,9 @@ def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subj
         raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
     if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
-    return Subject(network.to(device), side if is_native(opened, case.data, small) else small)
+    shown = side if is_native(opened, case.data, small) else small
+    sample = case.data.test[:CALIBRATED].batch(slice(None))[0].to(device)
+    return Subject(network.to(device), shown, calibrated(network, with_size(sample, shown)))
 
 
 def is_native(opened: OpenClassifier, data: Data, small: int) -> bool:

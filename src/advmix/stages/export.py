@@ -16,11 +16,12 @@ from advmix.data import Data, ImageSet, slices
 from advmix.data.sources import names_of
 from advmix.engine import make_fabric
 from advmix.errors import UserError
-from advmix.mixing import RandMix
+from advmix.mixing import RandMix, calibrated
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.runs import open_run
 from advmix.seeds import generator
+from advmix.stages.audit_case import CALIBRATED
 from advmix.stages.export_audit import open_audit
 from advmix.stages.reference import check_independent, open_reference
 from advmix.stages.sources import Mixable, load
@@ -163,7 +164,7 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     reference = None if config.reference is None else open_reference(config.reference, sources.images)
     if reference is not None and config.reference is not None:
         check_independent(config.reference, reference.network.to(device), [opened], sources.images, device)
-    search = make_finder(config, mixable, opened, reference)
+    search = make_finder(config, mixable, opened, reference, sources.images)
 
     def find(part: slice) -> Iterator[Item]:
         for number in range(1, config.variants + 1):
@@ -199,13 +200,18 @@ def chosen(data: Data, config: ExportConfig) -> Sources:
 
 
 def make_finder(
-    config: ExportConfig, mixable: Mixable, opened: OpenClassifier, reference: OpenClassifier | None
+    config: ExportConfig,
+    mixable: Mixable,
+    opened: OpenClassifier,
+    reference: OpenClassifier | None,
+    images: ImageSet,
 ) -> Finder:
-    """What looks for variations, its networks on their device."""
+    """What looks for variations of images, its networks on their device."""
     device, split = mixable.pool.styles.device, config.search.split(mixable.generator.layers)
     mixer = config.search.mixer(mixable.model) if config.method == "advmix" else RandMix(mixable.generator, split)
+    network, sample = opened.network.to(device), images[:CALIBRATED].batch(slice(None))[0].to(device)
     return Finder(
-        opened.network.to(device),
+        network,
         opened.name,
         mixer,
         mixable.encoder,
@@ -214,6 +220,7 @@ def make_finder(
         None if reference is None else reference.network.to(device),
         config.residual,
         config.seed,
+        calibrated(network, sample),
     )
 
 
