@@ -359,19 +359,20 @@ def make_network(
             w_dim=6,
             img_resolution=img_resolution,
             img_channels=img_channels,
-            mapping_kwargs=EasyDict(num_layers=2, **(mapping or {})),
+            mapping_kwargs=EasyDict(**{"num_layers": 2, **(mapping or {})}),
             synthesis_kwargs=EasyDict(**{"channel_base": 64, "channel_max": 8, **synthesis}),
         )
 
 
-def write_snapshot(path: Path, network: nn.Module, protocol: int | None = None) -> Path:
-    """As the training loops write it: every network in eval mode, frozen, on the CPU."""
+def write_snapshot(path: Path, network: nn.Module, protocol: int | None = None, **more: Any) -> Path:
+    """As the training loops write it: every network in eval mode, frozen, on the CPU; and whatever more."""
     content = {
         "training_set_kwargs": {"class_name": "training.dataset.ImageFolderDataset", "use_labels": False},
         "G": network.eval().requires_grad_(False),
         "D": Discriminator(img_channels=3).eval().requires_grad_(False),
         "G_ema": network,
         "augment_pipe": None,
+        **more,
     }
     with foreign_modules(), path.open("wb") as file:
         pickle.dump(content, file, protocol)

@@ -113,12 +113,12 @@ class StyledConv(nn.Module):
 
 
 class ToRgb(nn.Module):
-    def __init__(self, inputs: int, dim: int, up: bool, taps: tuple[float, ...]) -> None:
+    def __init__(self, inputs: int, dim: int, up: bool) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.randn(1, 3, 1, 1) * 0.3)
         if up:
-            self.upsample = Kernel(taps)
-        self.conv = ModulatedConv(inputs, 3, 1, dim, up=False, taps=taps)
+            self.upsample = Kernel(TAPS)
+        self.conv = ModulatedConv(inputs, 3, 1, dim, up=False, taps=TAPS)
 
     def forward(self, x: Tensor, style: Tensor, image: Tensor | None) -> Tensor:
         rgb: Tensor = self.conv(x, style, demodulate=False) + self.bias
@@ -144,17 +144,21 @@ class PixelNorm(nn.Module):
 
 
 class Generator(nn.Module):
-    def __init__(self, widths: tuple[int, ...], dim: int, depth: int, taps: tuple[float, ...]) -> None:
+    """`taps` is their `blur_kernel`, which their RGB outputs do not get; `multiplier` is their `lr_mlp`."""
+
+    def __init__(
+        self, widths: tuple[int, ...], dim: int, depth: int, taps: tuple[float, ...], multiplier: float = 0.01
+    ) -> None:
         super().__init__()
-        self.style = nn.Sequential(PixelNorm(), *(EqualLinear(dim, dim, multiplier=0.01) for _ in range(depth)))
+        self.style = nn.Sequential(PixelNorm(), *(EqualLinear(dim, dim, multiplier=multiplier) for _ in range(depth)))
         self.input = Start(widths[0])
         self.conv1 = StyledConv(widths[0], widths[0], dim, up=False, taps=taps)
-        self.to_rgb1 = ToRgb(widths[0], dim, up=False, taps=taps)
+        self.to_rgb1 = ToRgb(widths[0], dim, up=False)
         self.convs, self.to_rgbs, self.noises = nn.ModuleList(), nn.ModuleList(), nn.Module()
         for inputs, outputs in pairwise(widths):
             self.convs.append(StyledConv(inputs, outputs, dim, up=True, taps=taps))
             self.convs.append(StyledConv(outputs, outputs, dim, up=False, taps=taps))
-            self.to_rgbs.append(ToRgb(outputs, dim, up=True, taps=taps))
+            self.to_rgbs.append(ToRgb(outputs, dim, up=True))
         for index in range(2 * len(widths) - 1):
             side = 2 ** ((index + 5) // 2)
             self.noises.register_buffer(f"noise_{index}", torch.randn(1, 1, side, side))
@@ -180,10 +184,12 @@ class Generator(nn.Module):
         return image
 
 
-def make_network(widths: tuple[int, ...] = (8, 6, 4), taps: tuple[float, ...] = TAPS, seed: int = 0) -> Generator:
+def make_network(
+    widths: tuple[int, ...] = (8, 6, 4), taps: tuple[float, ...] = TAPS, seed: int = 0, multiplier: float = 0.01
+) -> Generator:
     """Tiny, with random biases and noise."""
     with global_seed(seed):
-        return Generator(widths, dim=6, depth=2, taps=taps)
+        return Generator(widths, dim=6, depth=2, taps=taps, multiplier=multiplier)
 
 
 def write_checkpoint(path: Path, network: nn.Module, zipped: bool = True, **more: Any) -> Path:

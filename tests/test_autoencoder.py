@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from advmix.encoders import Autoencoder, StyleEncoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.encoders.autoencoder import FILE
@@ -132,9 +131,11 @@ def test_file_of_another_kind_is_refused(saved: Path) -> None:
         load_autoencoder(saved)
 
 
-def test_file_of_another_version_is_refused(saved: Path) -> None:
-    header = {"advmix": json.dumps({"format": "advmix.autoencoder", "version": "99", "metadata": {}})}
-    save_file(load_file(saved / FILE), saved / FILE, header)
+def test_file_of_another_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = read_tensors(saved / FILE, "autoencoder")
+    with monkeypatch.context() as other:
+        other.setattr("advmix.files.FORMAT_VERSION", "99")
+        write_tensors(saved / FILE, "autoencoder", *content)
     with pytest.raises(UserError, match="version 99"):
         load_autoencoder(saved)
 

@@ -84,6 +84,15 @@ def test_checkpoints_are_imported_too(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "samples.png").exists()
 
 
+def test_what_was_guessed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"ema": foreign_rosinality.make_network().state_dict()}, tmp_path / "checkpoint.pt")
+    command = ["import", str(tmp_path / "checkpoint.pt"), *CPU, "--samples", "0", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "checkpoint.pt: the generator in it is ema\n" in said
+    assert "does not state the learning rate of its mapping network (lr_mlp): 0.01 is taken" in said
+
+
 def test_own_images_are_read_in_the_generators_size_and_encoded_from_the_mean(work: Path) -> None:
     store = LatentStore.open(work / "latents")
     assert store.index["data"]["photos"]["size"] == 16
@@ -186,7 +195,10 @@ def test_a_fitted_generator_encodes_its_own_images_or_others(work: Path, tmp_pat
         (["fit", "--generator", "imported"], "--regime invert and --generator go together"),
         (["import", "snapshot.pkl", "--label", "1"], "snapshot.pkl: knows no classes"),
         (["import", "snapshot.pkl", "--samples", "-1"], "--samples -1: must be at least 0"),
+        (["import", "snapshot.pkl", "--mapping-lr", "0.1"], "snapshot.pkl: states the learning rate of its mapping"),
+        (["import", "snapshot.pkl", "--mapping-lr", "0"], "--mapping-lr 0.0: must be more than 0"),
         (["import", "missing.pkl"], "missing.pkl: no such file"),
+        (["import", "photos"], "photos: a folder; name the file in it, a .pkl or .pt"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,10 +84,37 @@ class Latents:
         """Read what `save` wrote.
 
         Raises:
-            UserError: missing, damaged or not latents.
+            UserError: missing, damaged or not latents, or not finite.
         """
-        tensors, _ = read_tensors(path, "latents")
-        return Latents(**tensors)
+        return Latents.read(path)[0]
+
+    @staticmethod
+    def read(path: Path) -> tuple[Latents, Any]:
+        """What a file of latents holds, and its metadata.
+
+        Raises:
+            UserError: missing, damaged or not latents, or not finite.
+        """
+        tensors, metadata = read_tensors(path, "latents")
+        try:
+            latents = Latents(**tensors)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: not latents, or damaged ({str(error)[:120]}); encode the data again") from error
+        if not all(part.is_floating_point() for part in latents.tensors().values()):
+            raise UserError(f"{path}: not latents, or damaged (other numbers than floats); encode the data again")
+        broken = latents.not_finite
+        if len(broken):
+            raise UserError(
+                f"{path}: {len(broken):,} of {len(latents):,} latents hold numbers that are not finite, the first of "
+                f"them in place {int(broken[0]):,}; encode the data again"
+            )
+        return latents, metadata
+
+    @property
+    def not_finite(self) -> Tensor:
+        """Places of latents with an infinity or NaN, in order."""
+        each = [part.flatten(1).isfinite().all(dim=1) for part in self.tensors().values()]
+        return (~torch.stack(each).all(dim=0)).nonzero().flatten()
 
     @staticmethod
     def cat(parts: Sequence[Latents]) -> Latents:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,12 +148,13 @@ class Found:
         path = path / FILE if path.is_dir() else path
         tensors, metadata = read_tensors(path, KIND)
         try:
+            _check_lengths(tensors)
             asked = Asked(**{field.name: tensors.get(field.name) for field in fields(Asked)})  # type: ignore[arg-type]
             names = [field.name for field in fields(Judged) if field.name in tensors or field.default is MISSING]
             columns = zip(*(tensors[name].unbind(1) for name in names), strict=True)
             judged = tuple(Judged(**dict(zip(names, column, strict=True))) for column in columns)
             return Found(asked, judged, metadata)
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError) as error:
             raise UserError(f"{path}: not what an audit found, or damaged ({error}); make it again") from error
 
     @staticmethod
@@ -161,6 +162,21 @@ class Found:
         """One after the other; the metadata are the first one's."""
         judged = tuple(_cat(column) for column in zip(*(part.judged for part in parts), strict=True))
         return Found(_cat([part.asked for part in parts]), judged, parts[0].metadata)
+
+
+def _check_lengths(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not of the same images, before any is taken apart.
+
+    Raises:
+        ValueError: saying which.
+    """
+    needed = {field.name for field in fields(Asked)} - {"grid"}
+    if needed - tensors.keys():
+        raise ValueError(f"without {', '.join(sorted(needed - tensors.keys()))}")
+    count = len(tensors["rows"])
+    for name, tensor in tensors.items():
+        if not tensor.ndim or len(tensor) != count or not count:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} for {count:,} images")
 
 
 def _cat(parts: Sequence[Part]) -> Part:

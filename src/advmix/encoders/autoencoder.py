@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advmix.building import rebuilt, stated
 from advmix.clock import read_seconds, write_seconds
 from advmix.config import to_dict
 from advmix.encoders.base import Encoder, NoEncoder
@@ -105,12 +106,9 @@ def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
     """
     path = folder / FILE
     tensors, metadata = read_tensors(path, "autoencoder")
+    mark, config = stated(metadata, "fingerprint", str, path), read_network(metadata, str(path))
     has_encoder = any(name.startswith("encoder.") for name in tensors)
-    model = Autoencoder(read_network(metadata, str(path)), has_encoder)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the network that it names; make it again") from error
-    if fingerprint(model.generator, model.config) != metadata["fingerprint"]:
+    model = rebuilt(lambda: Autoencoder(config, has_encoder), tensors, path, "the network that it names")
+    if fingerprint(model.generator, config) != mark:
         raise UserError(f"{path}: the weights do not match their fingerprint; make it again")
-    return model.requires_grad_(False).eval(), {**metadata, SECONDS: read_seconds(folder).get(SECONDS)}
+    return model.requires_grad_(False), {**metadata, SECONDS: read_seconds(folder).get(SECONDS)}

@@ -15,11 +15,12 @@ from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.base import Encoder
 from advmix.errors import UserError
-from advmix.files import FORMAT_VERSION, make_folder, read_json, read_tensors, write_json, write_tensors
+from advmix.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
+from advmix.generators import NetworkConfig
 from advmix.latents import Latents
 from advmix.progress import track
 
-INDEX = "store.json"
+INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
 """What every shard repeats, so that shards of different stores are never joined."""
 NETWORK = "encoder_network"
@@ -56,31 +57,47 @@ class LatentStore:
                 f"{folder}: latents of generator {store.index.get('generator')}, but this generator is {generator}; "
                 "encode the data again with this one"
             )
-        missing = [path for path in store.shards if not path.is_file()]
+        missing = store.shard_count - len(list(folder.glob(SHARDS)))  # counted first: an index may say any number
+        if missing <= 0:
+            missing = sum(not path.is_file() for path in store.shards)
         if missing:
             raise UserError(
-                f"{folder}: {len(missing)} of {len(store.shards)} shards are missing; go on with advmix encode --resume"
+                f"{folder}: {missing:,} of {store.shard_count:,} shards are missing; go on with advmix encode --resume"
             )
         return store
 
     @property
+    def shard_count(self) -> int:
+        """How many files there are when it is complete."""
+        return -(-int(self.index["count"]) // int(self.index["shard_size"]))
+
+    @property
     def shards(self) -> list[Path]:
         """The files, in order."""
-        count = -(-self.index["count"] // self.index["shard_size"])
-        return [self.folder / f"latents-{number:05d}.safetensors" for number in range(count)]
+        return [self.folder / f"latents-{number:05d}.safetensors" for number in range(self.shard_count)]
 
     def __len__(self) -> int:
         return int(self.index["count"])
 
     @cached_property
     def latents(self) -> Latents:
-        """All latents, on the CPU."""
-        parts = []
-        for path in self.shards:
-            tensors, metadata = read_tensors(path, "latents")
+        """All latents, on the CPU.
+
+        Raises:
+            UserError: a shard that is damaged, of another store or shape, or with numbers that are not finite.
+        """
+        parts: list[Latents] = []
+        for path, rows in zip(self.shards, slices(len(self), self.index["shard_size"]), strict=True):
+            part, metadata = Latents.read(path)
             if metadata != self._shard_metadata:
                 raise UserError(f"{path}: a shard of another store; delete it and go on with advmix encode --resume")
-            parts.append(Latents(**tensors))
+            wanted = rows.stop - rows.start
+            if len(part) != wanted or shape_of(part) != shape_of((parts or [part])[0]):
+                raise UserError(
+                    f"{path}: {part}, but {wanted:,} latents like those of the other shards are wanted; delete it "
+                    "and go on with advmix encode --resume"
+                )
+            parts.append(part)
         return Latents.cat(parts)
 
     @property
@@ -91,16 +108,22 @@ class LatentStore:
         """Whether a shard is there and is one of this store."""
         path = self.shards[number]
         try:
-            return path.is_file() and read_tensors(path, "latents")[1] == self._shard_metadata
+            return path.is_file() and Latents.read(path)[1] == self._shard_metadata
         except UserError:
             return False
 
 
 def _read_index(path: Path) -> dict[str, Any]:
     index = read_json(path)
-    if not isinstance(index, dict) or not all(isinstance(index.get(key), kind) for key, kind in IDENTITY.items()):
+    known = isinstance(index, dict) and all(type(index.get(key)) is kind for key, kind in IDENTITY.items())
+    if not known or index["count"] < 1 or index["shard_size"] < 1:
         raise UserError(f"{path}: not the index of a latent store, or damaged; encode the data again")
-    return index
+    return dict(index)
+
+
+def shape_of(latents: Latents) -> dict[str, tuple[int, ...]]:
+    """Of one image's code, by part."""
+    return {name: tuple(part.shape[1:]) for name, part in latents.tensors().items()}
 
 
 def open_latents(folder: Path, model: Autoencoder, metadata: Mapping[str, Any]) -> LatentStore:
@@ -121,7 +144,18 @@ def open_latents(folder: Path, model: Autoencoder, metadata: Mapping[str, Any]) 
             f"{folder}: latents made with {_network(made_with)}, but this generator has {_network(network)}; name the "
             "generator that encoded them, or encode the data again with this one"
         )
+    _check_shape(store, model.config)
     return store
+
+
+def _check_shape(store: LatentStore, config: NetworkConfig) -> None:
+    wanted: dict[str, tuple[int, ...]] = {"styles": (config.layers, config.style_dim)}
+    if config.grid_shape is not None:
+        wanted["grid"] = config.grid_shape
+    if shape_of(store.latents) != wanted:
+        raise UserError(
+            f"{store.folder}: {store.latents}, but this generator wants {wanted} for each image; encode the data again"
+        )
 
 
 def _network(fingerprint: str | None) -> str:

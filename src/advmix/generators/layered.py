@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,31 @@ class FromConstant:
     def grid_shape(self) -> None:
         """No spatial grid: a code of styles alone."""
         return
+
+
+LARGEST, DEEPEST = 2**13, 64
+"""Of any number in a network's shape, and of layers one behind the other."""
+
+
+def check_sizes(sizes: Mapping[str, Any], names: str, least: int = 1, most: int = LARGEST) -> None:
+    """Refuse a shape that no network has.
+
+    Args:
+        sizes: settings by name.
+        names: which of them are meant: each is a whole number, or 1 to `DEEPEST` of them.
+        least: of any number.
+        most: of any number.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    for name in names.split():
+        numbers = sizes[name] if isinstance(sizes[name], tuple) else (sizes[name],)
+        if not 0 < len(numbers) <= DEEPEST:
+            raise UserError(f"network: {name} are {len(numbers):,} numbers; 1 to {DEEPEST} are possible")
+        for number in numbers:
+            if type(number) is not int or not least <= number <= most:
+                raise UserError(f"network: {name} {str(number)[:40]}: must be a whole number from {least} to {most:,}")
 
 
 def check_widths(widths: Sequence[int], start: int, resolution: int) -> None:

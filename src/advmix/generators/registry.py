@@ -39,10 +39,13 @@ def read_network(metadata: dict[str, Any], source: str) -> NetworkConfig:
     Raises:
         UserError: a network that this advmix does not know, or a shape that is none.
     """
-    name = metadata.get("architecture", FIRST)
-    if name not in NETWORKS:
-        raise UserError(f"{source}: holds a {name!r} generator, but this advmix knows {', '.join(NETWORKS)}")
-    config: NetworkConfig = from_dict(NETWORKS[name][0], metadata["network"], source)
+    name, shape = metadata.get("architecture", FIRST), metadata.get("network")
+    if not isinstance(name, str) or name not in NETWORKS:
+        raise UserError(f"{source}: holds a {str(name)[:40]!r} generator, but this advmix knows {', '.join(NETWORKS)}")
+    try:
+        config: NetworkConfig = from_dict(NETWORKS[name][0], shape, "network")
+    except (UserError, ValueError, TypeError) as error:
+        raise UserError(f"{source}: {str(error)[:200]}; make it again") from error
     return config
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_widths
+from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_sizes, check_widths
 from advmix.generators.normalise import instance_norm
 from advmix.generators.upsample import UpsampledConv2d
 
@@ -39,6 +39,8 @@ class StyleConfig:
     grid_channels: int = 0
 
     def __post_init__(self) -> None:
+        check_sizes(vars(self), "resolution channels style_dim widths start")
+        check_sizes(vars(self), "grid_channels", least=0)
         check_widths(self.widths, self.start, self.resolution)
 
     @property

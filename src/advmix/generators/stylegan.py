@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
-from advmix.generators.layered import AdaptiveLayer, FromConstant, LayeredGenerator, check_widths
+from advmix.generators.layered import (
+    DEEPEST,
+    AdaptiveLayer,
+    FromConstant,
+    LayeredGenerator,
+    check_sizes,
+    check_widths,
+)
 from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.generators.normalise import instance_norm
 from advmix.latents import Latents
@@ -43,6 +50,8 @@ class StyleGanConfig(FromConstant):
     widths: tuple[int, ...] = (64, 64, 32)
 
     def __post_init__(self) -> None:
+        check_sizes(vars(self), "resolution channels style_dim widths")
+        check_sizes(vars(self), "mapping_layers", least=0, most=DEEPEST)
         check_widths(self.widths, self.start, self.resolution)
 
 

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from advmix.errors import UserError
 from advmix.generators.base import State
 from advmix.generators.equalized import RELU_GAIN, SLOPE
-from advmix.generators.layered import FromConstant, check_widths
+from advmix.generators.layered import FromConstant, check_sizes, check_widths
 from advmix.generators.mapped import MappedGenerator, MappingNetwork
 from advmix.latents import Latents, Split
 
 EPSILON = 1e-8
+MAX_TAPS = 64
 Architecture = Literal["skip", "resnet", "orig"]
 
 
@@ -43,7 +44,7 @@ class StyleGan2Config(FromConstant):
         architecture: how features become an image: `skip` (the sum of an RGB output at every resolution), `resnet`
             (residual blocks and one output) or `orig` (one output).
         clamp: bound on what convolutions put out, or None.
-        taps: side of the filter behind every upsampling, even.
+        taps: side of the two filters behind an upsampling: of features, and of what runs beside them; even.
     """
 
     resolution: int = 32
@@ -57,6 +58,7 @@ class StyleGan2Config(FromConstant):
     taps: int = 4
 
     def __post_init__(self) -> None:
+        check_sizes(vars(self), "resolution channels style_dim z_dim mapping widths")
         check_widths(self.widths, self.start, self.resolution)
         if self.architecture not in get_args(Architecture):
             raise UserError(f"generator: architecture {self.architecture!r} is not one of StyleGAN2's")
@@ -64,8 +66,10 @@ class StyleGan2Config(FromConstant):
             raise UserError(
                 f"generator: a mapping to {self.mapping[-1:]} numbers cannot make styles of {self.style_dim}"
             )
-        if self.taps < 2 or self.taps % 2:
-            raise UserError(f"generator: a filter of {self.taps} taps; only even numbers of them are known")
+        if self.taps not in range(2, MAX_TAPS + 1, 2):
+            raise UserError(f"generator: a filter of {self.taps} taps; only even numbers up to {MAX_TAPS} are known")
+        if self.clamp is not None and (type(self.clamp) not in (int, float) or not 0 < self.clamp < math.inf):
+            raise UserError(f"generator: clamp {self.clamp}: must be a number above 0")
 
 
 def blurred(x: Tensor, kernel: Tensor) -> Tensor:
@@ -163,6 +167,8 @@ class StyleGan2(MappedGenerator):
         self.register_buffer("mean_style", torch.zeros(dim))
         self.register_buffer("kernel", torch.full((config.taps, config.taps), config.taps**-2.0))
         self.kernel: Tensor
+        self.register_buffer("beside_kernel", self.kernel.clone())
+        self.beside_kernel: Tensor
         self.constant = nn.Parameter(torch.randn(1, widths[0], config.start, config.start))
         self.convs = nn.ModuleList(self._conv(config, layer) for layer in range(config.layers - 1))
         levels = range(len(widths))
@@ -228,5 +234,5 @@ class StyleGan2(MappedGenerator):
         if level == len(self.config.widths) - 1:
             return image
         if self.shortcuts:
-            return upsampled(self.shortcuts[str(level + 1)](x), self.kernel)
-        return None if image is None else upsampled(image, self.kernel)
+            return upsampled(self.shortcuts[str(level + 1)](x), self.beside_kernel)
+        return None if image is None else upsampled(image, self.beside_kernel)

@@ -11,6 +11,7 @@ from torch import nn
 
 from advmix.audit.evaluate import accuracy
 from advmix.audit.patches import patch_net
+from advmix.building import misfit, outline, rebuilt, stated
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
 from advmix.errors import UserError
@@ -90,18 +91,17 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
     Raises:
         UserError: missing or damaged, or trained on images of another size or number of classes.
     """
-    tensors, metadata = read_tensors(folder / FILE, "reference")
-    network = _built(images, 0)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
+    path = folder / FILE
+    tensors, metadata = read_tensors(path, "reference")
+    if misfit(outline(lambda: _built(images, 0)), tensors) is not None:
         channels, side, _ = images.shape
         raise UserError(
-            f"{folder / FILE}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
+            f"{path}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
             f"{len(images.classes)} classes); name a --reference of these"
-        ) from error
-    name = f"a small ConvMixer, trained on {metadata['images']:,} of the training images"
-    return _voter(network.eval().requires_grad_(False), name, fingerprint(network), images, device)
+        )
+    network = rebuilt(lambda: _built(images, 0), tensors, path, "a small ConvMixer")
+    name = f"a small ConvMixer, trained on {stated(metadata, 'images', int, path):,} of the training images"
+    return _voter(network.requires_grad_(False), name, fingerprint(network), images, device)
 
 
 def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from advmix.encoders.autoencoder import FILE, Autoencoder, save_autoencoder
 from advmix.engine import make_fabric
 from advmix.generators import StyleGan2
-from advmix.imports import format_of, read_generator
+from advmix.imports import import_generator
 from advmix.options import require
 from advmix.progress import console, track
 from advmix.report.page import save_figures
 from advmix.runs import open_run
-from advmix.stages.sample import draw, sheet
+from advmix.stages.sample import draw, sheet, thumbnails
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class ImportConfig:
         file: a .pkl of stylegan2-ada-pytorch or stylegan3 (StyleGAN2 configurations), or a .pt of rosinality's
             stylegan2-pytorch.
         label: the class whose images are drawn, where the generator is conditional.
+        mapping_lr: learning rate of the mapping network relative to the rest's (lr_mlp), where a checkpoint of
+            stylegan2-pytorch was trained with another one than 0.01 and does not state it.
         samples: images in samples.png; 0 draws none.
         truncation: of the samples: 1 is all variety, 0 the mean image.
         seed: fixes the samples.
@@ -43,6 +45,7 @@ class ImportConfig:
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     label: int | None = None
+    mapping_lr: float | None = None
     samples: int = 32
     truncation: float = 0.7
     seed: int = 0
@@ -52,6 +55,7 @@ class ImportConfig:
 
     def __post_init__(self) -> None:
         require(self, "samples truncation", least=0)
+        require(self, "mapping_lr", above=0)
 
 
 def run_import(config: ImportConfig) -> None:
@@ -60,8 +64,8 @@ def run_import(config: ImportConfig) -> None:
     Raises:
         UserError: a file that cannot be read, or should not be.
     """
-    fabric, kind = make_fabric(config.device), format_of(config.file)
-    dec = read_generator(config.file, config.label)
+    fabric, imported = make_fabric(config.device), import_generator(config.file, config.label, config.mapping_lr)
+    dec = imported.generator
     with config.file.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with open_run(config.out, "import", config, config.resume, {"file": digest}):
@@ -72,8 +76,10 @@ def run_import(config: ImportConfig) -> None:
         model.generator = dec
         if config.samples:
             save_figures({"samples": _samples(dec.to(fabric.device), config)}, config.out)
-        source = {"file": config.file.name, "sha256": digest, "format": kind, "label": config.label}
+        source = {"file": config.file.name, "sha256": digest, "format": imported.format, "label": config.label}
         save_autoencoder(config.out, model, {"imported": source, "fit_seconds": 0.0, "reconstruction_mse": None})
+        for remark in imported.remarks:
+            console.print(f"  {config.file}: {remark}", markup=False)
         console.print(f"  {described(dec)} in {config.out / FILE}", markup=False)
 
 
@@ -91,6 +97,6 @@ def _samples(dec: StyleGan2, config: ImportConfig) -> Figure:
     images = []
     with track("samples", config.samples) as advance:
         for _, drawn in draw(dec, config.samples, config.seed, config.truncation):
-            images.append(drawn)
+            images.append(thumbnails(drawn))
             advance(len(drawn), "")
     return sheet(torch.cat(images))

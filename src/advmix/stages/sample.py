@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
 from advmix.data.images import png
 from advmix.encoders.autoencoder import load_autoencoder
@@ -25,7 +26,7 @@ from advmix.seeds import generator
 
 AT_ONCE = 4
 """Images that are drawn and decoded together; each such group has random numbers of its own."""
-SHOWN, COLUMNS = 64, 8
+SHOWN, COLUMNS, THUMBNAIL = 64, 8, 256
 """Of the sheet."""
 FOLDER = "images"
 
@@ -83,7 +84,7 @@ def run_sample(config: SampleConfig) -> None:
             for first, images in draw(dec.to(device), config.count, config.seed, config.truncation, config.mixing):
                 for place, image in enumerate(images, first):
                     atomic_write(folder / f"{place:05}.png", png(image))
-                shown += images[: max(0, SHOWN - first)]
+                shown += thumbnails(images[: max(0, SHOWN - first)])
                 advance(len(images), "")
         save_figures({"samples": sheet(torch.stack(shown))}, config.out)
         console.print(f"  {config.count:,} images in {folder}; look at {config.out / 'samples.png'}", markup=False)
@@ -108,6 +109,11 @@ def draw(
     for first in range(0, count, AT_ONCE):
         latents = dec.sample(AT_ONCE, generator(seed, "samples", first), truncation, mixing)
         yield first, dec(latents).cpu()[: count - first]
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Images `(B, C, H, W)`, at most `THUMBNAIL` pixels a side: a sheet shows no more of them."""
+    return F.adaptive_avg_pool2d(images, THUMBNAIL) if images.shape[-1] > THUMBNAIL else images
 
 
 def sheet(images: Tensor) -> Figure:

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.building import rebuilt, stated
 from advmix.encoders.features import Activations
+from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.generators.equalized import RELU_GAIN, SLOPE, EqualizedConv2d, EqualizedLinear
+from advmix.generators.layered import check_sizes
 
 FILE, KIND = "discriminator.safetensors", "discriminator"
 GROUP = 4
@@ -123,7 +126,11 @@ def load_discriminator(folder: Path) -> Discriminator:
     Raises:
         UserError: missing or damaged.
     """
-    tensors, shape = read_tensors(folder / FILE, KIND)
-    network = Discriminator(shape["channels"], shape["widths"])
-    network.load_state_dict(tensors)
-    return network.eval()
+    path = folder / FILE
+    tensors, shape = read_tensors(path, KIND)
+    channels, widths = stated(shape, "channels", int, path), stated(shape, "widths", list, path)
+    try:
+        check_sizes({"channels": channels, "widths": tuple(widths)}, "channels widths")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return rebuilt(lambda: Discriminator(channels, widths), tensors, path, "a discriminator of these widths")
