@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from advmix.classifiers.archive import check_archive
 from advmix.classifiers.found import Found, one_line
+from advmix.classifiers.script import check_script
 from advmix.errors import UserError
 
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
@@ -79,7 +80,9 @@ def _from_torchscript(path: Path) -> Found:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         try:
-            graph = torch.jit.load(path, map_location="cpu")
+            graph = torch.jit.load(io.BytesIO(check_script(path.read_bytes(), path)), map_location="cpu")
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{path}: not a TorchScript file, or damaged; weights alone go to --weights, and their network to "
@@ -89,8 +92,7 @@ def _from_torchscript(path: Path) -> Found:
 
 
 def _from_export(path: Path) -> Found:
-    data = path.read_bytes()
-    check_archive(data, path)
+    data = check_archive(path.read_bytes(), path)
     try:
         program = torch.export.load(io.BytesIO(data))
         inputs = program.graph_signature.user_inputs
