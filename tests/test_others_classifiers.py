@@ -234,12 +234,30 @@ def test_torchvision_and_timm_networks_take_weights() -> None:
 def test_json_file_says_it_all() -> None:
     told = {"classifier": "shop:net", "weights": "w.pth", "mean": list(MEAN), "std": list(STD)}
     Path("mine.json").write_text(json.dumps(told))
-    mine, same = opened("mine.json"), opened("shop:net", weights=Path("w.pth"), mean=MEAN, std=STD)
+    mine, same = opened("mine.json", trust_code=True), opened("shop:net", weights=Path("w.pth"), mean=MEAN, std=STD)
     assert torch.equal(mine.network(IMAGES), same.network(IMAGES))
     assert mine.fingerprint == same.fingerprint
     assert "leave other flags out" in refusal("mine.json", input_size=16)
     Path("mine.json").write_text('{"classifier": "shop:net", "sizes": 3}')
-    assert "sizes" in refusal("mine.json")
+    assert "sizes" in refusal("mine.json", trust_code=True)
+
+
+def test_what_a_json_file_names_lies_beside_it() -> None:
+    Path("far").mkdir()
+    torch.save(net(classes=4).state_dict(), "far/four.pth")
+    told = {"classifier": "shop:net", "classifier_args": {"classes": 4}, "weights": "four.pth"}
+    Path("far/mine.json").write_text(json.dumps(told))
+    mine: Any = open_classifier(ClassifierOptions("far/mine.json", trust_code=True))
+    torch.testing.assert_close(mine.network(IMAGES), net(classes=4)(IMAGES))
+
+
+@pytest.mark.parametrize("more", [{}, {"trust_code": True}])
+def test_a_function_that_a_file_names_is_not_called(more: dict[str, Any]) -> None:
+    told = {"classifier": "os:system", "classifier_args": json.dumps({"command": "touch trace"}), **more}
+    Path("mine.json").write_text(json.dumps(told))
+    said = refusal("mine.json")
+    assert all(word in said for word in ("mine.json", "os:system", "--trust-code", "command line"))
+    assert not Path("trace").exists()
 
 
 def test_fingerprint_changes_with_all_that_changes_answers() -> None:

@@ -44,6 +44,7 @@ from advmix.studies.marginalize.study import MarginalizeConfig, run_marginalize
 from advmix.studies.pipeline.study import PipelineConfig, run_pipeline
 from advmix.studies.search.study import SearchConfig, run_search
 from advmix.studies.toy.study import ToyConfig, run_toy
+from advmix.trust import check_trusted, code_in, trusting
 
 Commands = dict[str, tuple[type[Any], Callable[[Any], Any]]]
 COMMANDS: Commands = {
@@ -137,11 +138,20 @@ def parse(words: list[str]) -> Any:
                 args=words,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
             )
-            return getattr(config, "study", config)
+            chosen = getattr(config, "study", config)
+            _check_code(chosen, words, saved)
+            return chosen
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise UserError(_one_line(errors.getvalue())) from None
+
+
+def _check_code(config: Any, words: list[str], saved: Mapping[str, Any]) -> None:
+    """A function that a saved config names is called only where the command line names it too, or trusts the file."""
+    plain, said = configs.to_dict(config), {part for word in words for part in (word, word.partition("=")[2])}
+    for name in code_in(plain) if saved else ():
+        check_trusted(name, "--config", name in said or trusting(plain))
 
 
 def _choice(commands: Commands, saved: Mapping[str, Any], prefix: str = "") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.options import expanded
+from advmix.trust import check_trusted, untrusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +128,25 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         return options
     if not options.is_bare:
         raise UserError(f"{options.classifier}: says all about the classifier; leave other flags out")
-    given = read_json(expanded(options.classifier, "classifier"))
-    filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
-    return from_dict(ClassifierOptions, filled, options.classifier)
+    path = expanded(options.classifier, "classifier")
+    given = untrusting(read_json(path))
+    if isinstance(given, dict):
+        arguments = given.get("classifier_args")
+        given = given | ({"classifier_args": json.dumps(arguments)} if isinstance(arguments, dict) else {})
+        given = with_defaults(ClassifierOptions, given)[0]
+    found = from_dict(ClassifierOptions, given, options.classifier)
+    check_trusted(found.classifier, options.classifier, options.trust_code)
+    return replace(
+        found,
+        classifier=str(_beside(path, Path(found.classifier))),
+        weights=None if found.weights is None else _beside(path, found.weights),
+    )
+
+
+def _beside(path: Path, named: Path) -> Path:
+    """What a file names lies beside it, or else where it says, from the current folder."""
+    there = path.parent / expanded(named, "classifier")
+    return there if there.exists() else named
 
 
 def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:

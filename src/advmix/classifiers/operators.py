@@ -85,8 +85,8 @@ KINDS = {
     """,
     "constants and copies": """
         arange clone copy detach empty empty_like empty_permuted eye fill full full_like lift lift_fresh linspace
-        new_empty new_full new_ones new_zeros ones ones_like scalar_tensor tril_indices triu_indices zero zeros zeros_like _to_copy to
-        type_as
+        new_empty new_full new_ones new_zeros ones ones_like scalar_tensor tril_indices triu_indices zero zeros
+        zeros_like _to_copy to type_as
     """,
     "chance": """
         alpha_dropout bernoulli dropout feature_alpha_dropout feature_dropout native_dropout normal rand rand_like randn

@@ -9,6 +9,7 @@ from typing import Any
 
 from advmix.errors import UserError
 from advmix.options import expanded, require
+from advmix.trust import TRUST
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ClassifierOptions:
         std: what it wants them divided by.
         input_size: side in pixels that it wants; images of another are resized.
         classes: names of its outputs, in their order, where that may not be the order of the images' classes.
+        trust_code: whether a function that a file names (a .json, a saved config, a run) may be called, too.
     """
 
     classifier: str
@@ -33,6 +35,7 @@ class ClassifierOptions:
     std: tuple[float, ...] = ()
     input_size: int | None = None
     classes: tuple[str, ...] = ()
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
         require(self, "input_size", least=1)
@@ -53,8 +56,8 @@ class ClassifierOptions:
     @property
     def flags(self) -> list[str]:
         """The flags by which more is said than which classifier."""
-        _, *more = fields(ClassifierOptions)
-        return [f"--{field.name.replace('_', '-')}" for field in more if getattr(self, field.name)]
+        more = [field.name for field in fields(ClassifierOptions) if field.name not in ("classifier", TRUST)]
+        return [f"--{name.replace('_', '-')}" for name in more if getattr(self, name)]
 
     @property
     def is_bare(self) -> bool:

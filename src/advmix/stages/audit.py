@@ -58,7 +58,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         attack = open_attack(config.attack)
         if attack is not None and not (config.out / RESULTS).is_file():
             _try_attack(attack, opened, images[:TRIED], fabric.device)
-        named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
+        named = named_reference(config, data.train, fabric.device)
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,
             "generator": metadata["fingerprint"] if metadata else None,

@@ -16,6 +16,7 @@ from advmix.encoders import fingerprint
 from advmix.errors import UserError
 from advmix.files import read_tensors, write_tensors
 from advmix.seeds import derive, generator, global_seed
+from advmix.stages.audit_config import AuditConfig
 from advmix.stages.reference import open_reference
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -50,13 +51,15 @@ class Voter:
         return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
 
 
-def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
-    """Somebody's classifier of these images.
+def named_reference(config: AuditConfig, images: ImageSet, device: torch.device) -> Voter | None:
+    """Somebody's classifier of these images, where one is named.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    opened = open_reference(name, images)
+    if not config.reference:
+        return None
+    opened = open_reference(config.reference, images, config.trust_code)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 

@@ -160,7 +160,8 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     config = replace(config, search=with_layers(config.search, mixable.model.config))
     sources = chosen(mixable.data, config)
     opened = _open(config, sources.images)
-    reference = None if config.reference is None else open_reference(config.reference, sources.images)
+    trust, named = config.classifier.trust_code, config.reference
+    reference = None if named is None else open_reference(named, sources.images, trust)
     search = make_finder(config, mixable, opened, reference)
 
     def find(part: slice) -> Iterator[Item]:

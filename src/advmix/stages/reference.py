@@ -41,30 +41,33 @@ class Reference:
     caveat: str
 
 
-def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
+def open_reference(reference: str | Path, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
     """A classifier, whoever made it, checked to be for images like these.
 
     Args:
         reference: as `--classifier` names one.
         ours: the images that it will be asked about.
+        trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    return _of_size(ours, open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape), reference)
+    options = ClassifierOptions(str(reference), trust_code=trust_code)
+    return _of_size(ours, open_classifier(options, ours.classes, ours.shape), reference)
 
 
-def open_judge(judge: str, ours: ImageSet) -> OpenClassifier:
+def open_judge(judge: str, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
     """A classifier of images like these, of their classes (whose names it then takes) or of any others.
 
     Args:
         judge: as `--classifier` names one.
         ours: the images.
+        trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: not a classifier, or one of images of another size.
     """
-    opened = _of_size(ours, open_classifier(ClassifierOptions(judge), image=ours.shape), judge)
+    opened = _of_size(ours, open_classifier(ClassifierOptions(judge, trust_code=trust_code), image=ours.shape), judge)
     return opened.named(ours.classes) if opened.tells(ours.classes) else opened
 
 
