@@ -14,7 +14,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -54,7 +54,7 @@ def check_archive(data: bytes, path: Path) -> bytes:
         UserError: not an archive of torch.export, or one with more in it than graph and tensors.
     """
     try:
-        check_sizes(data, path)
+        check_sizes(io.BytesIO(data), path)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
             _check(path, len(set(names)) == len(names), "a name twice")
@@ -74,18 +74,19 @@ def check_archive(data: bytes, path: Path) -> bytes:
         raise UserError(f"{path}: not a file of torch.export.save, or damaged ({error})") from error
 
 
-def check_sizes(data: bytes, path: Path) -> None:
+def check_sizes(file: IO[bytes], path: Path) -> None:
     """Refuse a zip archive that would unpack to far more than it is; another file passes.
 
     Raises:
         UserError: saying how much.
     """
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    if not zipfile.is_zipfile(file):
         return
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(file) as archive:
         total = sum(member.file_size for member in archive.infolist())
-    if total > UNPACKED * len(data) + 2**20:
-        raise UserError(f"{path}: refused, because {len(data):,} bytes would unpack to {total:,}; save it again")
+    size = file.seek(0, io.SEEK_END)
+    if total > UNPACKED * size + 2**20:
+        raise UserError(f"{path}: refused, because {size:,} bytes would unpack to {total:,}; save it again")
 
 
 def packed(members: Mapping[str, bytes]) -> bytes:
@@ -107,7 +108,7 @@ def _check(path: Path, fine: bool, what: str) -> None:
 
 def _check_pickle(data: bytes, path: Path, name: str) -> None:
     """What cannot be read safely, torch would unpickle unsafely."""
-    check_sizes(data, path)
+    check_sizes(io.BytesIO(data), path)
     try:
         if data:
             torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

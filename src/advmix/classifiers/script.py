@@ -23,7 +23,7 @@ def check_script(data: bytes, path: Path) -> bytes:
     Raises:
         UserError: not a zip archive, or one whose code calls more than what computes.
     """
-    check_sizes(data, path)
+    check_sizes(io.BytesIO(data), path)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for name, content in members.items():
