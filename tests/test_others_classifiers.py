@@ -242,24 +242,6 @@ def test_json_file_says_it_all() -> None:
     assert "sizes" in refusal("mine.json", trust_code=True)
 
 
-def test_what_a_json_file_names_lies_beside_it() -> None:
-    Path("far").mkdir()
-    torch.save(net(classes=4).state_dict(), "far/four.pth")
-    told = {"classifier": "shop:net", "classifier_args": {"classes": 4}, "weights": "four.pth"}
-    Path("far/mine.json").write_text(json.dumps(told))
-    mine: Any = open_classifier(ClassifierOptions("far/mine.json", trust_code=True))
-    torch.testing.assert_close(mine.network(IMAGES), net(classes=4)(IMAGES))
-
-
-@pytest.mark.parametrize("more", [{}, {"trust_code": True}])
-def test_a_function_that_a_file_names_is_not_called(more: dict[str, Any]) -> None:
-    told = {"classifier": "os:system", "classifier_args": json.dumps({"command": "touch trace"}), **more}
-    Path("mine.json").write_text(json.dumps(told))
-    said = refusal("mine.json")
-    assert all(word in said for word in ("mine.json", "os:system", "--trust-code", "command line"))
-    assert not Path("trace").exists()
-
-
 def test_fingerprint_changes_with_all_that_changes_answers() -> None:
     torch.save(net().state_dict() | {"5.bias": torch.ones(3)}, "other.pth")
     variants: list[dict[str, Any]] = [

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from advmix.classifiers import ClassifierOptions
+from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.cli import main, parse
 from advmix.config import to_dict
 from advmix.errors import UserError
@@ -104,3 +106,28 @@ def test_every_command_that_opens_classifiers_has_the_flag(command: str) -> None
     else:
         words = ["--classifier", "a", "--generator", "b", "--latents", "c", "--trust-code"]
         assert parse([command, *words]).classifier.trust_code
+
+
+def test_what_a_json_file_names_lies_beside_it() -> None:
+    Path("far").mkdir()
+    network = nn.Linear(12, 4)
+    torch.save({"1.weight": network.weight, "1.bias": network.bias}, "far/four.pth")
+    Path("shop_of_trust.py").write_text(
+        "from torch import nn\ndef make(outputs):\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, outputs))\n"
+    )
+    told = {"classifier": "shop_of_trust:make", "classifier_args": {"outputs": 4}, "weights": "four.pth"}
+    Path("far/mine.json").write_text(json.dumps(told))
+    mine = open_classifier(ClassifierOptions("far/mine.json", trust_code=True), image=(3, 2, 2))
+    images = torch.rand(2, 3, 2, 2)
+    torch.testing.assert_close(mine.network(images), network(images.flatten(1)))
+
+
+@pytest.mark.parametrize("more", [{}, {"trust_code": True}])
+def test_a_function_that_a_file_names_is_not_called(more: dict[str, Any]) -> None:
+    told = {"classifier": "os:system", "classifier_args": json.dumps({"command": "touch trace"}), **more}
+    Path("mine.json").write_text(json.dumps(told))
+    with pytest.raises(UserError) as caught:
+        open_classifier(ClassifierOptions("mine.json"))
+    said = str(caught.value)
+    assert all(word in said for word in ("mine.json", "os:system", "--trust-code", "command line"))
+    assert not Path("trace").exists()

@@ -28,8 +28,11 @@ class Found:
         trained: whether it came with weights.
         mean: subtracted per channel.
         std: divided by per channel.
-        size: side in pixels that it wants; None for any.
+        size: side in pixels that it wants, or height and width; None for any.
         channels: that it wants; None where unknown.
+        outputs: their names; empty where unknown.
+        named: whether these names are its classes' own, which the images' must match.
+        normalised: whether images may be normalised for it; whole numbers from 0 to 255 are not.
     """
 
     network: nn.Module
@@ -37,8 +40,11 @@ class Found:
     trained: bool
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     channels: int | None = None
+    outputs: tuple[str, ...] = ()
+    named: bool = False
+    normalised: bool = True
 
 
 def from_torchvision(name: str, options: ClassifierOptions) -> Found:
@@ -63,7 +69,9 @@ def from_torchvision(name: str, options: ClassifierOptions) -> Found:
         )
     network = made(options, models.get_model, name, **arguments | {"weights": theirs[wanted]})
     shape = theirs[wanted].transforms()
-    return Found(network, options.classifier, True, tuple(shape.mean), tuple(shape.std), shape.crop_size[0], 3)
+    names = tuple(theirs[wanted].meta.get("categories", ()))
+    mean, std, size = tuple(shape.mean), tuple(shape.std), shape.crop_size[0]
+    return Found(network, options.classifier, True, mean, std, size, 3, names)
 
 
 def from_timm(name: str, options: ClassifierOptions) -> Found:

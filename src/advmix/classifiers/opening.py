@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from advmix.classifiers.classes import groups_of
 from advmix.classifiers.options import ClassifierOptions
-from advmix.classifiers.outside import open_outside
+from advmix.classifiers.outside import Outside, open_outside
 from advmix.classifiers.trained import load_classifier
-from advmix.classifiers.wrapper import Reordered
+from advmix.classifiers.wrapper import Merged, Reordered
 from advmix.config import from_dict, with_defaults
+from advmix.data.photos.words import first_few
 from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.options import expanded
+from advmix.progress import console
 from advmix.trust import check_trusted, untrusting
 
 
@@ -72,7 +75,8 @@ class OpenClassifier:
             )
         if self.outputs != len(classes):
             raise UserError(
-                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)})"
+                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)}); say "
+                f"which of its outputs are which class with --classes 0,2={classes[0]} '*={classes[-1]}'"
             )
         network = self.network
         if self.classes not in (None, classes):
@@ -118,7 +122,9 @@ def open_classifier(
         UserError: it cannot be read, does not run, or tells other classes apart.
     """
     options = _read_json(options)
-    opened = _open_outside(options, image) if options.folder is None else _open_trained(options, options.folder)
+    opened = (
+        _open_outside(options, image, classes) if options.folder is None else _open_trained(options, options.folder)
+    )
     return opened if classes is None else opened.named(classes)
 
 
@@ -133,6 +139,8 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
     if isinstance(given, dict):
         arguments = given.get("classifier_args")
         given = given | ({"classifier_args": json.dumps(arguments)} if isinstance(arguments, dict) else {})
+        classes = given.get("classes")
+        given |= {"classes": [f"{part}={name}" for part, name in classes.items()]} if isinstance(classes, dict) else {}
         given = with_defaults(ClassifierOptions, given)[0]
     found = from_dict(ClassifierOptions, given, options.classifier)
     check_trusted(found.classifier, options.classifier, options.trust_code)
@@ -169,24 +177,52 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
     )
 
 
-def _open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None) -> OpenClassifier:
-    """Another's, whose classes have no names yet unless the options give them."""
+def _open_outside(
+    options: ClassifierOptions, image: tuple[int, int, int] | None, wanted: tuple[str, ...] | None
+) -> OpenClassifier:
+    """Another's, whose classes have no names yet unless the options, its maker or the images give them."""
     outside = open_outside(options, image)
-    if options.classes and len(options.classes) != outside.outputs:
+    network: nn.Module = outside.network
+    classes, outputs = options.classes, outside.outputs
+    if options.merges:
+        groups = groups_of(classes, outputs, outside.names, outside.network.independent)
+        network = Merged(network, list(groups.values()), outside.network.independent).eval()
+        classes, outputs = tuple(groups), len(groups)
+        _say_merged(groups, outside)
+    elif not classes and (outside.named or sorted(outside.names) == sorted(wanted or ())):
+        classes = outside.names
+    elif classes and len(classes) != outputs:
         raise UserError(
-            f"--classes {brief(options.classes)}: {len(options.classes)} names, but {outside.name} has "
-            f"{outside.outputs} classes"
+            f"--classes {brief(classes)}: {len(classes)} names, but {outside.name} has {outputs} classes; say which "
+            "of its outputs are which class, --classes 0,2=NAME '*=NAME'"
         )
     return OpenClassifier(
-        outside.network,
+        network,
         outside.name,
-        options.classes or None,
+        classes or None,
         None,
-        outside.network.size,
+        _side(outside.network.size),
         outside.differentiable,
         outside.fingerprint,
-        outputs=outside.outputs,
+        outputs=outputs,
     )
+
+
+def _say_merged(groups: Mapping[str, Sequence[int]], outside: Outside) -> None:
+    """Which outputs a class is made of, and which are left out."""
+    called = outside.names or [str(number) for number in range(outside.outputs)]
+    parts = [
+        f"{name} is {first_few([called[number] for number in numbers]) or 'none of these'}"
+        for name, numbers in groups.items()
+    ]
+    left = [called[number] for number in range(outside.outputs) if not any(number in part for part in groups.values())]
+    parts += [f"left out: {first_few(left)}"] if left else []
+    console.print(f"  {outside.name}: {'; '.join(parts)}", markup=False)
+
+
+def _side(size: int | tuple[int, int] | None) -> int | None:
+    """Of the square images that a network should be shown: its own, or the longer of its two."""
+    return max(size) if isinstance(size, tuple) else size
 
 
 def brief(classes: tuple[str, ...]) -> str:
