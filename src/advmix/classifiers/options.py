@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from advmix.classifiers.folders import is_pretrained
 from advmix.errors import UserError
 from advmix.options import expanded, require
 from advmix.trust import TRUST
@@ -21,7 +22,8 @@ class ClassifierOptions:
 
     Args:
         classifier: folder that train wrote; or another's: `torchvision:NAME`, `timm:NAME`, `package.module:factory`, a
-            TorchScript .pt, a torch.export .pt2, an .onnx; or a .json file that holds these options.
+            TorchScript .pt, a torch.export .pt2, an .onnx, a folder that Hugging Face's save_pretrained wrote; or a
+            .json file that holds these options.
         classifier_args: JSON object of arguments for the network's maker, `{"num_classes": 2}`.
         weights: its weights, safetensors or a torch file of tensors.
         mean: what it wants subtracted per channel, of images in [0, 1].
@@ -90,7 +92,7 @@ class ClassifierOptions:
     def folder(self) -> Path | None:
         """The folder that train wrote, where one is named."""
         path = expanded(self.classifier, "classifier")
-        return path if path.is_dir() else None
+        return path if path.is_dir() and not is_pretrained(path) else None
 
     @property
     def flags(self) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advmix.classifiers.exported import SUFFIXES, from_file
 from advmix.classifiers.found import Found, from_factory, from_timm, from_torchvision
+from advmix.classifiers.huggingface import from_pretrained
 from advmix.classifiers.options import ClassifierOptions
 from advmix.classifiers.trial import FailedError, Trial, find_probabilities, noise, tried
 from advmix.classifiers.weights import load_weights
@@ -26,8 +27,8 @@ SOFTMAX = "probabilities, their logarithms taken as logits"
 SIGMOID = "a single probability, its log-odds taken as the logit of class 1"
 SIGMOIDS = "a probability for each output on its own, their log-odds taken as logits"
 FORMS = (
-    "a folder that train wrote, torchvision:NAME, timm:NAME, package.module:factory, a TorchScript .pt, a torch.export "
-    ".pt2, an .onnx, or a .json file with these options"
+    "a folder that train or save_pretrained wrote, torchvision:NAME, timm:NAME, package.module:factory, a TorchScript "
+    ".pt, a torch.export .pt2, an .onnx, or a .json file with these options"
 )
 
 
@@ -88,10 +89,11 @@ def _find(options: ClassifierOptions) -> Found:
         return from_torchvision(name, options)
     if library == "timm":
         return from_timm(name, options)
-    if options.classifier.endswith(SUFFIXES):
+    path = expanded(options.classifier, "classifier")
+    if path.is_dir() or options.classifier.endswith(SUFFIXES):
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
-        return from_file(expanded(options.classifier, "classifier"))
+        return from_pretrained(path) if path.is_dir() else from_file(path)
     if name and "/" not in library:
         return from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")

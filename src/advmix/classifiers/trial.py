@@ -19,6 +19,9 @@ SIDE = 64
 ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """How far from one the sum of probabilities may be, by type; else a thousandth."""
 
+SPREAD = 0.5
+"""Of answers that are several probabilities; logits of a network without training may be in [0, 1] too, but close."""
+
 
 class FailedError(UserError):
     """A network raises something of its own."""
@@ -133,4 +136,5 @@ def find_probabilities(network: Classifier, images: Tensor) -> None:
     except Exception:  # a network may refuse what is no image; then nothing is known, and logits are the rule
         return
     within = bool(((answers >= 0) & (answers <= 1)).all() and answers.any())
-    network.probabilities, network.independent = within and plain.shape[1] == 1, within and plain.shape[1] > 1
+    network.probabilities = within and plain.shape[1] == 1
+    network.independent = within and plain.shape[1] > 1 and bool(answers.max() - answers.min() > SPREAD)
