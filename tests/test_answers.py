@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,3 +212,16 @@ def test_height_and_width_may_differ(named: Named, size: Any, shape: tuple[int, 
     small = nn.functional.interpolate(IMAGES, shape, mode="bilinear", antialias=True)
     torch.testing.assert_close(mine.network(IMAGES), flat(small))
     assert mine.input_size == max(shape)
+
+
+def test_python_may_name_things_as_it_likes(tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        "classifier": tmp_path,
+        "classifier_args": {"width": 3},
+        "weights": "w.pth",
+        "mean": [0.5],
+        "std": [0.5],
+        "classes": ["a", "b"],
+    }
+    same = ClassifierOptions(str(tmp_path), '{"width": 3}', Path("w.pth"), (0.5,), (0.5,), classes=("a", "b"))
+    assert ClassifierOptions(**given) == same

@@ -47,6 +47,7 @@ class ClassifierOptions:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
+        self._settle()
         self._check_size()
         if not self.merges and len(set(self.classes)) < len(self.classes):
             raise UserError(f"--classes {' '.join(self.classes)}: name each class once")
@@ -54,6 +55,17 @@ class ClassifierOptions:
         if self.mean and self.std and len(self.mean) != len(self.std):
             raise UserError(f"--mean has {len(self.mean)} numbers and --std {len(self.std)}; give one for each channel")
         self.arguments()
+
+    def _settle(self) -> None:
+        """Python may give paths as text or text as paths, lists, and a dictionary of arguments."""
+        plain: dict[str, Any] = {"classifier": str(self.classifier)}
+        plain |= {name: tuple(getattr(self, name)) for name in ("mean", "std", "classes")}
+        if isinstance(self.weights, str):
+            plain["weights"] = Path(self.weights)
+        if isinstance(self.classifier_args, dict):
+            plain["classifier_args"] = json.dumps(self.classifier_args)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def _check_size(self) -> None:
         if isinstance(self.input_size, str) and not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4})?", self.input_size):

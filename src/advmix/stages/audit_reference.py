@@ -10,14 +10,12 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
-from advmix.audit.patches import patch_net
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
-from advmix.seeds import derive, generator, global_seed
+from advmix.files import write_tensors
+from advmix.seeds import derive, generator
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.reference import open_reference
+from advmix.stages.reference import OWN, built, open_reference, own_network
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Nominal
@@ -25,7 +23,6 @@ from advmix.training.objectives import Nominal
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-FILE = "reference.safetensors"
 IMAGES = 6000
 """A reference of our own is trained on at most so many of the training images: a minute or two on two cores."""
 
@@ -72,15 +69,15 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
         seed: of the audit; the reference's own follows from it.
         fabric: the machine.
     """
-    if (folder / FILE).is_file():
+    if (folder / OWN).is_file():
         return
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
-    network, options = _built(images, own), TrainOptions()
+    network, options = built(images, own), TrainOptions()
     trainee = ClassifierTrainee(network, Nominal(), chosen, options, own, fabric)
     loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {own}")
     loop.train(trainee)
-    write_tensors(folder / FILE, "reference", network.state_dict(), {"images": len(chosen)})
+    write_tensors(folder / OWN, "reference", network.state_dict(), {"images": len(chosen)})
     loop.finish()
 
 
@@ -90,27 +87,12 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
     Raises:
         UserError: missing or damaged, or trained on images of another size or number of classes.
     """
-    tensors, metadata = read_tensors(folder / FILE, "reference")
-    network = _built(images, 0)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        channels, side, _ = images.shape
-        raise UserError(
-            f"{folder / FILE}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
-            f"{len(images.classes)} classes); name a --reference of these"
-        ) from error
-    name = f"a small ConvMixer, trained on {metadata['images']:,} of the training images"
-    return _voter(network.eval().requires_grad_(False), name, fingerprint(network), images, device)
+    network, trained_on = own_network(folder, images)
+    name = f"a small ConvMixer, trained on {trained_on:,} of the training images"
+    return _voter(network, name, fingerprint(network), images, device)
 
 
 def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:
     some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
     network = network.to(device)
     return Voter(network, name, mark, accuracy(network, some, device))
-
-
-def _built(images: ImageSet, seed: int) -> nn.Module:
-    channels, side, _ = images.shape
-    with global_seed(seed):
-        return patch_net(len(images.classes), channels, side)

@@ -31,8 +31,6 @@ from advmix.report.doctor import doctor_table
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.audit_case import is_native
-from advmix.stages.audit_reference import FILE as REFERENCE_FILE
-from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
 from advmix.stages.reference import open_reference
@@ -118,8 +116,6 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
 
 def _reference(named: str, images: ImageSet, device: torch.device, trust_code: bool) -> nn.Module:
     """Anybody's classifier of these images, or the folder of an audit's own reference."""
-    if (Path(named) / REFERENCE_FILE).is_file():
-        return own_reference(Path(named), images, device).network
     return open_reference(named, images, trust_code).network.to(device)
 
 

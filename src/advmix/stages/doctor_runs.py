@@ -14,11 +14,11 @@ from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import quietly
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.audit_reference import FILE
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
 from advmix.stages.importing import ImportConfig
+from advmix.stages.reference import OWN
 from advmix.stages.train import TrainConfig
 from advmix.training.methods import NEEDS_LATENTS, SearchOptions
 from advmix.trust import check_trusted, code_in
@@ -159,7 +159,7 @@ def _reference(folder: Path, config: Any) -> str | None:
     if not isinstance(config, AuditConfig):
         return None
     own = folder / REFERENCE
-    return config.reference or (str(own) if (own / FILE).is_file() else None)
+    return config.reference or (str(own) if (own / OWN).is_file() else None)
 
 
 def _settings(loaded: Iterable[Loaded]) -> tuple[SearchOptions, bool]:

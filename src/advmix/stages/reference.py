@@ -10,11 +10,17 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
+from advmix.audit.patches import patch_net
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
 from advmix.data.photos.words import first_few
+from advmix.encoders import fingerprint
 from advmix.errors import UserError
+from advmix.files import read_tensors
+from advmix.seeds import global_seed
 
+OWN = "reference.safetensors"
+"""In a folder of an audit: the reference that it trained itself."""
 UNBIASED = ("train", "test")
 READS_BIAS = 0.9
 """A reference reads the bias when its accuracy on unbiased images is below this share of that on the generator's."""
@@ -45,15 +51,54 @@ def open_reference(reference: str | Path, ours: ImageSet, trust_code: bool = Fal
     """A classifier, whoever made it, checked to be for images like these.
 
     Args:
-        reference: as `--classifier` names one.
+        reference: as `--classifier` names one, or the folder of an audit's own reference.
         ours: the images that it will be asked about.
         trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
+    if (Path(reference) / OWN).is_file():
+        network, _ = own_network(Path(reference), ours)
+        mark = fingerprint(network)
+        return OpenClassifier(
+            network,
+            f"the reference of an audit ({reference})",
+            ours.classes,
+            ours.shape,
+            None,
+            True,
+            mark,
+            outputs=len(ours.classes),
+        )
     options = ClassifierOptions(str(reference), trust_code=trust_code)
     return _of_size(ours, open_classifier(options, ours.classes, ours.shape), reference)
+
+
+def own_network(folder: Path, images: ImageSet) -> tuple[nn.Module, int]:
+    """The reference that an audit trained, in eval mode and frozen, and on how many images.
+
+    Raises:
+        UserError: missing or damaged, or trained on images of another size or number of classes.
+    """
+    tensors, metadata = read_tensors(folder / OWN, "reference")
+    network = built(images, 0)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        channels, side, _ = images.shape
+        raise UserError(
+            f"{folder / OWN}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
+            f"{len(images.classes)} classes); name a --reference of these"
+        ) from error
+    return network.eval().requires_grad_(False), int(metadata["images"])
+
+
+def built(images: ImageSet, seed: int) -> nn.Module:
+    """The network of an audit's own reference, with first weights."""
+    channels, side, _ = images.shape
+    with global_seed(seed):
+        return patch_net(len(images.classes), channels, side)
 
 
 def open_judge(judge: str, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
