@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Plain:
         lambda z: z.detach().numpy(),
         lambda z: z.double(),
         lambda z: z.squeeze(),
+        lambda z: z.to_sparse(),
     ],
     ids=(
         "dict",
@@ -59,6 +61,7 @@ class Plain:
         "array",
         "double",
         "squeezed",
+        "sparse",
     ),
 )
 def test_logits_are_found_in_what_a_network_returns(named: Named, answer: Callable[[Tensor], Any]) -> None:
@@ -76,6 +79,7 @@ def test_logits_are_found_in_what_a_network_returns(named: Named, answer: Callab
         (lambda z: z.argmax(dim=1, keepdim=True), "whole numbers of shape (6, 1)"),
         (lambda z: z.argmax(dim=1).float(), "whole numbers: classes"),
         (lambda z: {"age": z, "sex": z[:, :2]}, "age (6, 3) and sex (6, 2); say which are the logits with --head"),
+        (lambda z: z > 0, "yes and no of shape (6, 3)"),
         (lambda z: z.mean(dim=0), "shape (3,), not with logits (6, K)"),
         (lambda z: z[:1], "shape (1, 3), not with logits (6, K)"),
         (lambda z: z[None], "shape (1, 6, 3)"),
@@ -86,7 +90,7 @@ def test_logits_are_found_in_what_a_network_returns(named: Named, answer: Callab
         (lambda z: z * float("nan"), "answers are not finite"),
         (lambda z: z[:, :2] if len(z) == 1 else z, "3 outputs for 6 images and 2 for one"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_other_answers_get_one_true_line(named: Named, answer: Callable[[Tensor], Any], words: str) -> None:
     said = refusal(named(Net(answer)))
@@ -225,3 +229,30 @@ def test_python_may_name_things_as_it_likes(tmp_path: Path) -> None:
     }
     same = ClassifierOptions(str(tmp_path), '{"width": 3}', Path("w.pth"), (0.5,), (0.5,), classes=("a", "b"))
     assert ClassifierOptions(**given) == same
+
+
+class Exits(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise SystemExit(f"no use for {len(images)}")
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Exits(), "fails on images of 16x16 pixels and 3 channels: SystemExit: no use for 6"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "has no weights yet for 1.weight; name --weights"),
+        (nn.Module(), "NotImplementedError"),
+    ],
+    ids=["exits", "lazy", "nothing"],
+)
+def test_networks_that_cannot_run_get_one_line(named: Named, network: nn.Module, words: str) -> None:
+    assert words in refusal(named(network))
+
+
+def test_a_network_with_packed_weights(named: Named) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packed = torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}, dtype=torch.qint8)
+        mine = opened(named(packed))
+    torch.testing.assert_close(mine.network(IMAGES), Net().logits(IMAGES), atol=0.2, rtol=0.1)
+    assert len(mine.fingerprint) == 16

@@ -101,7 +101,8 @@ def _rows(answer: Any, count: int) -> Tensor:
     """Scores `(B, K)`, checked."""
     if not isinstance(answer, Tensor):
         raise UserError(f"answers {count} images with a {type(answer).__name__}, not with logits ({count}, K)")
-    flat = _flat(answer.dequantize() if answer.is_quantized else answer)
+    plain = answer.dequantize() if answer.is_quantized else answer
+    flat = _flat(plain if plain.layout == torch.strided else plain.to_dense())
     if flat.is_complex():
         raise UserError(f"answers {count} images with complex numbers, not with logits ({count}, K)")
     if count == 1 and (flat.ndim == 0 or (flat.ndim == 1 and len(flat) != 1)):
@@ -110,9 +111,10 @@ def _rows(answer: Any, count: int) -> Tensor:
         flat = flat[:, None]
     if flat.ndim != 2 or len(flat) != count or flat.shape[1] == 0:
         raise UserError(f"answers {count} images with shape {tuple(answer.shape)}, not with logits ({count}, K)")
-    if flat.shape[1] == 1 and not flat.is_floating_point():
+    if flat.dtype == torch.bool or (flat.shape[1] == 1 and not flat.is_floating_point()):
+        kind = "yes and no" if flat.dtype == torch.bool else "whole numbers"
         raise UserError(
-            f"answers {count} images with whole numbers of shape {tuple(answer.shape)}: numbers of classes, not their "
+            f"answers {count} images with {kind} of shape {tuple(answer.shape)}: numbers of classes, not their "
             "scores; let it return its logits, before any argmax"
         )
     return flat

@@ -107,7 +107,7 @@ def from_factory(options: ClassifierOptions) -> Found:
         maker: Any = import_own(module)
         for part in function.split("."):
             maker = getattr(maker, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{options.classifier}: cannot be imported: {blame(error)}") from error
     if isinstance(maker, nn.Module):
         return Found(maker, options.classifier, True)
@@ -131,7 +131,7 @@ def made(options: ClassifierOptions, maker: Callable[..., Any], *words: Any, **a
     """
     try:
         network = maker(*words, **arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f" with {options.classifier_args}" if options.classifier_args else ""
         raise UserError(f"{options.classifier}{told}: raised {blame(error)}") from error
     if not isinstance(network, nn.Module):

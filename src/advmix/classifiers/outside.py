@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from advmix.classifiers.exported import SUFFIXES, from_file
 from advmix.classifiers.found import Found, from_factory, from_timm, from_torchvision
@@ -73,6 +75,7 @@ def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None 
             f"{options.classifier}: has no weights of its own; name --weights FILE, or ask its library "
             f"for some with --classifier-args '{_pretrained(options.classifier)}'"
         )
+    _check_weights(found.network, options.classifier)
     network, images, trial = _fitting(found, options, image)
     find_probabilities(network, images)
     name = options.classifier + (f" ({options.weights})" if options.weights else "")
@@ -81,6 +84,13 @@ def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None 
     names = found.outputs if len(found.outputs) == outputs else ()
     print_of = _fingerprint(found, network, options)
     return Outside(network, name, outputs, names, found.named and bool(names), trial.differentiable, print_of)
+
+
+def _check_weights(network: nn.Module, name: str) -> None:
+    """Refuse weights that a first batch would draw at random."""
+    lazy = [key for key, value in network.named_parameters() if nn.parameter.is_lazy(value)]
+    if lazy:
+        raise UserError(f"{name}: has no weights yet for {lazy[0]}; name --weights FILE, or run it where it is made")
 
 
 def _find(options: ClassifierOptions) -> Found:
@@ -174,8 +184,12 @@ def _fingerprint(found: Found, network: Classifier, options: ClassifierOptions) 
     path = Path(options.classifier)
     if path.suffix in SUFFIXES:
         weights = hashlib.sha256(expanded(path, "classifier").read_bytes()).hexdigest()
-    else:
+    elif all(isinstance(value, Tensor) for value in found.network.state_dict().values()):
         weights = fingerprint(found.network)
+    else:  # quantised networks pack their weights
+        packed = io.BytesIO()
+        torch.save(found.network.state_dict(), packed)
+        weights = hashlib.sha256(packed.getvalue()).hexdigest()
     brought: list[Any] = [network.mean.tolist(), network.std.tolist(), network.size, network.channels]
     brought += [network.probabilities, network.independent, network.head]
     order = [options.classes] if options.classes else []

@@ -99,7 +99,7 @@ def _ask(network: Classifier, name: str, images: Tensor) -> Answer:
         return network.ask(images)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         size = "; if it wants another size, say so with --input-size" if network.size is None else ""
         _, channels, height, width = network.shown(images).shape
         raise FailedError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.checkpoints import read_weights
+from advmix.classifiers.found import one_line
 from advmix.errors import UserError
 from advmix.options import expanded
 from advmix.progress import console
@@ -81,7 +82,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
     words = _words(chosen, rivals, network.state_dict().keys())
     if words:
         console.print(f"  {path}: {', '.join(words)}", markup=False)
-    network.load_state_dict(chosen.tensors, strict=False)
+    try:
+        network.load_state_dict(chosen.tensors, strict=False)
+    except Exception as error:  # a network may have a reader of its own
+        raise UserError(f"--weights {path}: refused by the network ({one_line(error)})") from error
 
 
 def _candidates(read: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[Candidate]:
@@ -181,13 +185,18 @@ def _check(tensors: Mapping[str, Tensor], network: nn.Module, path: Path) -> Non
         words = " and ".join(f"{verb} {_few(names)}" for verb, names in parts if names)
         raise UserError(f"--weights {path}: weights of another network: {words}")
     known = {name: value for name, value in tensors.items() if name in wanted}
-    wrong = [name for name, value in known.items() if value.shape != wanted[name].shape]
+    wrong = [name for name, value in known.items() if _shape(value) != (_shape(wanted[name]) or _shape(value))]
     if wrong:
         shapes = (f"{name} {tuple(tensors[name].shape)}, the network's {tuple(wanted[name].shape)}" for name in wrong)
         raise UserError(
             f"--weights {path}: other shapes than the network's: {_few(shapes, '; ')}; say how it was built with "
             "--classifier-args"
         )
+
+
+def _shape(value: Any) -> torch.Size | None:
+    """None where nothing is known of it yet."""
+    return value.shape if isinstance(value, Tensor) and not nn.parameter.is_lazy(value) else None
 
 
 def _few(names: Iterable[str], between: str = ", ") -> str:
