@@ -190,7 +190,7 @@ def test_what_was_shown_is_what_is_said(named: Named) -> None:
     [
         (
             {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
-            "divide by 255: --mean 0.4851 0.4561 0.4059 --std 0.229 0.2239 0.2251",
+            "divide by 255: --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225",
         ),
         ({"std": (255.0,)}, "divide by 255: --std 1"),
         ({"std": (0.0, 0.5, 0.5)}, "--std 0 0.5 0.5: every number must be more than 0"),

@@ -138,4 +138,5 @@ def test_another_number_of_outputs_names_the_remedy(named: Named) -> None:
     said = refusal(named(Net(outputs=7)), ("Smiling", "not"))
     assert "has 7 classes, but the images have 2" in said
     assert "--classes 0,2=Smiling '*=not'" in said
+    assert "--classes" not in refusal(named(Net(outputs=2)))
     assert "--classes 0,2=NAME '*=NAME'" in refusal(named(Net(outputs=7)), None, classes=("Smiling", "not"))

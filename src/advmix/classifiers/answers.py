@@ -43,7 +43,8 @@ def scores_of(answer: Any, count: int, head: str = "") -> Answer:
     fitting = {name: tensor for name, tensor in named.items() if _may_be(tensor, count)}
     if head:
         if head not in named:
-            raise UserError(f"--head {head}: no output is called so; there are {_listed(named) or 'none'}")
+            there = f"there are {_listed(named)}" if len(named) > 1 else "there is one; leave --head out"
+            raise UserError(f"--head {head}: no output is called so; {there}")
         return Answer(_rows(named[head], count), f"output {head}" if len(named) > 1 else "")
     if len(named) < 2:
         return Answer(_rows(next(iter(named.values()), answer), count))

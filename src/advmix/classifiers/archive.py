@@ -32,8 +32,11 @@ PLAIN = re.compile(
     r"|torch\.sym_(int|float|max|min|not|ite|sum)"
 )
 EXPRESSION = re.compile(r"[\w\s+\-*/(),='<>]{0,10000}")
-WORDS = re.compile(r"[su]\d+|\d{1,19}|Symbol|positive|integer|True|False|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|Eq|Ne")
-POWER = re.compile(r"\b[su]\d+\s*\*\*\s*[2-4](?![\d\s]*\*\*)")
+WORDS = re.compile(
+    r"[su]\d+|\d{1,19}|Symbol|positive|integer|True|False|Integer|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv"
+    r"|IntTrueDiv|FloatTrueDiv|ToFloat|TruncToInt|FloorToInt|CeilToInt|Eq|Ne"
+)
+POWER = re.compile(r"\b[su]\d+\s*\*\*\s*[2-4](?![\d\s]*\*\*)|Pow\([su]\d+, Integer\((-1|[2-4])\)\)")
 """The only powers in sizes: of a symbol, and small. Others may take forever."""
 NAME_KEYS = ("name", "as_name", "class_fqn")
 PATH_KEYS = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "custom_obj_name", "fqn")
@@ -153,10 +156,9 @@ def _computes(target: str) -> bool:
 
 
 def _is_arithmetic(text: str) -> bool:
-    words = re.findall(r"\w+", text)
-    plain = re.sub(r"Symbol\('([su]\d+)'[^()]*\)", r"\1", text)
-    powers = "**" not in POWER.sub("", plain)
-    return EXPRESSION.fullmatch(text) is not None and all(WORDS.fullmatch(word) for word in words) and powers
+    plain = POWER.sub("s0", re.sub(r"Symbol\('([su]\d+)'[^()]*\)", r"\1", text))
+    words = [word for word in re.findall(r"\w+", text) if word != "Pow" or "Pow" in plain]
+    return EXPRESSION.fullmatch(text) is not None and "**" not in plain and all(map(WORDS.fullmatch, words))
 
 
 def _check_containers(item: Any, path: Path) -> None:

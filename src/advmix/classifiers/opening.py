@@ -71,17 +71,23 @@ class OpenClassifier:
         if not self._has_names(classes):
             raise UserError(
                 f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
-                "name a classifier of these"
+                f"{self._remedy(classes)}"
             )
         if self.outputs != len(classes):
             raise UserError(
-                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)}); say "
-                f"which of its outputs are which class with --classes 0,2={classes[0]} '*={classes[-1]}'"
+                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)}); "
+                f"{self._remedy(classes)}"
             )
         network = self.network
         if self.classes not in (None, classes):
             network = Reordered(network, [self.classes.index(name) for name in classes]).eval()
         return replace(self, network=network, classes=classes)
+
+    def _remedy(self, classes: tuple[str, ...]) -> str:
+        """For other classes: ours cannot be told which output is which, and too few outputs do not help."""
+        if self.metadata or self.outputs < len(classes):
+            return "name a classifier of these"
+        return f"say which of its outputs are which class, as in --classes 0,2={classes[0]} '*={classes[-1]}'"
 
     def _has_names(self, classes: tuple[str, ...]) -> bool:
         return self.classes is None or sorted(self.classes) == sorted(classes)

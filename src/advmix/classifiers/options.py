@@ -83,8 +83,8 @@ class ClassifierOptions:
             raise UserError(f"--std {_listed(self.std)}: every number must be more than 0")
         if any(abs(value) > 1 for values in given.values() for value in values):
             told = " ".join(f"--{name} {_listed(values)}" for name, values in given.items() if values)
-            divided = {name: [round(value / 255, 4) for value in values] for name, values in given.items()}
-            better = " ".join(f"--{name} {_listed(values)}" for name, values in divided.items() if values)
+            divided = {name: [value / 255 for value in values] for name, values in given.items()}
+            better = " ".join(f"--{name} {_listed(values, 3)}" for name, values in divided.items() if values)
             raise UserError(f"{told}: meant for images from 0 to 255, but these are in [0, 1]; divide by 255: {better}")
 
     @property
@@ -134,5 +134,5 @@ class ClassifierOptions:
         return arguments
 
 
-def _listed(values: Iterable[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+def _listed(values: Iterable[float], digits: int = 6) -> str:
+    return " ".join(f"{value:.{digits}g}" for value in values)
