@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 from advmix.data import ColoredDigits, DataConfig
 
@@ -24,3 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def digits() -> ColoredDigits:
     """Small and real: 96 training and 60 test images of scikit-learn's digits."""
     return ColoredDigits(DataConfig(train_images=96, test_images=60), seed=1)
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], str]:
+    """Gives a network a name."""
+    monkeypatch.chdir(tmp_path)
+
+    def give(network: nn.Module) -> str:
+        monkeypatch.setattr("__main__.tested", network, raising=False)
+        return "__main__:tested"
+
+    return give

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
+import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.classifiers.archive import check_archive
 from advmix.errors import UserError
 
@@ -65,3 +72,203 @@ def test_members_that_cannot_be_read_are_refused() -> None:
     torn = packed[:start] + bytes([255] * 8) + packed[start + 8 :]
     for data in (patched(plain, 6, 8, 1), patched(plain, 8, 10, 97), torn, plain[:-30]):
         assert "not a file of torch.export.save, or damaged" in refusal(data)
+
+
+def node(target: str, *arguments: Any) -> dict[str, Any]:
+    return {"nodes": [{"target": target, "inputs": [{"name": "x", "arg": entry, "kind": 1} for entry in arguments]}]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "from_file",
+        "set_",
+        "resize_",
+        "record_stream",
+        "save",
+        "_pin_memory",
+        "item",
+        "_local_scalar_dense",
+        "_cufft_set_plan_cache_max_size",
+        "manual_seed",
+        "repeat_interleave",
+        "to_sparse",
+        "nonzero",
+    ],
+)
+def test_operators_that_do_more_than_compute_are_refused(name: str) -> None:
+    assert f"operator torch.ops.aten.{name}" in refusal(archive(node(f"torch.ops.aten.{name}.default")))
+
+
+@pytest.mark.parametrize("target", ["torch.ops.higher_order.cond", "torch.ops.mine.op", "_operator.pow", "os.system"])
+def test_operators_that_are_not_atens_are_refused(target: str) -> None:
+    assert "refused" in refusal(archive(node(target)))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        node("torch.ops.aten.full.default", {"as_ints": [10**12]}, {"as_float": 0.0}),
+        node("torch.ops.aten.zeros.default", {"as_ints": [10**6, 10**6]}),
+        node("torch.ops.aten.full.default", {"as_sym_ints": [{"as_int": 10**5}, {"as_int": 10**6}]}),
+        node("torch.ops.aten.arange.default", {"as_int": 10**15}),
+        node("torch.ops.aten.arange.default", {"as_float": 1e15}),
+        node("torch.ops.aten.arange.start_step", {"as_int": 0}, {"as_int": 1}, {"as_float": 1e-15}),
+        node("torch.ops.aten.repeat.default", {"as_tensor": {"name": "x"}}, {"as_ints": [10**9, 10**9]}),
+        node("torch.ops.aten.expand.default", {"as_tensor": {"name": "x"}}, {"as_ints": [10**12]}),
+    ],
+    ids=str,
+)
+def test_constants_that_ask_for_all_memory_are_refused(hostile: dict[str, Any]) -> None:
+    assert " of [" in refusal(archive(hostile))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "x=print(1)"},
+        {"as_name": "x;y"},
+        {"parameter_name": 'x")+f("'},
+        {"forward_arg_names": ["x=print(1)"]},
+        {"in_spec": json.dumps([1, {"type": "builtins.dict", "context": '["x=print(1)"]', "children_spec": []}])},
+        {"expr_str": "9**9**9"},
+        {"expr_str": "((9)**9)**9"},
+        {"expr_str": "s0**9**9"},
+        {"expr_str": "s0**2**9"},
+        {"expr_str": "Pow(Integer(9), Integer(999999999))"},
+        {"expr_str": "Pow(Pow(Symbol('s0'), Integer(4)), Integer(4))"},
+        {"expr_str": "Symbol('s0', x=print(1))"},
+        {"expr_str": "Symbol('s0', x=print)"},
+        {"expr_str": "9" * 400},
+    ],
+    ids=json.dumps,
+)
+def test_names_and_sizes_are_plain(entry: dict[str, Any]) -> None:
+    assert "refused" in refusal(archive({**SOUND, **entry}))
+
+
+def test_a_square_of_a_size_passes() -> None:
+    for square in (
+        "3*Symbol('s0', integer=True)**2 + s1**2",
+        "Mul(Integer(3), Pow(Symbol('s0', integer=True), Integer(2)))",
+    ):
+        check_archive(archive({**SOUND, "expr_str": square}), Path("net.pt2"))
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused() -> None:
+    assert "would unpack to" in refusal(archive({**SOUND, "nothing": "0" * 10**7}, zipfile.ZIP_DEFLATED))
+
+
+def test_deep_json_is_refused() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("net/models/model.json", "[" * 100_000)
+    assert "too deep" in refusal(file.getvalue())
+
+
+def test_members_by_one_name_are_refused() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.writestr("net/models/model.json", json.dumps(SOUND))
+        made.writestr("net/models/model.json", json.dumps(SOUND))
+    assert "a name twice" in refusal(file.getvalue())
+
+
+def test_what_torch_reads_is_what_was_checked() -> None:
+    """Bytes before, between and behind the members may hold another archive for another reader."""
+    packed = check_archive(b"before" + archive(SOUND), Path("net.pt2"))
+    assert b"before" not in packed
+    with zipfile.ZipFile(io.BytesIO(packed)) as again:
+        assert json.loads(again.read("net/models/model.json")) == SOUND
+
+
+def exported(network: nn.Module, path: Path, size: int = 16) -> Path:
+    torch.export.save(torch.export.export(network.eval(), (torch.rand(2, 3, size, size),)), path)
+    return path
+
+
+def changed(path: Path, change: Callable[[str], str]) -> Path:
+    """The archive with its graph changed as text."""
+    hostile = path.with_name("hostile.pt2")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(hostile, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name.endswith("models/model.json"):
+                after = change(data.decode())
+                assert after != data.decode()
+                data = after.encode()
+            new.writestr(name, data)
+    return hostile
+
+
+class Fills(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3)) + torch.zeros(3).fill_(35)
+
+
+def test_a_network_that_writes_into_a_file_leaves_it_alone(tmp_path: Path) -> None:
+    victim = tmp_path / "victim.sh"
+
+    def mapped(text: str) -> str:
+        model = json.loads(text)
+        (zeros,) = (node for node in model["graph_module"]["graph"]["nodes"] if "zeros" in node["target"])
+        zeros["target"] = "torch.ops.aten.from_file.default"
+        values = {"filename": {"as_string": str(victim)}, "shared": {"as_bool": True}, "size": {"as_int": 3}}
+        zeros["inputs"] = [{"name": name, "arg": value, "kind": 1} for name, value in values.items()]
+        return json.dumps(model)
+
+    hostile = changed(exported(Fills(), tmp_path / "net.pt2"), mapped)
+    victim.write_text("echo mine; echo mine\n")
+    with pytest.raises(UserError, match="from_file"):
+        open_classifier(ClassifierOptions(str(hostile)))
+    assert victim.read_text() == "echo mine; echo mine\n"
+    torch.export.load(hostile).module()(torch.rand(2, 3, 16, 16))
+    assert victim.read_bytes() != b"echo mine; echo mine\n"  # so it is one that writes
+
+
+def test_a_name_of_an_input_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = exported(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), tmp_path / "net.pt2")
+    code = "input=__import__('os').system('touch trace')"
+    hostile = changed(path, lambda text: re.sub(r'"name": "input"', f'"name": "{code}"', text))
+    with pytest.raises(UserError, match="name input="):
+        open_classifier(ClassifierOptions(str(hostile)))
+    assert not os.path.exists("trace")  # noqa: PTH110
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18"])
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_networks_of_torchvision_pass(tmp_path: Path, name: str, decomposed: bool) -> None:
+    from torchvision import models
+
+    program = torch.export.export(models.get_model(name, num_classes=3).eval(), (torch.rand(2, 3, 48, 48),))
+    path = tmp_path / "net.pt2"
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    check_archive(path.read_bytes(), path)
+
+
+class Attends(nn.Module):
+    """What vision transformers and the like are made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, activation="gelu")
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = nn.functional.interpolate(images, size=16, mode="bilinear", antialias=True)
+        tokens = torch.roll(self.patches(images), 1, dims=2).flatten(2).transpose(1, 2)
+        places = torch.arange(tokens.shape[1], dtype=tokens.dtype)
+        return self.head(self.layer(tokens + places[:, None].sin()).mean(dim=1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_attention_passes_and_answers_alike_for_any_batch(tmp_path: Path, decomposed: bool) -> None:
+    network, images, path = Attends().eval(), torch.rand(3, 3, 16, 16), tmp_path / "net.pt2"
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network, (images[:2],), dynamic_shapes=shapes)
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    opened = open_classifier(ClassifierOptions(str(path)))
+    torch.testing.assert_close(opened.network(images), network(images), atol=1e-5, rtol=1e-4)

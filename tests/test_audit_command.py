@@ -230,6 +230,10 @@ def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
     assert 0 < results["generator"]["unexplained"] < 2
     assert results["reference"]["name"].startswith("a small ConvMixer")
     assert (tmp_path / "out" / "latents" / "store.json").is_file()
+    made = ["--generator", str(tmp_path / "out" / "generator"), "--latents", str(tmp_path / "out" / "latents")]
+    few = ["--images", "10", "--dimension-images", "0", "--resamples", "2", "--device", "cpu"]
+    named = ["--reference", str(tmp_path / "out" / "reference"), "--out", str(tmp_path / "inspected")]
+    assert main(["inspect", *made, *few, *named]) == 0
 
 
 def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(

@@ -123,7 +123,7 @@ def test_a_classifier_with_names_answers_in_the_order_of_the_images() -> None:
 def test_predict_takes_the_order_from_a_flag_or_a_file(factory: str, tmp_path: Path, way: str) -> None:
     write(tmp_path / "data", {f"{name}/{i}.png": encoded(grey(GREYS[name] + i)) for name in NAMES for i in range(4)})
     (tmp_path / "mine.json").write_text(json.dumps({"classifier": factory, "weights": "w.pth", "classes": AS_TEXT}))
-    words = {"flag": [factory, "--weights", "w.pth", "--classes", *AS_TEXT], "file": ["mine.json"]}[way]
+    words = {"flag": [factory, "--weights", "w.pth", "--classes", *AS_TEXT], "file": ["mine.json", "--trust-code"]}[way]
     shape = ["--data", "data", "--size", "8", "--channels", "1", "--holdout", "0", "--part", "train", "--device", "cpu"]
     assert main(["predict", "--classifier", *words, *shape, "--out", "out"]) == 0
     assert json.loads(Path("out/results.json").read_text())["accuracy"] == 1

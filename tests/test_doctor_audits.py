@@ -53,7 +53,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def doctor(out: Path, *words: Path | str) -> int:
-    return main(["doctor", *map(str, words), "--images", "40", "--search-images", "5", *CPU, "--out", str(out)])
+    return main(
+        ["doctor", *map(str, words), "--images", "40", "--search-images", "5", "--trust-code", *CPU, "--out", str(out)]
+    )
+
+
+def test_what_an_audit_was_told_to_call_is_not_called_again(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", str(runs / "audit"), "--out", str(tmp_path / "out")]) == 2
+    assert "names a function" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_audit_is_examined_on_its_own_labels(runs: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_inspect_asks_anothers_classifier(tmp_path: Path) -> None:
     Path("theirs.json").write_text(json.dumps({"classifier": THEIRS[0], "weights": THEIRS[2]}))
     few = [*MIXING, "--images", "20", "--dimension-images", "0", "--resamples", "10"]
     ours = run("inspect", tmp_path / "ours", *few, "--reference", "ours")
-    theirs = run("inspect", tmp_path / "theirs", *few, "--reference", "theirs.json")
+    theirs = run("inspect", tmp_path / "theirs", *few, "--reference", "theirs.json", "--trust-code")
     assert ours["layers"] == theirs["layers"]
     assert theirs["reference"]["bias"] == "unknown"
     assert ours["reference"]["bias"] == "no"

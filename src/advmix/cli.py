@@ -198,7 +198,7 @@ def parse_config(command: Command, name: list[str], words: list[str]) -> Any:
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
+            config = tyro.cli(
                 kind,
                 prog=f"advmix {called}",
                 args=words,
@@ -209,6 +209,19 @@ def parse_config(command: Command, name: list[str], words: list[str]) -> Any:
         if stop.code in (0, None):
             raise
         raise UserError(f"{_inside_box(errors.getvalue())} (see advmix {called} --help)") from None
+    if saved:
+        _check_code(config, words)
+    return config
+
+
+def _check_code(config: Any, words: list[str]) -> None:
+    """A function that a saved config names is called only where the command line names it too, or trusts the file."""
+    from advmix import config as configs
+    from advmix.trust import check_trusted, code_in, trusting
+
+    plain, said = configs.to_dict(config), {part for word in words for part in (word, word.partition("=")[2])}
+    for name in code_in(plain):
+        check_trusted(name, "--config", name in said or trusting(plain))
 
 
 def _take_config(words: list[str]) -> tuple[list[str], str | None]:

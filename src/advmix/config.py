@@ -12,6 +12,7 @@ import dacite
 from advmix.errors import UserError
 from advmix.files import read_json, write_json
 from advmix.progress import console
+from advmix.trust import untrusting
 
 T = TypeVar("T")
 
@@ -85,6 +86,7 @@ def load(path: Path, command: str, kind: type[T]) -> T:
     data = read_json(path, edited=True)
     if isinstance(data, dict) and "study" in data:
         data = data.get("config")  # a results.json holds the config that made it
+    data = untrusting(data)
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 READ = ("generator", "latents", "classifier", "weights", "features", "reference", "audit", "compare")
 PLACES = ("out", "file", "cells", "finished", *READ)
-HOW_NOT_WHAT = (*PLACES, "device", "resume", "checkpoint_seconds")
+HOW_NOT_WHAT = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
 WORKING = ("checkpoint.pt", "phases.json", "chunks", "shard-*.safetensors", ".variations-*.json", f".*{TEMPORARY}")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.archive import check_archive
 from advmix.classifiers.found import Found, one_line
+from advmix.classifiers.script import check_script
 from advmix.errors import UserError
 
+ONNX_TYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(double)": torch.float64,
+    "tensor(uint8)": torch.uint8,
+}
+"""Of inputs; whole numbers are 0 to 255."""
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 
 
@@ -22,7 +31,7 @@ class Exported(nn.Module):
     """A graph whose mode is fixed, and its batch size too where it was exported with one.
 
     Args:
-        graph: images to logits.
+        graph: images to its answer.
         batch: number of images that it takes at once; None for any. The last batch is filled with copies.
     """
 
@@ -35,14 +44,27 @@ class Exported(nn.Module):
         self.training = mode
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         """Images `(B, C, H, W)`, any B, to what the graph answers."""
         if self.batch is None or len(images) == self.batch:
-            answer: Tensor = self.graph(images)
-            return answer
+            return self.graph(images)
         lacking = -len(images) % self.batch
         filled = torch.cat([images, images[-1:].expand(lacking, -1, -1, -1)])
-        return torch.cat([self.graph(part) for part in filled.split(self.batch)])[: len(images)]
+        return _joined([self.graph(part) for part in filled.split(self.batch)], self.batch, len(images))
+
+
+def _joined(answers: Sequence[Any], batch: int, count: int) -> Any:
+    """The answers to batches as one: what has a row for each image, at any depth, `count` rows of it."""
+    first = answers[0]
+    if isinstance(first, Mapping):
+        return {name: _joined([answer[name] for answer in answers], batch, count) for name in first}
+    if isinstance(first, tuple | list):
+        return [_joined(parts, batch, count) for parts in zip(*answers, strict=True)]
+    if isinstance(first, Tensor) and first.ndim == 0 and batch == 1:
+        return torch.stack(list(answers))[:count]
+    if isinstance(first, Tensor) and first.ndim and len(first) == batch:
+        return torch.cat(list(answers))[:count]
+    return first
 
 
 class OnnxNetwork(nn.Module):
@@ -50,16 +72,31 @@ class OnnxNetwork(nn.Module):
 
     Args:
         session: an `onnxruntime.InferenceSession` with a single input.
+        channels_last: whether it wants images as `(B, H, W, C)`.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, channels_last: bool = False) -> None:
         super().__init__()
-        self.session, self.input = session, session.get_inputs()[0].name
+        (entry,) = session.get_inputs()
+        self.session, self.input, self.dtype = session, entry.name, ONNX_TYPES[entry.type]
+        self.names, self.channels_last = [output.name for output in session.get_outputs()], channels_last
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images as the graph wants them to its first output, on their device."""
-        array = images.detach().float().cpu().contiguous().numpy()
-        return torch.from_numpy(self.session.run(None, {self.input: array})[0]).to(images.device)
+    def forward(self, images: Tensor) -> Any:
+        """Images as the graph wants them to its output, on their device; to several by their names."""
+        shown = images.detach().cpu()
+        if self.dtype == torch.uint8:
+            shown = (shown.clamp(0, 1) * 255).round()
+        array = (shown.permute(0, 2, 3, 1) if self.channels_last else shown).to(self.dtype).contiguous().numpy()
+        found = self.session.run(None, {self.input: array})
+        answers = {
+            name: torch.from_numpy(part) for name, part in zip(self.names, found, strict=True) if _is_array(part)
+        }
+        return answers if len(answers) != 1 else next(iter(answers.values())).to(images.device)
+
+
+def _is_array(part: Any) -> bool:
+    """Whether an output is of numbers; others are sequences and maps."""
+    return isinstance(part, np.ndarray) and part.dtype.kind in "fiub"
 
 
 def from_file(path: Path) -> Found:
@@ -79,18 +116,19 @@ def _from_torchscript(path: Path) -> Found:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather have torch.export
         try:
-            graph = torch.jit.load(path, map_location="cpu")
+            graph = torch.jit.load(io.BytesIO(check_script(path.read_bytes(), path)), map_location="cpu")
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{path}: not a TorchScript file, or damaged; weights alone go to --weights, and their network to "
                 "--classifier"
             ) from error
-    return Found(Exported(graph.eval()), "torchscript", True, channels=guess_channels(graph))
+    return Found(Exported(graph.eval()), "torchscript", True)
 
 
 def _from_export(path: Path) -> Found:
-    data = path.read_bytes()
-    check_archive(data, path)
+    data = check_archive(path.read_bytes(), path)
     try:
         program = torch.export.load(io.BytesIO(data))
         inputs = program.graph_signature.user_inputs
@@ -98,7 +136,9 @@ def _from_export(path: Path) -> Found:
         graph = program.module()
     except Exception as error:
         raise UserError(f"{path}: cannot be loaded by torch.export ({one_line(error)})") from error
-    batch, channels, size = _fixed(path, shapes)
+    batch, channels, size, last = _fixed(path, shapes)
+    if last:
+        raise UserError(f"{path}: its input is {tuple(shapes[0])}; images (B, C, H, W) are wanted")
     return Found(Exported(graph, batch), "export", True, size=size, channels=channels)
 
 
@@ -114,23 +154,28 @@ def _from_onnx(path: Path) -> Found:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UserError(f"{path}: cannot be loaded by onnxruntime ({one_line(error)})") from error
-    batch, channels, size = _fixed(path, [entry.shape for entry in session.get_inputs()])
-    return Found(Exported(OnnxNetwork(session), batch), "onnx", True, size=size, channels=channels)
+    entries = session.get_inputs()
+    batch, channels, size, channels_last = _fixed(path, [entry.shape for entry in entries])
+    if entries[0].type not in ONNX_TYPES:
+        raise UserError(f"{path}: its input is {entries[0].type}; floating numbers or uint8 are wanted")
+    network = Exported(OnnxNetwork(session, channels_last), batch)
+    bytes_wanted = entries[0].type == "tensor(uint8)"
+    return Found(network, "onnx", True, size=size, channels=channels, normalised=not bytes_wanted)
 
 
-def _fixed(path: Path, shapes: Sequence[Sequence[Any]]) -> tuple[int | None, int | None, int | None]:
-    """Batch size, channels and side of the single input, as far as the graph fixes them."""
+Fixed = tuple[int | None, int | None, int | tuple[int, int] | None, bool]
+
+
+def _fixed(path: Path, shapes: Sequence[Sequence[Any]]) -> Fixed:
+    """Batch size, channels and size of the single input, as far as fixed, and whether channels are last."""
     if len(shapes) != 1 or len(shapes[0]) != 4:
-        described = " and ".join(str(tuple(shape)) for shape in shapes)
+        described = " and ".join(str(tuple(shape)) for shape in shapes) or "nothing"
         raise UserError(f"{path}: its input is {described}; one input (B, C, H, W) of images is wanted")
-    batch, channels, height, width = (side if isinstance(side, int) else None for side in shapes[0])
-    if height != width:
-        raise UserError(f"{path}: wants images of {height}x{width}; only square ones are made here")
-    return batch, channels, height
-
-
-def guess_channels(network: nn.Module) -> int | None:
-    """What the first convolution takes, where that is grey or RGB."""
-    kernels = (part for part in network.parameters() if part.ndim == 4)
-    first = next(kernels, None)
-    return int(first.shape[1]) if first is not None and first.shape[1] in (1, 3) else None
+    batch, *sides = (side if isinstance(side, int) else None for side in shapes[0])
+    last = sides[2] in (1, 3) and sides[0] not in (1, 3)
+    channels, height, width = [sides[2], *sides[:2]] if last else sides
+    if (height is None) != (width is None):
+        raise UserError(f"{path}: fixes one side of its images, {shapes[0]}; export it with both fixed, or both free")
+    if height is None or width is None:
+        return batch, channels, None, last
+    return batch, channels, height if height == width else (height, width), last

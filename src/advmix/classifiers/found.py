@@ -28,8 +28,11 @@ class Found:
         trained: whether it came with weights.
         mean: subtracted per channel.
         std: divided by per channel.
-        size: side in pixels that it wants; None for any.
+        size: side in pixels that it wants, or height and width; None for any.
         channels: that it wants; None where unknown.
+        outputs: their names; empty where unknown.
+        named: whether these names are its classes' own, which the images' must match.
+        normalised: whether images may be normalised for it; whole numbers from 0 to 255 are not.
     """
 
     network: nn.Module
@@ -37,8 +40,11 @@ class Found:
     trained: bool
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     channels: int | None = None
+    outputs: tuple[str, ...] = ()
+    named: bool = False
+    normalised: bool = True
 
 
 def from_torchvision(name: str, options: ClassifierOptions) -> Found:
@@ -63,7 +69,9 @@ def from_torchvision(name: str, options: ClassifierOptions) -> Found:
         )
     network = made(options, models.get_model, name, **arguments | {"weights": theirs[wanted]})
     shape = theirs[wanted].transforms()
-    return Found(network, options.classifier, True, tuple(shape.mean), tuple(shape.std), shape.crop_size[0], 3)
+    names = tuple(theirs[wanted].meta.get("categories", ()))
+    mean, std, size = tuple(shape.mean), tuple(shape.std), shape.crop_size[0]
+    return Found(network, options.classifier, True, mean, std, size, 3, names)
 
 
 def from_timm(name: str, options: ClassifierOptions) -> Found:
@@ -99,7 +107,7 @@ def from_factory(options: ClassifierOptions) -> Found:
         maker: Any = import_own(module)
         for part in function.split("."):
             maker = getattr(maker, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{options.classifier}: cannot be imported: {blame(error)}") from error
     if isinstance(maker, nn.Module):
         return Found(maker, options.classifier, True)
@@ -123,7 +131,7 @@ def made(options: ClassifierOptions, maker: Callable[..., Any], *words: Any, **a
     """
     try:
         network = maker(*words, **arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = f" with {options.classifier_args}" if options.classifier_args else ""
         raise UserError(f"{options.classifier}{told}: raised {blame(error)}") from error
     if not isinstance(network, nn.Module):

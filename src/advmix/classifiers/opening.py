@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from advmix.classifiers.classes import groups_of
 from advmix.classifiers.options import ClassifierOptions
-from advmix.classifiers.outside import open_outside
+from advmix.classifiers.outside import Outside, open_outside
 from advmix.classifiers.trained import load_classifier
-from advmix.classifiers.wrapper import Reordered
+from advmix.classifiers.wrapper import Merged, Reordered
 from advmix.config import from_dict, with_defaults
+from advmix.data.photos.words import first_few
 from advmix.encoders.autoencoder import fingerprint
 from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.options import expanded
+from advmix.progress import console
+from advmix.trust import check_trusted, untrusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +71,23 @@ class OpenClassifier:
         if not self._has_names(classes):
             raise UserError(
                 f"{self.name}: tells {brief(self.classes or ())} apart, but the images are labelled {brief(classes)}; "
-                "name a classifier of these"
+                f"{self._remedy(classes)}"
             )
         if self.outputs != len(classes):
             raise UserError(
-                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)})"
+                f"{self.name}: has {self.outputs} classes, but the images have {len(classes)} ({brief(classes)}); "
+                f"{self._remedy(classes)}"
             )
         network = self.network
         if self.classes not in (None, classes):
             network = Reordered(network, [self.classes.index(name) for name in classes]).eval()
         return replace(self, network=network, classes=classes)
+
+    def _remedy(self, classes: tuple[str, ...]) -> str:
+        """For other classes: ours cannot be told which output is which, and too few outputs do not help."""
+        if self.metadata or self.outputs < len(classes):
+            return "name a classifier of these"
+        return f"say which of its outputs are which class, as in --classes 0,2={classes[0]} '*={classes[-1]}'"
 
     def _has_names(self, classes: tuple[str, ...]) -> bool:
         return self.classes is None or sorted(self.classes) == sorted(classes)
@@ -116,7 +128,9 @@ def open_classifier(
         UserError: it cannot be read, does not run, or tells other classes apart.
     """
     options = _read_json(options)
-    opened = _open_outside(options, image) if options.folder is None else _open_trained(options, options.folder)
+    opened = (
+        _open_outside(options, image, classes) if options.folder is None else _open_trained(options, options.folder)
+    )
     return opened if classes is None else opened.named(classes)
 
 
@@ -126,9 +140,27 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         return options
     if not options.is_bare:
         raise UserError(f"{options.classifier}: says all about the classifier; leave other flags out")
-    given = read_json(expanded(options.classifier, "classifier"), edited=True)
-    filled = with_defaults(ClassifierOptions, given)[0] if isinstance(given, dict) else given
-    return from_dict(ClassifierOptions, filled, options.classifier)
+    path = expanded(options.classifier, "classifier")
+    given = untrusting(read_json(path, edited=True))
+    if isinstance(given, dict):
+        arguments = given.get("classifier_args")
+        given = given | ({"classifier_args": json.dumps(arguments)} if isinstance(arguments, dict) else {})
+        classes = given.get("classes")
+        given |= {"classes": [f"{part}={name}" for part, name in classes.items()]} if isinstance(classes, dict) else {}
+        given = with_defaults(ClassifierOptions, given)[0]
+    found = from_dict(ClassifierOptions, given, options.classifier)
+    check_trusted(found.classifier, options.classifier, options.trust_code)
+    return replace(
+        found,
+        classifier=str(_beside(path, Path(found.classifier))),
+        weights=None if found.weights is None else _beside(path, found.weights),
+    )
+
+
+def _beside(path: Path, named: Path) -> Path:
+    """What a file names lies beside it, or else where it says, from the current folder."""
+    there = path.parent / expanded(named, "classifier")
+    return there if there.exists() else named
 
 
 def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
@@ -151,24 +183,52 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
     )
 
 
-def _open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None) -> OpenClassifier:
-    """Another's, whose classes have no names yet unless the options give them."""
+def _open_outside(
+    options: ClassifierOptions, image: tuple[int, int, int] | None, wanted: tuple[str, ...] | None
+) -> OpenClassifier:
+    """Another's, whose classes have no names yet unless the options, its maker or the images give them."""
     outside = open_outside(options, image)
-    if options.classes and len(options.classes) != outside.outputs:
+    network: nn.Module = outside.network
+    classes, outputs = options.classes, outside.outputs
+    if options.merges:
+        groups = groups_of(classes, outputs, outside.names, outside.network.independent)
+        network = Merged(network, list(groups.values()), outside.network.independent).eval()
+        classes, outputs = tuple(groups), len(groups)
+        _say_merged(groups, outside)
+    elif not classes and (outside.named or sorted(outside.names) == sorted(wanted or ())):
+        classes = outside.names
+    elif classes and len(classes) != outputs:
         raise UserError(
-            f"--classes {brief(options.classes)}: {len(options.classes)} names, but {outside.name} has "
-            f"{outside.outputs} classes"
+            f"--classes {brief(classes)}: {len(classes)} names, but {outside.name} has {outputs} classes; say which "
+            "of its outputs are which class, --classes 0,2=NAME '*=NAME'"
         )
     return OpenClassifier(
-        outside.network,
+        network,
         outside.name,
-        options.classes or None,
+        classes or None,
         None,
-        outside.network.size,
+        _side(outside.network.size),
         outside.differentiable,
         outside.fingerprint,
-        outputs=outside.outputs,
+        outputs=outputs,
     )
+
+
+def _say_merged(groups: Mapping[str, Sequence[int]], outside: Outside) -> None:
+    """Which outputs a class is made of, and which are left out."""
+    called = outside.names or [str(number) for number in range(outside.outputs)]
+    parts = [
+        f"{name} is {first_few([called[number] for number in numbers]) or 'none of these'}"
+        for name, numbers in groups.items()
+    ]
+    left = [called[number] for number in range(outside.outputs) if not any(number in part for part in groups.values())]
+    parts += [f"left out: {first_few(left)}"] if left else []
+    console.print(f"  {outside.name}: {'; '.join(parts)}", markup=False)
+
+
+def _side(size: int | tuple[int, int] | None) -> int | None:
+    """Of the square images that a network should be shown: its own, or the longer of its two."""
+    return max(size) if isinstance(size, tuple) else size
 
 
 def brief(classes: tuple[str, ...]) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from advmix.classifiers.folders import is_pretrained
 from advmix.errors import UserError
 from advmix.options import expanded, require
+from advmix.trust import TRUST
 
 
 @dataclass(frozen=True)
@@ -17,13 +22,18 @@ class ClassifierOptions:
 
     Args:
         classifier: folder that train wrote; or another's: `torchvision:NAME`, `timm:NAME`, `package.module:factory`, a
-            TorchScript .pt, a torch.export .pt2, an .onnx; or a .json file that holds these options.
+            TorchScript .pt, a torch.export .pt2, an .onnx, a folder that Hugging Face's save_pretrained wrote; or a
+            .json file that holds these options.
         classifier_args: JSON object of arguments for the network's maker, `{"num_classes": 2}`.
         weights: its weights, safetensors or a torch file of tensors.
         mean: what it wants subtracted per channel, of images in [0, 1].
         std: what it wants them divided by.
-        input_size: side in pixels that it wants; images of another are resized.
-        classes: names of its outputs, in their order, where that may not be the order of the images' classes.
+        input_size: side in pixels that it wants, or height and width, 64x48; images of another are resized.
+        head: which of several outputs has the logits, by its name or number.
+        classes: names of its outputs, in their order, where that may not be the order of the images' classes; or which
+            outputs are which class, OUTPUT,OUTPUT=CLASS: an output is a name, a number, a range 0-39, or * for all
+            others.
+        trust_code: whether a function that a file names (a .json, a saved config, a run) may be called, too.
     """
 
     classifier: str
@@ -31,30 +41,76 @@ class ClassifierOptions:
     weights: Path | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    input_size: int | None = None
+    input_size: int | str | None = None
+    head: str = ""
     classes: tuple[str, ...] = ()
+    trust_code: bool = False
 
     def __post_init__(self) -> None:
-        require(self, "input_size", least=1)
-        if len(set(self.classes)) < len(self.classes):
+        self._settle()
+        self._check_size()
+        if not self.merges and len(set(self.classes)) < len(self.classes):
             raise UserError(f"--classes {' '.join(self.classes)}: name each class once")
+        self._check_numbers()
         if self.mean and self.std and len(self.mean) != len(self.std):
             raise UserError(f"--mean has {len(self.mean)} numbers and --std {len(self.std)}; give one for each channel")
-        if any(not value > 0 for value in self.std):
-            raise UserError(f"--std {' '.join(map(str, self.std))}: every number must be more than 0")
         self.arguments()
+
+    def _settle(self) -> None:
+        """Python may give paths as text or text as paths, lists, and a dictionary of arguments."""
+        plain: dict[str, Any] = {"classifier": str(self.classifier)}
+        plain |= {name: tuple(getattr(self, name)) for name in ("mean", "std", "classes")}
+        if isinstance(self.weights, str):
+            plain["weights"] = Path(self.weights)
+        if isinstance(self.classifier_args, dict):
+            plain["classifier_args"] = json.dumps(self.classifier_args)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    def _check_size(self) -> None:
+        if isinstance(self.input_size, str) and not re.fullmatch(r"[1-9]\d{0,4}(x[1-9]\d{0,4})?", self.input_size):
+            raise UserError(f"--input-size {self.input_size}: write a side in pixels, 64, or height and width, 64x48")
+        if not isinstance(self.input_size, str):
+            require(self, "input_size", least=1)
+
+    def _check_numbers(self) -> None:
+        """Mean and standard deviation are of images in [0, 1]."""
+        given = {"mean": self.mean, "std": self.std}
+        for name, values in given.items():
+            if not all(map(math.isfinite, values)):
+                raise UserError(f"--{name} {_listed(values)}: every number must be finite")
+        if any(value <= 0 for value in self.std):
+            raise UserError(f"--std {_listed(self.std)}: every number must be more than 0")
+        if any(abs(value) > 1 for values in given.values() for value in values):
+            told = " ".join(f"--{name} {_listed(values)}" for name, values in given.items() if values)
+            divided = {name: [value / 255 for value in values] for name, values in given.items()}
+            better = " ".join(f"--{name} {_listed(values, 3)}" for name, values in divided.items() if values)
+            raise UserError(f"{told}: meant for images from 0 to 255, but these are in [0, 1]; divide by 255: {better}")
+
+    @property
+    def size(self) -> int | tuple[int, int] | None:
+        """Side in pixels, or height and width where they differ."""
+        if not isinstance(self.input_size, str):
+            return self.input_size
+        height, _, width = self.input_size.partition("x")
+        return int(height) if width in ("", height) else (int(height), int(width))
+
+    @property
+    def merges(self) -> bool:
+        """Whether the classes say which outputs they are."""
+        return bool(self.classes) and all("=" in entry for entry in self.classes)
 
     @property
     def folder(self) -> Path | None:
         """The folder that train wrote, where one is named."""
         path = expanded(self.classifier, "classifier")
-        return path if path.is_dir() else None
+        return path if path.is_dir() and not is_pretrained(path) else None
 
     @property
     def flags(self) -> list[str]:
         """The flags by which more is said than which classifier."""
-        _, *more = fields(ClassifierOptions)
-        return [f"--{field.name.replace('_', '-')}" for field in more if getattr(self, field.name)]
+        more = [field.name for field in fields(ClassifierOptions) if field.name not in ("classifier", TRUST)]
+        return [f"--{name.replace('_', '-')}" for name in more if getattr(self, name)]
 
     @property
     def is_bare(self) -> bool:
@@ -69,10 +125,14 @@ class ClassifierOptions:
         """
         try:
             arguments = json.loads(self.classifier_args or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"--classifier-args {self.classifier_args}: not JSON ({error})") from error
         if not isinstance(arguments, dict):
             raise UserError(
                 f"""--classifier-args {self.classifier_args}: must be a JSON object like {{"num_classes": 2}}"""
             )
         return arguments
+
+
+def _listed(values: Iterable[float], digits: int = 6) -> str:
+    return " ".join(f"{value:.{digits}g}" for value in values)

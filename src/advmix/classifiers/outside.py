@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from advmix.classifiers.exported import SUFFIXES, from_file, guess_channels
-from advmix.classifiers.found import Found, blame, from_factory, from_timm, from_torchvision
+from advmix.classifiers.exported import SUFFIXES, from_file
+from advmix.classifiers.found import Found, from_factory, from_timm, from_torchvision
+from advmix.classifiers.huggingface import from_pretrained
 from advmix.classifiers.options import ClassifierOptions
+from advmix.classifiers.trial import FailedError, Trial, find_probabilities, noise, tried
 from advmix.classifiers.weights import load_weights
 from advmix.classifiers.wrapper import Classifier
 from advmix.encoders.autoencoder import fingerprint
@@ -20,18 +24,13 @@ from advmix.errors import UserError
 from advmix.hashing import hexdigest
 from advmix.options import expanded
 from advmix.progress import console
-from advmix.seeds import generator
 
-TRIAL_SIDE = 64
-"""Of the images on which a network is tried, where nothing says what it will be asked about."""
-LOGARITHM = {
-    False: "probabilities, their logarithms taken as logits",
-    True: "a single probability, its log-odds taken as the logit of class 1",
-}
-"""What is said of a network that answers with probabilities, by whether it has one output."""
+SOFTMAX = "probabilities, their logarithms taken as logits"
+SIGMOID = "a single probability, its log-odds taken as the logit of class 1"
+SIGMOIDS = "a probability for each output on its own, their log-odds taken as logits"
 FORMS = (
-    "a folder that train wrote, torchvision:NAME, timm:NAME, package.module:factory, a TorchScript .pt, a torch.export "
-    ".pt2, an .onnx, or a .json file with these options"
+    "a folder that train or save_pretrained wrote, torchvision:NAME, timm:NAME, package.module:factory, a TorchScript "
+    ".pt, a torch.export .pt2, an .onnx, or a .json file with these options"
 )
 
 
@@ -43,6 +42,8 @@ class Outside:
         network: images in [0, 1] to logits, in eval mode, its weights frozen.
         name: what a person reads.
         outputs: number of classes.
+        names: of the outputs; empty where unknown.
+        named: whether these are its classes' own names.
         differentiable: whether gradients reach the images.
         fingerprint: changes with weights, options and how images are brought to it.
     """
@@ -50,6 +51,8 @@ class Outside:
     network: Classifier
     name: str
     outputs: int
+    names: tuple[str, ...]
+    named: bool
     differentiable: bool
     fingerprint: str
 
@@ -72,14 +75,22 @@ def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None 
             f"{options.classifier}: has no weights of its own; name --weights FILE, or ask its library "
             f"for some with --classifier-args '{_pretrained(options.classifier)}'"
         )
-    network = _wrapped(found, options)
-    images = _noise(network, image)
-    logits, differentiable = _tried(network, options, images)
-    single = not logits[:, 0].any()
-    network.probabilities = _stays_in_one(network, images) if single else _sums_to_one(logits)
+    _check_weights(found.network, options.classifier)
+    network, images, trial = _fitting(found, options, image)
+    find_probabilities(network, images)
     name = options.classifier + (f" ({options.weights})" if options.weights else "")
-    console.print(f"  {name}: {_words(network, logits, single, differentiable)}", markup=False)
-    return Outside(network, name, logits.shape[1], differentiable, _fingerprint(found, network, options))
+    console.print(f"  {name}: {_words(network, trial)}", markup=False)
+    outputs = max(trial.outputs, 2)
+    names = found.outputs if len(found.outputs) == outputs else ()
+    print_of = _fingerprint(found, network, options)
+    return Outside(network, name, outputs, names, found.named and bool(names), trial.differentiable, print_of)
+
+
+def _check_weights(network: nn.Module, name: str) -> None:
+    """Refuse weights that a first batch would draw at random."""
+    lazy = [key for key, value in network.named_parameters() if nn.parameter.is_lazy(value)]
+    if lazy:
+        raise UserError(f"{name}: has no weights yet for {lazy[0]}; name --weights FILE, or run it where it is made")
 
 
 def _find(options: ClassifierOptions) -> Found:
@@ -88,10 +99,11 @@ def _find(options: ClassifierOptions) -> Found:
         return from_torchvision(name, options)
     if library == "timm":
         return from_timm(name, options)
-    if options.classifier.endswith(SUFFIXES):
+    path = expanded(options.classifier, "classifier")
+    if path.is_dir() or options.classifier.endswith(SUFFIXES):
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
-        return from_file(expanded(options.classifier, "classifier"))
+        return from_pretrained(path) if path.is_dir() else from_file(path)
     if name and "/" not in library:
         return from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
@@ -101,89 +113,69 @@ def _pretrained(classifier: str) -> str:
     return '{"pretrained": true}' if classifier.startswith("timm:") else '{"weights": "DEFAULT"}'
 
 
-def _wrapped(found: Found, options: ClassifierOptions) -> Classifier:
+def _fitting(
+    found: Found, options: ClassifierOptions, image: tuple[int, int, int] | None
+) -> tuple[Classifier, Tensor, Trial]:
+    """The network, wrapped for the channels that it takes, with the images on which it was tried."""
+    failed: FailedError | None = None
+    for channels in _channels(found, options, image):
+        network = _wrapped(found, options, channels)
+        images = noise(network, image)
+        try:
+            return network, images, tried(network, options.classifier, images)
+        except FailedError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _channels(found: Found, options: ClassifierOptions, image: tuple[int, int, int] | None) -> list[int]:
+    """What a network may take, the likeliest first: what is known of it, or else what the images have.
+
+    Raises:
+        UserError: what is known contradicts itself.
+    """
+    numbers = max(len(options.mean), len(options.std))
+    if found.channels not in (None, 1, 3):
+        raise UserError(f"{options.classifier}: takes {found.channels} channels; images have 1 or 3")
+    if numbers > 1 and numbers != (found.channels or 3):
+        raise UserError(
+            f"--mean and --std: {numbers} numbers, but {options.classifier} takes {found.channels or '1 or 3'} channels"
+        )
+    if found.channels is not None:
+        return [found.channels]
+    if numbers == 3:
+        return [3]
+    first = 3 if image is None else image[0]
+    return [first, 4 - first]
+
+
+def _wrapped(found: Found, options: ClassifierOptions, channels: int) -> Classifier:
     """A user's own weights were trained as the user says; a library's as the library says, unless told otherwise."""
     known = options.weights is None
     mean, std = options.mean or (found.mean if known else ()), options.std or (found.std if known else ())
-    size = options.input_size or found.size
-    numbers = max(len(mean), len(std))
-    channels = found.channels or (numbers if numbers in (1, 3) else guess_channels(found.network))
-    if numbers > 1 and channels is not None and numbers != channels:
-        raise UserError(f"--mean and --std: {numbers} numbers, but {options.classifier} takes {channels} channels")
-    if channels not in (None, 1, 3):
-        raise UserError(f"{options.classifier}: takes {channels} channels; images have 1 or 3")
-    network = Classifier(found.network, mean, std, size, channels).eval()
+    if not found.normalised and (mean or std):
+        raise UserError(f"{options.classifier}: takes whole numbers from 0 to 255; leave out --mean and --std")
+    network = Classifier(found.network, mean, std, options.size or found.size, channels, head=options.head).eval()
     for weight in network.parameters():
         weight.requires_grad_(False)
     return network
 
 
-def _noise(network: Classifier, image: tuple[int, int, int] | None) -> Tensor:
-    """Three images to try a network on."""
-    side = network.size or TRIAL_SIDE
-    shape = (3, *(image or (network.channels or 3, side, side)))
-    return torch.rand(shape, generator=generator(0, "classifier", "trial"))
-
-
-def _tried(network: Classifier, options: ClassifierOptions, images: Tensor) -> tuple[Tensor, bool]:
-    """Raw answers to three images, and whether gradients reach these."""
-    images, shape = images.clone().requires_grad_(), images.shape
-    try:
-        with torch.enable_grad():
-            logits = network(images)
-    except Exception as error:
-        size = "; if it wants another size, say so with --input-size" if network.size is None else ""
-        raise UserError(
-            f"{options.classifier}: fails on images of {shape[2]}x{shape[3]} pixels and {shape[1]} "
-            f"channels: {blame(error)}{size}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 3 or not logits.is_floating_point():
-        described = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UserError(f"{options.classifier}: answers 3 images with {described}, not with logits (3, K)")
-    if not logits.isfinite().all():
-        raise UserError(f"{options.classifier}: answers are not finite; are these its weights?")
-    return logits.detach(), _has_gradient(logits, images)
-
-
-def _has_gradient(logits: Tensor, images: Tensor) -> bool:
-    if not logits.requires_grad:
-        return False
-    try:
-        (gradient,) = torch.autograd.grad(logits.sum(), images, allow_unused=True)
-    except RuntimeError:
-        return False
-    return gradient is not None and bool(gradient.isfinite().all())
-
-
-def _sums_to_one(logits: Tensor) -> bool:
-    """Whether the network ends in a softmax: no logits of three noise images are positive and sum to one."""
-    return bool((logits >= 0).all() and ((logits.sum(dim=1) - 1).abs() < 1e-3).all())
-
-
-@torch.no_grad()
-def _stays_in_one(network: Classifier, images: Tensor) -> bool:
-    """Whether a network with one output ends in a sigmoid: no answer leaves [0, 1], not to three noise images, black
-    and white, and not to noise so strong that a logit would.
-    """
-    noise = 2 * images - 1
-    strong = [images, torch.zeros_like(images), torch.ones_like(images), 30 * noise, -30 * noise, 1000 * noise]
-    try:
-        answers = torch.cat([network(trial)[:, 1] for trial in strong])
-    except Exception:  # a network may refuse what is no image; then nothing is known, and a logit is the rule
-        return False
-    return bool(((answers >= 0) & (answers <= 1)).all())
-
-
-def _words(network: Classifier, logits: Tensor, single: bool, differentiable: bool) -> str:
+def _words(network: Classifier, trial: Trial) -> str:
     normal = " ".join(f"{value:g}" for value in network.mean.flatten().tolist())
     spread = " ".join(f"{value:g}" for value in network.std.flatten().tolist())
     plain = normal == "0" and spread == "1"
+    height, width = (network.size, network.size) if isinstance(network.size, int) else network.size or (0, 0)
+    probable = SIGMOID if trial.outputs == 1 else SOFTMAX
     parts = [
-        f"{logits.shape[1]} classes",
+        f"{max(trial.outputs, 2)} classes",
         "images in [0, 1] as they are" if plain else f"images normalised with mean {normal}, std {spread}",
-        f"resized to {network.size}x{network.size}" if network.size else "at the size they come in",
-        *([LOGARITHM[single]] if network.probabilities else []),
-        *([] if differentiable else ["no gradients: evaluation and random search only"]),
+        f"resized to {height}x{width}" if network.size else "at the size they come in",
+        *trial.notes,
+        *([probable] if network.probabilities else []),
+        *([SIGMOIDS] if network.independent else []),
+        *([] if trial.differentiable else ["no gradients: evaluation and random search only"]),
     ]
     return ", ".join(parts)
 
@@ -192,9 +184,14 @@ def _fingerprint(found: Found, network: Classifier, options: ClassifierOptions) 
     path = Path(options.classifier)
     if path.suffix in SUFFIXES:
         weights = hashlib.sha256(expanded(path, "classifier").read_bytes()).hexdigest()
-    else:
+    elif all(isinstance(value, Tensor) for value in found.network.state_dict().values()):
         weights = fingerprint(found.network)
-    brought = [network.mean.tolist(), network.std.tolist(), network.size, network.channels, network.probabilities]
+    else:  # quantised networks pack their weights
+        packed = io.BytesIO()
+        torch.save(found.network.state_dict(), packed)
+        weights = hashlib.sha256(packed.getvalue()).hexdigest()
+    brought: list[Any] = [network.mean.tolist(), network.std.tolist(), network.size, network.channels]
+    brought += [network.probabilities, network.independent, network.head]
     order = [options.classes] if options.classes else []
     told = json.dumps([found.identity, options.arguments(), brought, weights, *order])
     return hexdigest(told)

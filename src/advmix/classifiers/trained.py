@@ -8,13 +8,14 @@ from typing import Any
 from torch import nn
 
 from advmix.building import rebuilt, stated
+from advmix.classifiers.folders import TRAINED, WANTED
 from advmix.classifiers.networks import build_network
 from advmix.clock import read_seconds
 from advmix.errors import UserError
 from advmix.files import read_tensors
 from advmix.generators.layered import LARGEST
 
-FILE = "classifier.safetensors"
+FILE = TRAINED
 
 
 def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -24,6 +25,8 @@ def load_classifier(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         UserError: missing, damaged or not ours.
     """
     path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; name {WANTED}")
     tensors, metadata = read_tensors(path, "classifier")
     if not metadata.keys() >= {"classes", "image"}:
         raise UserError(f"{path}: does not say what images it is for; make it again with advmix train")

@@ -1,117 +1,202 @@
-"""Weights of other people's networks, read without executing anything in the file."""
+"""Weights for other people's networks: found in whatever a training program saved, and checked by name and shape."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from advmix.classifiers.checkpoints import read_weights
 from advmix.classifiers.found import one_line
 from advmix.errors import UserError
 from advmix.options import expanded
 from advmix.progress import console
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training programs keep a network's weights."""
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
-"""What DDP, torch.compile and wrappers put before the names of weights."""
+USUAL = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
+"""Keys under which training programs keep a network's weights, and prefixes that they give to their names."""
+AVERAGED = re.compile(r"(^|_|\.)(ema|averaged?|swa)(_|\.|$)|^ema|ema$", re.IGNORECASE)
+"""What keys and prefixes of averaged weights are called."""
+PASSENGER = re.compile(r"n_averaged|\w*(criterion|loss|metric|accuracy)\w*(\..*)?", re.IGNORECASE)
+"""Tensors of the training beside a network's: of losses and metrics, and how many weights were averaged."""
+DEPTH = 5
 NAMED = 3
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Tensors that may be a network's.
+
+    Attributes:
+        keys: under which they lie in the file, outermost first.
+        prefix: of their names there.
+        tensors: by name, without the prefix.
+        others: names of tensors beside them that have another prefix.
+    """
+
+    keys: tuple[str, ...]
+    prefix: str
+    tensors: Mapping[str, Tensor]
+    others: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where they were found."""
+        return ".".join((*self.keys, self.prefix.rstrip("."))).strip(".")
+
+    @property
+    def averaged(self) -> bool:
+        """Whether they are averages over training, by their names."""
+        return any(AVERAGED.search(part) for part in (*self.keys, *self.prefix.split(".")))
+
+    @property
+    def usual(self) -> bool:
+        """Whether they lie where a network's weights usually do."""
+        return all(part in USUAL for part in (*self.keys, *self.prefix.replace("_orig_mod", "").split(".")))
+
+    def misses(self, network: nn.Module) -> list[str]:
+        """Names of the network's that these lack."""
+        return _missing(self.tensors, network)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Read weights into a network; a line says what was unwrapped to find them.
+    """Read weights into a network; a line says what was unwrapped to find them, and what else was there.
 
     Raises:
-        UserError: the file cannot be read safely, or its names or shapes are not the network's.
+        UserError: the file cannot be read safely, has the network's weights more than once, or has others.
     """
     path = expanded(path, "weights")
-    tensors, found = _unwrapped(read_weights(path), path)
-    tensors, stripped = _stripped(tensors, network.state_dict().keys())
-    words = [*([f"weights found under {found!r}"] if found else []), *(f"prefix {name!r} removed" for name in stripped)]
+    read = read_weights(path)
+    candidates = [stripped for found in _candidates(read) for stripped in _stripped(found, network)]
+    if not candidates:
+        raise UserError(
+            f"--weights {path}: no tensors in it, only {_few(map(str, read)) or 'nothing'}; save network.state_dict()"
+        )
+    chosen, rivals = _chosen(candidates, network, path)
+    _check(chosen.tensors, network, path)
+    words = _words(chosen, rivals, network.state_dict().keys())
     if words:
         console.print(f"  {path}: {', '.join(words)}", markup=False)
-    _check(tensors, network.state_dict(), path)
-    network.load_state_dict(tensors, strict=False)
-
-
-def read_weights(path: Path) -> Mapping[str, Any]:
-    """What is in a safetensors file, or in a torch file of tensors and plain values.
-
-    Raises:
-        UserError: missing, damaged, or with objects that only code could bring back: these are never made.
-    """
-    if not path.is_file():
-        raise UserError(f"--weights {path}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's checkpoints hold their options as one
-            read = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"--weights {path}: cannot be read ({error})") from error
-    except Exception as error:  # torch raises many kinds for a damaged or hostile file
-        raise UserError(f"--weights {path}: {_refusal(error)}") from error
-    if not isinstance(read, Mapping):
-        raise UserError(
-            f"--weights {path}: holds a {type(read).__name__}, not weights by name; save network.state_dict()"
+        network.load_state_dict(chosen.tensors, strict=False)
+    except Exception as error:  # a network may have a reader of its own
+        raise UserError(f"--weights {path}: refused by the network ({one_line(error)})") from error
+
+
+def _candidates(read: Mapping[Any, Any], keys: tuple[str, ...] = ()) -> Iterator[Candidate]:
+    """Every mapping of tensors, at any depth."""
+    tensors = {name: value for name, value in read.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield Candidate(keys, "", tensors)
+    for key, value in read.items():
+        if isinstance(value, Mapping) and len(keys) < DEPTH:
+            yield from _candidates(value, (*keys, str(key)))
+
+
+def _stripped(found: Candidate, network: nn.Module) -> Iterator[Candidate]:
+    """The same tensors under each prefix that brings them nearer to the network's names; or as they are."""
+    wanted = _needed(network)
+    ends = {name.rpartition(".")[2] for name in wanted}
+    firsts = [name for name in found.tensors if name.rpartition(".")[2] in ends]
+    prefixes = {name[: -len(last)] for name in firsts for last in wanted if name == last or name.endswith(f".{last}")}
+    whole = {prefix for prefix in prefixes if all(f"{prefix}{name}" in found.tensors for name in wanted)}
+    for prefix in sorted(whole) or [_commonest(found.tensors, wanted)]:
+        inside = {name[len(prefix) :]: value for name, value in found.tensors.items() if name.startswith(prefix)}
+        yield replace(
+            found,
+            prefix=prefix,
+            tensors=inside,
+            others=tuple(name for name in found.tensors if not name.startswith(prefix)),
         )
-    return read
 
 
-def _refusal(error: Exception) -> str:
-    named = re.search(r"GLOBAL (\S+)", str(error))
-    if named:
-        return (
-            f"holds more than weights ({named[1]}) and is not unpickled, because that could execute anything; save "
-            "network.state_dict() alone, best as safetensors"
-        )
-    return f"cannot be read as weights ({one_line(error)})"
+def _commonest(tensors: Iterable[str], wanted: Iterable[str]) -> str:
+    """The prefix under which most of the network's names are."""
+    names, counts = set(wanted), dict[str, int]()
+    for name in tensors:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in names:
+                prefix = "".join(f"{part}." for part in parts[:cut])
+                counts[prefix] = counts.get(prefix, 0) + 1
+    return max(sorted(counts), key=counts.__getitem__, default="")
 
 
-def _unwrapped(read: Mapping[str, Any], path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors, and the key that they were under."""
-    found = next((key for key in WRAPPERS if isinstance(read.get(key), Mapping)), "")
-    inner = read[found] if found else read
-    tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"--weights {path}: no tensors in it, only {_few(map(str, inner))}; save network.state_dict()")
-    return tensors, found
-
-
-def _stripped(tensors: dict[str, Tensor], wanted: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """Without the prefixes that all names have and the network's have not, and which these were."""
-    stripped: list[str] = []
-    names = tuple(wanted)
-    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), None):
-        if any(name.startswith(prefix) for name in names):
+def _chosen(candidates: list[Candidate], network: nn.Module, path: Path) -> tuple[Candidate, list[Candidate]]:
+    """The one that fits, and others that fit as well: averages are what training programs test, so they are taken."""
+    fitting = [one for one in candidates if not one.misses(network)]
+    if not fitting:
+        wanted = set(_needed(network))
+        return max(candidates, key=lambda one: len(wanted & one.tensors.keys())), []
+    for better in (lambda one: one.averaged, lambda one: one.usual, lambda one: True):
+        best = [one for one in fitting if better(one)]
+        if best:
             break
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-        stripped.append(prefix)
-    return tensors, stripped
+    differing = [one for one in best[1:] if not _same(one, best[0], network)]
+    if differing:
+        places = " and ".join(repr(one.place) for one in (best[0], differing[0]))
+        raise UserError(f"--weights {path}: has the network's weights under {places}; save the ones you mean alone")
+    return best[0], [one for one in fitting if one is not best[0]]
 
 
-def _check(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    """Names and shapes; batch normalisation's counters are no weights, and old files lack them."""
-    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
-    extra = [name for name in tensors if name not in wanted]
+def _same(one: Candidate, other: Candidate, network: nn.Module) -> bool:
+    return all(torch.equal(one.tensors[name], other.tensors[name]) for name in _needed(network))
+
+
+def _words(chosen: Candidate, rivals: list[Candidate], wanted: Collection[str]) -> list[str]:
+    """What was unwrapped, and what was passed over."""
+    keys, pieces = ".".join(chosen.keys), chosen.prefix.split(".")[:-1]
+    beside = [f"{chosen.prefix}{name}" for name in chosen.tensors if name not in wanted]
+    theirs = {f"{one.prefix}{name}" for one in rivals if one.keys == chosen.keys for name in one.tensors}
+    passed = [*beside, *(name for name in chosen.others if name not in theirs)]
+    return [
+        *([f"weights found under {keys!r}"] if keys else []),
+        *(f"prefix {piece + '.'!r} removed" for piece in pieces),
+        *(["these are averages over training"] if chosen.averaged else []),
+        *(f"those under {one.place!r} left alone" if one.place else "those without left alone" for one in rivals),
+        *([f"not the network's and left alone: {_few(passed)}"] if passed else []),
+    ]
+
+
+def _needed(network: nn.Module) -> list[str]:
+    """Names of the network's weights; batch normalisation's counters are none, and old files lack them."""
+    return [name for name in network.state_dict() if not name.endswith(COUNTER)]
+
+
+def _missing(tensors: Mapping[str, Tensor], network: nn.Module) -> list[str]:
+    """What a network needs and is not among the tensors, not even by another name of the same weight."""
+    wanted = network.state_dict(keep_vars=True)
+    there = {id(value) for name, value in wanted.items() if name in tensors}
+    return [name for name in _needed(network) if name not in tensors and id(wanted[name]) not in there]
+
+
+def _check(tensors: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """Names and shapes."""
+    wanted = network.state_dict()
+    missing = _missing(tensors, network)
+    extra = [name for name in tensors if name not in wanted and not PASSENGER.fullmatch(name)]
     if missing or extra:
         parts = [("lacks", missing), ("has beside the network's", extra)]
         words = " and ".join(f"{verb} {_few(names)}" for verb, names in parts if names)
         raise UserError(f"--weights {path}: weights of another network: {words}")
-    wrong = [name for name, value in tensors.items() if value.shape != wanted[name].shape]
+    known = {name: value for name, value in tensors.items() if name in wanted}
+    wrong = [name for name, value in known.items() if _shape(value) != (_shape(wanted[name]) or _shape(value))]
     if wrong:
         shapes = (f"{name} {tuple(tensors[name].shape)}, the network's {tuple(wanted[name].shape)}" for name in wrong)
         raise UserError(
             f"--weights {path}: other shapes than the network's: {_few(shapes, '; ')}; say how it was built with "
             "--classifier-args"
         )
+
+
+def _shape(value: Any) -> torch.Size | None:
+    """None where nothing is known of it yet."""
+    return value.shape if isinstance(value, Tensor) and not nn.parameter.is_lazy(value) else None
 
 
 def _few(names: Iterable[str], between: str = ", ") -> str:

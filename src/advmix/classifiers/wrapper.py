@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advmix.classifiers.answers import Answer, scores_of
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey image (ITU-R BT.601, what Pillow and torchvision use)."""
 
@@ -18,14 +20,18 @@ class Classifier(nn.Module):
     >>> Classifier(resnet18(num_classes=10), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=224)
 
     Args:
-        network: images `(B, C, H, W)` to logits `(B, C)`, `(B, 1)` or `(B,)`, plain or as the attribute `logits` of
-            what it returns.
+        network: images `(B, C, H, W)`, in its own floating type, to scores `(B, K)`, `(B, 1)`, `(B,)` or
+            `(B, K, 1, 1)`; plain, or called `logits` in what it returns, or the only such tensor in it.
         mean: subtracted per channel, in [0, 1]; none by default.
         std: divided by per channel.
-        size: side in pixels that the network wants; images of another size are resized bilinearly, differentiably.
-        channels: 3 repeats the channel of grey images, 1 takes the luminance of RGB; by default they stay as they are.
+        size: side in pixels that the network wants, or height and width; images of another size are resized
+            bilinearly, differentiably.
+        channels: 3 repeats the channel of grey images, 1 takes the luminance of RGB ones; by default they stay as they
+            are.
         probabilities: whether the network ends in a softmax, or with a single output in a sigmoid; then the logarithm
             makes logits of its answers.
+        independent: whether it ends in a sigmoid for each of several outputs; then these are their log-odds.
+        head: which of several outputs, by its name or number.
 
     A single logit `z` (the log-odds of class 1) becomes the two logits `(0, z)`, so that cross-entropy is its binary
     one; a single probability `p` becomes `(log(1 - p), log(p))`, which is the same.
@@ -36,28 +42,58 @@ class Classifier(nn.Module):
         network: nn.Module,
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         channels: int | None = None,
         probabilities: bool = False,
+        independent: bool = False,
+        head: str = "",
     ) -> None:
         super().__init__()
-        self.network, self.size, self.channels, self.probabilities = network, size, channels, probabilities
+        self.network, self.size, self.channels, self.head = network, size, channels, head
+        self.probabilities, self.independent = probabilities, independent
         self.register_buffer("mean", torch.tensor(mean or [0.0])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std or [1.0])[:, None, None], persistent=False)
         self.mean: Tensor
         self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images in [0, 1], `(B, C, H, W)`, to logits `(B, C)` with `C >= 2`."""
-        shaped = with_channels(with_size(images, self.size), self.channels)
-        answer = self.network((shaped - self.mean) / self.std)
-        logits: Tensor = getattr(answer, "logits", answer)
-        if logits.ndim == 1:
-            logits = logits[:, None]
-        if logits.shape[1] == 1:
-            other = 1 - logits if self.probabilities else torch.zeros_like(logits)
-            logits = torch.cat([other, logits], dim=1)
-        return logits.clamp_min(torch.finfo(logits.dtype).tiny).log() if self.probabilities else logits
+        """Images in [0, 1], `(B, C, H, W)`, to logits `(B, C)` with `C >= 2`, of their type and on their device.
+
+        Raises:
+            UserError: an answer in which there are none.
+        """
+        return self.logits(self.scores(images))
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Images in the size and channels that the network wants."""
+        return with_channels(with_size(images, self.size), self.channels)
+
+    def ask(self, images: Tensor) -> Answer:
+        """What the network answers, one tensor of it."""
+        shown = (self.shown(images) - self.mean) / self.std
+        return scores_of(self.network(shown.to(dtype_of(self.network, shown.dtype))), len(images), self.head)
+
+    def scores(self, images: Tensor) -> Tensor:
+        """What the network answers, `(B, K)`, K >= 1."""
+        return self.ask(images).scores.to(images)
+
+    def logits(self, scores: Tensor) -> Tensor:
+        """Scores as the network gives them, `(B, K)`, to logits of two classes or more."""
+        if scores.shape[1] == 1:
+            other = 1 - scores if self.probabilities else torch.zeros_like(scores)
+            scores = torch.cat([other, scores], dim=1)
+        logs = _log(scores) if self.probabilities or self.independent else scores
+        return logs - _log(1 - scores) if self.independent else logs
+
+
+def _log(values: Tensor) -> Tensor:
+    return values.clamp_min(torch.finfo(values.dtype).tiny).log()
+
+
+def dtype_of(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    """The floating type of a network's weights."""
+    weights = (part.dtype for part in (*network.parameters(), *network.buffers()) if part.is_floating_point())
+    return next(weights, otherwise)
 
 
 class Reordered(nn.Module):
@@ -78,11 +114,33 @@ class Reordered(nn.Module):
         return logits[:, self.order]
 
 
-def with_size(images: Tensor, size: int | None) -> Tensor:
+class Merged(nn.Module):
+    """A classifier `(B, C, H, W)` to `(B, K)` whose classes are some of its outputs each.
+
+    Args:
+        network: images to logits.
+        groups: K lists of outputs; what they are together is a class. An empty one is the class of none of the others.
+        independent: whether the logits are log-odds of their own, and not of one choice among all.
+    """
+
+    def __init__(self, network: nn.Module, groups: Sequence[Sequence[int]], independent: bool = False) -> None:
+        super().__init__()
+        self.network, self.groups, self.independent = network, [list(group) for group in groups], independent
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits `(B, K)`."""
+        logits: Tensor = self.network(images)
+        scores = logits if self.independent else logits.log_softmax(dim=1)
+        none = torch.zeros_like(scores[:, 0])
+        return torch.stack([scores[:, part].logsumexp(dim=1) if part else none for part in self.groups], dim=1)
+
+
+def with_size(images: Tensor, size: int | tuple[int, int] | None) -> Tensor:
     """Images of another size resized bilinearly, with antialiasing, differentiably; None leaves any."""
-    if size is None or images.shape[-2:] == (size, size):
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is None or images.shape[-2:] == sides:
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(images, sides, mode="bilinear", align_corners=False, antialias=True)
 
 
 def with_channels(images: Tensor, channels: int | None) -> Tensor:

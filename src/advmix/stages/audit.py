@@ -59,7 +59,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         attack = open_attack(config.attack)
         if attack is not None and not (config.out / RESULTS).is_file():
             _try_attack(attack, opened, images[:TRIED], fabric.device)
-        named = named_reference(config.reference, data.train, fabric.device) if config.reference else None
+        named = named_reference(config, data.train, fabric.device)
         if named is not None and config.reference is not None:
             check_independent(config.reference, named.network, opened, images, fabric.device)
         inputs: dict[str, str | None] = {

@@ -93,4 +93,4 @@ class AuditConfig(ClassifierOptions):
         """The classifiers, in order."""
         own = {field.name: getattr(self, field.name) for field in fields(ClassifierOptions)}
         first = (ClassifierOptions(**own),) if self.classifier else ()
-        return (*first, *(ClassifierOptions(name) for name in self.compare))
+        return (*first, *(ClassifierOptions(name, trust_code=self.trust_code) for name in self.compare))

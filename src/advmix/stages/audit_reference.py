@@ -10,14 +10,12 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
-from advmix.audit.patches import patch_net
-from advmix.building import misfit, outline, rebuilt, stated
 from advmix.data import ImageSet
 from advmix.encoders import fingerprint
-from advmix.errors import UserError
-from advmix.files import make_folder, read_tensors, write_tensors
-from advmix.seeds import derive, generator, global_seed
-from advmix.stages.reference import open_reference
+from advmix.files import make_folder, write_tensors
+from advmix.seeds import derive, generator
+from advmix.stages.audit_config import AuditConfig
+from advmix.stages.reference import OWN, built, open_reference, own_network
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Nominal
@@ -25,7 +23,6 @@ from advmix.training.objectives import Nominal
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-FILE = "reference.safetensors"
 IMAGES = 6000
 """A reference of our own is trained on at most so many of the training images: a minute or two on two cores."""
 
@@ -51,15 +48,15 @@ class Voter:
         return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
 
 
-def named_reference(name: str, images: ImageSet, device: torch.device) -> Voter:
-    """Somebody's classifier of these images, or the folder of an audit's own reference.
+def named_reference(config: AuditConfig, images: ImageSet, device: torch.device) -> Voter | None:
+    """Somebody's classifier of these images, where one is named.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    if (Path(name) / FILE).is_file():
-        return own_reference(Path(name), images, device)
-    opened = open_reference(name, images)
+    if not config.reference:
+        return None
+    opened = open_reference(config.reference, images, config.trust_code)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 
@@ -72,16 +69,16 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
         seed: of the audit; the reference's own follows from it.
         fabric: the machine.
     """
-    if (folder / FILE).is_file():
+    if (folder / OWN).is_file():
         return
     make_folder(folder)
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
-    network, options = _built(images, own), TrainOptions()
+    network, options = built(images, own), TrainOptions()
     trainee = ClassifierTrainee(network, Nominal(), chosen, options, own, fabric)
     loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {own}")
     loop.train(trainee)
-    write_tensors(folder / FILE, "reference", network.state_dict(), {"images": len(chosen)})
+    write_tensors(folder / OWN, "reference", network.state_dict(), {"images": len(chosen)})
     loop.finish()
 
 
@@ -91,26 +88,12 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Voter
     Raises:
         UserError: missing or damaged, or trained on images of another size or number of classes.
     """
-    path = folder / FILE
-    tensors, metadata = read_tensors(path, "reference")
-    if misfit(outline(lambda: _built(images, 0)), tensors) is not None:
-        channels, side, _ = images.shape
-        raise UserError(
-            f"{path}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
-            f"{len(images.classes)} classes); name a --reference of these"
-        )
-    network = rebuilt(lambda: _built(images, 0), tensors, path, "a small ConvMixer")
-    name = f"a small ConvMixer, trained on {stated(metadata, 'images', int, path):,} of the training images"
-    return _voter(network.requires_grad_(False), name, fingerprint(network), images, device)
+    network, trained_on = own_network(folder, images)
+    name = f"a small ConvMixer, trained on {trained_on:,} of the training images"
+    return _voter(network, name, fingerprint(network), images, device)
 
 
 def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> Voter:
     some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
     network = network.to(device)
     return Voter(network, name, mark, accuracy(network, some, device))
-
-
-def _built(images: ImageSet, seed: int) -> nn.Module:
-    channels, side, _ = images.shape
-    with global_seed(seed):
-        return patch_net(len(images.classes), channels, side)

@@ -32,8 +32,6 @@ from advmix.report.doctor import doctor_table
 from advmix.runs import open_run
 from advmix.seeds import generator
 from advmix.stages.audit_case import is_native
-from advmix.stages.audit_reference import FILE as REFERENCE_FILE
-from advmix.stages.audit_reference import own_reference
 from advmix.stages.doctor_patient import PROBED, Patient, open_patient
 from advmix.stages.doctor_runs import find_runs
 from advmix.stages.reference import check_independent, open_reference
@@ -58,6 +56,7 @@ class DoctorConfig:
         perp: layers that are z⊥; by default those of the runs.
         images: unseen images that are looked at, drawn at random.
         search_images: of these, how many are searched for a worst case, with twice the restarts and steps.
+        trust_code: whether a function that a file names (a .json, the config of a run) may be called, too.
         seed: fixes images and donors.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -68,6 +67,7 @@ class DoctorConfig:
     perp: tuple[int, ...] = ()
     images: int = 300
     search_images: int = 60
+    trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/doctor")
     device: str = "auto"
@@ -83,14 +83,15 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     fabric = make_fabric(config.device)
-    runs = find_runs(config.runs)
+    runs = find_runs(config.runs, config.trust_code)
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
     patient = open_patient(runs, config.images, config.seed, fabric.device)
     named, dec = config.reference or runs.reference, patient.model.generator
-    reference = None if named is None else _reference(named, patient.data.train, fabric.device)
+    reference = None if named is None else _reference(named, patient.data.train, fabric.device, config.trust_code)
     shape = (dec.channels, dec.resolution, dec.resolution)
-    classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in runs.classifiers]
+    named_there = [replace(options, trust_code=config.trust_code) for options in runs.classifiers]
+    classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in named_there]
     if reference is not None and named is not None:
         check_independent(named, reference, classifiers, patient.images, fabric.device)
     with open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True):
@@ -116,11 +117,9 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
         return results
 
 
-def _reference(named: str, images: ImageSet, device: torch.device) -> nn.Module:
+def _reference(named: str, images: ImageSet, device: torch.device, trust_code: bool) -> nn.Module:
     """Anybody's classifier of these images, or the folder of an audit's own reference."""
-    if (Path(named) / REFERENCE_FILE).is_file():
-        return own_reference(Path(named), images, device).network
-    return open_reference(named, images).network.to(device)
+    return open_reference(named, images, trust_code).network.to(device)
 
 
 def examine(patient: Patient, reference: nn.Module | None) -> Iterator[Finding]:

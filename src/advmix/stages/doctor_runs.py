@@ -14,13 +14,14 @@ from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.progress import quietly
 from advmix.stages.audit_config import AuditConfig
-from advmix.stages.audit_reference import FILE
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
 from advmix.stages.importing import ImportConfig
+from advmix.stages.reference import OWN
 from advmix.stages.train import TrainConfig
 from advmix.training.methods import NEEDS_LATENTS, SearchOptions
+from advmix.trust import check_trusted, code_in
 
 KINDS: Mapping[str, type[Any]] = {
     "fit": FitConfig,
@@ -34,6 +35,8 @@ SOURCES = {"generator": ("fit", "import"), "latents": ("encode",)}
 """Fields of a config that name a folder, and the commands that write such a one."""
 MADE_INSIDE = ("generator", "latents")
 """Folders that an audit makes in its own where none is named."""
+ASKED = ("classifier", "compare", "reference")
+"""Settings that name what the doctor asks."""
 REFERENCE = "reference"
 """The folder of an audit's own reference in its own."""
 AUDIT = SearchOptions(perp=(), restarts=5, steps=5)
@@ -67,15 +70,23 @@ class Runs:
     audited: tuple[tuple[DataConfig, int], ...]
 
 
-def find_runs(folders: Iterable[Path]) -> Runs:
+def find_runs(folders: Iterable[Path], trust_code: bool = False) -> Runs:
     """Sort folders by the command that wrote them; what a run was made from is looked up where it says it was.
 
+    Args:
+        folders: what the commands wrote.
+        trust_code: whether a function that their configs name as a classifier may be called.
+
     Raises:
-        UserError: a folder that none of our commands wrote, no generator, or more than one.
+        UserError: a config that names one otherwise, a folder that none of our commands wrote, no generator, or more
+            than one.
     """
     found = [run for folder in folders for run in _runs_in(folder)]
     with quietly():
         loaded = [(kind, folder, configs.load(folder / "config.json", kind, KINDS[kind])) for kind, folder in found]
+    for kind, folder, config in loaded:
+        for name in code_in(configs.to_dict(config), ASKED) if kind in ("audit", "evaluate") else ():
+            check_trusted(name, str(folder / "config.json"), trust_code)
     generators, latents = (_sources(loaded, field) for field in SOURCES)
     if not generators:
         raise UserError("no fit folder among these, and none of them says where one is; name it as well")
@@ -148,7 +159,7 @@ def _reference(folder: Path, config: Any) -> str | None:
     if not isinstance(config, AuditConfig):
         return None
     own = folder / REFERENCE
-    return config.reference or (str(own) if (own / FILE).is_file() else None)
+    return config.reference or (str(own) if (own / OWN).is_file() else None)
 
 
 def _settings(loaded: Iterable[Loaded]) -> tuple[SearchOptions, bool]:

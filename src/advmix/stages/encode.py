@@ -55,6 +55,7 @@ class EncodeConfig:
         perp_grid: whether a spatial grid is z⊥ too.
         batch: images encoded at once, at most; Algorithm 2 takes fewer of large images.
         shard_size: images per file.
+        trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
         seed: fixes what is drawn at random: of data that are not the generator's own, and of an imported generator.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -70,6 +71,7 @@ class EncodeConfig:
     perp_grid: bool = False
     batch: int = 256
     shard_size: int = 4096
+    trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/latents")
     device: str = "auto"
@@ -131,7 +133,9 @@ def run_encode(config: EncodeConfig) -> LatentStore:
 
 def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:
     """What compares images in Algorithm 2; None for pixels alone."""
-    return None if config.features is None else open_features(config.features, images.shape)
+    if config.features is None:
+        return None
+    return open_features(config.features, images.shape, config.trust_code)
 
 
 def pool_rule(store: Path) -> str:

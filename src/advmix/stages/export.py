@@ -161,9 +161,10 @@ def _of_search(config: ExportConfig, device: torch.device) -> Exports:
     config = replace(config, search=with_layers(config.search, mixable.model.config))
     sources = chosen(mixable.data, config)
     opened = _open(config, sources.images)
-    reference = None if config.reference is None else open_reference(config.reference, sources.images)
-    if reference is not None and config.reference is not None:
-        check_independent(config.reference, reference.network.to(device), [opened], sources.images, device)
+    trust, named = config.classifier.trust_code, config.reference
+    reference = None if named is None else open_reference(named, sources.images, trust)
+    if reference is not None and named is not None:
+        check_independent(named, reference.network.to(device), [opened], sources.images, device)
     search = make_finder(config, mixable, opened, reference, sources.images)
 
     def find(part: slice) -> Iterator[Item]:

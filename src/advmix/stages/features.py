@@ -28,13 +28,14 @@ class Features:
     fingerprint: str
 
 
-def open_features(name: str, image: tuple[int, int, int]) -> Features:
+def open_features(name: str, image: tuple[int, int, int], trust_code: bool = False) -> Features:
     """Features that gradients pass through: of a classifier of any classes, or of a discriminator.
 
     Args:
         name: a classifier as `--classifier` names one, where a .json file also says how images are brought to it; or a
             folder that `fit` wrote, for the discriminator in it.
         image: `(C, H, W)` of the images that are compared.
+        trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: neither, or one whose features are of no use here.
@@ -49,7 +50,7 @@ def open_features(name: str, image: tuple[int, int, int]) -> Features:
             f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan or "
             "--adversarial-weight; name another folder, or a classifier"
         )
-    opened = open_classifier(ClassifierOptions(name), image=image)
+    opened = open_classifier(ClassifierOptions(name, trust_code=trust_code), image=image)
     if opened.image is not None:
         _check_channels(name, opened.image[0], image)
     opened.check_gradients("--features learns through them")

@@ -59,6 +59,7 @@ class FitConfig:
             classifier, which also counts their classes if it tells these apart.
         reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
             --survival-weight).
+        trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -77,6 +78,7 @@ class FitConfig:
     invert: InvertOptions = field(default_factory=InvertOptions)
     features: str | None = None
     reference: Path | None = None
+    trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
@@ -141,14 +143,14 @@ def _open_features(config: FitConfig, images: ImageSet) -> Features | None:
     """What compares images in training."""
     if config.features is None or config.regime != "autoencode":
         return None
-    return open_features(config.features, images.shape)
+    return open_features(config.features, images.shape, config.trust_code)
 
 
 def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
     """What judges generated images. What it is not fit for is said before hours of training."""
     if config.features is None or config.regime == "autoencode":
         return None
-    judge = open_judge(config.features, images)
+    judge = open_judge(config.features, images, config.trust_code)
     activations(judge)
     if judge.classes != images.classes:
         console.print(
@@ -166,7 +168,7 @@ def _inputs(
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]
     if config.reference is not None:
-        inputs["reference"] = open_reference(config.reference, images).fingerprint
+        inputs["reference"] = open_reference(config.reference, images, config.trust_code).fingerprint
     return inputs
 
 
@@ -189,7 +191,7 @@ def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, 
     compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
     reference: nn.Module | None = None
     if config.reference is not None:
-        opened = open_reference(config.reference, images)
+        opened = open_reference(config.reference, images, config.trust_code)
         opened.check_gradients("--survival-weight learns through them")
         reference = opened.network.to(fabric.device)
     trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=compared)

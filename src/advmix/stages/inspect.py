@@ -74,6 +74,7 @@ class InspectConfig:
         by: what is proposed: `resolution` (the layers of one resolution go together) or `layer`.
         threshold: share of labels that a joint swap must keep, in [0, 1].
         resamples: how often the pairs are resampled to say how sure the proposal is.
+        trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
         seed: fixes the pairs, the resamples and a reference's training.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -90,6 +91,7 @@ class InspectConfig:
     by: str = "resolution"
     threshold: float = 0.95
     resamples: int = 200
+    trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/inspect")
     device: str = "auto"
@@ -116,7 +118,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     assert mixable is not None
     data = data_of(mixable.store.index, config.latents)
     unbiased = None if config.unbiased is None else unbiased_test(config.unbiased, data)
-    named = None if config.reference is None else open_reference(config.reference, data.train)
+    named = None if config.reference is None else open_reference(config.reference, data.train, config.trust_code)
     inputs = {
         **mixable.fingerprints,
         "images": data.train.fingerprint,

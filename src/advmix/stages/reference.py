@@ -10,13 +10,20 @@ import torch
 from torch import nn
 
 from advmix.audit.evaluate import accuracy
+from advmix.audit.patches import patch_net
+from advmix.building import misfit, outline, rebuilt, stated
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.classifiers.wrapper import with_size
 from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
 from advmix.data.photos.words import first_few
+from advmix.encoders import fingerprint
 from advmix.errors import UserError
+from advmix.files import read_tensors
 from advmix.modes import evaluating
+from advmix.seeds import global_seed
 
+OWN = "reference.safetensors"
+"""In a folder of an audit: the reference that it trained itself."""
 UNBIASED = ("train", "test")
 COMPARED = 32
 READS_BIAS = 0.9
@@ -44,17 +51,32 @@ class Reference:
     caveat: str
 
 
-def open_reference(reference: str | Path, ours: ImageSet) -> OpenClassifier:
+def open_reference(reference: str | Path, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
     """A classifier, whoever made it, checked to be for images like these.
 
     Args:
-        reference: as `--classifier` names one.
+        reference: as `--classifier` names one, or the folder of an audit's own reference.
         ours: the images that it will be asked about.
+        trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    return _of_size(ours, open_classifier(ClassifierOptions(str(reference)), ours.classes, ours.shape), reference)
+    if (Path(reference) / OWN).is_file():
+        network, _ = own_network(Path(reference), ours)
+        mark = fingerprint(network)
+        return OpenClassifier(
+            network,
+            f"the reference of an audit ({reference})",
+            ours.classes,
+            ours.shape,
+            None,
+            True,
+            mark,
+            outputs=len(ours.classes),
+        )
+    options = ClassifierOptions(str(reference), trust_code=trust_code)
+    return _of_size(ours, open_classifier(options, ours.classes, ours.shape), reference)
 
 
 @torch.no_grad()
@@ -86,17 +108,43 @@ def check_independent(
             )
 
 
-def open_judge(judge: str, ours: ImageSet) -> OpenClassifier:
+def own_network(folder: Path, images: ImageSet) -> tuple[nn.Module, int]:
+    """The reference that an audit trained, in eval mode and frozen, and on how many images.
+
+    Raises:
+        UserError: missing or damaged, or trained on images of another size or number of classes.
+    """
+    path = folder / OWN
+    tensors, metadata = read_tensors(path, "reference")
+    if misfit(outline(lambda: built(images, 0)), tensors) is not None:
+        channels, side, _ = images.shape
+        raise UserError(
+            f"{path}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
+            f"{len(images.classes)} classes); name a --reference of these"
+        )
+    network = rebuilt(lambda: built(images, 0), tensors, path, "a small ConvMixer")
+    return network.requires_grad_(False), stated(metadata, "images", int, path)
+
+
+def built(images: ImageSet, seed: int) -> nn.Module:
+    """The network of an audit's own reference, with first weights."""
+    channels, side, _ = images.shape
+    with global_seed(seed):
+        return patch_net(len(images.classes), channels, side)
+
+
+def open_judge(judge: str, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
     """A classifier of images like these, of their classes (whose names it then takes) or of any others.
 
     Args:
         judge: as `--classifier` names one.
         ours: the images.
+        trust_code: whether a .json file may name a function.
 
     Raises:
         UserError: not a classifier, or one of images of another size.
     """
-    opened = _of_size(ours, open_classifier(ClassifierOptions(judge), image=ours.shape), judge)
+    opened = _of_size(ours, open_classifier(ClassifierOptions(judge, trust_code=trust_code), image=ours.shape), judge)
     return opened.named(ours.classes) if opened.tells(ours.classes) else opened
 
 
