@@ -23,7 +23,7 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.report.audit import audit_sentences, audit_table
 from advmix.report.audit_doubts import doubt
-from advmix.report.audit_words import COLOR, changes, check_words, headline
+from advmix.report.audit_words import COLOR, caveats, changes, check_words, headline
 from advmix.seeds import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
@@ -218,7 +218,8 @@ def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict
 
 def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, residual: bool = True) -> list[str]:
     check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1, "flipped_unseen": 0}
-    classifiers = [{"name": "net", "parts": parts, "swaps": [], "label_check": check} for parts in entries]
+    known = {"name": "net", "swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
+    classifiers = [known | {"parts": parts} for parts in entries]
     results = {"classifiers": classifiers, "comparison": comparison or [], "residual": residual}
     return list(audit_sentences(results | {"reference": {"right": 0.8, "right_train": 0.85, "trusted": True}}))
 
@@ -233,6 +234,17 @@ def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
     assert headline(entry, not_trusted) == f"50 % {said}"
     check["flipped_label_kept"] = 45
     assert headline(entry, trusted) == f"50 % {said}"
+
+
+def test_what_a_reader_must_know_of_the_search_comes_first() -> None:
+    entry = {"name": "net", "parts": [part("all", "all", 0.9, 0.9, 0.45)], "differentiable": True}
+    assert caveats(entry | {"vanished": 0, "unanswered": 0}) == []
+    silent, unanswered = caveats(entry | {"vanished": 12, "unanswered": 3})
+    assert silent.startswith("The gradients of net are zero on 12 of the 30 images: there the search is a random one")
+    assert unanswered.startswith("net answers 3 of the 30 images, or what was made of them, with what is no number")
+    assert caveats(entry | {"differentiable": False, "vanished": 0, "unanswered": 0}) == [
+        "net gives no gradients: the search is a random one."
+    ]
 
 
 def test_an_unrelated_image_is_no_change_of_colour() -> None:

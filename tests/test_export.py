@@ -33,7 +33,7 @@ from advmix.data.photos import PhotoOptions, load_photos
 from pictures import digit, digit_label, encoded, write
 
 CPU = ["--device", "cpu"]
-CLASSES = {0: "n/a", 1: "N/A", 2: ".two", 3: "three"}
+CLASSES = {0: "a/b", 1: "A/B", 2: ".two", 3: "three"}
 """Digits under names that a file system does not take as they are."""
 Row = dict[str, str]
 
@@ -130,7 +130,7 @@ def test_other_programs_read_it_back(exported: Path, tmp_path: Path) -> None:
     rows, tree = table(exported), ImageFolder(str(exported))
     assert len(tree) == len({row["filename"] for row in rows} | {row["original"] for row in rows})
     assert {unquote(name.partition("~")[0]) for name in tree.classes} == set(CLASSES.values())
-    assert len(tree.classes) == len(CLASSES), "n/a and N/A do not share a folder"
+    assert len(tree.classes) == len(CLASSES), "a/b and A/B do not share a folder"
     assert main(["data", str(exported), "--size", "16", "--out", str(tmp_path)]) == 0
     photos = load_photos(str(exported), PhotoOptions(size=16, channels=1, holdout=0.0))
     assert set(photos.classes) == set(tree.classes)

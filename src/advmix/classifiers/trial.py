@@ -108,13 +108,17 @@ def _ask(network: Classifier, name: str, images: Tensor) -> Answer:
 
 
 def _has_gradient(scores: Tensor, images: Tensor) -> bool:
+    """Whether one reaches the images that says something: of zero it does not. Outputs are weighed unequally, because
+    the probabilities of a softmax always add up to one.
+    """
     if not scores.requires_grad:
         return False
+    weights = torch.arange(1, scores[0].numel() + 1).view(scores[0].shape).to(scores)
     try:
-        (gradient,) = torch.autograd.grad(scores.sum(), images, allow_unused=True)
+        (gradient,) = torch.autograd.grad((scores * weights).sum(), images, allow_unused=True)
     except RuntimeError:
         return False
-    return gradient is not None and bool(gradient.isfinite().all())
+    return gradient is not None and bool(gradient.isfinite().all() and gradient.any())
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sentences(entry: Part, results: Part) -> Iterator[str]:
-    yield from caveats(entry, results)
+    yield from caveats(entry)
     doubted = doubt(entry, results)
     if doubted is not None:
         yield doubted.words

@@ -34,9 +34,9 @@ def flip_rate(entry: Entry) -> float:
     return float(check["flipped"] / check["right"]) if check["right"] else 0.0
 
 
-def caveats(entry: Entry, results: Entry) -> list[str]:
+def caveats(entry: Entry) -> list[str]:
     """What a reader of the worst case must know of the search: where it had no gradient, where there was no answer."""
-    said, images = [], f"of the {results['images']:,} images"
+    said, images = [], f"of the {entry['parts'][0]['images']:,} images"
     if not entry["differentiable"]:
         said.append(f"{entry['name']} gives no gradients: the search is a random one.")
     elif entry["vanished"]:
