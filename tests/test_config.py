@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from advmix import config as configs
+from advmix.commands.demo import DemoConfig
 from advmix.config import from_dict, to_dict
 from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
@@ -18,7 +19,6 @@ from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
 from advmix.stages.train import TrainConfig
-from advmix.studies.demo import DemoConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
