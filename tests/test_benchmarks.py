@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_runs import load_script
 
 from advmix.errors import UserError
+from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")
 EVERYWHERE = ["classifier step", "search candidate", "encode", "decode", "autoencoder step", "Algorithm 2, 5 steps"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from study_runs import ROOT
 
 from advmix.classifiers import ClassifierOptions
 from advmix.cli import main
@@ -21,6 +20,7 @@ from advmix.stages.doctor_runs import find_runs
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from experiments.cells import Cell
+from study_runs import ROOT
 
 SMALL = ["--images", "80", "--search-images", "20", "--device", "cpu"]
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from study_runs import ROOT
 
 import foreign_nvidia
 import foreign_rosinality
@@ -20,6 +19,7 @@ from advmix.encoders import LatentStore, NoEncoder, load_autoencoder
 from advmix.generators import StyleGan2
 from advmix.imports import read_generator
 from advmix.latents import Split
+from study_runs import ROOT
 
 CPU = ["--device", "cpu"]
 SHORT = ["--optimize-steps", "3"]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from study_runs import ROOT
 
 import advmix
 from advmix import UserError
 from advmix.cli import main
 from advmix.encoders import OptimizeEncoder
+from study_runs import ROOT
 
 EXAMPLES = ROOT / "examples"
 OVER_FOLDERS = ("huggingface_trainer", "lightning_loop", "randmix_loader", "timm_loop")

@@ -217,4 +217,10 @@ def _encode(
         parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
         advance(part.stop - part.start, "")
     latents = Latents.cat(parts)
+    broken = latents.not_finite
+    if len(broken):
+        raise UserError(
+            f"{len(broken):,} of {len(latents):,} images are encoded to latents that are no numbers (NaN or infinite); "
+            "look at these images, or fit the generator again"
+        )
     return latents.tensors()
