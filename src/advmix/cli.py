@@ -225,7 +225,7 @@ def _take_config(words: list[str]) -> tuple[list[str], str | None]:
 def _saved(path: str, called: str, kind: type[Any]) -> Any:
     from advmix import config as configs
 
-    return configs.load(Path(path), called, kind)
+    return configs.load(Path(path), called, kind, edited=True)
 
 
 def _check_words(words: list[str]) -> None:

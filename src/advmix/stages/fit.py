@@ -90,7 +90,7 @@ class FitConfig:
         require(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
-        if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
+        if self.regime == "autoencode" and (self.features is None) == (self.fit.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
         self.mix.check_reference(self.reference is not None)
         if (self.regime == "invert") != (self.generator is not None):

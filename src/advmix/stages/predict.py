@@ -95,11 +95,15 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         **mixable_inputs(mixable),
     }
     config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
+    network = opened.network.to(device)
+    if config.marginalize:
+        assert mixable is not None
+        network = _marginalized(config, network, mixable)
     with open_run(config.out, "predict", config, config.resume, inputs) as run:
         if (config.out / RESULTS).is_file():
             results: dict[str, Any] = read_json(config.out / RESULTS)
         else:
-            results = _predict(config, opened, pictures, mixable, run, device)
+            results = _predict(config, opened, network, pictures, mixable, run, device)
         for sentence in _sentences(results):
             console.print(f"  {sentence}", markup=False)
         console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
@@ -109,16 +113,13 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
 def _predict(
     config: PredictConfig,
     opened: OpenClassifier,
+    network: nn.Module,
     pictures: Pictures,
     mixable: Mixable | None,
     run: str,
     device: torch.device,
 ) -> dict[str, Any]:
     clock = Clock(config.out)
-    network = opened.network.to(device)
-    if config.marginalize:
-        assert mixable is not None
-        network = _marginalized(config, network, mixable)
     with clock("predict"):
         probabilities = _in_shards(config, network, pictures.pixels, run, device)
     seen = answers(probabilities)
