@@ -7,9 +7,10 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
@@ -73,6 +74,8 @@ STUDIES = {
     "toy": Command("studies.toy.study", "ToyConfig", "run_toy", "the paper's toy example"),
 }
 
+NARROWEST = 60
+"""Characters of a terminal for which help is set, at least."""
 INTERRUPTED = (
     "advmix: interrupted; what was done is kept: the same command goes on (with --resume, where it has that option)"
 )
@@ -97,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal for an interruption, 141 where nobody reads the output any more (`| head`). A bug shows its traceback.
     """
     words = sys.argv[1:] if arguments is None else arguments
+    _fill_streams()
     _take_any_encoding()
     try:
         with handling():
@@ -197,7 +201,7 @@ def parse_config(command: Command, name: list[str], words: list[str]) -> Any:
     saved = {"default": _saved(path, called, kind)} if path is not None else {}
     errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), _readable_width():
             return tyro.cli(
                 kind,
                 prog=f"advmix {called}",
@@ -209,6 +213,19 @@ def parse_config(command: Command, name: list[str], words: list[str]) -> Any:
         if stop.code in (0, None):
             raise
         raise UserError(f"{_inside_box(errors.getvalue())} (see advmix {called} --help)") from None
+
+
+@contextlib.contextmanager
+def _readable_width() -> Iterator[None]:
+    """Help has frames and columns, which need some room."""
+    before, columns = os.environ.get("COLUMNS"), max(shutil.get_terminal_size().columns, NARROWEST)
+    os.environ["COLUMNS"] = str(columns)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
 
 
 def _take_config(words: list[str]) -> tuple[list[str], str | None]:
@@ -283,6 +300,15 @@ def _of_the_machine(error: OSError) -> str | None:
 def _is_one_of_several() -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _fill_streams() -> None:
+    """Where the caller has closed a standard stream (`>&-`), no file that is opened later shall be taken for it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number
 
 
 def _take_any_encoding() -> None:

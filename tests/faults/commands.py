@@ -20,7 +20,7 @@ SHORT = ["--epochs", "1", "--batch", "16"]
 GAN = ["--gan-steps", "3", "--gan-batch", "4", "--gan-channels", "8", "--preview-every", "2"]
 INVERT = ["--invert-steps", "3", "--invert-batch", "4"]
 SEARCH = ["--restarts", "1", "--steps", "1"]
-PARTS = ("fit", "latents", "nominal", "judge", "gan", "imported", "audit")
+PARTS = ("fit", "latents", "nominal", "judge", "gan", "imported", "audit", "refined", "alone")
 """What the inputs hold, made by commands of their own."""
 
 
@@ -88,6 +88,14 @@ def jobs(inputs: Path) -> dict[str, Job]:
             trains=True,
         ),
         Job(
+            "encode features",
+            (
+                *("encode", "--generator", at["fit"], "--encoder", "refine", "--optimize-steps", "1"),
+                *("--features", at["gan"], *CPU),
+            ),
+            ("fit", "gan"),
+        ),
+        Job(
             "train",
             ("train", "--method", "advmix", *mixed, *SHORT, *SEARCH, *ALL_SAVED),
             ("fit", "latents"),
@@ -131,6 +139,14 @@ def jobs(inputs: Path) -> dict[str, Job]:
             trains=True,
         ),
         Job(
+            "predict refined",
+            (
+                *("predict", *judged, "--generator", at["fit"], "--latents", at["refined"], *CPU),
+                *("--marginalize", "1", "--shard-size", "20"),
+            ),
+            ("fit", "refined", "nominal"),
+        ),
+        Job(
             "predict unlabelled",
             ("predict", *judged, "--data", at["photos"], "--unlabelled", "--shard-size", "3", *CPU),
             ("nominal",),
@@ -139,6 +155,12 @@ def jobs(inputs: Path) -> dict[str, Job]:
             "doctor",
             ("doctor", at["fit"], at["latents"], at["nominal"], "--images", "6", "--search-images", "3", *CPU),
             ("fit", "latents", "nominal"),
+            goes_on=False,
+        ),
+        Job(
+            "doctor alone",
+            ("doctor", at["alone"], "--images", "6", "--search-images", "3", *CPU),
+            ("nominal", "alone"),
             goes_on=False,
         ),
         Job(
@@ -170,6 +192,8 @@ def make_inputs(inputs: Path, parts: tuple[str, ...] = PARTS) -> None:
         "gan": [word for word in known["fit gan"].words if word not in ("--features", str(inputs / "judge"))],
         "imported": known["import"].words,
         "audit": known["audit"].words,
+        "refined": known["encode refine"].words,
+        "alone": known["audit alone"].words,
     }
     for part in parts:
         ended = run([*made[part], "--out", part], inputs, inputs.parent / "logs")

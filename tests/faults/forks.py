@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -23,6 +24,13 @@ from advmix.cli import COMMANDS, main
 from advmix.stages import export
 
 OUT, ERR, DONE = "stdout", "stderr", "operations"
+USUAL = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""Where this process was started with nohup or in the background, its forks were not."""
+FREEING = ("os.remove", "os.rmdir", "os.truncate")
 CHANGING = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink")
 """Audit events of Python that change a folder; opening to write is another, and `os.fsync` has none."""
 
@@ -101,8 +109,9 @@ def start(
     folder: Path,
     logs: Path,
     kill_at: int | None = None,
+    full_at: int | None = None,
     before: Callable[[], object] | None = None,
-    still: bool = True,
+    encoding: str = "utf-8",
 ) -> Running:
     """Start `advmix WORDS` in a folder.
 
@@ -112,8 +121,11 @@ def start(
         logs: another folder, for what is printed.
         kill_at: SIGKILL comes before change number so many, from 0; where the change is the `fsync` of a file, half of
             what was written is lost too.
+        full_at: the disk is full from change number so many on: files can be removed, and nothing else.
         before: called in the new process first.
-        still: whether no time passes in it, so that the same run writes the same bytes.
+        encoding: of what is printed.
+
+    No time passes in it, so that the same run writes the same bytes.
     """
     logs.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -122,13 +134,15 @@ def start(
         return Running(pid, logs)
     code = 1
     try:
-        _redirect(logs)
+        _redirect(logs, encoding)
         os.chdir(folder)
         for seed in (torch.seed, random.seed):  # nothing may depend on them
             seed()
-        if still:
-            time.monotonic = lambda: 0.0
-        _watch(str(folder.resolve()), os.open(logs / DONE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), kill_at)
+        time.monotonic = lambda: 0.0
+        for number, handler in USUAL.items():
+            signal.signal(number, handler)
+        log = os.open(logs / DONE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        _watch(str(folder.resolve()), log, kill_at, full_at)
         if before is not None:
             before()
         code = main([str(word) for word in words])
@@ -147,16 +161,16 @@ def _flush() -> None:
             stream.flush()
 
 
-def _redirect(logs: Path) -> None:
+def _redirect(logs: Path, encoding: str) -> None:
     for number, name in ((1, OUT), (2, ERR)):
         descriptor = os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8") for number in (1, 2))
+    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding) for number in (1, 2))
 
 
-def _watch(folder: str, log: int, kill_at: int | None) -> None:
-    """Count every change below the folder, and die at one of them."""
+def _watch(folder: str, log: int, kill_at: int | None, full_at: int | None) -> None:
+    """Count every change below the folder, and die at one of them, or refuse all from one of them on."""
     count, inside, sync = 0, False, os.fsync
 
     def note(words: str, descriptor: int | None = None) -> None:
@@ -166,6 +180,8 @@ def _watch(folder: str, log: int, kill_at: int | None) -> None:
             if descriptor is not None:
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
+        if full_at is not None and count >= full_at and not words.startswith(FREEING):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.write(log, f"{words}\n".encode())
         count += 1
 

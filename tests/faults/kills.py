@@ -41,7 +41,7 @@ def at_every_change(job: Job, work: Path, every: int = 1) -> Tried:
     for place in range(0, len(ended.operations), every):
         killed = run(job.line, fresh(work / "run"), work / "logs", kill_at=place)
         assert killed.code == -signal.SIGKILL, (job.name, place, killed)
-        _go_on(tried, job, work, expected, f"before {ended.operations[place]} (change {place})")
+        go_on(tried, job, work, expected, f"before {ended.operations[place]} (change {place})")
     return tried
 
 
@@ -59,11 +59,12 @@ def at_random_moments(job: Job, work: Path, count: int, seed: int) -> Tried:
         time.sleep(moment)
         os.kill(running.pid, signal.SIGKILL)  # it is ours until it is waited for
         tried.note("killed" if running.end().code == -signal.SIGKILL else "had ended")
-        _go_on(tried, job, work, expected, f"after {moment:.3f} of {lasts:.3f} s")
+        go_on(tried, job, work, expected, f"after {moment:.3f} of {lasts:.3f} s")
     return tried
 
 
-def _go_on(tried: Tried, job: Job, work: Path, expected: Tree, words: str) -> None:
+def go_on(tried: Tried, job: Job, work: Path, expected: Tree, words: str) -> None:
+    """Run the same once more, undisturbed: every byte is as it should be."""
     tried.count += 1
     again = run(job.line, work / "run", work / "logs")
     if again.code != 0:

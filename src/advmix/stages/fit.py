@@ -229,6 +229,7 @@ def _keep(
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
         **settings,
+        "log_sha256": [loop.log_digest for loop in loops],
         "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
         "reconstruction_mse": mse,
     }

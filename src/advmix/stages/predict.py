@@ -153,11 +153,9 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
     with track("predict", len(pixels)) as advance:
         for number, rows in enumerate(slices(len(pixels), config.shard_size)):
             path = config.out / f"shard-{number:05d}.safetensors"
-            if path.is_file():
-                tensors, metadata = read_tensors(path, "predictions")
-                if metadata != {"run": run}:
-                    raise UserError(f"{path}: of another run; delete it and go on with --resume")
-                parts.append(tensors["probabilities"])
+            kept = _kept(path, run)
+            if kept is not None:
+                parts.append(kept)
                 advance(rows.stop - rows.start, "")
                 continue
             found = []
@@ -167,6 +165,17 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
             parts.append(torch.cat(found))
             write_tensors(path, "predictions", {"probabilities": parts[-1]}, {"run": run})
     return torch.cat(parts)
+
+
+def _kept(path: Path, run: str) -> Tensor | None:
+    """A shard of this run; None where it is missing or damaged."""
+    try:
+        tensors, metadata = read_tensors(path, "predictions")
+    except UserError:
+        return None
+    if metadata != {"run": run}:
+        raise UserError(f"{path}: of another run; delete it and go on with --resume")
+    return tensors["probabilities"]
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from advmix.report import Gallery, accuracy_chart, save_figures, training_curves
 from advmix.stages.evaluate import GALLERY
 from advmix.stages.sources import data_of, load_mixable
 from advmix.studies.pictures import data_figure, mixing_figure
+from advmix.training.loop import read_log
 from advmix.training.methods import SearchOptions
 
 
@@ -26,7 +26,7 @@ def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str,
     figures = {
         "data": data_figure(data),
         "mixing": mixing_figure(mixable, data, search.split(mixable.model.generator.layers)),
-        "training": training_curves(_history(out / "fit" / "log.jsonl")),
+        "training": training_curves(_history(out / "fit", mixable.metadata)),
         "accuracy": accuracy_chart(results["runs"]),
     }
     for run in results["runs"]:
@@ -40,6 +40,6 @@ def _variations_figure(out: Path, method: str, classes: tuple[str, ...]) -> Figu
     return variations(Gallery(method=method, classes=classes, **tensors))
 
 
-def _history(path: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{"step": line["step"], "mse": line["loss"]} for line in lines]
+def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:
+    (digest,) = metadata["log_sha256"]
+    return [{"step": line["step"], "mse": line["loss"]} for line in read_log(fitted / "log.jsonl", digest)]
