@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from advmix import config as configs
 from advmix.data import DataConfig
 from advmix.errors import UserError
 from advmix.files import TEMPORARY, make_folder, write_json
+from advmix.report.page import save_figures
 from advmix.runs import claim_run, open_run
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.fit import FitConfig
@@ -256,6 +258,19 @@ def test_a_folder_that_is_removed_meanwhile_is_an_error_and_its_next_owner_keeps
         lose(out, again)
     assert out.exists() == again
     assert not again or [path.name for path in out.iterdir()] == [".lock"]
+
+
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="the folder is not there"):
+        lose_and_write(out)
+    assert not out.exists()
+
+
+def lose_and_write(out: Path) -> None:
+    with opened(out):
+        shutil.rmtree(out)
+        save_figures({"samples": Figure()}, out)
 
 
 def lose(out: Path, again: bool) -> None:

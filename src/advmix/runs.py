@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from advmix import config as configs
 from advmix.engine import in_first_process
 from advmix.errors import UserError
-from advmix.files import TEMPORARY, make_folder, read_json
+from advmix.files import HELD, TEMPORARY, make_folder, read_json
 
 try:
     import fcntl
@@ -171,12 +171,18 @@ def _is_ours(name: str) -> bool:
 def _lock(out: Path) -> None:
     """Keep other processes out; this one may come in again."""
     held = _held.get(out.resolve(), [])
-    if fcntl is None or held:
-        _held[out.resolve()] = [*held, -1]
-        return
-    path = out / LOCK
+    try:
+        descriptor = -1 if fcntl is None or held else _locked(out)
+    except OSError as error:
+        raise UserError(f"{out / LOCK}: cannot be written ({error.strerror}); choose another folder") from error
+    _held[out.resolve()] = [*held, descriptor]
+    HELD.add(out.resolve())
+
+
+def _locked(out: Path) -> int:
+    """The descriptor of the lock."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -187,12 +193,12 @@ def _lock(out: Path) -> None:
             ) from error
         except OSError:  # a file system without locks
             pass
-        if _is_same_file(descriptor, path):
+        if _is_same_file(descriptor, out / LOCK):
             break
         os.close(descriptor)  # its owner removed it meanwhile
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
-    _held[out.resolve()] = [descriptor]
+    return descriptor
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -204,13 +210,15 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 def _unlock(out: Path) -> None:
     """Take back what `_lock` did; processes that did not lock have nothing to take back."""
-    held = _held.pop(out.resolve(), [])
-    if len(held) > 1:
-        _held[out.resolve()] = held[:-1]
-    elif held and held[0] >= 0:
-        if _is_same_file(held[0], out / LOCK):  # not another's, in a folder that was removed and made anew
+    *held, last = _held.pop(out.resolve(), [-1])
+    if held:
+        _held[out.resolve()] = held
+        return
+    HELD.discard(out.resolve())
+    if last >= 0:
+        if _is_same_file(last, out / LOCK):  # not another's, in a folder that was removed and made anew
             (out / LOCK).unlink(missing_ok=True)
-        os.close(held[0])
+        os.close(last)
 
 
 def _take_back(out: Path) -> None:

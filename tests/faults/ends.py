@@ -101,6 +101,8 @@ def resumed_beside(job: Job, work: Path, count: int) -> Tried:
 def removed(job: Job, work: Path, count: int, seed: int) -> Tried:
     """The folder goes away while a command runs: an error, and it is not made again."""
     rng = random.Random(f"{seed} {job.name} removed")
+    _, whole = undisturbed(job, work)
+    expected = {name.removeprefix("out/"): digest for name, digest in whole.items() if name != "out"}
     lasts, tried = _lasts(job, work), Tried("folder removed", job.name)
     for _ in range(count):
         here = fresh(work / "run")
@@ -113,11 +115,16 @@ def removed(job: Job, work: Path, count: int, seed: int) -> Tried:
         tried.count += 1
         if (here / "out").exists() or not (ended.code == 0 or ended.is_refusal):
             tried.failures.append(f"exit code {ended.code}, {tree(here)}: {ended.err[-600:]}")
-        elif ended.code == 0 and any(path.name == ".lock" for path in (work / "gone").iterdir()):
-            tried.failures.append("exit code 0, though it had not ended")
+        elif ended.code == 0 and (found := difference(_but_lock(work / "gone"), expected)):
+            tried.failures.append(f"exit code 0, though it had not ended: {found}")
         else:
             tried.note("came too late" if ended.code == 0 else "refused")
     return tried
+
+
+def _but_lock(folder: Path) -> Tree:
+    """In the very last moment a run no longer minds where its folder is."""
+    return {name: digest for name, digest in tree(folder).items() if name != ".lock"}
 
 
 def full_disk(job: Job, work: Path, every: int = 1) -> Tried:

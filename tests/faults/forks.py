@@ -24,7 +24,7 @@ from advmix.cli import COMMANDS, main
 from advmix.stages import export
 
 OUT, ERR, DONE = "stdout", "stderr", "operations"
-USUAL = {
+USUAL: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
