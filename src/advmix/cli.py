@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from advmix import __version__
-from advmix.errors import UserError, printable
+from advmix.errors import ALONE, UserError, printable
 from advmix.interrupts import Interrupted, handling
 
 
@@ -83,7 +83,11 @@ MORE_MEMORY = (
     "Perhaps other programs use it too: start fewer processes, take smaller batches, or --device cpu. What was done is "
     "kept, as after an interruption"
 )
-WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed", "out of memory")
+WITHOUT_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory"),
+    *("storage size calculation overflowed", "could not create a primitive", "failed to map segment"),
+)
+"""What torch, its kernels and the loader of shared libraries say where memory does not suffice, in small letters."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "NCCL", "gloo")
 OF_THE_MACHINE = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS),
@@ -278,16 +282,20 @@ def _in_one_line(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, UserError):
         return printable(text)
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in WITHOUT_MEMORY):
+        return f"{_lacking(text)}. {MORE_MEMORY}"
     if isinstance(error, OSError):
         return _of_the_machine(error)
-    if isinstance(error, MemoryError) or any(words in text for words in WITHOUT_MEMORY):
-        wanted = (
-            (text.splitlines() or ["out of memory"])[0].partition(" GPU ")[0].rpartition("DefaultCPUAllocator: ")[2]
-        )
-        return f"{wanted.rstrip('.') or 'out of memory'}. {MORE_MEMORY}"
     if isinstance(error, RuntimeError) and any(words in text for words in LOST) and _is_one_of_several():
-        return "another process of this run ended; what was done is kept: go on with --resume"
+        return ALONE
     return None
+
+
+def _lacking(text: str) -> str:
+    """Who wanted how much memory, as far as the error says it."""
+    first = (text.splitlines() or [""])[0].partition(" GPU ")[0].rpartition("DefaultCPUAllocator: ")[2].rstrip(".")
+    said = printable(first)[:200]
+    return said if "memory" in said else f"out of memory ({said})" if said else "out of memory"
 
 
 def _of_the_machine(error: OSError) -> str | None:

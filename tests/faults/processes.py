@@ -81,7 +81,7 @@ def rank_dies(job: Job, work: Path, count: int, seed: int, result: str) -> Tried
         _, err = process.communicate(timeout=60)
         if late:
             tried.failures.append(f"{words}: still there after {RANKS_END:.0f} s")
-        if "Traceback" in err:
+        if "Traceback" in err or (not err.startswith("advmix: ") and process.returncode not in (0, -signal.SIGKILL)):
             tried.failures.append(f"{words}: exit code {process.returncode}: {err[-1500:]}")
         tried.note(f"{words}, exit code {process.returncode}")
         again = start(line, here)
