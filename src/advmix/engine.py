@@ -77,7 +77,8 @@ def _end_together(fabric: Fabric) -> None:
 def _watch(started: Sequence[subprocess.Popen[bytes]]) -> None:
     """End this process when one of those that it started has failed; lightning-fabric would, but without a word."""
     while not any(process.poll() for process in started):
-        time.sleep(1)
+        time.sleep(0.5)
+    time.sleep(1)  # whatever is wrong may be wrong here too, and is said better
     os.write(2, f"advmix: {ALONE}\n".encode())
     os._exit(2)
 
