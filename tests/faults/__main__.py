@@ -78,7 +78,7 @@ def _processes(options: argparse.Namespace, known: dict[str, Job], work: Path) -
     yield "imports", "fit", partial(processes.interrupted_imports, work, options.imports, options.seed)
     slow = {
         "audit": (["--images", "20", "--restarts", "40", "--steps", "10"], "found.safetensors"),
-        "fit gan": (["--gan-steps", "200"], "generator.safetensors"),
+        "fit gan": (["--gan-steps", "30"], "generator.safetensors"),
     }
     for name, (flags, result) in slow.items():
         job = replace(known[name], words=_with(known[name].words, flags))
