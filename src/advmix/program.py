@@ -7,9 +7,10 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from advmix import __version__
-from advmix.errors import UserError, printable
+from advmix.errors import ALONE, UserError, printable
 from advmix.interrupts import Interrupted, handling
 
+NARROWEST = 60
+"""Characters of a terminal for which help is set, at least."""
 INTERRUPTED = (
     "advmix: interrupted; what was done is kept: the same command goes on (with --resume, where it has that option)"
 )
@@ -28,7 +31,11 @@ MORE_MEMORY = (
     "Perhaps other programs use it too: start fewer processes, take smaller batches, or --device cpu. What was done is "
     "kept, as after an interruption"
 )
-WITHOUT_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed", "out of memory")
+WITHOUT_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory"),
+    *("storage size calculation overflowed", "could not create a primitive", "failed to map segment"),
+)
+"""What torch, its kernels and the loader of shared libraries say where memory does not suffice, in small letters."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "Broken pipe", "NCCL", "gloo")
 OF_THE_MACHINE = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS),
@@ -76,6 +83,7 @@ class Program:
             traceback.
         """
         words = sys.argv[1:] if arguments is None else arguments
+        _fill_streams()
         _take_any_encoding()
         try:
             with handling():
@@ -145,7 +153,7 @@ class Program:
         saved = {"default": _saved(path, self.prefix + words[0], kind)} if path is not None else {}
         errors = io.StringIO()
         try:
-            with contextlib.redirect_stderr(errors):
+            with contextlib.redirect_stderr(errors), _readable_width():
                 config = tyro.cli(
                     kind,
                     prog=called,
@@ -172,6 +180,19 @@ def _check_code(config: Any, words: list[str]) -> None:
         check_trusted(name, "--config", name in said or trusting(plain))
 
 
+@contextlib.contextmanager
+def _readable_width() -> Iterator[None]:
+    """Help has frames and columns, which need some room."""
+    before, columns = os.environ.get("COLUMNS"), max(shutil.get_terminal_size().columns, NARROWEST)
+    os.environ["COLUMNS"] = str(columns)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
 def _take_config(words: list[str]) -> tuple[list[str], str | None]:
     """Remove `--config FILE`; returns FILE."""
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
@@ -186,7 +207,7 @@ def _take_config(words: list[str]) -> tuple[list[str], str | None]:
 def _saved(path: str, called: str, kind: type[Any]) -> Any:
     from advmix import config as configs
 
-    return configs.load(Path(path), called, kind)
+    return configs.load(Path(path), called, kind, edited=True)
 
 
 def _check_words(words: list[str]) -> None:
@@ -222,16 +243,20 @@ def _in_one_line(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, UserError):
         return printable(text)
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in WITHOUT_MEMORY):
+        return f"{_lacking(text)}. {MORE_MEMORY}"
     if isinstance(error, OSError):
         return _of_the_machine(error)
-    if isinstance(error, MemoryError) or any(words in text for words in WITHOUT_MEMORY):
-        wanted = (
-            (text.splitlines() or ["out of memory"])[0].partition(" GPU ")[0].rpartition("DefaultCPUAllocator: ")[2]
-        )
-        return f"{wanted.rstrip('.') or 'out of memory'}. {MORE_MEMORY}"
     if isinstance(error, RuntimeError) and any(words in text for words in LOST) and _is_one_of_several():
-        return "another process of this run ended; what was done is kept: go on with --resume"
+        return ALONE
     return None
+
+
+def _lacking(text: str) -> str:
+    """Who wanted how much memory, as far as the error says it."""
+    first = (text.splitlines() or [""])[0].partition(" GPU ")[0].rpartition("DefaultCPUAllocator: ")[2].rstrip(".")
+    said = printable(first)[:200]
+    return said if "memory" in said else f"out of memory ({said})" if said else "out of memory"
 
 
 def _of_the_machine(error: OSError) -> str | None:
@@ -244,6 +269,15 @@ def _of_the_machine(error: OSError) -> str | None:
 def _is_one_of_several() -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _fill_streams() -> None:
+    """Where the caller has closed a standard stream (`>&-`), no file that is opened later shall be taken for it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number
 
 
 def _take_any_encoding() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +38,7 @@ from advmix.stages.sources import Mixable, data_of, load_mixable
 from advmix.stages.train import TrainConfig, run_train
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
+from advmix.training.loop import read_log
 from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_methods
 
 GRID_ROWS, GRID_COLUMNS = 7, 9
@@ -101,7 +101,7 @@ def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str,
     figures = {
         "data": data_figure(data),
         "mixing": mixing_figure(mixable, data, search.split(mixable.model.generator.layers)),
-        "training": training_curves(_history(out / "fit" / "log.jsonl")),
+        "training": training_curves(_history(out / "fit", mixable.metadata)),
         "accuracy": accuracy_chart(results["runs"]),
     }
     for run in results["runs"]:
@@ -115,9 +115,9 @@ def _variations_figure(out: Path, method: str, classes: tuple[str, ...]) -> Figu
     return variations(Gallery(method=method, classes=classes, **tensors))
 
 
-def _history(path: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{"step": line["step"], "mse": line["loss"]} for line in lines]
+def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:
+    (digest,) = metadata["log_sha256"]
+    return [{"step": line["step"], "mse": line["loss"]} for line in read_log(fitted / "log.jsonl", digest)]
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,11 @@ class LatentStore:
     def _shard_metadata(self) -> dict[str, Any]:
         return {key: self.index[key] for key in (*IDENTITY, NETWORK) if key in self.index}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every shard is there, undamaged and of this store."""
+        return all(self.has(number) for number in range(len(self.shards)))
+
     def has(self, number: int) -> bool:
         """Whether a shard is there and is one of this store."""
         path = self.shards[number]
