@@ -9,28 +9,29 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from advmix.audit.doctor import diagnose
-from advmix.audit.doctor.finding import Finding, Verdict
-from advmix.audit.doctor.measure import (
+from advmix.data import ImageSet
+from advmix.data.images import to_bytes
+from advmix.doctor import checks as diagnose
+from advmix.doctor.checks import Finding, Verdict
+from advmix.doctor.measure import (
     Found,
     Moves,
+    Nested,
     Pool,
     compare_searches,
     describe_pool,
+    leakage,
     moves,
+    readable,
     survival,
     swap_changes,
     unexplained,
 )
-from advmix.audit.doctor.probe import leakage, readable
-from advmix.audit.layers import Share, other_label
-from advmix.audit.nested import Nested
-from advmix.data import ImageSet
-from advmix.data.images import to_bytes
+from advmix.doctor.run import doctor_table
 from advmix.generators import Generator, State
+from advmix.inspect.scores import Share, other_label
 from advmix.latents import Latents, Split
-from advmix.report.doctor import doctor_table
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 from tiny import make_generator
 
 FINE, WRONG = Split(2, (1,)), Split(2, (0,))
