@@ -33,7 +33,7 @@ from advmix.audit.words import (
     headline,
     why_no_verdict,
 )
-from advmix.intervals import GroupBootstrap, Resamples
+from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.utils.errors import UserError
@@ -168,15 +168,15 @@ def test_a_repainted_image_has_changed_its_colour_alone() -> None:
     assert bool((broad_share(noise) < 0.5).all())
 
 
-def test_resampling_kinds_is_resampling_images() -> None:
+def test_intervals_are_those_of_resampled_images() -> None:
     """The same interval as when every image is drawn, up to the noise of the resamples."""
     hits = torch.rand(200, generator=seeded(0)) < 0.7
     among = torch.rand(200, generator=seeded(1)) < 0.5
     literal = GroupBootstrap.draw(torch.arange(200), 4000, seeded(2))
     resamples = Resamples(4000, seed=0)
-    found, expected = resamples.share(hits, "x"), literal.interval(hits.double())
+    found, expected = share_of(hits), literal.interval(hits.double())
     part, share = (
-        resamples.share(hits, "y", among),
+        share_of(hits, among),
         literal.interval((hits & among).double(), among.double(), statistic=lambda right, asked: right / asked),
     )
     other = torch.rand(200, generator=seeded(3)) < 0.6
@@ -184,8 +184,16 @@ def test_resampling_kinds_is_resampling_images() -> None:
     for one, two in ((found, expected), (part, share), (paired, difference)):
         assert one is not None
         assert one.value == pytest.approx(two.value)
-        assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.012)
-    assert resamples.share(hits, "none", torch.zeros(200, dtype=torch.bool)) is None
+        assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.02)
+    assert share_of(hits, torch.zeros(200, dtype=torch.bool)) is None
+
+
+def test_a_share_of_none_of_twenty_may_be_more_than_none() -> None:
+    none, every = share_of(torch.zeros(20, dtype=torch.bool)), share_of(torch.ones(20, dtype=torch.bool))
+    assert none is not None
+    assert every is not None
+    assert (none.value, none.low, none.high) == (0, 0, pytest.approx(0.1611, abs=1e-4))
+    assert (every.value, every.low, every.high) == (1, pytest.approx(0.8389, abs=1e-4), 1)
 
 
 def answers(**columns: Any) -> tuple[ImageRecords, ClassifierRecords]:

@@ -29,7 +29,8 @@ from advmix.doctor.measure import (
 )
 from advmix.doctor.run import doctor_table
 from advmix.generators import Generator, State
-from advmix.inspect.scores import Share, other_label
+from advmix.inspect.scores import other_label
+from advmix.intervals import Interval
 from advmix.latents import Latents, Split
 from advmix.utils.torch_tools import generator as seeded
 from tiny import make_generator
@@ -191,12 +192,12 @@ def test_pools_that_are_too_small_or_alike(digits: tuple[Latents, Tensor]) -> No
 
 
 def test_an_untrustworthy_reference_is_not_believed() -> None:
-    kept = Share(0.99, 0.97, 1.0)
+    kept = Interval(0.99, 0.97, 1.0)
     assert diagnose.survival(kept, 200, train=0.99, test=0.2).verdict == "not known"
     assert diagnose.survival(kept, 10, train=0.99, test=0.98).verdict == "not known"
     assert diagnose.survival(kept, 200, train=0.99, test=0.98).verdict == "ok"
-    assert diagnose.survival(Share(0.94, 0.9, 0.96), 200, train=0.99, test=0.98).verdict == "ok"
-    assert diagnose.survival(Share(0.9, 0.85, 0.93), 200, train=0.99, test=0.98).verdict == "doubtful"
+    assert diagnose.survival(Interval(0.94, 0.9, 0.96), 200, train=0.99, test=0.98).verdict == "ok"
+    assert diagnose.survival(Interval(0.9, 0.85, 0.93), 200, train=0.99, test=0.98).verdict == "doubtful"
     assert diagnose.no_reference().verdict == "not known"
 
 

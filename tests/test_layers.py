@@ -22,8 +22,8 @@ from advmix.inspect.scores import (
     rest,
     unit_name,
     units,
-    wilson,
 )
+from advmix.intervals import wilson
 from advmix.latents import Latents, Split
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions

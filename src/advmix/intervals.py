@@ -1,9 +1,10 @@
-"""Intervals of what was measured on images that come in groups: several pictures show the same person."""
+"""95 % intervals: of shares by Wilson, of paired differences and of images that come in groups by resampling."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
@@ -14,15 +15,46 @@ from advmix.utils.torch_tools import derive
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its bootstrap interval, by percentiles."""
+    """An estimate and its interval."""
 
     value: float
     low: float
     high: float
 
+    @property
+    def rest(self) -> Interval:
+        """Of a share: that of all other cases."""
+        return Interval(1 - self.value, 1 - self.high, 1 - self.low)
+
     def to_dict(self) -> dict[str, float]:
         """As it goes into `results.json`."""
         return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def wilson(hits: float, total: int) -> Interval:
+    """`hits` of `total` with the score interval of Wilson (1927), which is also right for shares near 0 and 1.
+
+    >>> wilson(0, 20)
+    Interval(value=0.0, low=0.0, high=0.161...)
+    """
+    z = 1.959964
+    share, extra = hits / total, z * z / total
+    middle = (share + extra / 2) / (1 + extra)
+    half = z * sqrt(share * (1 - share) / total + extra / (4 * total)) / (1 + extra)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Interval(share, 0.0 if hits == 0 else low, 1.0 if hits == total else high)
+
+
+def share_of(hits: Tensor, among: Tensor | None = None) -> Interval | None:
+    """The share of `hits`, of those `among` whom it is asked (all by default); None where there are none.
+
+    Args:
+        hits: `(N,)` boolean.
+        among: `(N,)` boolean.
+    """
+    counted = torch.ones_like(hits) if among is None else among
+    total = int(counted.sum())
+    return wilson(int((hits & counted).sum()), total) if total else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +117,12 @@ class GroupBootstrap:
 class Resamples:
     """Bootstrap by percentiles, each image resampled by itself.
 
-    A share depends on an image only through what it counts as (yes, no, not asked), so a resample of the images is a
-    multinomial draw of how many there are of each kind: exact, and as cheap for a million images as for ten.
+    A difference depends on an image only through what it counts as (better, worse, the same, not asked), so a resample
+    of the images is a multinomial draw of how many there are of each kind: exact, and as cheap for a million images as
+    for ten.
 
-    >>> Resamples(2000, seed=0).share(right, "all")
-    Interval(value=0.91, low=0.89, high=0.93)
+    >>> Resamples(2000, seed=0).difference(mine, theirs, "right")
+    Interval(value=0.03, low=0.01, high=0.05)
 
     Args:
         count: how many resamples.
@@ -100,24 +133,6 @@ class Resamples:
     count: int
     seed: int
     level: float = 0.95
-
-    def share(self, hits: Tensor, name: str, among: Tensor | None = None) -> Interval | None:
-        """The share of `hits`, of those `among` whom it is asked (all by default); None where there are none, be it in
-        every resample.
-
-        Args:
-            hits: `(N,)` boolean.
-            name: of the share; different ones are resampled on their own.
-            among: `(N,)` boolean.
-        """
-        counted = torch.ones_like(hits) if among is None else among
-        kinds = torch.where(counted, 1 + (hits & counted).long(), 0)
-
-        def statistic(counts: np.ndarray) -> np.ndarray:
-            share: np.ndarray = counts[:, 2] / (counts[:, 1] + counts[:, 2])
-            return share
-
-        return self._interval(kinds, 3, name, statistic)
 
     def difference(self, first: Tensor, second: Tensor, name: str, among: Tensor | None = None) -> Interval | None:
         """The share of `first` less the share of `second`, paired: both are about the same images.

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder
 from advmix.generators import StyleConfig
-from advmix.inspect.scores import wilson
 from advmix.inspect.survival import Survival, label_survival
-from advmix.intervals import GroupBootstrap
+from advmix.intervals import GroupBootstrap, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.torch_tools import generator as seeded
 from advmix.utils.torch_tools import global_seed

@@ -325,7 +325,7 @@ def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
         "search": to_dict(made.options),
         "residual": made.config.residual,
         "reference": {**made.voter.to_dict(), "right": _mean(votes), "trusted": is_trusted(found)},
-        "classifiers": [_classifier_entry(made, pictures, found, number, resamples) for number in range(len(names))],
+        "classifiers": [_classifier_entry(made, pictures, found, number) for number in range(len(names))],
         "comparison": comparison_entries(found, names, resamples),
     }
 
@@ -350,9 +350,7 @@ def _unexplained(case: AuditInputs, found: AuditRecords) -> float | None:
     return unexplained(case.model.generator, latents, case.data.test[found.asked.rows[some]])
 
 
-def _classifier_entry(
-    made: AuditRun, pictures: Pictures, found: AuditRecords, number: int, resamples: Resamples
-) -> Entry:
+def _classifier_entry(made: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
     opened, subject, judged = made.opened[number], made.subjects[number], found.judged[number]
     check, count, trusted = LabelCheck(found.asked, judged), made.config.pictures, is_trusted(found)
     kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
@@ -372,8 +370,8 @@ def _classifier_entry(
         "side": subject.side,
         "key": as_record(key),
         "commonest": commonest_entry(found, judged),
-        "parts": part_entries(found, judged, resamples),
-        "swaps": swap_entries(found, judged, resamples),
+        "parts": part_entries(found, judged),
+        "swaps": swap_entries(found, judged),
         "label_check": check_entry(found.asked, judged),
         "telling": pictures.entries(number, strongest_failures(found.asked, judged, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.asked, judged, lost, count)),

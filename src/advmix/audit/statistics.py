@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
-from advmix.intervals import Interval, Resamples
+from advmix.intervals import Interval, Resamples, share_of
 from advmix.latents import Split
 from advmix.utils.torch_tools import answers, mistakes
 
@@ -154,7 +154,7 @@ def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
             yield "class in group", f"{name}, {other}", (labels == label) & (groups == group)
 
 
-def part_entries(found: AuditRecords, judged: ClassifierRecords, resamples: Resamples) -> list[Entry]:
+def part_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
     """A row for each part that has images."""
     check = LabelCheck(found.asked, judged)
     votes = check.checked & is_trusted(found)
@@ -164,9 +164,9 @@ def part_entries(found: AuditRecords, judged: ClassifierRecords, resamples: Resa
             continue
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
         for figure in figures_of(judged):
-            row[figure] = entry(resamples.share(getattr(judged, figure), f"{figure} {kind} {name}", mask))
+            row[figure] = entry(share_of(getattr(judged, figure), mask))
         checked = votes & mask
-        row["right_checked"] = entry(resamples.share(judged.right_worst, f"checked {kind} {name}", checked))
+        row["right_checked"] = entry(share_of(judged.right_worst, checked))
         row["checked_images"] = int(checked.sum())
         rows.append(row)
     return rows
@@ -180,7 +180,7 @@ def commonest_entry(found: AuditRecords, judged: ClassifierRecords) -> Entry:
     return {"class": name, "share": int(counts.max()) / len(found)}
 
 
-def swap_entries(found: AuditRecords, judged: ClassifierRecords, resamples: Resamples) -> list[Entry]:
+def swap_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
     """A row for each swap: how many right answers it flips, how far it changes the images, and what of them."""
     asked, split = found.asked, found.split
     begun = judged.right if found.metadata["residual"] else judged.right_reconstruction
@@ -194,8 +194,8 @@ def swap_entries(found: AuditRecords, judged: ClassifierRecords, resamples: Resa
             {
                 **swap,
                 "perp": mine.within(split),
-                "flips": entry(resamples.share(flips, f"flips {swap['name']}", begun)),
-                "label_lost": entry(resamples.share(lost, f"lost {swap['name']}", votes)),
+                "flips": entry(share_of(flips, begun)),
+                "label_lost": entry(share_of(lost, votes)),
                 "change": float(asked.swap_change[:, place].mean()),
                 "color": float(asked.swap_color[:, place].mean()),
                 "broad": float(asked.swap_broad[:, place].mean()),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from advmix.doctor.measure import Found, Moves, Pool
-from advmix.inspect.scores import IDLE, Share
+from advmix.inspect.scores import IDLE
+from advmix.intervals import Interval
 
 Verdict = Literal["ok", "doubtful", "bad", "not known"]
 
@@ -163,7 +164,7 @@ def split(found: Moves) -> Finding:
     return Finding("split", "ok", why, "", numbers)
 
 
-def survival(kept: Share | None, images: int, train: float, test: float) -> Finding:
+def survival(kept: Interval | None, images: int, train: float, test: float) -> Finding:
     """Do mixes keep the label? To a reference that is right on `train` and `test` of training and unseen images.
 
     Args:

@@ -31,7 +31,6 @@ from advmix.inspect.proposal import Proposal, propose_split, verdict
 from advmix.inspect.scores import (
     DimensionScores,
     LayerScores,
-    Share,
     SwapScore,
     dimension_scores,
     join,
@@ -41,6 +40,7 @@ from advmix.inspect.scores import (
     rest,
     unit_name,
 )
+from advmix.intervals import Interval
 from advmix.latents import Latents, Split
 from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report import save_figures
@@ -92,7 +92,7 @@ def _numbers(score: SwapScore) -> dict[str, Any]:
     }
 
 
-def _share(name: str, share: Share) -> dict[str, Any]:
+def _share(name: str, share: Interval) -> dict[str, Any]:
     return {name: share.value, f"{name}_interval": [share.low, share.high]}
 
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
 
 import torch
 from torch import Tensor, nn
 
 from advmix.data import slices
 from advmix.generators import Generator
+from advmix.intervals import Interval, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 from advmix.utils.progress import track
@@ -30,29 +30,6 @@ from advmix.utils.torch_tools import answers, eval_mode, mistakes
 
 IDLE = 0.02
 """A layer is idle when swapping it makes less than this share of the change that swapping everything makes."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of counted cases with its 95 % Wilson interval, in [0, 1]."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def rest(self) -> Share:
-        """The share of the other cases."""
-        return Share(1 - self.value, 1 - self.high, 1 - self.low)
-
-
-def wilson(hits: float, total: int) -> Share:
-    """`hits` of `total` with the score interval of Wilson (1927), which is also right for shares near 0 and 1."""
-    z = 1.959964
-    share, extra = hits / total, z * z / total
-    middle = (share + extra / 2) / (1 + extra)
-    half = z * sqrt(share * (1 - share) / total + extra / (4 * total)) / (1 + extra)
-    return Share(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 @dataclass(frozen=True)
@@ -70,8 +47,8 @@ class SwapScore:
     split: Split
     image_change: float
     image_share: float
-    label_changes: Share
-    takes_donor: Share
+    label_changes: Interval
+    takes_donor: Interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from advmix.data import ImageSet, slices
 from advmix.encoders.network import Encoder, encoded
 from advmix.generators import Generator
-from advmix.inspect.scores import Share, wilson
-from advmix.intervals import GroupBootstrap, Interval
+from advmix.intervals import GroupBootstrap, Interval, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import eval_mode
@@ -43,7 +42,7 @@ class Survival:
         """From what `answers` found, `(1 + D, N)`."""
         return cls(mixed_answers[1:], labels, mixed_answers[0] == labels)
 
-    def share(self, among: Tensor | None = None) -> Share | None:
+    def share(self, among: Tensor | None = None) -> Interval | None:
         """Share of mixes that keep the label, with its 95 % interval; None where no image counts.
 
         The mixes of one image are not independent: the interval is as wide as if there were one of each.
@@ -68,7 +67,7 @@ class Survival:
         kept = (self.predictions == self.labels).double().mean(dim=0) * counted
         return boot.interval(kept, counted, statistic=lambda kept, right: kept / right.clamp_min(1e-12))
 
-    def by(self, index: Tensor, names: Sequence[str]) -> dict[str, Share | None]:
+    def by(self, index: Tensor, names: Sequence[str]) -> dict[str, Interval | None]:
         """The same by class or by group: `index` `(N,)` says which of `names` each image belongs to."""
         return {name: self.share(index == place) for place, name in enumerate(names)}
 
