@@ -1,14 +1,16 @@
 """Which torch.export archives are safe to load.
 
 `torch.export.load` unpickles what an archive asks it to unpickle, evaluates its size expressions as Python, writes its
-names into Python code, and looks up what its graph calls anywhere in torch. So an archive is read as plain data first,
-and refused unless everything in it is on these lists: raw tensors, operators that compute, sizes that are sums and
-products, names that are words. What was checked is packed anew, so that torch reads that and nothing else.
+names, its guards and its constant inputs into Python code, and looks up what its graph calls anywhere in torch. So an
+archive is read as plain data first, and refused unless everything in it is on these lists: raw tensors, operators that
+compute, sizes that are sums and products, and words for all other text. Guards and notes are left out. What was checked
+is packed anew, so that torch reads that and nothing else.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import zipfile
@@ -26,6 +28,8 @@ MEMBERS = re.compile(
     r"[^/]+/(data/(weights/(weight_\d+|model_weights_config\.json)|constants/(tensor_\d+|model_constants_config\.json)"
     r"|sample_inputs/model\.pt)|models/model\.json|archive_format|archive_version|byteorder|\.data/\w+)"
 )
+EXTRA = re.compile(r"[^/]+/extra/")
+"""What somebody put beside a network, as `extra_files`; it is left out."""
 ATEN = re.compile(r"torch\.ops\.aten\.(?P<name>\w+)(\.\w+)?")
 PLAIN = re.compile(
     r"_operator\.(add|sub|mul|truediv|floordiv|mod|eq|ne|lt|le|gt|ge|neg|getitem|and_|or_)|math\.(ceil|floor|trunc)"
@@ -39,7 +43,9 @@ WORDS = re.compile(
 POWER = re.compile(r"\b[su]\d+\s*\*\*\s*[2-4](?![\d\s]*\*\*)|Pow\([su]\d+, Integer\((-1|[2-4])\)\)")
 """The only powers in sizes: of a symbol, and small. Others may take forever."""
 NAME_KEYS = ("name", "as_name", "class_fqn")
-PATH_KEYS = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "custom_obj_name", "fqn")
+WORD = re.compile(r"[\w.\-]*")
+OTHER_TEXT = ("target", "as_operator", "expr_str", "as_expr", "in_spec", "out_spec", "torch_version")
+"""Keys of text that is more than words: all but the last are checked on their own."""
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 LARGEST = 2**30
 """Elements of what constants in the graph make; a network for images has none near it."""
@@ -59,14 +65,14 @@ def check_archive(data: bytes, path: Path) -> bytes:
     try:
         check_sizes(io.BytesIO(data), path)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
+            names = [name for name in archive.namelist() if not EXTRA.match(name)]
             _check(path, len(set(names)) == len(names), "a name twice")
             for name in names:
                 _check(path, MEMBERS.fullmatch(name) is not None, name)
             members = {name: archive.read(name) for name in names}
         for name, content in members.items():
             if name.endswith(".json"):
-                _check_json(parse_json(content, f"{path}: {name}"), path)
+                members[name] = _checked_json(parse_json(content, f"{path}: {name}"), path)
             elif name.endswith("sample_inputs/model.pt"):
                 _check_pickle(content, path, name)
         _check(path, any(name.endswith("/models/model.json") for name in names), "no models/model.json")
@@ -119,12 +125,43 @@ def _check_pickle(data: bytes, path: Path, name: str) -> None:
         _check(path, False, name)
 
 
-def _check_json(value: Any, path: Path) -> None:
+def _checked_json(value: Any, path: Path) -> bytes:
+    """The same JSON without notes and guards, all that is left of it checked."""
+    for holder in _objects(value):
+        _leave_out(holder)
     for holder in _objects(value):
         for key, item in holder.items():
             _check_entry(key, item, path)
         if "target" in holder and "inputs" in holder:
             _check_numbers(str(holder["target"]), holder["inputs"], path)
+        if isinstance(meta := holder.get("tensor_meta"), dict):
+            sizes = list(_numbers(meta.get("sizes"), int))
+            _check(path, math.prod(sizes) <= LARGEST, f"a tensor of {sizes}")
+    for text in _text(value):
+        _check(path, WORD.fullmatch(text) is not None, f"text {text[:80]}")
+    return json.dumps(value).encode()
+
+
+def _leave_out(holder: dict[str, Any]) -> None:
+    """Where a node came from, of which torch looks up names, and conditions on images, which it executes."""
+    if holder.get("metadata") and ("target" in holder or "module_call_graph" in holder):
+        holder["metadata"] = {}
+    if holder.get("guards_code"):
+        holder["guards_code"] = []
+
+
+def _text(value: Any, in_node: bool = False) -> Iterator[str]:
+    """Keys and strings at any depth, but those that are checked elsewhere, and what operators are given as text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _text(item, in_node)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            if not (isinstance(item, str) and (key in OTHER_TEXT or (in_node and key == "as_string"))):
+                yield from _text(item, in_node or key == "nodes")
 
 
 def _check_entry(key: str, item: Any, path: Path) -> None:
@@ -138,8 +175,6 @@ def _check_entry(key: str, item: Any, path: Path) -> None:
         _check(path, _is_arithmetic(str(item)), f"expression {item}")
     elif key in NAME_KEYS and item:
         _check(path, re.fullmatch(r"\w+", str(item)) is not None, f"name {item}")
-    elif key in PATH_KEYS and item:
-        _check(path, re.fullmatch(r"[\w.\-]+", str(item)) is not None, f"name {item}")
     elif key == "forward_arg_names" and item:
         _check(path, all(re.fullmatch(r"\w+", str(name)) for name in item), f"names {item}")
     elif key in ("in_spec", "out_spec") and item:

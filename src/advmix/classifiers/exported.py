@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,7 +132,8 @@ def _from_torchscript(path: Path) -> Found:
 def _from_export(path: Path) -> Found:
     data = check_archive(path.read_bytes(), path)
     try:
-        program = torch.export.load(io.BytesIO(data))
+        with _told_by_us():
+            program = torch.export.load(io.BytesIO(data))
         inputs = program.graph_signature.user_inputs
         shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
         graph = program.module()
@@ -142,13 +145,32 @@ def _from_export(path: Path) -> Found:
     return Found(Exported(graph, batch), "export", True, size=size, channels=channels)
 
 
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """torch logs the error that stopped it, with its traceback, and raises one that says less; here the first comes."""
+    stopped: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        stopped.extend(error for error in (record.exc_info or ())[1:2] if isinstance(error, BaseException))
+        return False
+
+    logger = logging.getLogger(torch.export.__name__)
+    logger.addFilter(keep)
+    try:
+        yield
+    except Exception as error:
+        raise (stopped or [error])[0] from error
+    finally:
+        logger.removeFilter(keep)
+
+
 def _from_onnx(path: Path) -> Found:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{path}: needs onnxruntime; pip install 'advmix[onnx]'") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises is told
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -172,6 +194,8 @@ def _fixed(path: Path, shapes: Sequence[Sequence[Any]]) -> Fixed:
         described = " and ".join(str(tuple(shape)) for shape in shapes) or "nothing"
         raise UserError(f"{path}: its input is {described}; one input (B, C, H, W) of images is wanted")
     batch, *sides = (side if isinstance(side, int) else None for side in shapes[0])
+    if any(side is not None and side < 1 for side in (batch, *sides)):
+        raise UserError(f"{path}: its input is {tuple(shapes[0])}, no images; export it again")
     last = sides[2] in (1, 3) and sides[0] not in (1, 3)
     channels, height, width = [sides[2], *sides[:2]] if last else sides
     if (height is None) != (width is None):
