@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from advmix.classifiers.archive import check_archive
 from advmix.classifiers.found import Found, one_line
 from advmix.classifiers.script import check_script
-from advmix.errors import UserError
+from advmix.errors import UserError, printable
 
 ONNX_TYPES = {
     "tensor(float)": torch.float32,
@@ -26,6 +27,8 @@ ONNX_TYPES = {
     "tensor(uint8)": torch.uint8,
 }
 """Of inputs; whole numbers are 0 to 255."""
+LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x00-\x7f]))")
+"""How an .onnx says that weights lie in a file beside it; then the length of its name comes, and its name."""
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 
 
@@ -169,6 +172,7 @@ def _from_onnx(path: Path) -> Found:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{path}: needs onnxruntime; pip install 'advmix[onnx]'") from error
+    files_of(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it raises is told
     options.intra_op_num_threads = torch.get_num_threads()
@@ -183,6 +187,31 @@ def _from_onnx(path: Path) -> Found:
     network = Exported(OnnxNetwork(session, channels_last), batch)
     bytes_wanted = entries[0].type == "tensor(uint8)"
     return Found(network, "onnx", True, size=size, channels=channels, normalised=not bytes_wanted)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file of a network, and those beside an .onnx in which it keeps weights.
+
+    Raises:
+        UserError: one of them is not there, or leads out of the folder.
+    """
+    if path.suffix != ".onnx":
+        return [path]
+    names = dict.fromkeys(_locations(path.read_bytes()))
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise UserError(f"{path}: keeps weights elsewhere, in {printable(name)[:80]}; they lie beside it")
+        if "\0" in name or not (path.parent / name).is_file():
+            raise UserError(f"{path}: lacks its weights, {printable(name)[:80]}; they lie beside it")
+    return [path, *(path.parent / name for name in names)]
+
+
+def _locations(data: bytes) -> Iterator[str]:
+    for found in LOCATION.finditer(data):
+        short, low, high = found.groups()
+        length = short[0] if short else (low[0] & 127) + 128 * high[0]
+        yield data[found.end() : found.end() + length].decode(errors="replace")
 
 
 Fixed = tuple[int | None, int | None, int | tuple[int, int] | None, bool]

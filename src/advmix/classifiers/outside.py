@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers.exported import SUFFIXES, from_file
+from advmix.classifiers.exported import SUFFIXES, files_of, from_file
 from advmix.classifiers.found import Found, from_factory, from_timm, from_torchvision
 from advmix.classifiers.huggingface import from_pretrained
 from advmix.classifiers.options import ClassifierOptions
@@ -183,7 +183,8 @@ def _words(network: Classifier, trial: Trial) -> str:
 def _fingerprint(found: Found, network: Classifier, options: ClassifierOptions) -> str:
     path = Path(options.classifier)
     if path.suffix in SUFFIXES:
-        weights = hashlib.sha256(expanded(path, "classifier").read_bytes()).hexdigest()
+        parts = [hashlib.sha256(part.read_bytes()) for part in files_of(expanded(path, "classifier"))]
+        weights = "".join(part.hexdigest() for part in parts)
     elif all(isinstance(value, Tensor) for value in found.network.state_dict().values()):
         weights = fingerprint(found.network)
     else:  # quantised networks pack their weights
