@@ -1,4 +1,4 @@
-"""What a classifier answers: a class, or nothing where its numbers are none."""
+"""What a classifier answers: a class, or nothing where its numbers are none; and how sure it is."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def answers(logits: Tensor) -> Tensor:
         logits: or probabilities, `(B, C)`.
     """
     return torch.where(logits.softmax(dim=1).isnan().any(dim=1), -1, logits.argmax(dim=1))
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """`(B, C)` in float64, on the CPU: in float32 those of small or close logits are equal, and their order is lost."""
+    return logits.detach().cpu().double().softmax(dim=1)
 
 
 def mistakes(found: Tensor, labels: Tensor) -> Tensor:

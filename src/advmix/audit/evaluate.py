@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers
+from advmix.answers import answers, probabilities
 from advmix.data import GrayDigits, ImageSet, Look, slices
 from advmix.generators import Generator
 from advmix.latents import Latents
@@ -23,11 +23,9 @@ BATCH = 250
 
 @torch.no_grad()
 def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """Class probabilities `(N, C)`, on the CPU."""
+    """Class probabilities `(N, C)` in float64, on the CPU."""
     with evaluating(classifier) as (model,):
-        parts = [
-            model(images.batch(part)[0].to(device)).softmax(dim=1).cpu() for part in slices(len(images), 2 * BATCH)
-        ]
+        parts = [probabilities(model(images.batch(part)[0].to(device))) for part in slices(len(images), 2 * BATCH)]
     return torch.cat(parts)
 
 
@@ -114,7 +112,7 @@ def _search(
     lost = torch.zeros_like(mix.fooled) if mix.vanished is None else mix.vanished
     with torch.no_grad(), evaluating(classifier, search.generator) as (model, decoder):
         plain = answers(model(decoder(latents))) == labels
-        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, model(mix.images).softmax(dim=1), lost
+        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, probabilities(model(mix.images)), lost
 
 
 @torch.no_grad()

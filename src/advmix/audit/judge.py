@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers
+from advmix.answers import answers, probabilities
 from advmix.attacks import Attack
 from advmix.audit.attacks import still_right
 from advmix.audit.found import Asked, Judged
@@ -144,7 +144,7 @@ def judge(bench: Bench, subject: Subject, batch: Batch) -> Judged:
     with torch.no_grad(), evaluating(subject.network, bench.generator, bench.reference) as (model, dec, reference):
         start = dec(begun)
         seen_start, seen_drawn = (answers(model(images)) for images in (start, dec(drawn)))
-        before, seen_small = model(shown).softmax(dim=1), answers(model(batch.pixels))
+        before, seen_small = model(shown), answers(model(batch.pixels))
         small = bench.search.split.with_perp(_begun(bench, batch, batch.pixels), perp)
         donors = bench.pool[_swap_donors(bench, batch)]
         after = model(mix.images)
@@ -163,8 +163,8 @@ def judge(bench: Bench, subject: Subject, batch: Batch) -> Judged:
             donors=mix.donors.cpu(),
             perp=perp.cpu(),
             losses=cross_entropy(after, labels).cpu(),
-            before=before.cpu(),
-            after=after.softmax(dim=1).cpu(),
+            before=probabilities(before),
+            after=probabilities(after),
             change=rms(mix.images - start).cpu(),
             reference_after=answers(reference(dec(small))).cpu(),
             swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),

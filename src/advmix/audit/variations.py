@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers
+from advmix.answers import answers, probabilities
 from advmix.audit.variation_folder import Item, Variation
 from advmix.data import ImageSet, to_bytes, to_float
 from advmix.encoders import Encoder, encoded
@@ -93,10 +93,9 @@ class Finder:
 
 @torch.no_grad()
 def seen_by(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Class probabilities `(B, K)`, on the CPU."""
+    """Class probabilities `(B, K)` in float64, on the CPU."""
     with evaluating(classifier) as (model,):
-        probabilities: Tensor = model(images).softmax(dim=1).cpu()
-    return probabilities
+        return probabilities(model(images))
 
 
 def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:

@@ -22,7 +22,7 @@ from advmix.errors import UserError
 from advmix.files import read_json
 from advmix.options import expanded
 from advmix.progress import console
-from advmix.trust import check_trusted, untrusting
+from advmix.trust import check_trusted, names_code, untrusting
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,8 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         given |= {"classes": [f"{part}={name}" for part, name in classes.items()]} if isinstance(classes, dict) else {}
         given = with_defaults(ClassifierOptions, given)[0]
     found = from_dict(ClassifierOptions, given, options.classifier)
-    check_trusted(found.classifier, options.classifier, options.trust_code)
+    if names_code(found.classifier):
+        check_trusted(found.classifier, options.classifier, options.trust_code)
     return replace(
         found,
         classifier=str(_beside(path, Path(found.classifier))),

@@ -24,6 +24,7 @@ from advmix.errors import UserError
 from advmix.hashing import hexdigest
 from advmix.options import expanded
 from advmix.progress import console
+from advmix.trust import names_code
 
 SOFTMAX = "probabilities, their logarithms taken as logits"
 SIGMOID = "a single probability, its log-odds taken as the logit of class 1"
@@ -104,7 +105,7 @@ def _find(options: ClassifierOptions) -> Found:
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
         return from_pretrained(path) if path.is_dir() else from_file(path)
-    if name and "/" not in library:
+    if names_code(options.classifier):
         return from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
 

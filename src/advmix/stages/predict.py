@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers
+from advmix.answers import answers, probabilities
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.clock import Clock
 from advmix.data import slices
@@ -170,11 +170,10 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
 
 @torch.no_grad()
 def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
-    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)`, on the CPU."""
+    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
     images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
     with evaluating(network) as (model,):
-        found: Tensor = model(images).softmax(dim=1).cpu()
-    return found
+        return probabilities(model(images))
 
 
 def _sentences(results: dict[str, Any]) -> list[str]:
