@@ -1,16 +1,19 @@
-# `make demo`, `make test`, `make docs`: each sets up everything it needs in .venv first.
+# `make demo`, `make test`, `make docs` and the rest: each sets up everything it needs in .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test test-experiments check docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/advmix demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/experiments $(ARGS)
+
+test-experiments: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/experiments $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

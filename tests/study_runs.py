@@ -1,4 +1,4 @@
-"""Runs as `advmix study colored-mnist` writes them, and the script that makes tables of them."""
+"""Runs as `python -m experiments colored-mnist` writes them, and the script that makes tables of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from experiments import docs_tables as docs
+
+__all__ = ["ROOT", "docs", "load_script", "study_runs"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,9 +25,6 @@ def load_script(name: str, folder: str = "scripts") -> ModuleType:
     sys.modules[name] = module  # where dataclasses look for their names
     spec.loader.exec_module(module)
     return module
-
-
-docs = load_script("update_docs")
 
 
 def study_runs(

@@ -155,13 +155,13 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
 
     monkeypatch.setattr(audit_chunks, "judge", stopping)
     assert audit(runs, tmp_path / "out") == 130
-    assert len(list((tmp_path / "out" / "chunks").iterdir())) == 1
+    assert len(list((tmp_path / "out" / ".chunks").iterdir())) == 1
     monkeypatch.setattr(audit_chunks, "judge", judge)
     assert audit(runs, tmp_path / "out") == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert audit(runs, tmp_path / "out", "--resume") == 0
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
-    assert not (tmp_path / "out" / "chunks").exists()
+    assert not (tmp_path / "out" / ".chunks").exists()
     assert audit(runs, tmp_path / "out", "--resume", "--no-residual") == 2
     assert "another run (residual True there, False here)" in capsys.readouterr().err
 

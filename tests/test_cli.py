@@ -4,7 +4,10 @@ input.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from advmix.cli import main
+from advmix.encoders import load_autoencoder
 from advmix.files import read_checkpoint
 from advmix.results import schema
 
@@ -288,6 +292,41 @@ def test_a_device_without_memory_is_one_line(
     assert main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("advmix: CUDA out of memory. Tried to allocate 626 MiB. Perhaps other programs")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "out of memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "Cannot allocate memory"),
+        (RuntimeError("could not create a primitive"), "out of memory (could not create a primitive)"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "failed to map segment"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+            "allocate 8 bytes.",
+        ),
+    ],
+)
+def test_little_memory_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("advmix.stages.fit.open_data", fail)
+    line = refused(capsys, "fit", *SMALL, "--out", tmp_path / "fit")
+    assert said in line
+    assert "Perhaps other programs use it too" in line
+
+
+def test_closed_outputs_do_no_harm(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "advmix", "fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")]
+    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} <&- >&- 2>&-"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert load_autoencoder(tmp_path / "fit")[1]["data_seed"] == 0
+    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == [
+        *("config.json", "generator.safetensors", "log.jsonl", "seconds.json")
+    ]
 
 
 def test_evaluate_does_not_look_at_other_images_than_it_is_told_of(

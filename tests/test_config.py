@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from advmix import config as configs
+from advmix.commands.demo import DemoConfig
 from advmix.config import from_dict, to_dict
 from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
@@ -18,7 +19,6 @@ from advmix.stages.encode import EncodeConfig
 from advmix.stages.evaluate import EvaluateConfig
 from advmix.stages.fit import FitConfig
 from advmix.stages.train import TrainConfig
-from advmix.studies.demo import DemoConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
@@ -98,7 +98,7 @@ def test_settings_younger_than_a_file_get_their_defaults_and_are_named(
     old = {"command": "demo", **to_dict(DemoConfig(data=DATA, seed=3))}
     del old["data"]["look"], old["methods"]
     (tmp_path / "config.json").write_text(json.dumps(old))
-    assert configs.load(tmp_path / "config.json", "demo", DemoConfig) == DemoConfig(data=DATA, seed=3)
+    assert configs.load(tmp_path / "config.json", "demo", DemoConfig, edited=True) == DemoConfig(data=DATA, seed=3)
     said = capsys.readouterr().out
     assert "no data.look in it, taken as colored" in said
     assert "no methods in it, taken as ['nominal', " in said
@@ -108,7 +108,7 @@ def test_a_part_that_is_younger_than_a_file_gets_its_defaults(tmp_path: Path) ->
     old = {"command": "fit", **to_dict(FitConfig(data=DATA))}
     del old["gan"], old["data"]["look"]
     (tmp_path / "config.json").write_text(json.dumps(old))
-    assert configs.load(tmp_path / "config.json", "fit", FitConfig).gan == FitConfig().gan
+    assert configs.load(tmp_path / "config.json", "fit", FitConfig, edited=True).gan == FitConfig().gan
     filled, added = configs.with_defaults(FitConfig, old)
     assert filled["gan"] == to_dict(FitConfig().gan)
     assert added == {"gan": filled["gan"], "data.look": "colored"}
@@ -165,7 +165,7 @@ def test_value_that_the_config_itself_refuses_is_refused() -> None:
 def test_config_of_another_command_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json: a config of .*, not of 'fit'"):
-        configs.load(tmp_path / "config.json", "fit", FitConfig)
+        configs.load(tmp_path / "config.json", "fit", FitConfig, edited=True)
 
 
 def test_lists_and_paths_become_plain_json() -> None:
@@ -179,3 +179,12 @@ def test_lists_and_paths_become_plain_json() -> None:
         inner: Inner = field(default_factory=Inner)
 
     assert to_dict(Outer()) == {"path": "a/b", "inner": {"sizes": [1, 2]}}
+
+
+def test_a_config_that_a_run_is_taken_up_by_is_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    configs.save(tmp_path, "fit", FitConfig(), {})
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(UserError, match="damaged or changed since"):
+        configs.load(path, "fit", FitConfig)
+    assert configs.load(path, "fit", FitConfig, edited=True).seed == 1

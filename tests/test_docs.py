@@ -13,8 +13,8 @@ import pytest
 from advmix.cli import parse
 from advmix.config import to_dict
 from advmix.errors import UserError
-from advmix.studies.colored_mnist import ColoredMnistConfig
 from advmix.training.methods import SearchOptions
+from experiments.colored_mnist.study import ColoredMnistConfig
 from study_runs import ROOT, docs, study_runs
 
 
@@ -135,7 +135,7 @@ def test_the_command_is_the_one_that_was_run(config: ColoredMnistConfig) -> None
 
 
 def copy(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "scripts" / "keep_results.sh"
+    script = ROOT / "experiments" / "keep_results.sh"
     return subprocess.run(["bash", script, source, target], capture_output=True, text=True, check=False)
 
 

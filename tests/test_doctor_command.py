@@ -10,15 +10,16 @@ import pytest
 
 from advmix.classifiers import ClassifierOptions
 from advmix.cli import main
+from advmix.commands.demo import RunSettings
 from advmix.config import to_dict
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
 from advmix.files import make_folder
 from advmix.seeds import global_seed
 from advmix.stages.doctor_runs import find_runs
-from advmix.studies.cell import Cell, CellSettings
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
+from experiments.cells import Cell
 from study_runs import ROOT
 
 SMALL = ["--images", "80", "--search-images", "20", "--device", "cpu"]
@@ -30,7 +31,7 @@ GOOD = ROOT / "results" / "gan-digits"
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """A generator, its latents, a classifier that reads the colour and a reference that does not."""
-    settings = CellSettings(
+    settings = RunSettings(
         fit=FitOptions(fit_steps=60, fit_batch=32), train=TrainOptions(epochs=8, batch=32), device="cpu"
     )
     made = Cell(tmp_path_factory.mktemp("cell") / "cell", DataConfig(train_images=240, test_images=80), 1, settings)

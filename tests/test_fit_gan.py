@@ -197,13 +197,15 @@ def test_bf16_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in tensors.values())
 
 
-def test_two_processes_write_one_result(tmp_path: Path) -> None:
-    """Through both trainings, from the command line."""
+def test_two_processes_write_one_result(fitted: Path, tmp_path: Path) -> None:
+    """Through both trainings and the judge's verdict, from the command line."""
     command = [sys.executable, "-m", "advmix", *FIT, "--out", str(tmp_path / "two"), "--devices", "2"]
+    command += ["--features", str(fitted / "judge")]
     subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, timeout=180)
     model, metadata = load_autoencoder(tmp_path / "two")
     assert isinstance(model.generator, StyleGan)
     assert 0 < metadata["reconstruction_mse"] < 4
+    assert metadata["frechet_distance"] > 0
     for training in ("gan", "encoder"):
         lines = (tmp_path / "two" / training / "log.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [3]

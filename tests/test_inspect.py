@@ -12,6 +12,7 @@ from PIL import Image
 
 from advmix.audit.evaluate import accuracy
 from advmix.cli import parse
+from advmix.commands.demo import RunSettings
 from advmix.config import to_dict
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
@@ -26,9 +27,9 @@ from advmix.stages.inspect import draw_pairs
 from advmix.stages.inspect_entries import flags
 from advmix.stages.reference import Reference, judge_reference, open_reference, unbiased_test
 from advmix.stages.train import TrainConfig, run_train
-from advmix.studies.cell import Cell, CellSettings
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from experiments.cells import Cell
 from tiny import cli
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ SMALL = ["--images", "40", "--dimension-images", "2", "--resamples", "20", "--de
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
     """A generator that shows something, a biased reference and an honest one."""
-    settings = CellSettings(
+    settings = RunSettings(
         fit=FitOptions(fit_steps=60, fit_batch=32), train=TrainOptions(epochs=8, batch=32), device="cpu"
     )
     data = DataConfig(train_images=200, test_images=60)

@@ -18,12 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from advmix.cli import COMMANDS, STUDIES, parse
+from advmix.cli import COMMANDS, parse
+from experiments.cli import EXPERIMENTS
+from experiments.cli import parse as parse_experiment
 from study_runs import ROOT, docs
 
 PAGES = [*docs.pages(), ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md"]
 FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"(?<!`)`(advmix [^`\n]+)`(?!`)")
+INLINE = re.compile(r"(?<!`)`((?:advmix|python -m experiments) [^`\n]+)`(?!`)")
 PLACEHOLDERS = {"COMMAND", "NAME"}
 """Words that stand for a command; other capitals stand for values, which any word may be."""
 
@@ -32,7 +34,7 @@ def shown(page: Path) -> Iterator[str]:
     """Command lines in fenced blocks, continued ones joined."""
     for block in FENCED.findall(page.read_text()):
         for line in re.sub(r"\\\n", " ", block).splitlines():
-            if line.startswith("advmix ") and not PLACEHOLDERS & set(line.split()):
+            if line.startswith(("advmix ", "python -m experiments ")) and not PLACEHOLDERS & set(line.split()):
                 yield line
 
 
@@ -42,18 +44,19 @@ def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: p
     for folder in ("DIR", "photos", "faces"):
         (tmp_path / folder).mkdir()
     for line in shown(page):
-        parse(shlex.split(line, comments=True)[1:])
+        words = shlex.split(line, comments=True)
+        parse_experiment(words[3:]) if words[0] == "python" else parse(words[1:])
     for line in INLINE.findall(page.read_text()):
         check_inline(line)
 
 
 def check_inline(line: str) -> None:
     """Command and flags of an example in running text, which need not be complete."""
-    words = shlex.split(line)[1:]
+    words = shlex.split(line.replace("python -m experiments", "advmix study"))[1:]
     if PLACEHOLDERS & set(words) or words[0].startswith("-"):
         return
     name = " ".join(words[: 2 if words[0] == "study" else 1])
-    known = {**COMMANDS, **{f"study {study}": command for study, command in STUDIES.items()}}
+    known = {**COMMANDS, **{f"study {study}": command for study, command in EXPERIMENTS.items()}}
     assert name in known, line
     flags = {re.sub("^no-", "", word[2:]) for word in words if word.startswith("--")}
     assert flags <= {*flags_of(known[name].load()[0]), "config", "help"}, line
@@ -95,7 +98,7 @@ def test_links_out_of_docs_are_turned(hooks: ModuleType) -> None:
     text = (
         "[a](../../results/README.md#top) ![b](../../results/search/figures/found.png) [c](../data.md) [d](https://x.y)"
     )
-    assert hooks.rewritten("docs/studies/search.md", text) == (
+    assert hooks.rewritten("docs/paper/search.md", text) == (
         "[a](../repository/results/README.md#top) ![b](../repository/results/search/figures/found.png) "
         "[c](../data.md) [d](https://x.y)"
     )

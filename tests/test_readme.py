@@ -14,7 +14,9 @@ from study_runs import ROOT, docs
 
 def test_the_tables_are_what_results_holds() -> None:
     for path in docs.pages():
-        assert docs.updated(path.read_text(), path.parent) == path.read_text(), f"{path}: python scripts/update_docs.py"
+        assert docs.updated(path.read_text(), path.parent) == path.read_text(), (
+            f"{path}: python -m experiments.docs_tables"
+        )
     assert "**AdvMix**" in (ROOT / "README.md").read_text()
 
 
@@ -69,16 +71,16 @@ def _not_run_yet(path: Path) -> bool:
 
 
 def test_every_study_is_listed() -> None:
-    listed = (ROOT / "docs" / "studies" / "README.md").read_text()
-    for page in (ROOT / "docs" / "studies").glob("*.md"):
-        assert page.name == "README.md" or f"]({page.name})" in listed, f"docs/studies/README.md: add {page.name}"
+    listed = (ROOT / "docs" / "paper" / "README.md").read_text()
+    for page in (ROOT / "docs" / "paper").glob("*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in listed, f"docs/paper/README.md: add {page.name}"
 
 
-def test_no_file_is_over_400_lines() -> None:
+def test_no_file_is_over_600_lines() -> None:
     sources = [
         path
-        for folder in ("src", "tests", "examples", "benchmarks", "scripts")
+        for folder in ("src", "experiments", "tests", "examples", "benchmarks", "scripts")
         for path in (ROOT / folder).rglob("*.py")
     ]
     assert len(sources) > 50
-    assert [path.name for path in sources if len(path.read_text().splitlines()) > 400] == []
+    assert [path.name for path in sources if len(path.read_text().splitlines()) > 600] == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import AbstractContextManager
@@ -7,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from advmix import config as configs
 from advmix.data import DataConfig
 from advmix.errors import UserError
 from advmix.files import TEMPORARY, make_folder, write_json
+from advmix.report.page import save_figures
 from advmix.runs import claim_run, open_run
 from advmix.stages.encode import EncodeConfig
 from advmix.stages.fit import FitConfig
@@ -141,14 +144,14 @@ def test_a_run_that_ends_takes_away_what_it_worked_with_and_leaves_other_runs_al
     inner = tmp_path / "inner"
     with opened(tmp_path):
         claim_run(inner, "fit", FitConfig(), resume=True, inputs=INPUTS)
-        make_folder(tmp_path / "chunks")
+        make_folder(tmp_path / ".chunks")
         make_folder(tmp_path / "gan")
-        for path in (tmp_path, inner, tmp_path / "gan", tmp_path / "chunks"):
+        for path in (tmp_path, inner, tmp_path / "gan", tmp_path / ".chunks"):
             (path / "checkpoint.pt").write_text("")
         (inner / "result").write_text("")
         with opened(tmp_path):
             pass
-        assert (tmp_path / "chunks").is_dir()
+        assert (tmp_path / ".chunks").is_dir()
         raise_in(inner)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
         "config.json",
@@ -204,3 +207,75 @@ def test_a_folder_without_inputs_is_not_taken_for_a_run(claimed: Path) -> None:
     write_json(claimed / "config.json", {"command": "fit", **configs.to_dict(FitConfig())})
     with pytest.raises(UserError, match="not the config of a run"):
         claim_run(claimed, "fit", FitConfig(), resume=True, inputs=INPUTS)
+
+
+@pytest.mark.parametrize("name", ["chunks", "gan", "reference", "shard-1.safetensors", "phases.json", "checkpoint.pt"])
+def test_a_class_may_be_called_as_what_a_run_works_with(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path / "run"):
+        make_folder(tmp_path / "run" / name)
+        (tmp_path / "run" / name / "1.png").write_text("a variation")
+    assert (tmp_path / "run" / name / "1.png").read_text() == "a variation"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_is_refused_before_it_wrote_anything_leaves_nothing(tmp_path: Path, there: bool) -> None:
+    out = tmp_path / "run"
+    if there:
+        out.mkdir()
+    with pytest.raises(UserError, match="no such layer"):
+        fail_in(out, "no such layer")
+    assert out.exists() == there
+    assert not there or list(out.iterdir()) == []
+
+
+def fail_in(folder: Path, words: str) -> None:
+    with opened(folder):
+        raise UserError(words)
+
+
+def test_a_run_that_fails_later_keeps_what_it_has(tmp_path: Path, claimed: Path) -> None:
+    with pytest.raises(UserError, match="full"):
+        fail_in(claimed, "full")
+    assert (claimed / "config.json").is_file()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="full"):
+        write_and_fail(tmp_path / "other")
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["checkpoint.pt", "config.json"]
+
+
+def write_and_fail(folder: Path) -> None:
+    with opened(folder):
+        (folder / "checkpoint.pt").write_text("an hour's work")
+        raise UserError("full")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_that_is_removed_meanwhile_is_an_error_and_its_next_owner_keeps_it(
+    tmp_path: Path, again: bool
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="removed or exchanged while the run went on"):
+        lose(out, again)
+    assert out.exists() == again
+    assert not again or [path.name for path in out.iterdir()] == [".lock"]
+
+
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match="the folder is not there"):
+        lose_and_write(out)
+    assert not out.exists()
+
+
+def lose_and_write(out: Path) -> None:
+    with opened(out):
+        shutil.rmtree(out)
+        save_figures({"samples": Figure()}, out)
+
+
+def lose(out: Path, again: bool) -> None:
+    with opened(out):
+        shutil.rmtree(out)
+        if again:
+            out.mkdir()
+            (out / ".lock").write_text("1")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from advmix.data import ColoredDigits, ImageSet
-from advmix.encoders import LatentStore, StyleEncoder, encoded, write_store
+from advmix.encoders import Encoder, LatentStore, StyleEncoder, encoded, write_store
 from advmix.errors import UserError
 from advmix.generators import StyleConfig
 from advmix.latents import Latents
@@ -156,3 +157,16 @@ def test_an_encoder_says_how_many_images_it_takes_at_once(tmp_path: Path, images
     assert seen == [3, 3, 2]
     assert len(encoded(images[:8], small)) == len(store.latents) == 8
     assert seen == [3, 3, 2] * 2
+
+
+def test_latents_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    class Broken(Encoder):
+        def encode_signed(self, images: Tensor) -> Latents:
+            return Latents(images.mean(dim=(1, 2, 3)).log()[:, None, None].expand(-1, 4, 3))
+
+    pixels = torch.full((5, 1, 8, 8), 255, dtype=torch.uint8)
+    pixels[2] = 0  # -1 in the generator's range
+    images = ImageSet(pixels, torch.zeros(5, dtype=torch.long), ("only",))
+    with pytest.raises(UserError, match="1 of 5 images are encoded to latents that are no numbers"):
+        write_store(tmp_path, Broken(), images, generator="0" * 16)
+    assert not list(tmp_path.glob("*.safetensors"))

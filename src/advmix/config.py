@@ -83,9 +83,19 @@ def save(folder: Path, command: str, config: Any, inputs: Mapping[str, str | Non
     write_json(folder / "config.json", {"command": command, **to_dict(config), INPUTS: dict(inputs)})
 
 
-def load(path: Path, command: str, kind: type[T]) -> T:
-    """Read a saved config of `command`. Settings that are younger than the file get their defaults; a line says so."""
-    data = read_json(path, edited=True)
+def load(path: Path, command: str, kind: type[T], edited: bool = False) -> T:
+    """Read a saved config of `command`. Settings that are younger than the file get their defaults; a line says so.
+
+    Args:
+        path: of the file.
+        command: that wrote it.
+        kind: of the config.
+        edited: whether a person may have written or changed it.
+
+    Raises:
+        UserError: missing, damaged, or of another command or with unknown settings.
+    """
+    data = read_json(path, edited)
     if isinstance(data, dict) and "study" in data:
         data = data.get("config")  # a results.json holds the config that made it
     data = untrusting(data)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import platform
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from advmix.errors import UserError
+from advmix.errors import ALONE, UserError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -52,7 +58,29 @@ def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
     fabric.launch()
+    if fabric.world_size > 1:
+        _end_together(fabric)
     return fabric
+
+
+def _end_together(fabric: Fabric) -> None:
+    """A process of a run does not go on alone, for hours perhaps, where another one has died."""
+    if not fabric.is_global_zero:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: the one that started it has ended
+        return
+    started = getattr(fabric.strategy.launcher, "procs", [])  # none where torchrun starts and watches them all
+    if started:
+        threading.Thread(target=_watch, args=(started,), daemon=True).start()
+
+
+def _watch(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End this process when one of those that it started has failed; lightning-fabric would, but without a word."""
+    while not any(process.poll() for process in started):
+        time.sleep(0.5)
+    time.sleep(1)  # whatever is wrong may be wrong here too, and is said better
+    os.write(2, f"advmix: {ALONE}\n".encode())
+    os._exit(2)
 
 
 def _check_devices(kind: str, index: str, devices: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ALONE = "another process of this run ended; what was done is kept: go on with --resume"
+"""Said by the processes that are left."""
+
 
 class UserError(Exception):
     """Bad input. The message names the file or value and the remedy; anything else that is raised is a bug of ours."""

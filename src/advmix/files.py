@@ -28,6 +28,8 @@ DIGEST = "sha256"
 CHECKPOINT = b"advmix checkpoint "
 TEMPORARY = ".advmix-tmp"
 """How the names of half-written files end."""
+HELD: set[Path] = set()
+"""Folders that runs of this process write into: one that has gone was removed, and is not made again."""
 MAX_DEPTH = 100
 """Levels of JSON that are read; ours has fewer than ten, a network of torch.export some fifty."""
 
@@ -85,8 +87,9 @@ def make_folder(path: Path, parents: bool = False) -> Path:
         UserError: it cannot be made.
     """
     try:
-        path.mkdir(parents=parents, exist_ok=True)
-        _sync_folder(path.parent)
+        if path.resolve() not in HELD:
+            path.mkdir(parents=parents, exist_ok=True)
+        _sync_folder(path if path.resolve() in HELD else path.parent)
     except OSError as error:
         raise _not_written(path, error) from error
     return path

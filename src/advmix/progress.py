@@ -5,11 +5,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+WIDEST = 10_000
+"""Characters of a table that nothing narrows."""
+
+
+class _Console(Console):
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As its own, but no number or word of a table is cut: on a narrow terminal its lines run on."""
+        for table in objects:
+            if isinstance(table, Table):
+                self._keep_words(table)
+        super().print(*objects, **({"crop": False} | how))
+
+    def _keep_words(self, table: Table) -> None:
+        options = self.options.update(width=WIDEST)
+        for column in table.columns:
+            cells = [Measurement.get(self, options, cell) for cell in (column.header, *column.cells)]
+            column.min_width = max(cell.maximum if column.no_wrap else cell.minimum for cell in cells)
+        least = Measurement.get(self, options, table).minimum
+        table.width = least if least > self.width else table.width
+
+
+console = _Console(highlight=False, soft_wrap=True, emoji=False)
 LINE_SECONDS = 10.0
 Advance = Callable[[int, str], None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from advmix import config as configs
 from advmix.engine import in_first_process
 from advmix.errors import UserError
-from advmix.files import TEMPORARY, make_folder, read_json
+from advmix.files import HELD, TEMPORARY, make_folder, read_json
 
 try:
     import fcntl
@@ -28,8 +28,17 @@ PLACES = ("out", "file", "cells", "finished", *READ)
 HOW_NOT_WHAT = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
-WORKING = ("checkpoint.pt", "phases.json", "chunks", "shard-*.safetensors", ".variations-*.json", f".*{TEMPORARY}")
-"""What a run keeps while it goes on, and nobody needs when it is done."""
+CHUNKS = ".chunks"
+"""A folder of what an audit has found so far."""
+PARTS = ("gan", "encoder", "reference")
+"""Subfolders in which a run trains something, unless they are runs of their own."""
+WORKING = (
+    *("checkpoint.pt", *(f"{part}/checkpoint.pt" for part in PARTS)),
+    *("phases.json", CHUNKS, "shard-*.safetensors", ".variations-*.json"),
+)
+"""What a run keeps while it goes on, and nobody needs when it is done. Exports have folders called as classes are: of
+folders, only the hidden one goes.
+"""
 LONGEST = 1000
 """Characters of a path; systems take from 260 to 4,096."""
 
@@ -68,12 +77,16 @@ def open_run(
         UserError: as `claim_run`, or another process is writing into the folder.
     """
 
+    is_new = is_made = False
+
     def claim() -> str:
+        nonlocal is_new, is_made
         _check_claim(out, command, config, resume, {**inputs, **judges}, replace)  # before anything is touched
+        is_new, is_made = not (out / CLAIM).exists(), not out.exists()
         make_folder(out, parents=True)
         _lock(out)
         try:
-            _remove(out, f".*{TEMPORARY}")
+            _remove_temporary(out)
             return claim_run(out, command, config, resume, inputs, judges, replace)
         except BaseException:
             _unlock(out)
@@ -83,9 +96,15 @@ def open_run(
     try:
         yield run
         if len(_held.get(out.resolve(), [])) == 1:  # the first process alone, and no stage within another
-            _remove(out, *WORKING)
+            _remove_working(out)
+    except UserError:
+        if is_new:
+            _take_back(out)
+        raise
     finally:
         _unlock(out)
+        if is_made:
+            _remove_empty(out)
 
 
 def claim_run(
@@ -152,12 +171,18 @@ def _is_ours(name: str) -> bool:
 def _lock(out: Path) -> None:
     """Keep other processes out; this one may come in again."""
     held = _held.get(out.resolve(), [])
-    if fcntl is None or held:
-        _held[out.resolve()] = [*held, -1]
-        return
-    path = out / LOCK
+    try:
+        descriptor = -1 if fcntl is None or held else _locked(out)
+    except OSError as error:
+        raise UserError(f"{out / LOCK}: cannot be written ({error.strerror}); choose another folder") from error
+    _held[out.resolve()] = [*held, descriptor]
+    HELD.add(out.resolve())
+
+
+def _locked(out: Path) -> int:
+    """The descriptor of the lock."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -168,12 +193,12 @@ def _lock(out: Path) -> None:
             ) from error
         except OSError:  # a file system without locks
             pass
-        if _is_same_file(descriptor, path):
+        if _is_same_file(descriptor, out / LOCK):
             break
         os.close(descriptor)  # its owner removed it meanwhile
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
-    _held[out.resolve()] = [descriptor]
+    return descriptor
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -185,25 +210,51 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 def _unlock(out: Path) -> None:
     """Take back what `_lock` did; processes that did not lock have nothing to take back."""
-    held = _held.pop(out.resolve(), [])
-    if len(held) > 1:
-        _held[out.resolve()] = held[:-1]
-    elif held and held[0] >= 0:
-        (out / LOCK).unlink(missing_ok=True)
-        os.close(held[0])
+    *held, last = _held.pop(out.resolve(), [-1])
+    if held:
+        _held[out.resolve()] = held
+        return
+    HELD.discard(out.resolve())
+    if last >= 0:
+        if _is_same_file(last, out / LOCK):  # not another's, in a folder that was removed and made anew
+            (out / LOCK).unlink(missing_ok=True)
+        os.close(last)
 
 
-def _remove(out: Path, *patterns: str) -> None:
-    """Remove what is called so in a run's folder, and in its subfolders that are not runs of their own."""
-    for pattern in patterns:
-        for path in out.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+def _take_back(out: Path) -> None:
+    """A run that was refused before it wrote anything leaves nothing."""
+    if {path.name for path in out.glob("*")} <= {CLAIM, LOCK}:
+        (out / CLAIM).unlink(missing_ok=True)
+
+
+def _remove_empty(out: Path) -> None:
+    with suppress(OSError):  # there is something in it, as usual
+        out.rmdir()
+
+
+def _remove_working(out: Path) -> None:
+    """Remove what a run worked with.
+
+    Raises:
+        UserError: the folder is not the run's any more.
+    """
+    held = _held[out.resolve()][0]
+    if not out.is_dir() or (held >= 0 and not _is_same_file(held, out / LOCK)):
+        raise UserError(f"{out}: removed or exchanged while the run went on; run it again")
+    for path in [path for pattern in WORKING for path in out.glob(pattern)]:
+        if path.name == CHUNKS:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file() and (path.parent == out or not (path.parent / CLAIM).exists()):
+            path.unlink(missing_ok=True)
+
+
+def _remove_temporary(out: Path) -> None:
+    """Remove half-written files in a run's folder, and in its subfolders that are not runs of their own."""
+    for path in out.glob(f".*{TEMPORARY}"):
+        path.unlink(missing_ok=True)
     for folder in out.iterdir():
         if folder.is_dir() and not folder.is_symlink() and not (folder / CLAIM).exists():
-            _remove(folder, *patterns)
+            _remove_temporary(folder)
 
 
 def _with_known_inputs(

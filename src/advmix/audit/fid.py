@@ -56,7 +56,7 @@ def frechet_distance(real: Iterable[Tensor], fake: Iterable[Tensor], features: n
 
     with evaluating(features) as (network,):
         found = [torch.cat([network(images).cpu().double() for images in batches]) for batches in (real, fake)]
-    metric = FrechetInceptionDistance(_Given(found[0].shape[1]))
+    metric = FrechetInceptionDistance(_Given(found[0].shape[1]), sync_on_compute=False)  # one process has all images
     for part, is_real in zip(found, (True, False), strict=True):
         metric.update(part, real=is_real)
     return float(metric.compute())

@@ -154,7 +154,8 @@ class VariationFolder:
         changed = _changed(self.out, {name: digest for digest, _, name in (line.partition("  ") for line in lines)})
         if changed is not None:
             raise UserError(
-                f"{self.out / changed}: missing or changed since it was exported; export into another folder with --out"
+                f"{self.out / changed}: missing or changed since it was exported, or {DIGESTS} was; export into "
+                "another folder with --out"
             )
 
     def write(self, part: int, found: Iterable[Item], originals: Mapping[int, Tensor] | None = None) -> None:

@@ -104,6 +104,11 @@ class LatentStore:
     def _shard_metadata(self) -> dict[str, Any]:
         return {key: self.index[key] for key in (*IDENTITY, NETWORK) if key in self.index}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every shard is there, undamaged and of this store."""
+        return all(self.has(number) for number in range(len(self.shards)))
+
     def has(self, number: int) -> bool:
         """Whether a shard is there and is one of this store."""
         path = self.shards[number]
@@ -217,4 +222,10 @@ def _encode(
         parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
         advance(part.stop - part.start, "")
     latents = Latents.cat(parts)
+    broken = latents.not_finite
+    if len(broken):
+        raise UserError(
+            f"{len(broken):,} of {len(latents):,} images are encoded to latents that are no numbers (NaN or infinite); "
+            "look at these images, or fit the generator again"
+        )
     return latents.tensors()

@@ -1,6 +1,5 @@
 """Figures and the HTML page."""
 
-from advmix.report.curves import curves
 from advmix.report.figures import (
     Gallery,
     accuracy_chart,
@@ -11,19 +10,14 @@ from advmix.report.figures import (
     variations,
 )
 from advmix.report.page import render, save_figures
-from advmix.report.published import published
 from advmix.report.style import method_label
-from advmix.report.swatches import mean_colors
 
 __all__ = [
     "Gallery",
     "accuracy_chart",
-    "curves",
     "data_strip",
-    "mean_colors",
     "method_label",
     "mixing_grid",
-    "published",
     "render",
     "rescaled_difference",
     "save_figures",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,10 +16,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from torch import Tensor
 
 from advmix.report.canvas import Canvas, frame, of_class, sheet_pitch, shorten, tile
-from advmix.report.published import TEST, Published, caveat
 from advmix.report.style import INK, MUTED, RIGHT, TRACK, WRONG, method_color, method_label
 from advmix.report.summary import Column, Run, Score, columns, method_names, scores
-from advmix.results import color_spread, comparable
+from advmix.results import comparable
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +94,13 @@ def mixing_grid(
     return canvas.figure
 
 
-def accuracy_chart(runs: Sequence[Run], published: Sequence[Published] = ()) -> Figure:
+def accuracy_chart(runs: Sequence[Run], others: Mapping[str, float] = MappingProxyType({}), caveat: str = "") -> Figure:
     """A panel per test, a bar per method: mean over the seeds, with a line from the lowest to the highest seed.
 
     Args:
         runs: of one training set, but for the seed.
-        published: rows of others, drawn as grey lines where the test is like theirs.
+        others: accuracies in [0, 1] of others on a test like the shuffled one, by name, drawn as dotted lines there.
+        caveat: what is to be said of them.
 
     Raises:
         UserError: worst cases that cannot be compared.
@@ -107,7 +108,6 @@ def accuracy_chart(runs: Sequence[Run], published: Sequence[Published] = ()) -> 
     comparable(runs)
     names = method_names(runs)
     panels = [(column, found) for column in columns(runs) if (found := scores(runs, column.key))]
-    others = {row.label: value for row in published if (value := row.at(color_spread(runs[0]))) is not None}
     left, width, height, head, pitch = 1.75, 2.2, 0.29 * max(len(names), 1), 0.62, 2.78
     canvas = Canvas(left + 3 * pitch - 0.1, -(-len(panels) // 3) * (head + height + 0.12) + (0.5 if others else 0.3))
     for index, (column, found) in enumerate(panels):
@@ -116,7 +116,7 @@ def accuracy_chart(runs: Sequence[Run], published: Sequence[Published] = ()) -> 
         _panel_head(canvas, column, x, y)
         axes = canvas.axes(x, y, width, height)
         _bars(axes, names, found)
-        for value in others.values() if column.key == TEST else ():
+        for value in others.values() if column.key == "accuracy_unbiased" else ():
             axes.axvline(value, color="white", linewidth=3.2, alpha=0.7)
             axes.axvline(value, color=INK, linewidth=1.4, linestyle=":")
         if place == 0:
@@ -126,7 +126,7 @@ def accuracy_chart(runs: Sequence[Run], published: Sequence[Published] = ()) -> 
     note = "Accuracy in percent" + (", mean over the seeds; black line: lowest to highest seed" if several else "")
     if others:
         listed = ", ".join(f"{label} {100 * value:.4g}" for label, value in others.items())
-        note += f".\nDotted, {listed}: {caveat(runs)}."
+        note += f".\nDotted, {listed}: {caveat}."
     canvas.text(left, canvas.height - 0.08, note, 8, ha="left", va="bottom", color=MUTED, linespacing=1.4)
     return canvas.figure
 

@@ -25,7 +25,7 @@ from advmix.report.audit import audit_sentences, audit_table, swap_table
 from advmix.results import RESULTS
 from advmix.runs import open_run
 from advmix.seeds import generator
-from advmix.stages.audit_case import Case, audited_data, batches, open_case, subject_of
+from advmix.stages.audit_case import Case, audited_data, batches, check_fit, open_case, subject_of
 from advmix.stages.audit_chunks import chosen_rows, search_all
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.audit_reference import Voter, named_reference, own_reference, train_reference
@@ -56,9 +56,10 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         if metadata is not None:
             config = replace(config, data=remembered(config.data))
         opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
-        attack = open_attack(config.attack)
-        if attack is not None and not (config.out / RESULTS).is_file():
+        attack, done = open_attack(config.attack), (config.out / RESULTS).is_file()
+        if attack is not None and not done:
             _try_attack(attack, opened, images[:TRIED], fabric.device)
+        check_fit(config, data, metadata, opened)
         named = named_reference(config, data.train, fabric.device)
         if named is not None and config.reference is not None:
             check_independent(config.reference, named.network, opened, images, fabric.device)
@@ -68,12 +69,17 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
             "reference": named.fingerprint if named else None,
         }
         inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
+        case: Case | None = None
+        if config.generator is not None and config.latents is not None and not done:
+            case = open_case(data, config.generator, config.latents, fabric.device)
         with open_run(config.out, "audit", config, config.resume, inputs, fabric=fabric):
-            if not (config.out / RESULTS).is_file():
+            if not done:
                 clock = Clock(config.out if fabric.is_global_zero else None)
-                pooled = config.data if metadata and "data" not in metadata else DataConfig()
-                folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
-                _audit(config, fabric, open_case(data, *folders, fabric.device), opened, named, attack, clock)
+                if case is None:
+                    pooled = config.data if metadata and "data" not in metadata else DataConfig()
+                    folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
+                    case = open_case(data, *folders, fabric.device)
+                _audit(config, fabric, case, opened, named, attack, clock)
             results: dict[str, Any] = read_json(config.out / RESULTS)
             _show(config, results)
     return results

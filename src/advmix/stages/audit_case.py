@@ -20,11 +20,13 @@ from advmix.data.sources import OwnImages
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
 from advmix.encoders.store import LatentStore, open_latents
 from advmix.errors import UserError
+from advmix.generators import NetworkConfig, read_network
 from advmix.hashing import hexdigest
 from advmix.latents import Latents
 from advmix.mixing import calibrated
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.sources import data_for, data_of, load, own_data
+from advmix.training.autoencode import style_config
 from advmix.training.methods import SearchOptions, with_layers
 
 CALIBRATED = 100
@@ -50,12 +52,6 @@ class Case:
     encoder: Encoder
     pool: Latents
     store: LatentStore
-
-    @property
-    def image(self) -> tuple[int, int, int]:
-        """`(C, H, W)` of the generator's images."""
-        side = self.model.generator.resolution
-        return self.model.generator.channels, side, side
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -117,6 +113,34 @@ def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
     return data_for(made, source, config.data, config.seed, model.generator), metadata
 
 
+def check_fit(
+    config: AuditConfig, data: Data, metadata: dict[str, Any] | None, opened: Sequence[OpenClassifier]
+) -> None:
+    """What does not go together with the generator is said before anything is made.
+
+    Args:
+        config: of the audit.
+        data: what is audited.
+        metadata: of the generator's file; None where one will be fitted.
+        opened: the classifiers.
+
+    Raises:
+        UserError: layers that it does not have, classifiers of other channels, or images that cannot be fitted.
+    """
+    if metadata is None:
+        network: NetworkConfig = style_config(data.train, config.fit)
+    else:
+        network = read_network(metadata, str(config.generator))
+    with_layers(config.search, network).split(network.layers)
+    for one in opened:
+        _check_channels(one, network.channels)
+
+
+def _check_channels(opened: OpenClassifier, channels: int) -> None:
+    if opened.image is not None and opened.image[0] != channels:
+        raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
+
+
 def _classifiers_own(config: AuditConfig) -> Data:
     """The images of the first classifier that says which it was trained on."""
     folder = next((one.folder for one in config.subjects if one.folder is not None), None)
@@ -126,15 +150,9 @@ def _classifiers_own(config: AuditConfig) -> Data:
 
 
 def subject_of(opened: OpenClassifier, case: Case, device: torch.device) -> Subject:
-    """A classifier with the size of the images that it is shown.
-
-    Raises:
-        UserError: a classifier of other channels.
-    """
-    channels, small, _ = case.image
+    """A classifier with the size of the images that it is shown."""
+    small = case.model.generator.resolution
     network, side = opened.network, opened.side or small
-    if opened.image is not None and opened.image[0] != channels:
-        raise UserError(f"{opened.name}: for images of {opened.image[0]} channels, but the generator's have {channels}")
     if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
     shown = side if is_native(opened, case.data, small) else small

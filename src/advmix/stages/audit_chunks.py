@@ -16,6 +16,7 @@ from advmix.engine import in_first_process
 from advmix.errors import UserError
 from advmix.files import make_folder
 from advmix.progress import Advance, track
+from advmix.runs import CHUNKS
 from advmix.stages.audit_case import Batches
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def search_all(
     """
     if not (out / FILE).is_file():
         places = list(slices(len(rows), chunk))
-        folder = in_first_process(fabric, lambda: make_folder(out / "chunks"))
+        folder = in_first_process(fabric, lambda: make_folder(out / CHUNKS))
         paths = [folder / f"{place.start:08d}.safetensors" for place in places]
         turns = range(fabric.global_rank, len(places), fabric.world_size)
         mine = [i for i in turns if not _is_done(paths[i], metadata)]

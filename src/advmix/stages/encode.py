@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from advmix import config as configs
-from advmix.clock import KEPT, Clock, write_seconds
+from advmix.clock import KEPT, Clock, read_seconds, write_seconds
 from advmix.config import to_dict
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
@@ -104,7 +104,8 @@ def run_encode(config: EncodeConfig) -> LatentStore:
         **features_input(features),
     }
     with open_run(config.out, "encode", config, config.resume, inputs):
-        if (config.out / KEPT).is_file():
+        before = read_seconds(config.out)
+        if _is_done(config.out):
             console.print(f"  done already: {config.out}")
             return open_latents(config.out, model, metadata)
         clock = Clock(config.out)
@@ -126,9 +127,15 @@ def run_encode(config: EncodeConfig) -> LatentStore:
                     **({} if config.encoder == "network" else {"optimize_pool": rule}),
                 },
             )
-        write_seconds(config.out, encode_seconds=clock.seconds["encode"])
+        write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])
         console.print(f"  {len(images)} latents in {config.out}")
         return store
+
+
+def _is_done(out: Path) -> bool:
+    """Whether everything is there, and no shard has been damaged since."""
+    there = all((out / name).is_file() for name in (KEPT, INDEX))
+    return there and LatentStore(out, read_json(out / INDEX)).is_whole
 
 
 def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:

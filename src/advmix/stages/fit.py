@@ -92,7 +92,7 @@ class FitConfig:
         require(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
-        if self.regime == "autoencode" and self.features is None and self.fit.perceptual_weight:
+        if self.regime == "autoencode" and (self.features is None) == (self.fit.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
         self.mix.check_reference(self.reference is not None)
         if (self.regime == "invert") != (self.generator is not None):
@@ -231,6 +231,7 @@ def _keep(
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
         **settings,
+        "log_sha256": [loop.log_digest for loop in loops],
         "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
         "reconstruction_mse": mse,
     }

@@ -95,11 +95,15 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         **mixable_inputs(mixable),
     }
     config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
+    network = opened.network.to(device)
+    if config.marginalize:
+        assert mixable is not None
+        network = _marginalized(config, network, mixable)
     with open_run(config.out, "predict", config, config.resume, inputs) as run:
         if (config.out / RESULTS).is_file():
             results: dict[str, Any] = read_json(config.out / RESULTS)
         else:
-            results = _predict(config, opened, pictures, mixable, run, device)
+            results = _predict(config, opened, network, pictures, mixable, run, device)
         for sentence in _sentences(results):
             console.print(f"  {sentence}", markup=False)
         console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
@@ -109,16 +113,13 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
 def _predict(
     config: PredictConfig,
     opened: OpenClassifier,
+    network: nn.Module,
     pictures: Pictures,
     mixable: Mixable | None,
     run: str,
     device: torch.device,
 ) -> dict[str, Any]:
     clock = Clock(config.out)
-    network = opened.network.to(device)
-    if config.marginalize:
-        assert mixable is not None
-        network = _marginalized(config, network, mixable)
     with clock("predict"):
         probabilities = _in_shards(config, network, pictures.pixels, run, device)
     seen = answers(probabilities)
@@ -152,11 +153,9 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
     with track("predict", len(pixels)) as advance:
         for number, rows in enumerate(slices(len(pixels), config.shard_size)):
             path = config.out / f"shard-{number:05d}.safetensors"
-            if path.is_file():
-                tensors, metadata = read_tensors(path, "predictions")
-                if metadata != {"run": run}:
-                    raise UserError(f"{path}: of another run; delete it and go on with --resume")
-                parts.append(tensors["probabilities"])
+            kept = _kept(path, run)
+            if kept is not None:
+                parts.append(kept)
                 advance(rows.stop - rows.start, "")
                 continue
             found = []
@@ -166,6 +165,17 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
             parts.append(torch.cat(found))
             write_tensors(path, "predictions", {"probabilities": parts[-1]}, {"run": run})
     return torch.cat(parts)
+
+
+def _kept(path: Path, run: str) -> Tensor | None:
+    """A shard of this run; None where it is missing or damaged."""
+    try:
+        tensors, metadata = read_tensors(path, "predictions")
+    except UserError:
+        return None
+    if metadata != {"run": run}:
+        raise UserError(f"{path}: of another run; delete it and go on with --resume")
+    return tensors["probabilities"]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -180,6 +181,11 @@ class Loop:
             kept = f"the last good checkpoint is {path} (step {read_checkpoint(path)['step']})"
         return f"{kept}. Try a smaller learning rate, with another --out"
 
+    @property
+    def log_digest(self) -> str:
+        """SHA-256 of `log.jsonl` at the end, in hex."""
+        return hashlib.sha256(_log(self.history)).hexdigest()
+
     def finish(self) -> None:
         """The result is safe on disk: the checkpoint is no longer needed."""
         if self._checkpoint is not None:
@@ -188,7 +194,30 @@ class Loop:
 
 def write_log(path: Path, history: History) -> None:
     """JSON lines, one for each logged step."""
-    atomic_write(path, "".join(json.dumps(line) + "\n" for line in history).encode())
+    atomic_write(path, _log(history))
+
+
+def read_log(path: Path, digest: str) -> History:
+    """What `write_log` wrote.
+
+    Args:
+        path: of the file.
+        digest: `Loop.log_digest`, which the result of the loop remembers.
+
+    Raises:
+        UserError: missing or changed since.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); make it again") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise UserError(f"{path}: damaged or changed since it was written; make it again")
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def _log(history: History) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in history).encode()
 
 
 def _finite(state: Any) -> bool:

@@ -1,0 +1,1 @@
+"""What usual augmentations do to an image."""

@@ -1,0 +1,38 @@
+"""`python -m experiments NAME`: the paper's figures and tables, and what could refute them."""
+
+from __future__ import annotations
+
+from advmix.program import Command, Program
+
+EXPERIMENTS = {
+    "augmentations": Command(
+        "experiments.augmentations.study", "AugmentationsConfig", "run_augmentations", "augmentations"
+    ),
+    "celeba": Command("experiments.faces.study", "CelebaConfig", "run_celeba", "attributes of faces"),
+    "celeba-marginalize": Command(
+        "experiments.faces.averaging", "FaceMarginalizeConfig", "run_face_marginalize", "faces, averaged over z⊥"
+    ),
+    "celeba-pictures": Command("experiments.faces.gallery", "GalleryConfig", "run_gallery", "pictures of faces"),
+    "celeba-survival": Command(
+        "experiments.faces.label_survival", "SurvivalConfig", "run_survival", "labels that survive"
+    ),
+    "colored-mnist": Command(
+        "experiments.colored_mnist.study", "ColoredMnistConfig", "run_colored_mnist", "debiasing digits, step by step"
+    ),
+    "encoding": Command("experiments.encoding.study", "EncodingConfig", "run_encoding", "Algorithm 2"),
+    "marginalize": Command("experiments.marginalize.study", "MarginalizeConfig", "run_marginalize", "averages over z⊥"),
+    "photo-autoencoder": Command(
+        "experiments.faces.variants", "AutoencodersConfig", "run_autoencoders", "variants of the autoencoder"
+    ),
+    "pipeline": Command(
+        "experiments.pipeline.study", "PipelineConfig", "run_pipeline", "kinds of generator, end to end"
+    ),
+    "search": Command("experiments.search.study", "SearchConfig", "run_search", "Algorithm 1"),
+    "toy": Command("experiments.toy.study", "ToyConfig", "run_toy", "the paper's toy example"),
+}
+
+
+PROGRAM = Program(
+    "python -m experiments", "The paper's figures and tables, and what could refute them.", EXPERIMENTS, "study "
+)
+main, parse = PROGRAM.main, PROGRAM.parse

@@ -1,0 +1,1 @@
+"""Colored-MNIST: debiasing step by step."""

@@ -1,0 +1,1 @@
+"""CelebA: attributes of faces."""

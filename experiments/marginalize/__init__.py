@@ -1,0 +1,1 @@
+"""Answers averaged over random z⊥."""

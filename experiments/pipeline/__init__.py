@@ -1,0 +1,1 @@
+"""Kinds of generator, end to end."""

@@ -1,0 +1,1 @@
+"""Algorithm 1: what a search finds, and at what cost."""

@@ -1,0 +1,175 @@
+"""Markdown tables, for `experiments.docs_tables.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from advmix.report import method_label
+from advmix.report.summary import columns
+from advmix.results import in_percent
+from experiments.face_tables import FACE_TABLES, setting
+from experiments.marginalize.study import marginal_rows, tests_of
+from experiments.markdown_table import grid
+from experiments.pipeline.measure import PIPELINES, by_pipeline, quality_rows
+
+Record = dict[str, Any]
+
+
+def search(results: Record) -> Iterator[str]:
+    """Of `study search`: stronger searches, what is found, other generators."""
+    usual, images = results["search"], results["config"]["worst_images"]
+    yield _facts(
+        results,
+        f"{images} test images, {usual['restarts']} restarts x {usual['steps']} steps, radius {usual['radius']}",
+    )
+    yield "**A stronger search of the same classifier**, right in the worst case:"
+    yield _saturation(results)
+    yield (
+        "**What it finds.** *Every recolouring*: right on the image's z∥ with the z⊥ of every recolouring. *Less "
+        "contrast*: share of worst mixes with less than any colour of the grid. *Still read*: by the reference:"
+    )
+    yield _found(results)
+    yield "**Under other generators**, right in the worst case; compare within a column:"
+    yield _transfer(results)
+
+
+def _saturation(results: Record) -> str:
+    usual, rows = results["search"], results["saturation"]
+    searches: dict[str, tuple[str, float | None]] = {"As in the study": ("restarts", usual["restarts"])}
+    for axis in ("restarts", "steps"):
+        most = max(row[axis] for row in rows)
+        if most > usual[axis]:
+            searches[f"{most} {axis}"] = (axis, most)
+    radii = {row["radius"] for row in rows}
+    wider = [radius for radius in radii if radius is not None and radius > usual["radius"]]
+    if wider:
+        searches[f"Radius {min(wider):g}"] = ("radius", min(wider))
+    if None in radii:
+        searches["No box"] = ("radius", None)
+    lines = []
+    for method in _methods(rows):
+        mine = [row for row in rows if row["method"] == method]
+        values = (
+            [row["accuracy_worst_case"] for row in mine if row["axis"] == axis and row[axis] == value]
+            for axis, value in searches.values()
+        )
+        lines.append([method_label(method), *map(in_percent, values)])
+    return grid(["", *searches], lines)
+
+
+def _found(results: Record) -> str:
+    columns = {
+        "Searched": ("found", "accuracy_worst_case"),
+        "Random": ("found", "accuracy_random_mixes"),
+        "Every recolouring": ("recolouring", "accuracy_recolor_mixed"),
+        "Less contrast": ("found", "below_floor"),
+        "Still read": ("found", "accuracy_reference"),
+    }
+    lines = [
+        [
+            method_label(method),
+            *(
+                in_percent([row[key] for row in results[part] if row["method"] == method])
+                for part, key in columns.values()
+            ),
+        ]
+        for method in _methods(results["found"])
+    ]
+    return grid(["", *columns], lines)
+
+
+def _transfer(results: Record) -> str:
+    rows = results["transfer"]
+    regimes = list(dict.fromkeys(row["generator"] for row in rows))
+    lines = []
+    for method, trained in dict.fromkeys((row["method"], row["trained_with"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["trained_with"]) == (method, trained)]
+        values = ([row["accuracy_worst_case"] for row in mine if row["generator"] == regime] for regime in regimes)
+        label = method_label(method) + ("" if trained == regimes[0] else f", trained with `{trained}`")
+        lines.append([label, *map(in_percent, values)])
+    return grid(["", *(f"`{regime}`" for regime in regimes)], lines)
+
+
+def augmentations(results: Record) -> Iterator[str]:
+    """Of `study augmentations`."""
+    runs, attacked = results["runs"], method_label(results["config"]["attacked"])
+    right = in_percent([run["attacked_right"] for run in runs])
+    yield _facts(
+        results,
+        f"the first {runs[0]['measured']:,} test images. *Change*: mean absolute, of the pixel range. *Still read*: by "
+        f"the reference, of what it reads unchanged. *{attacked} right*: what becomes of the attacked classifier, "
+        f"right on {right} % of the images as they are",
+    )
+    keys = ("pixel_change", "label_kept", "attacked_right")
+    rows = [
+        [f"`{name}`", *(in_percent([run["augmentations"][name][key] for run in runs]) for key in keys)]
+        for name in runs[0]["augmentations"]
+    ]
+    yield grid(["", "Change", "Still read", f"{attacked} right"], rows)
+
+
+def inspect(results: Record) -> Iterator[str]:
+    """Of `inspect`: one sentence."""
+    proposal, bias = results["proposal"], results["reference"]["bias"]
+    split = proposal["split"]
+    found = "no split is proposed"
+    if split is not None:
+        kept = 100 * (1 - split["label_changes"])
+        found = f"`{proposal['flags']}` is proposed: swapping these keeps {kept:.1f} % of the labels"
+    others = ", ".join(
+        f"{100 * other['share']:.0f} % `{other['flags'] or 'none'}`" for other in proposal["other_proposals"]
+    )
+    yield (
+        f"**Seed {results['config']['seed']}**: {found}, {proposal['sure']} ({100 * proposal['agreement']:.0f} % of "
+        f"the resamples{others and f'; {others}'}). Whether the reference reads the bias: {bias}."
+    )
+
+
+def marginalize(results: Record) -> Iterator[str]:
+    """Of `study marginalize` and `celeba-marginalize`."""
+    yield _facts(results, f"at most {results['config']['ask']['images']:,} images of each test")
+    rows = [
+        [method_label(method), f"mean over {samples}" if samples else prediction, *cells]
+        for method, prediction, samples, cells in marginal_rows(results)
+    ]
+    yield grid(["", "Answer", *(test.capitalize() for test in tests_of(results)), "Cost"], rows, left=2)
+
+
+def pipeline(results: Record) -> Iterator[str]:
+    """Of `study pipeline`: accuracies, worst cases by the search of each pipeline, then generators and latents."""
+    config, tests = results["config"], columns(results["runs"])
+    yield _facts(results, f"worst cases on {config['worst_images']} test images; they compare within a pipeline only")
+    rows = []
+    for name, mine in by_pipeline(results["runs"]):
+        for method in _methods(mine):
+            cells = ([run[test.key] for run in mine if run["method"] == method] for test in tests)
+            rows.append([PIPELINES[name].label, method_label(method), *map(in_percent, cells)])
+    yield grid(["", "", *(test.title for test in tests)], rows, left=2)
+    yield "Generator and latents, means over the seeds:"
+    names = [PIPELINES[name].label for name, _ in by_pipeline(results["pipelines"])]
+    yield grid(["", *names], list(quality_rows(results["pipelines"])))
+
+
+def _methods(rows: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def _facts(results: Record, more: str) -> str:
+    config = results["config"]
+    what = f"**{config['data']}**, colour std {config['color_std']:g}" if "color_std" in config else setting(config)
+    seeds = ", ".join(map(str, config["seeds"]))
+    return f"{what}, seeds {seeds}, {more}. In percent, mean ± standard deviation over seeds."
+
+
+TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
+    "search": search,
+    "augmentations": augmentations,
+    "inspect": inspect,
+    "marginalize": marginalize,
+    "celeba-marginalize": marginalize,
+    "pipeline": pipeline,
+    **FACE_TABLES,
+}
+
+"""By the name of the study."""

@@ -1,0 +1,1 @@
+"""The paper's toy example in the plane."""

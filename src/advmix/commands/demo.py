@@ -1,0 +1,249 @@
+"""`advmix demo`: the main job on coloured digits, from nothing: fit, encode, train every method, evaluate, report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from advmix.classifiers.trained import FILE as CLASSIFIER
+from advmix.clock import KEPT, read_seconds
+from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
+from advmix.encoders import Encoder
+from advmix.engine import make_fabric
+from advmix.files import atomic_write, read_tensors, write_json
+from advmix.latents import Split
+from advmix.options import require
+from advmix.progress import console, quietly
+from advmix.report import (
+    Gallery,
+    accuracy_chart,
+    data_strip,
+    mixing_grid,
+    render,
+    save_figures,
+    training_curves,
+    variations,
+)
+from advmix.results import RESULTS, header, table
+from advmix.runs import open_run
+from advmix.stages.encode import EncodeConfig, run_encode
+from advmix.stages.evaluate import GALLERY, EvaluateConfig, run_evaluate
+from advmix.stages.fit import FitConfig, run_fit
+from advmix.stages.sources import Mixable, data_of, load_mixable
+from advmix.stages.train import TrainConfig, run_train
+from advmix.training.autoencode import FitOptions, style_config
+from advmix.training.classify import TrainOptions
+from advmix.training.loop import read_log
+from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_methods
+
+GRID_ROWS, GRID_COLUMNS = 7, 9
+
+HINTS = {
+    "colored": ("each class has\nits own colour", "colours drawn\nat random"),
+    "double-colored": ("each class has\nits own colours", "both colours\nat random"),
+    "wildlife": ("each class has\nits own textures", "both textures\nat random"),
+    "color": ("each class has\nits own digit", "digits drawn\nat random"),
+}
+"""What the data strip says of training and test, by look; by target where that is the colour."""
+
+
+def data_figure(data: ColoredDigits) -> Figure:
+    """Six training and six shuffled test images of each class, among the first 200."""
+    config = data.config
+    hints = HINTS["color" if config.target == "color" else config.look]
+    first = slice(0, 200)
+    return data_strip(*data.train.batch(first), *data.shuffled.batch(first), data.train.classes, hints)
+
+
+def mixing_figure(mixable: Mixable, data: ColoredDigits, split: Split, encoder: Encoder | None = None) -> Figure:
+    """Rows: test digits that the generator has never seen. Columns: the first training images.
+
+    Args:
+        mixable: generator and pool.
+        data: the digits.
+        split: which layers are `z⊥`.
+        encoder: of the rows, the one that made the pool; default the network.
+    """
+    height, width = min(GRID_ROWS, len(data.shuffled)), min(GRID_COLUMNS, len(data.train))
+    kept, _ = data.shuffled.batch(slice(0, height))
+    lent, _ = data.train.batch(slice(0, width))
+    device = mixable.pool.styles.device
+    rows = torch.arange(height, device=device).repeat_interleave(width)
+    columns = torch.arange(width, device=device).repeat(height)
+    with torch.no_grad():
+        parallel = (encoder or mixable.model.encoder)(kept.to(device))
+        mixes = mixable.model.generator(split.combine(parallel[rows], mixable.pool[:width][columns]))
+    return mixing_grid(kept, lent, mixes, *roles(split, data.config.look))
+
+
+def roles(split: Split, look: str) -> tuple[str, str]:
+    """What `z∥` and `z⊥` are, in words, where the layers say it: coarse ones set the shape, fine ones the colour.
+
+    Other looks have more than a colour: there the picture must tell what the layers hold.
+    """
+    fine, coarse = split.layers - 1 in split.perp, split.grid or 0 in split.perp
+    if fine == coarse:
+        return "z∥", "z⊥"
+    shape, color = ("its shape", "its colour") if look == "colored" else ("its coarse layers", "its fine layers")
+    return (f"{shape}, z∥", f"{color}, z⊥") if fine else (f"{color}, z∥", f"{shape}, z⊥")
+
+
+def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str, Figure]:
+    """The figures of a demo run, written to its `figures/*.png` too."""
+    mixable = load_mixable(out / "fit", out / "latents", torch.device("cpu"))
+    assert mixable is not None
+    data = painted_digits(data_of(mixable.metadata, out / "fit"), "demo")
+    figures = {
+        "data": data_figure(data),
+        "mixing": mixing_figure(mixable, data, search.split(mixable.model.generator.layers)),
+        "training": training_curves(_history(out / "fit", mixable.metadata)),
+        "accuracy": accuracy_chart(results["runs"]),
+    }
+    for run in results["runs"]:
+        figures[f"variations-{run['method']}"] = _variations_figure(out, run["method"], data.train.classes)
+    save_figures(figures, out / "figures")
+    return figures
+
+
+def _variations_figure(out: Path, method: str, classes: tuple[str, ...]) -> Figure:
+    tensors, _ = read_tensors(out / method / "evaluation" / GALLERY, "gallery")
+    return variations(Gallery(method=method, classes=classes, **tensors))
+
+
+def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:
+    (digest,) = metadata["log_sha256"]
+    return [{"step": line["step"], "mse": line["loss"]} for line in read_log(fitted / "log.jsonl", digest)]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How generator and classifiers are trained and tested.
+
+    Args:
+        fit: how generator and encoder are trained.
+        train: how every classifier is trained.
+        search: Algorithm 1's settings in training.
+        baseline: settings of the other methods.
+        worst_restarts: restarts of the search for the worst case; its step and radius are the training's.
+        worst_steps: its gradient steps per restart.
+        worst_images: worst cases are looked for on at most so many test images.
+        device: auto, cpu, cuda, cuda:N or mps.
+    """
+
+    fit: FitOptions = field(default_factory=FitOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+    baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    worst_restarts: int = 5
+    worst_steps: int = 5
+    worst_images: int = 1000
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self, "worst_restarts worst_images", least=1)
+        require(self, "worst_steps", least=0)
+
+    def evaluation(self) -> SearchOptions:
+        """The search for the worst case."""
+        return replace(self.search, restarts=self.worst_restarts, steps=self.worst_steps)
+
+
+@dataclass(frozen=True)
+class DemoConfig(RunSettings):
+    """Colored-MNIST end to end: fit, encode, train every method, evaluate, report.
+
+    Writes results.json, report.html, figures/, config.json and a folder for each stage, which the other commands can
+    read.
+    Run again with the same settings it goes on where it was stopped.
+
+    Args:
+        data: the digits and their colours.
+        methods: which classifiers: nominal mixup linf randmix advmix, controls ceiling recolor jitter permute
+            grayscale instnorm nominal-long randmix-long randmix-best.
+        seed: fixes everything.
+        out: folder for what is written.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    methods: tuple[str, ...] = METHODS
+    seed: int = 0
+    out: Path = Path("runs/demo")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_methods(self.methods)
+
+
+def run_demo(config: DemoConfig) -> dict[str, Any]:
+    """Do what is not done yet; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    digits = painted_digits(open_data(config.data, config.seed), "demo")
+    config.search.split(
+        style_config(digits.train, config.fit).layers
+    )  # a layer outside is said before anything is made
+    make_fabric(config.device)
+    inputs = {"images": digits.train.fingerprint}
+    with open_run(config.out, "demo", config, resume=True, inputs=inputs):
+        console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
+        with quietly((config.out / "latents" / KEPT).is_file()):
+            _fit(config)
+        console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
+        found = [_train_and_evaluate(config, method) for method in config.methods]
+        results = _gather(config, found)
+        console.print("[bold]4 Report[/]")
+        begun = time.monotonic()
+        figures = draw(config.out, results, config.search)
+        results["phases"]["report"] = round(time.monotonic() - begun, 2)
+        write_json(config.out / RESULTS, results)
+        atomic_write(config.out / "report.html", render(results, figures).encode())
+        console.print(table(results["runs"]))
+        phases = results["phases"]
+        spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
+        console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} together")
+        console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
+    return results
+
+
+def _fit(config: DemoConfig) -> None:
+    """Generator and encoder from the biased images alone, and the latents of these."""
+    common: dict[str, Any] = {"device": config.device, "resume": True}
+    run_fit(FitConfig(data=config.data, fit=config.fit, seed=config.seed, out=config.out / "fit", **common))
+    split: dict[str, Any] = {"perp": config.search.perp, "perp_grid": config.search.perp_grid}
+    run_encode(EncodeConfig(generator=config.out / "fit", out=config.out / "latents", **split, **common))
+
+
+def _train_and_evaluate(config: DemoConfig, method: str) -> dict[str, Any]:
+    """A classifier, and what `results.json` of its evaluation holds."""
+    out = config.out / method
+    made: dict[str, Any] = {"generator": config.out / "fit", "latents": config.out / "latents"}
+    common: dict[str, Any] = {**made, "seed": config.seed, "device": config.device, "resume": True}
+    settings: dict[str, Any] = {"train": config.train, "search": config.search, "baseline": config.baseline}
+    with quietly((out / CLASSIFIER).is_file()):
+        run_train(TrainConfig(method=method, **settings, out=out, **common))
+    tested: dict[str, Any] = {"search": config.evaluation(), "worst_images": config.worst_images}
+    return run_evaluate(EvaluateConfig(classifier=str(out), **tested, out=out / "evaluation", **common), show=False)
+
+
+def _gather(config: DemoConfig, found: list[dict[str, Any]]) -> dict[str, Any]:
+    runs = [run for results in found for run in results["runs"]]
+    phases = {
+        "fit": found[0]["generator"]["fit_seconds"],
+        "encode": read_seconds(config.out / "latents").get("encode_seconds", 0.0),
+        **{f"train {run['method']}": run["train_seconds"] for run in runs},
+        "evaluate": round(sum(results["phases"]["evaluate"] for results in found), 2),
+    }
+    return {
+        **header("demo", config),
+        "generator": found[0]["generator"],
+        "search": found[0]["search"],
+        "phases": phases,
+        "runs": runs,
+    }

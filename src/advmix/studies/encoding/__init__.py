@@ -1,1 +1,0 @@
-"""`advmix study encoding`: how good is each encoder?"""

@@ -1,1 +1,0 @@
-"""`advmix study marginalize`: averaging over z⊥ beside retraining."""

@@ -1,1 +1,0 @@
-"""`advmix study search`: is the maximisation strong enough?"""

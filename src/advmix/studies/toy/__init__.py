@@ -1,1 +1,0 @@
-"""`advmix study toy`: the method in the plane."""
