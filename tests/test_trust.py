@@ -14,6 +14,7 @@ from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.cli import main, parse
 from advmix.config import to_dict
 from advmix.errors import UserError
+from advmix.files import write_json
 from advmix.stages.audit_config import AuditConfig
 from advmix.stages.doctor_runs import find_runs
 from advmix.stages.export import ExportConfig
@@ -54,7 +55,7 @@ def test_attacks_are_of_foolbox_or_code(name: str) -> None:
 
 
 def saved(command: str, config: Any, **changed: Any) -> Path:
-    Path("config.json").write_text(json.dumps({"command": command, **to_dict(config), **changed}))
+    write_json(Path("config.json"), {"command": command, **to_dict(config), **changed})
     return Path("config.json")
 
 
