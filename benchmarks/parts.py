@@ -27,15 +27,15 @@ from torch.nn import functional as F
 from advmix.classifiers import conv_net
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder, OptimizeEncoder, OptimizeOptions
-from advmix.engine import environment, make_fabric
-from advmix.errors import UserError
-from advmix.files import write_json
 from advmix.latents import Latents, Split
 from advmix.mixing import cross_entropy
-from advmix.options import require
-from advmix.progress import console
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.gan import GanOptions, GanTrainee
+from advmix.utils.config import check_values
+from advmix.utils.device import environment, make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
 
 Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[..., Any]
@@ -64,7 +64,7 @@ class PartsConfig:
     out: Path = Path("results/benchmarks")
 
     def __post_init__(self) -> None:
-        require(self, "batch rounds", least=1)
+        check_values(self, "batch rounds", least=1)
         for name in self.settings:
             if name != PLAIN and not set(name.split("-")) <= set(WORDS):
                 raise UserError(f"--settings {name}: unknown; plain, or words of {' '.join(WORDS)}, joined by hyphens")

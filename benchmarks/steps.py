@@ -19,14 +19,14 @@ from timing import Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 
 from advmix.classifiers import conv_net
-from advmix.engine import environment, make_fabric
-from advmix.files import write_json
 from advmix.generators import Generator, State, StyleConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix
-from advmix.progress import console
 from advmix.training.autoencode import WIDTHS
 from advmix.training.objectives import Batch, Mixing, Nominal, Objective
+from advmix.utils.device import environment, make_fabric
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
 
 
 @dataclass(frozen=True)

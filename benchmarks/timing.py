@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from advmix.generators.upsample import UpsampledConv2d
+from advmix.generators.layers import UpsampledConv2d
 
 Name = TypeVar("Name")
 Work = Callable[[], object]

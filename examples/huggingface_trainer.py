@@ -52,7 +52,7 @@ class Logits(nn.Module):
 
 
 class MixTrainer(Trainer):
-    def __init__(self, parts: advmix.Mixable, **options: Any) -> None:
+    def __init__(self, parts: advmix.FittedModel, **options: Any) -> None:
         super().__init__(**options)
         device = self.args.device
         split = Split.fine(parts.generator.layers, 2)

@@ -27,7 +27,7 @@ args = parser.parse_args()
 class Robust(lightning.LightningModule):
     """A mixer and a pool are no modules: Lightning neither trains nor saves them, and does not move them either."""
 
-    def __init__(self, parts: advmix.Mixable, classes: int) -> None:
+    def __init__(self, parts: advmix.FittedModel, classes: int) -> None:
         super().__init__()
         self.classifier = conv_net(classes)
         split = Split.fine(parts.generator.layers, 2)

@@ -13,8 +13,7 @@ import torch
 
 import advmix
 from advmix import AdvMix, Split
-from advmix.attacks import FoolboxAttack, MixAttack, to_foolbox
-from advmix.audit.attacks import right_attacked
+from advmix.attacks import FoolboxAttack, MixAttack, right_attacked, to_foolbox
 from advmix.classifiers import ClassifierOptions, open_classifier
 
 parser = argparse.ArgumentParser()

@@ -13,25 +13,24 @@ import torch
 from torch import nn
 
 from advmix.classifiers import load_classifier
-from advmix.classifiers.trained import FILE
-from advmix.clock import KEPT, read_seconds
+from advmix.classifiers.networks import FILE
 from advmix.commands.demo import RunSettings
+from advmix.commands.encode import run_encode
+from advmix.commands.evaluate import EvaluateConfig, run_evaluate
+from advmix.commands.fit import FitConfig, run_fit
+from advmix.commands.train import TrainConfig, run_train
 from advmix.data import ColoredDigits, DataConfig, ImageSet, open_data, painted_digits
 from advmix.encoders import OptimizeOptions
-from advmix.engine import make_fabric
-from advmix.errors import UserError, naming
 from advmix.generators import NetworkConfig
-from advmix.progress import quietly
-from advmix.results import RESULTS
-from advmix.stages.encode import EncodeConfig, run_encode
-from advmix.stages.evaluate import EvaluateConfig, run_evaluate
-from advmix.stages.fit import FitConfig, run_fit
-from advmix.stages.sources import Mixable, load_mixable
-from advmix.stages.train import TrainConfig, run_train
+from advmix.pools import EncodeConfig, FittedModel, load_fitted_model
+from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.gan import GanOptions, gan_config
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError, naming
+from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds
 from experiments.jobs import Job
 
 
@@ -86,7 +85,7 @@ class Cell:
 
     def is_fitted(self) -> bool:
         """Whether generator and latents are there."""
-        return (self.latents / KEPT).is_file()
+        return (self.latents / SECONDS_FILE).is_file()
 
     def is_trained(self, method: str) -> bool:
         """Whether a classifier is there."""
@@ -167,10 +166,10 @@ class Cell:
             show=False,
         )
 
-    def mixable(self, device: torch.device) -> Mixable:
+    def mixable(self, device: torch.device) -> FittedModel:
         """Generator, encoder and pool, made first where they are not there."""
         self.fit()
-        mixable = load_mixable(self.fitted, self.latents, device)
+        mixable = load_fitted_model(self.fitted, self.latents, device)
         assert mixable is not None
         return mixable
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advmix.program import Command, Program
+from advmix.utils.program import Command, Program
 
 EXPERIMENTS = {
     "augmentations": Command(

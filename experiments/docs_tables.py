@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from advmix.cli import COMMANDS
-from advmix.config import with_defaults
 from advmix.report import method_label
-from advmix.report.summary import Column, columns, is_control, method_names
-from advmix.results import Run, color_spread, comparable, in_percent
+from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
+from advmix.utils.config import with_defaults
 from experiments.cli import EXPERIMENTS
 from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid

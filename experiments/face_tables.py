@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from advmix.report import method_label
-from advmix.results import in_percent
+from advmix.report.tables import in_percent
 from experiments.faces.figures import auc, compared, mean_seconds, percent, relative, relative_span, signed_span, span
 from experiments.faces.variants import by_variant, compared_with_base, survivals, yes_no
 from experiments.markdown_table import grid

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, frame, shorten, tile
-from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
-from advmix.report.summary import Run, Score, columns, is_control, method_names, score
-from advmix.results import color_spread, comparable
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, frame, method_color, method_label, shorten, tile
+from advmix.report.tables import Run, Score, color_spread, columns, comparable, is_control, method_names, score
 
 GOOD = 0.9
 

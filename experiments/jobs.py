@@ -10,13 +10,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from advmix.config import to_dict, with_defaults
-from advmix.engine import give_back_memory
-from advmix.errors import UserError
-from advmix.files import read_json
-from advmix.progress import console
-from advmix.results import RESULTS, Run, color_spread
-from advmix.runs import HOW_NOT_WHAT, first_difference
+from advmix.report.tables import RESULTS, Run, color_spread
+from advmix.utils.config import to_dict, with_defaults
+from advmix.utils.device import give_back_memory
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_json
+from advmix.utils.progress import console
+from advmix.utils.runs import RESUMABLE_FIELDS, first_difference
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _attempt(job: Job, jobs: Sequence[Job]) -> bool:
         return False
 
 
-MAY_DIFFER = ("color_std", "color_variance", "methods", "seeds", "data_dir", *HOW_NOT_WHAT)
+MAY_DIFFER = ("color_std", "color_variance", "methods", "seeds", "data_dir", *RESUMABLE_FIELDS)
 
 """Settings of a study that say which runs it consists of, or how it is done: not what a run is."""
 

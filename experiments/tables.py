@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from advmix.report import method_label
-from advmix.report.summary import columns
-from advmix.results import in_percent
+from advmix.report.tables import columns, in_percent
 from experiments.face_tables import FACE_TABLES, setting
 from experiments.marginalize.study import marginal_rows, tests_of
 from experiments.markdown_table import grid

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, open_classifier
-from advmix.errors import UserError
-from advmix.seeds import generator, global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator, global_seed
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=generator(0))
 NAMES = ("cat", "dog", "fish")

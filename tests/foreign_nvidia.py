@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.seeds import global_seed
+from advmix.utils.torch_tools import global_seed
 from foreign_math import grouped, lrelu, modulated, resample_filter, unit, upfirdn, upsample2d
 
 

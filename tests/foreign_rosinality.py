@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.seeds import global_seed
+from advmix.utils.torch_tools import global_seed
 
 TAPS = (1.0, 3.0, 3.0, 1.0)
 

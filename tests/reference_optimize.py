@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advmix.encoders import OptimizeEncoder
 from advmix.latents import Latents
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 from reference import crossed, perp_numbers
 
 EPSILON = 1e-5

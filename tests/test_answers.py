@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import Classifier, ClassifierOptions
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 from asked import IMAGES, MakesGrey, Named, Net, opened, refusal
 
 Pair = namedtuple("Pair", ["logits", "features"])

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, open_classifier
-from advmix.classifiers.archive import check_archive
-from advmix.errors import UserError
+from advmix.classifiers.safe_archive import check_archive
+from advmix.utils.errors import UserError
 
 SOUND = {"nodes": [{"target": "torch.ops.aten.relu.default"}], "sizes": [{"as_expr": {"expr_str": "Symbol('s0')"}}]}
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.seeds import generator as seeded
-from advmix.training.attacks import Norm, pgd, project_ball, random_ball
+from advmix.training.objectives import Norm, pgd, project_ball, random_ball
+from advmix.utils.torch_tools import generator as seeded
 from tiny import assert_same_state, make_classifier, no_gradients, state_of
 
 NORMS = pytest.mark.parametrize("norm", ["linf", "l2"])

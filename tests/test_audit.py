@@ -11,20 +11,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.entries import check_entry, commonest_entry
-from advmix.audit.found import Asked, Found, Judged
-from advmix.audit.judge import Batch, Bench, Subject, ask, judge
-from advmix.audit.resample import Resamples
-from advmix.audit.swaps import broad_share, color_share, swaps
-from advmix.audit.telling import LabelCheck, most_telling, swing
-from advmix.errors import UserError
+from advmix.audit.measure import (
+    AuditBatch,
+    AuditedClassifier,
+    AuditSetup,
+    broad_share,
+    color_share,
+    measure_classifier,
+    measure_images,
+    swaps,
+)
+from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
+from advmix.audit.statistics import LabelCheck, check_entry, commonest_entry, probability_drop, strongest_failures
+from advmix.audit.words import (
+    COLOR,
+    audit_sentences,
+    audit_table,
+    caveats,
+    changes,
+    check_words,
+    headline,
+    why_no_verdict,
+)
+from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
-from advmix.report.audit import audit_sentences, audit_table
-from advmix.report.audit_doubts import doubt
-from advmix.report.audit_words import COLOR, caveats, changes, check_words, headline
-from advmix.seeds import generator as seeded
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
 COUNT = 10
@@ -39,13 +52,13 @@ class Shrunk(torch.nn.Module):
         return logits
 
 
-def bench(residual: bool = True, steps: int = 1) -> Bench:
+def bench(residual: bool = True, steps: int = 1) -> AuditSetup:
     search = AdvMix(DEC, SPLIT, restarts=3, steps=steps, stop_early=True)
     pool = make_latents(VECTOR, 9, seed=5)
-    return Bench(search, pool, swaps(VECTOR, SPLIT), make_classifier(seed=3).eval(), residual, seed=1)
+    return AuditSetup(search, pool, swaps(VECTOR, SPLIT), make_classifier(seed=3).eval(), residual, seed=1)
 
 
-def batch(side: int = 8) -> Batch:
+def batch(side: int = 8) -> AuditBatch:
     rng = seeded(0, "audit tests")
     native = {side: torch.rand(COUNT, 3, side, side, generator=rng, dtype=torch.float64)} if side > 8 else {}
     small = torch.rand(COUNT, 3, 8, 8, generator=rng, dtype=torch.float64)
@@ -53,7 +66,7 @@ def batch(side: int = 8) -> Batch:
         labels = Shrunk()(native.get(side, small)).argmax(1)
     labels[::4] = (labels[::4] + 1) % 3
     rows = torch.arange(COUNT)
-    return Batch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
+    return AuditBatch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
 
 
 def test_a_large_residual_adds_the_enlarged_difference_to_the_native_image() -> None:
@@ -72,8 +85,8 @@ def test_a_large_residual_adds_the_enlarged_difference_to_the_native_image() -> 
 @pytest.mark.parametrize(("side", "residual"), [(8, True), (8, False), (16, True)])
 def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
     setup, images = bench(residual), batch(side)
-    subject, shown = Subject(Shrunk(), side), images.shown(side)
-    found, asked = judge(setup, subject, images), ask(setup, images)
+    subject, shown = AuditedClassifier(Shrunk(), side), images.shown(side)
+    found, asked = measure_classifier(setup, subject, images), measure_images(setup, images)
     begun = DEC.complete(images.latents, shown) if residual else images.latents
     small = DEC.complete(images.latents, images.pixels) if residual else images.latents
     with torch.no_grad():
@@ -97,11 +110,13 @@ def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
 
 def test_all_classifiers_meet_the_same_donors() -> None:
     setup, images = bench(steps=0), batch()
-    first, second = (judge(setup, Subject(make_classifier(seed=seed).eval(), 8), images) for seed in (0, 3))
+    first, second = (
+        measure_classifier(setup, AuditedClassifier(make_classifier(seed=seed).eval(), 8), images) for seed in (0, 3)
+    )
     starts = {tuple(row) for row in SPLIT.perp_of(setup.pool).tolist()}
     for found in (first, second):
         assert all(tuple(row) in starts for row in found.perp.tolist())
-    again = judge(setup, Subject(make_classifier().eval(), 8), images)
+    again = measure_classifier(setup, AuditedClassifier(make_classifier().eval(), 8), images)
     assert first.right_attacked is again.right_attacked is None
     kept = [name for name, tensor in vars(first).items() if tensor is not None]
     assert all(torch.equal(getattr(first, name), getattr(again, name)) for name in kept)
@@ -109,15 +124,19 @@ def test_all_classifiers_meet_the_same_donors() -> None:
 
 def test_found_is_read_as_it_was_written(tmp_path: Path) -> None:
     setup, images = bench(), batch()
-    subjects = [Subject(make_classifier(seed=seed).eval(), 8) for seed in (0, 3)]
+    subjects = [AuditedClassifier(make_classifier(seed=seed).eval(), 8) for seed in (0, 3)]
     metadata = {"split": {"layers": 6, "perp": [4, 5], "grid": False}}
     parts = [
-        Found(ask(setup, part), tuple(judge(setup, subject, part) for subject in subjects), metadata)
+        AuditRecords(
+            measure_images(setup, part),
+            tuple(measure_classifier(setup, subject, part) for subject in subjects),
+            metadata,
+        )
         for part in images.parts(4)
     ]
-    whole = Found.cat(parts)
+    whole = AuditRecords.cat(parts)
     whole.save(tmp_path / "found.safetensors")
-    read = Found.load(tmp_path)
+    read = AuditRecords.load(tmp_path)
     assert read.split == SPLIT
     assert len(read) == COUNT
     assert read.asked.grid is None
@@ -126,7 +145,7 @@ def test_found_is_read_as_it_was_written(tmp_path: Path) -> None:
             assert tensor is None or torch.equal(tensor, vars(after)[name]), name
     (tmp_path / "found.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match="damaged"):
-        Found.load(tmp_path)
+        AuditRecords.load(tmp_path)
 
 
 def test_swaps_are_grid_layers_resolutions_and_all() -> None:
@@ -149,15 +168,15 @@ def test_a_repainted_image_has_changed_its_colour_alone() -> None:
     assert bool((broad_share(noise) < 0.5).all())
 
 
-def test_resampling_kinds_is_resampling_images() -> None:
+def test_intervals_are_those_of_resampled_images() -> None:
     """The same interval as when every image is drawn, up to the noise of the resamples."""
     hits = torch.rand(200, generator=seeded(0)) < 0.7
     among = torch.rand(200, generator=seeded(1)) < 0.5
     literal = GroupBootstrap.draw(torch.arange(200), 4000, seeded(2))
     resamples = Resamples(4000, seed=0)
-    found, expected = resamples.share(hits, "x"), literal.interval(hits.double())
+    found, expected = share_of(hits), literal.interval(hits.double())
     part, share = (
-        resamples.share(hits, "y", among),
+        share_of(hits, among),
         literal.interval((hits & among).double(), among.double(), statistic=lambda right, asked: right / asked),
     )
     other = torch.rand(200, generator=seeded(3)) < 0.6
@@ -165,18 +184,26 @@ def test_resampling_kinds_is_resampling_images() -> None:
     for one, two in ((found, expected), (part, share), (paired, difference)):
         assert one is not None
         assert one.value == pytest.approx(two.value)
-        assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.012)
-    assert resamples.share(hits, "none", torch.zeros(200, dtype=torch.bool)) is None
+        assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.02)
+    assert share_of(hits, torch.zeros(200, dtype=torch.bool)) is None
 
 
-def answers(**columns: Any) -> tuple[Asked, Judged]:
+def test_a_share_of_none_of_twenty_may_be_more_than_none() -> None:
+    none, every = share_of(torch.zeros(20, dtype=torch.bool)), share_of(torch.ones(20, dtype=torch.bool))
+    assert none is not None
+    assert every is not None
+    assert (none.value, none.low, none.high) == (0, 0, pytest.approx(0.1611, abs=1e-4))
+    assert (every.value, every.low, every.high) == (1, pytest.approx(0.8389, abs=1e-4), 1)
+
+
+def answers(**columns: Any) -> tuple[ImageRecords, ClassifierRecords]:
     """Images of class 0, of two classes."""
     zeros = torch.zeros(len(next(iter(columns.values()))), dtype=torch.int64)
-    blank = dict.fromkeys(Judged.__dataclass_fields__, zeros) | columns
-    plain = dict.fromkeys(Asked.__dataclass_fields__, zeros) | {
+    blank = dict.fromkeys(ClassifierRecords.__dataclass_fields__, zeros) | columns
+    plain = dict.fromkeys(ImageRecords.__dataclass_fields__, zeros) | {
         "reference_before": blank.pop("reference_before", zeros)
     }
-    return Asked(**plain), Judged(**blank)
+    return ImageRecords(**plain), ClassifierRecords(**blank)
 
 
 def test_the_label_check_tells_four_kinds_apart() -> None:
@@ -199,11 +226,11 @@ def test_the_most_telling_picture_swings_far_for_a_small_change() -> None:
     before = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])
     after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.4, 0.6], [0.7, 0.3]])
     asked, judged = answers(before=before, after=after, change=torch.tensor([0.2, 0.1, 0.001, 0.02]))
-    assert swing(asked, judged).tolist() == pytest.approx([0.8, 0.8, 0.2, 0.2])
+    assert probability_drop(asked, judged).tolist() == pytest.approx([0.8, 0.8, 0.2, 0.2])
     everyone = torch.ones(4, dtype=torch.bool)
-    assert most_telling(asked, judged, everyone, 9) == [2, 1, 0]  # the last one is right after all
-    assert most_telling(asked, judged, torch.tensor([True, False, False, True]), 9) == [0]
-    assert most_telling(asked, judged, everyone, 1) == [2]
+    assert strongest_failures(asked, judged, everyone, 9) == [2, 1, 0]  # the last one is right after all
+    assert strongest_failures(asked, judged, torch.tensor([True, False, False, True]), 9) == [0]
+    assert strongest_failures(asked, judged, everyone, 1) == [2]
 
 
 def share(value: float) -> dict[str, float]:
@@ -271,22 +298,22 @@ def test_a_classifier_that_gives_one_answer_gets_no_headline() -> None:
     rows[0]["images"] = 60
     often = {"parts": rows, "commonest": {"class": "a", "share": 0.99}}
     results = {"residual": True}
-    doubted = doubt(often, results)
+    doubted = why_no_verdict(often, results)
     assert doubted is not None
     assert doubted.reason == "it answers “a” whatever it is shown"
     assert "“a” to 99.0% of the images as they are, and 50.0% have that label" in doubted.words
     assert "--mean" in doubted.words
     assert headline(often, results) == "No verdict: it answers “a” whatever it is shown"
-    assert doubt(often | {"commonest": {"class": "a", "share": 0.9}}, results) is None
+    assert why_no_verdict(often | {"commonest": {"class": "a", "share": 0.9}}, results) is None
     rows[1]["images"] = 56
-    assert doubt(often, results) is None
+    assert why_no_verdict(often, results) is None
 
 
 def test_the_commonest_answer_is_counted() -> None:
     setup, images = bench(), batch()
-    judged = judge(setup, Subject(make_classifier().eval(), 8), images)
+    judged = measure_classifier(setup, AuditedClassifier(make_classifier().eval(), 8), images)
     judged = replace(judged, before=torch.eye(3, dtype=torch.float64)[[2, 0, 2, 1, 2, 2, 0, 2, 2, 1]])
-    found = Found(ask(setup, images), (judged,), {"classes": ["a", "b", "c"]})
+    found = AuditRecords(measure_images(setup, images), (judged,), {"classes": ["a", "b", "c"]})
     assert commonest_entry(found, judged) == {"class": "c", "share": 0.6}
 
 

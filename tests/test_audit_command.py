@@ -16,14 +16,14 @@ import jsonschema
 import pytest
 import torch
 
-from advmix.audit.found import Found
+from advmix.audit.page import Gallery, ImagePair, render_audit
+from advmix.audit.records import AuditRecords
 from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.data.photos import PhotoOptions, load_photos
 from advmix.encoders import load_autoencoder
-from advmix.report.audit_page import Gallery, Shot, render_audit
-from advmix.results import schema
-from advmix.stages.sources import data_of
+from advmix.pools import data_of
+from advmix.report.tables import schema
 from pictures import digit, digit_label, encoded, write
 
 MARKUP = "<script>alert(1)</script>"
@@ -71,7 +71,7 @@ def done(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_shares_are_counted_by_class_and_group(done: Path) -> None:
-    results, found = results_of(done), Found.load(done)
+    results, found = results_of(done), AuditRecords.load(done)
     jsonschema.validate(results, schema())
     parts, judged = results["classifiers"][0]["parts"], found.judged[0]
     kinds = ("all", "class", "group", "class in group")
@@ -86,7 +86,7 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
 
 
 def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:
-    found, (model, metadata) = Found.load(done), load_autoencoder(runs / "fit")
+    found, (model, metadata) = AuditRecords.load(done), load_autoencoder(runs / "fit")
     pixels = data_of(metadata, runs).test.batch(found.asked.rows)[0]
     with torch.no_grad():
         full = model.generator.complete(found.asked.latents, pixels)
@@ -113,7 +113,7 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
     results = results_of(done)
     entry = results["classifiers"][0]
     entry["parts"][0]["right_reconstruction"] = entry["parts"][0]["right_small"]
-    shot = Shot(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
+    shot = ImagePair(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
     shown = [*entry["telling"], *entry["label_lost"]]
     swaps = {swap["name"]: shot for swap in entry["swaps"]}
     gallery = Gallery([shot] * len(entry["telling"]), [shot] * len(entry["label_lost"]), swaps)
@@ -142,8 +142,8 @@ def test_a_weak_generator_gets_a_remedy_and_no_worst_case_up_front(done: Path) -
 def test_a_stopped_audit_goes_on_to_the_same_result(
     runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from advmix.audit.judge import judge
-    from advmix.stages import audit_chunks
+    from advmix.audit import run as audit_chunks
+    from advmix.audit.measure import measure_classifier
 
     calls: list[int] = []
 
@@ -151,12 +151,12 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return judge(*arguments)
+        return measure_classifier(*arguments)
 
     monkeypatch.setattr(audit_chunks, "judge", stopping)
     assert audit(runs, tmp_path / "out") == 130
     assert len(list((tmp_path / "out" / ".chunks").iterdir())) == 1
-    monkeypatch.setattr(audit_chunks, "judge", judge)
+    monkeypatch.setattr(audit_chunks, "judge", measure_classifier)
     assert audit(runs, tmp_path / "out") == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert audit(runs, tmp_path / "out", "--resume") == 0
@@ -186,7 +186,7 @@ def test_a_reference_does_not_vouch_for_itself(runs: Path, tmp_path: Path, capsy
 def test_two_classifiers_under_one_search(runs: Path, done: Path, tmp_path: Path) -> None:
     both = [str(runs / "nominal0"), str(runs / "nominal1")]
     assert audit(runs, tmp_path / "out", "--compare", *both) == 0
-    results, found = results_of(tmp_path / "out"), Found.load(tmp_path / "out")
+    results, found = results_of(tmp_path / "out"), AuditRecords.load(tmp_path / "out")
     first, second = found.judged
     expected = float(second.right_worst.double().mean() - first.right_worst.double().mean())
     assert results["comparison"][0]["right_worst"]["value"] == pytest.approx(expected)
@@ -307,7 +307,7 @@ def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: py
     assert audit(runs, tmp_path / "out", *attack, '{"epsilon": 0.3}') == 0
     assert "attacked" in capsys.readouterr().out
     everything = results_of(tmp_path / "out")["classifiers"][0]["parts"][0]
-    found = Found.load(tmp_path / "out").judged[0]
+    found = AuditRecords.load(tmp_path / "out").judged[0]
     assert found.right_attacked is not None
     assert everything["right_attacked"]["value"] == pytest.approx(float(found.right_attacked.double().mean()))
     assert everything["right_attacked"]["value"] < everything["right"]["value"]
@@ -341,4 +341,4 @@ def test_an_unknown_attack_is_refused_before_anything_is_made(
     assert audit(runs, tmp_path / "out", "--attack", "foolbox:Nonsense") == 2
     assert "--attack foolbox:Nonsense" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert Found.load(done).judged[0].right_attacked is None
+    assert AuditRecords.load(done).judged[0].right_attacked is None

@@ -8,11 +8,8 @@ from torch import nn
 from advmix.classifiers import conv_net
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder
-from advmix.encoders.features import Activations
-from advmix.engine import make_fabric
-from advmix.errors import UserError
+from advmix.encoders.optimize import Activations
 from advmix.latents import Split
-from advmix.seeds import global_seed
 from advmix.training.autoencode import (
     AutoencoderTrainee,
     FitOptions,
@@ -21,6 +18,9 @@ from advmix.training.autoencode import (
     style_config,
 )
 from advmix.training.loop import Loop
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import global_seed
 
 
 def photographs(side: int = 64, count: int = 60) -> ImageSet:

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from advmix.encoders import Autoencoder, StyleEncoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.encoders.autoencoder import FILE
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
 from advmix.generators import StyleConfig
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_tensors, write_tensors
+from advmix.utils.torch_tools import global_seed
 from tiny import SPATIAL, VECTOR, assert_same_state
 
 CONFIGS = pytest.mark.parametrize("config", [VECTOR, SPATIAL], ids=["vector", "spatial"])
@@ -134,7 +134,7 @@ def test_file_of_another_kind_is_refused(saved: Path) -> None:
 def test_file_of_another_version_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = read_tensors(saved / FILE, "autoencoder")
     with monkeypatch.context() as other:
-        other.setattr("advmix.files.FORMAT_VERSION", "99")
+        other.setattr("advmix.utils.files.FORMAT_VERSION", "99")
         write_tensors(saved / FILE, "autoencoder", *content)
     with pytest.raises(UserError, match="version 99"):
         load_autoencoder(saved)

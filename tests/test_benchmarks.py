@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")

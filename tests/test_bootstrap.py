@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.seeds import generator as seeded
+from advmix.intervals import GroupBootstrap
+from advmix.utils.torch_tools import generator as seeded
 
 PERSONS = torch.tensor([7, 7, 3, 9, 9, 9, 3, 1])
 VALUES = torch.tensor([1.0, 0, 0, 1, 1, 0, 1, 0], dtype=torch.float64)

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from advmix.audit.found import Found
-from advmix.building import misfit, outline
+from advmix.audit.records import AuditRecords
 from advmix.classifiers import load_classifier
 from advmix.classifiers.networks import build_network
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, open_latents, save_autoencoder, write_store
-from advmix.errors import UserError
-from advmix.files import read_json, read_tensors, write_json, write_tensors
 from advmix.generators import NetworkConfig, StyleConfig, StyleGan2Config, StyleGanConfig
 from advmix.latents import Latents
-from advmix.stages.audit_reference import own_reference
 from advmix.training.discriminator import Discriminator, load_discriminator, save_discriminator
+from advmix.training.reference import own_reference
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_json, read_tensors, write_json, write_tensors
+from advmix.utils.torch_tools import misfit, outline
 from bounded import little_memory
 
 CONFIGS: dict[str, NetworkConfig] = {
@@ -217,7 +217,7 @@ def test_what_an_audit_found_is_of_as_many_images(tmp_path: Path) -> None:
         {"rows": torch.tensor(1)},
     ):
         write_tensors(path, "found", tensors, {})
-        refused(lambda: Found.load(path), f"{path}: not what an audit found, or damaged")
+        refused(lambda: AuditRecords.load(path), f"{path}: not what an audit found, or damaged")
 
 
 def test_a_reference_of_other_images_or_not_finite_is_refused(tmp_path: Path, digits: ColoredDigits) -> None:

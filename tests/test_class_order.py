@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.cli import main
 from advmix.data.photos import PhotoOptions, load_photos
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 from pictures import digit, encoded, write
 from test_digits import write_idx
 

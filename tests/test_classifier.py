@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.classifiers import Classifier, ClassifierOptions, Grayscale, conv_net
-from advmix.errors import UserError
-from advmix.seeds import generator as seeded
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=seeded(0), dtype=torch.float64)
 

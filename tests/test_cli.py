@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from advmix.cli import main
 from advmix.encoders import load_autoencoder
-from advmix.files import read_checkpoint
-from advmix.results import schema
+from advmix.report.tables import schema
+from advmix.utils.files import read_checkpoint
 
 CPU = ["--device", "cpu"]
 SMALL = ["--train-images", "120", "--test-images", "40", *CPU]
@@ -277,7 +277,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", lambda *_: 1 / 0)
+    monkeypatch.setattr("advmix.commands.fit.reconstruction_mse", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")])
 
@@ -288,7 +288,7 @@ def test_a_device_without_memory_is_one_line(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 626 MiB. GPU 0 has 198 MiB free.")
 
-    monkeypatch.setattr("advmix.stages.fit.reconstruction_mse", full)
+    monkeypatch.setattr("advmix.commands.fit.reconstruction_mse", full)
     assert main(["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("advmix: CUDA out of memory. Tried to allocate 626 MiB. Perhaps other programs")
@@ -313,7 +313,7 @@ def test_little_memory_is_one_line(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("advmix.stages.fit.open_data", fail)
+    monkeypatch.setattr("advmix.commands.fit.open_data", fail)
     line = refused(capsys, "fit", *SMALL, "--out", tmp_path / "fit")
     assert said in line
     assert "Perhaps other programs use it too" in line

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from advmix.clock import FILE, Clock
+from advmix.utils.progress import PHASES_FILE, PhaseTimer
 
 
 def test_a_session_that_goes_on_adds_to_the_seconds(tmp_path: Path) -> None:
-    first = Clock(tmp_path)
+    first = PhaseTimer(tmp_path)
 
     def interrupted() -> None:
         with first("search"):
@@ -20,7 +20,7 @@ def test_a_session_that_goes_on_adds_to_the_seconds(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    second = Clock(tmp_path)
+    second = PhaseTimer(tmp_path)
     with second("search"):
         time.sleep(0.05)
     with second("report"):
@@ -28,11 +28,11 @@ def test_a_session_that_goes_on_adds_to_the_seconds(tmp_path: Path) -> None:
     assert second.seconds["search"] >= first.seconds["search"] + 0.05 >= 0.1
     assert list(second.seconds) == ["search", "report"]
     second.stop()
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / PHASES_FILE).exists()
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
-    clock = Clock(None)
+    clock = PhaseTimer(None)
     with clock("search"):
         pass
     clock.stop()

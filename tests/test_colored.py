@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from advmix.data import ColoredDigits, DataConfig, GrayDigits, ImageSet
-from advmix.data.looks import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
-from advmix.errors import UserError
-from advmix.seeds import generator as seeded
+from advmix.data.painting import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 
 SEEDS = st.integers(0, 2**32)
 SETS = ("train", "train_unbiased", "biased", "shuffled", "uniform")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from advmix.audit.comparison import Measured, WorstCaseKey, check_same, difference, ranked, strength
-from advmix.errors import UserError
+from advmix.audit.results import Measured, WorstCaseKey, check_same, difference, ranked, strength
+from advmix.utils.errors import UserError
 
 KEY = WorstCaseKey("generator", "pool", "search", "images")
 

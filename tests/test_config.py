@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from advmix import config as configs
 from advmix.commands.demo import DemoConfig
-from advmix.config import from_dict, to_dict
+from advmix.commands.evaluate import EvaluateConfig
+from advmix.commands.fit import FitConfig
+from advmix.commands.train import TrainConfig
 from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
-from advmix.errors import UserError
 from advmix.generators import StyleConfig
-from advmix.stages.encode import EncodeConfig
-from advmix.stages.evaluate import EvaluateConfig
-from advmix.stages.fit import FitConfig
-from advmix.stages.train import TrainConfig
+from advmix.pools import EncodeConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils import config as configs
+from advmix.utils.config import from_dict, to_dict
+from advmix.utils.errors import UserError
 
 DATA = DataConfig("kmnist", Path("elsewhere"), color_variance=0.25, target="color", train_images=100)
 SEARCH = SearchOptions(perp=(0, -1), perp_grid=True, restarts=4, steps=5, step_size=0.125, radius=2.0, step="gradient")

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from advmix.cli import main
-from advmix.config import load
-from advmix.files import write_json
-from advmix.stages.data import PreviewConfig
+from advmix.commands.data import PreviewConfig
+from advmix.utils.config import load
+from advmix.utils.files import write_json
 from pictures import digit_files, digit_label, digit_table, write
 
 COUNT = 40

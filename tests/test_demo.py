@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 
 from advmix.cli import main
-from advmix.data.config import TARGETS
 from advmix.data.digits import SOURCES
-from advmix.data.looks import LOOKS
-from advmix.results import schema
+from advmix.data.painting import PAINTINGS
+from advmix.data.settings import TARGETS
+from advmix.report.tables import schema
 from advmix.training.methods import CONTROLS as ALL_CONTROLS
 from advmix.training.methods import METHODS
 
@@ -59,7 +59,7 @@ def test_the_schema_knows_all_methods_and_data() -> None:
     known = schema()["$defs"]["run"]["properties"]
     assert known["method"]["enum"] == [*METHODS, *ALL_CONTROLS, "unknown"]
     assert set(known["data"]["enum"]) == set(SOURCES)
-    assert known["look"]["enum"] == list(LOOKS)
+    assert known["look"]["enum"] == list(PAINTINGS)
     assert known["target"]["enum"] == list(TARGETS)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from advmix.data import ColoredDigits, DataConfig
 from advmix.data.digits import class_names, load_gray
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}
 SOURCES = pytest.mark.parametrize("source", FOLDERS)

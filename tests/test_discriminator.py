@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
-from advmix.training.adversary import frozen, r1_penalty
 from advmix.training.discriminator import (
     Discriminator,
     DiscriminatorFeatures,
     blur,
+    frozen,
     load_discriminator,
     minibatch_std,
+    r1_penalty,
     save_discriminator,
 )
-from advmix.training.gan_augment import Augmenter
+from advmix.training.gan import Augmenter
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 
 
 def make(channels: int = 3) -> Discriminator:

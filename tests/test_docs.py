@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from advmix.cli import parse
-from advmix.config import to_dict
-from advmix.errors import UserError
 from advmix.training.methods import SearchOptions
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
 from experiments.colored_mnist.study import ColoredMnistConfig
 from study_runs import ROOT, docs, study_runs
 

@@ -9,28 +9,30 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from advmix.audit.doctor import diagnose
-from advmix.audit.doctor.finding import Finding, Verdict
-from advmix.audit.doctor.measure import (
+from advmix.data import ImageSet
+from advmix.data.images import to_bytes
+from advmix.doctor import checks as diagnose
+from advmix.doctor.checks import Finding, Verdict
+from advmix.doctor.measure import (
     Found,
     Moves,
+    Nested,
     Pool,
     compare_searches,
     describe_pool,
+    leakage,
     moves,
+    readable,
     survival,
     swap_changes,
     unexplained,
 )
-from advmix.audit.doctor.probe import leakage, readable
-from advmix.audit.layers import Share, other_label
-from advmix.audit.nested import Nested
-from advmix.data import ImageSet
-from advmix.data.images import to_bytes
+from advmix.doctor.run import doctor_table
 from advmix.generators import Generator, State
+from advmix.inspect.scores import other_label
+from advmix.intervals import Interval
 from advmix.latents import Latents, Split
-from advmix.report.doctor import doctor_table
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 from tiny import make_generator
 
 FINE, WRONG = Split(2, (1,)), Split(2, (0,))
@@ -190,12 +192,12 @@ def test_pools_that_are_too_small_or_alike(digits: tuple[Latents, Tensor]) -> No
 
 
 def test_an_untrustworthy_reference_is_not_believed() -> None:
-    kept = Share(0.99, 0.97, 1.0)
+    kept = Interval(0.99, 0.97, 1.0)
     assert diagnose.survival(kept, 200, train=0.99, test=0.2).verdict == "not known"
     assert diagnose.survival(kept, 10, train=0.99, test=0.98).verdict == "not known"
     assert diagnose.survival(kept, 200, train=0.99, test=0.98).verdict == "ok"
-    assert diagnose.survival(Share(0.94, 0.9, 0.96), 200, train=0.99, test=0.98).verdict == "ok"
-    assert diagnose.survival(Share(0.9, 0.85, 0.93), 200, train=0.99, test=0.98).verdict == "doubtful"
+    assert diagnose.survival(Interval(0.94, 0.9, 0.96), 200, train=0.99, test=0.98).verdict == "ok"
+    assert diagnose.survival(Interval(0.9, 0.85, 0.93), 200, train=0.99, test=0.98).verdict == "doubtful"
     assert diagnose.no_reference().verdict == "not known"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from advmix.cli import main
-from advmix.files import make_folder, write_json
+from advmix.utils.files import make_folder, write_json
 from pictures import digit, digit_label, encoded, write
 
 SHADES = """

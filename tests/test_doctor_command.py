@@ -11,14 +11,14 @@ import pytest
 from advmix.classifiers import ClassifierOptions
 from advmix.cli import main
 from advmix.commands.demo import RunSettings
-from advmix.config import to_dict
 from advmix.data import DataConfig
+from advmix.doctor.inputs import find_runs
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
-from advmix.files import make_folder
-from advmix.seeds import global_seed
-from advmix.stages.doctor_runs import find_runs
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
+from advmix.utils.config import to_dict
+from advmix.utils.files import make_folder
+from advmix.utils.torch_tools import global_seed
 from experiments.cells import Cell
 from study_runs import ROOT
 

@@ -12,10 +12,10 @@ from advmix.cli import main
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders import Autoencoder, LatentStore, OptimizeEncoder
 from advmix.encoders.autoencoder import save_autoencoder
-from advmix.files import make_folder, write_json
 from advmix.generators import StyleConfig
-from advmix.seeds import generator, global_seed
-from advmix.stages.encode import EncodeConfig, make_encoder, pool_encoder
+from advmix.pools import EncodeConfig, make_encoder, pool_encoder
+from advmix.utils.files import make_folder, write_json
+from advmix.utils.torch_tools import generator, global_seed
 
 SMALL = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def few_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("advmix.stages.encode.POOL", 24)
+    monkeypatch.setattr("advmix.commands.encode.POOL", 24)
 
 
 def made(folder: Path) -> Autoencoder:

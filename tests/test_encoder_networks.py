@@ -10,10 +10,10 @@ import torch
 import advmix
 from advmix.cli import main
 from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, save_autoencoder
-from advmix.errors import UserError
-from advmix.files import make_folder, read_json, read_tensors, write_json, write_tensors
 from advmix.generators import NetworkConfig, StyleConfig, StyleGanConfig
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.files import make_folder, read_json, read_tensors, write_json, write_tensors
+from advmix.utils.torch_tools import global_seed
 
 VECTOR = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))
 MAPPED = StyleGanConfig(resolution=16, style_dim=4, widths=(6, 6, 5))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advmix.engine import (
+from advmix.utils.device import (
     anywhere,
     environment,
     give_back_memory,
@@ -17,7 +17,7 @@ from advmix.engine import (
     own_part,
     tune_cpu,
 )
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 
 STATM = Path("/proc/self/statm")
 

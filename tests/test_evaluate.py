@@ -7,22 +7,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
 from advmix.classifiers import conv_net
-from advmix.config import to_dict
+from advmix.commands.evaluate import unlike
 from advmix.data import ColoredDigits, DataConfig, ImageSet
-from advmix.data.looks import color_grid
+from advmix.data.painting import color_grid
 from advmix.encoders import Autoencoder
-from advmix.engine import make_fabric
 from advmix.latents import Latents, Split
+from advmix.metrics import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
 from advmix.mixing import AdvMix
-from advmix.seeds import global_seed
-from advmix.stages.evaluate import unlike
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Nominal
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.torch_tools import global_seed
 from tiny import assert_same_state, state_of
 
 CPU = torch.device("cpu")
@@ -194,7 +194,7 @@ def test_worst_images_come_with_their_probabilities(trained: Trained) -> None:
 
 
 def test_first_images_do_not_depend_on_how_many_follow(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("advmix.audit.evaluate.BATCH", 20)
+    monkeypatch.setattr("advmix.metrics.BATCH", 20)
     some, every = trained.worst(count=40), trained.worst()
     assert torch.equal(some.right, every.right[:40])
     torch.testing.assert_close(some.images, every.images[:40])

@@ -17,19 +17,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from advmix.audit.found import Found
-from advmix.audit.variation_folder import (
-    LONGEST,
-    TABLE,
-    Variation,
-    VariationFolder,
-    class_folders,
-    file_stems,
-    safe_name,
-)
+from advmix.audit.records import AuditRecords
 from advmix.classifiers import ClassifierOptions, load_classifier, open_classifier
 from advmix.cli import main
 from advmix.data.photos import PhotoOptions, load_photos
+from advmix.export.variations import LONGEST, TABLE, Variation, VariationFolder, class_folders, file_stems, safe_name
 from pictures import digit, digit_label, encoded, write
 
 CPU = ["--device", "cpu"]
@@ -155,7 +147,7 @@ def test_which_split_and_random_mixes(runs: Path, tmp_path: Path) -> None:
 def test_a_stopped_export_goes_on_to_the_same_files(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advmix.stages.export.BATCH", 7)
+    monkeypatch.setattr("advmix.export.run.BATCH", 7)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert export(runs, whole) == 0
     put, count = VariationFolder.write, 0
@@ -304,7 +296,7 @@ def check_export(found: Path, out: Path, options: ClassifierOptions, side: int) 
             seen = network(shown).softmax(1).amax(1)
         said = torch.tensor([float(row[f"probability_{when}"]) for row in rows])
         assert torch.allclose(said, seen, atol=0.02)
-    asked = Found.load(found).asked
+    asked = AuditRecords.load(found).asked
     assert [row["label_kept"] != "" for row in rows] == (asked.reference_before == asked.labels).tolist()
     assert len(ImageFolder(out)) == 30
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.fid import PenultimateFeatures, class_shares, frechet_distance
 from advmix.data import ColoredDigits
-from advmix.seeds import global_seed
+from advmix.training.features import PenultimateFeatures, class_shares, frechet_distance
+from advmix.utils.torch_tools import global_seed
 from tiny import make_classifier
 
 

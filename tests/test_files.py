@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from advmix.errors import UserError
-from advmix.files import (
+from advmix.utils.errors import UserError
+from advmix.utils.files import (
     MAX_DEPTH,
     atomic_write,
     make_folder,

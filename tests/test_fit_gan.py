@@ -18,12 +18,12 @@ from torch import nn
 
 from advmix.classifiers import conv_net
 from advmix.cli import main
+from advmix.commands.fit_gan import GanFit
 from advmix.encoders import fingerprint, load_autoencoder
 from advmix.generators import StyleGan
 from advmix.report.page import save_figures
-from advmix.seeds import global_seed
-from advmix.stages.fit_gan import GanFit
 from advmix.training.discriminator import load_discriminator
+from advmix.utils.torch_tools import global_seed
 
 DATA = ["--train-images", "64", "--test-images", "20", "--device", "cpu"]
 GAN = ["--regime", "gan", "--gan-steps", "3", "--gan-batch", "4", "--preview-every", "2"]
@@ -93,7 +93,7 @@ def test_a_generator_that_cannot_be_judged_is_not_lost(
 
     arguments = [*FIT, "--features", str(fitted / "judge"), "--out", str(tmp_path)]
     with monkeypatch.context() as patch:
-        patch.setattr("advmix.stages.fit.judged", stopped)
+        patch.setattr("advmix.commands.fit.judged", stopped)
         assert main(arguments) == 130
     assert "frechet_distance" not in load_autoencoder(tmp_path)[1]
     assert main([*arguments, "--resume"]) == 0
@@ -218,7 +218,7 @@ def test_pictures_are_drawn_on_the_way_and_at_the_end(tmp_path: Path, monkeypatc
         save_figures(figures, out)
         drawn.append((out / "samples.png").read_bytes())
 
-    monkeypatch.setattr("advmix.stages.fit_gan.save_figures", kept)
+    monkeypatch.setattr("advmix.commands.fit_gan.save_figures", kept)
     assert main([*FIT, "--out", str(tmp_path)]) == 0  # a preview every two of three steps
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advmix.data import ImageSet, to_bytes
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import read_checkpoint
 from advmix.generators import StyleGanConfig
-from advmix.training.adversary import r1_penalty
+from advmix.training.discriminator import r1_penalty
 from advmix.training.gan import GanOptions, GanTrainee, gan_config, point_out_groups
 from advmix.training.loop import Loop
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_checkpoint
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 from tiny_gan import OPTIONS, SHAPE, make_trainee, pictures
 

@@ -6,8 +6,8 @@ import hashlib
 
 import torch
 
-from advmix.hashing import hexdigest
 from advmix.latents import Latents
+from advmix.utils.files import hexdigest
 
 
 def test_it_is_the_hash_of_the_bytes_in_order() -> None:

@@ -12,8 +12,8 @@ import transformers
 from PIL import Image
 
 from advmix.classifiers import ClassifierOptions, open_classifier
-from advmix.errors import UserError
-from advmix.seeds import generator, global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator, global_seed
 
 IMAGES = torch.randint(256, (3, 3, 24, 24), generator=generator(0)) / 255
 LABELS = {0: "dog", 1: "cat", 2: "fish"}

@@ -17,8 +17,8 @@ import foreign_rosinality
 from advmix.cli import main
 from advmix.encoders import LatentStore, NoEncoder, load_autoencoder
 from advmix.generators import StyleGan2
-from advmix.imports import read_generator
 from advmix.latents import Split
+from advmix.pretrained import read_generator
 from study_runs import ROOT
 
 CPU = ["--device", "cpu"]
@@ -105,7 +105,7 @@ def test_own_images_are_read_in_the_generators_size_and_encoded_from_the_mean(wo
 
 
 def test_encoding_comes_nearer_to_the_images(work: Path, tmp_path: Path) -> None:
-    from advmix.stages.sources import data_of
+    from advmix.pools import data_of
 
     store = LatentStore.open(work / "latents")
     pixels = data_of(store.index, work / "latents").train.batch(slice(None))[0]

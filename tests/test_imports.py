@@ -14,13 +14,13 @@ from torch import Tensor
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.errors import UserError
 from advmix.generators import StyleGan2
-from advmix.imports import read_generator
-from advmix.imports.nvidia import Found
-from advmix.imports.read import read_found
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
+from advmix.pretrained import read_generator
+from advmix.pretrained.nvidia import Found
+from advmix.pretrained.read import read_found
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 
 ODD_FILTER = [[1.0, 2, 0, 1], [0, 3, 1, 2], [5, 1, 1, 1], [0, 0, 2, 7]]
 """Neither symmetric nor separable: a flip or a transposition shows."""

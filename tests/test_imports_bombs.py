@@ -16,8 +16,8 @@ from torch import nn
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.errors import UserError
-from advmix.imports import read_generator
+from advmix.pretrained import read_generator
+from advmix.utils.errors import UserError
 from bounded import little_memory
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.errors import UserError
-from advmix.imports import read_generator
+from advmix.pretrained import read_generator
+from advmix.utils.errors import UserError
 
 CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4)
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.errors import UserError
 from advmix.generators import StyleGan2
-from advmix.imports import import_generator, read_generator
-from advmix.seeds import generator as seeded
+from advmix.pretrained import import_generator, read_generator
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 
 
 class Other:

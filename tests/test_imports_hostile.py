@@ -21,11 +21,13 @@ from torch import nn
 import foreign_nvidia
 import foreign_rosinality
 from advmix.cli import main
-from advmix.errors import UserError
-from advmix.imports import pickles, read_generator, storages
-from advmix.imports.pickles import Record, RefusedError, read_pickle
-from advmix.imports.read import NAMES
-from advmix.imports.storages import Budget
+from advmix.pretrained import read_generator
+from advmix.pretrained import safe_pickle as pickles
+from advmix.pretrained import tensors as storages
+from advmix.pretrained.read import NAMES
+from advmix.pretrained.safe_pickle import Record, RefusedError, read_pickle
+from advmix.pretrained.tensors import Budget
+from advmix.utils.errors import UserError
 
 HEAD = b"\x80\x04"
 STORAGE = b"ctorch.storage\n_load_from_bytes\n"
@@ -324,7 +326,7 @@ class TestStorages:
         for one in (path, checkpoint):
             with pytest.raises(UserError, match=rf"{one}: a tensor of .* numbers, more than"):
                 read_generator(one)
-        monkeypatch.setattr("advmix.imports.read.MAX_FILE", 1000)
+        monkeypatch.setattr("advmix.pretrained.read.MAX_FILE", 1000)
         with pytest.raises(UserError, match="at most 1,000"):
             read_generator(path)
 

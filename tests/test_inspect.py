@@ -10,25 +10,24 @@ import torch
 from matplotlib.image import imread
 from PIL import Image
 
-from advmix.audit.evaluate import accuracy
 from advmix.cli import parse
 from advmix.commands.demo import RunSettings
-from advmix.config import to_dict
+from advmix.commands.encode import run_encode
+from advmix.commands.train import TrainConfig, run_train
 from advmix.data import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
-from advmix.files import make_folder, read_tensors, write_tensors
 from advmix.generators import StyleConfig
+from advmix.inspect.figures import headline, layer_bars, layer_table, sentences
+from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split
-from advmix.report.layer_words import headline, layer_table, sentences
-from advmix.report.layers import layer_bars
-from advmix.seeds import global_seed
-from advmix.stages.encode import EncodeConfig, run_encode
-from advmix.stages.inspect import draw_pairs
-from advmix.stages.inspect_entries import flags
-from advmix.stages.reference import Reference, judge_reference, open_reference, unbiased_test
-from advmix.stages.train import TrainConfig, run_train
+from advmix.metrics import accuracy
+from advmix.pools import EncodeConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from advmix.training.reference import Reference, judge_reference, open_reference, unbiased_test
+from advmix.utils.config import to_dict
+from advmix.utils.files import make_folder, read_tensors, write_tensors
+from advmix.utils.torch_tools import global_seed
 from experiments.cells import Cell
 from tiny import cli
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.engine import make_fabric
-from advmix.errors import UserError
 from advmix.generators import StyleGan
-from advmix.seeds import global_seed
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import global_seed
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 from tiny_gan import SHAPE, pictures
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.errors import UserError
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 
 
 def draw(seed: int, count: int, layers: int, grid: bool) -> Latents:

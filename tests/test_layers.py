@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.layers import (
+from advmix.data import ColoredDigits, DataConfig
+from advmix.generators import Generator, State, StyleConfig
+from advmix.inspect.proposal import propose_split, verdict
+from advmix.inspect.scores import (
     IDLE,
     LayerScores,
     dimension_scores,
@@ -19,19 +22,16 @@ from advmix.audit.layers import (
     rest,
     unit_name,
     units,
-    wilson,
 )
-from advmix.audit.proposal import propose_split, verdict
-from advmix.data import ColoredDigits, DataConfig
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.generators import Generator, State, StyleConfig
+from advmix.intervals import wilson
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents, no_gradients
 
 COLOR_LAYERS = Split.fine(layers=6, count=2)

@@ -8,18 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data import ColoredDigits, DataConfig, make_look
-from advmix.data.looks import LOOKS, MIN_CONTRAST, DoubleColored, Wildlife, class_textures, contrast, half_of
-from advmix.data.textures import TEXTURES, texture
-from advmix.seeds import generator as seeded
+from advmix.data import ColoredDigits, DataConfig, make_painting
+from advmix.data.painting import (
+    MIN_CONTRAST,
+    PAINTINGS,
+    TEXTURES,
+    DoubleColored,
+    Wildlife,
+    class_textures,
+    contrast,
+    half_of,
+    texture,
+)
+from advmix.utils.torch_tools import generator as seeded
 
 SEEDS = st.integers(0, 2**32)
 HARD = ("double-colored", "wildlife")
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", PAINTINGS)
 def test_paint_is_a_batch_of_images(name: str) -> None:
-    look = make_look(name, 0.05)
+    look = make_painting(name, 0.05)
     gray = torch.rand(7, 1, 16, 16, generator=seeded(0))
     classes = look.any_classes(7, seeded(1))
     assert classes.shape == (7, look.parts)
@@ -29,11 +38,11 @@ def test_paint_is_a_batch_of_images(name: str) -> None:
         assert 0 <= images.min() <= images.max() <= 1
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", PAINTINGS)
 @pytest.mark.parametrize("grey", [0.0, 1.0])
 def test_digit_and_background_are_painted_apart(name: str, grey: float) -> None:
     """Where the digit is (grey 1) only the digit's half of the paint shows, elsewhere only the background's."""
-    look = make_look(name, 0.05)
+    look = make_painting(name, 0.05)
     one, other = look.anything(1, seeded(0)), look.anything(1, seeded(1))
     gray = torch.full((1, 1, 8, 8), grey)
     half = one.shape[1] // 2 if look.parts == 2 else one.shape[1]

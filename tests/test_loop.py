@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from advmix.data import ColoredDigits
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import read_checkpoint, write_checkpoint
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.loop import Loop, Trainee
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_checkpoint, write_checkpoint
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from tiny import assert_same_state, interrupt_at, state_of
 
 STEPS = 8

@@ -17,8 +17,8 @@ from advmix.encoders import Encoder
 from advmix.generators import Generator
 from advmix.generators.base import State
 from advmix.marginalized import draw_perp
-from advmix.modes import evaluating
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import eval_mode
+from advmix.utils.torch_tools import generator as seeded
 
 SPLIT = Split(2, (1,))
 SIDE = 4
@@ -122,7 +122,7 @@ def test_whole_pool_is_drawn_without_repetition() -> None:
 
 def test_gradients_reach_the_images_and_modes_are_kept() -> None:
     images, robust = Palette()(SHOWN).requires_grad_(), marginalized(3).train()
-    with evaluating(robust) as (network,):
+    with eval_mode(robust) as (network,):
         (gradient,) = torch.autograd.grad(network(images)[:, 0].sum(), images)
         assert not robust.classifier.training
     assert robust.classifier.training
@@ -226,7 +226,7 @@ def test_residual_gives_another_answer(runs: Path, tmp_path: Path) -> None:
 def test_stopped_run_keeps_its_shards(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from advmix.stages import predict as stage
+    from advmix.commands import predict as stage
 
     real, asked = stage.probabilities_of, 0
 

@@ -8,7 +8,6 @@ import torch
 from advmix.classifiers import Grayscale, InstanceNorm, build_network
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder
-from advmix.errors import UserError
 from advmix.generators import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix
@@ -22,6 +21,7 @@ from advmix.training.methods import (
     make_recipe,
 )
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Recolor
+from advmix.utils.errors import UserError
 from tiny import assert_same_state, state_of
 
 KINDS = {

@@ -14,17 +14,17 @@ from advmix.classifiers import conv_net
 from advmix.cli import main
 from advmix.data import ImageSet
 from advmix.encoders import load_autoencoder
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import read_checkpoint
 from advmix.generators import StyleConfig
 from advmix.latents import Latents
-from advmix.seeds import generator, global_seed
-from advmix.training.adversary import r1_penalty
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
+from advmix.training.discriminator import r1_penalty
 from advmix.training.gan import GanOptions
 from advmix.training.loop import Loop
-from advmix.training.mixes import MixOptions, MixTrainee, discriminator_widths, survival_error
+from advmix.training.mix_losses import MixOptions, MixTrainee, discriminator_widths, survival_error
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_checkpoint
+from advmix.utils.torch_tools import generator, global_seed
 from test_autoencode import photographs
 from test_gan import flat
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mix, RandMix, ascend, draw_donors, project
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 from tiny import (
     SPATIAL,
     VECTOR,

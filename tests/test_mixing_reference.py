@@ -10,7 +10,7 @@ import torch
 from advmix.generators import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, draw_donors
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 from reference import worst_of_one
 from tiny import SPATIAL, VECTOR, assert_same_state, make_classifier, make_generator, make_latents, state_of
 

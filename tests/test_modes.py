@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from advmix.latents import Split
 from advmix.mixing import AdvMix
-from advmix.modes import evaluating, unwrap
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import eval_mode, unwrap
+from advmix.utils.torch_tools import generator as seeded
 from tiny import VECTOR, make_classifier, make_generator, make_latents
 
 
@@ -28,7 +28,7 @@ def test_distributed_wrapper_is_taken_off() -> None:
     network = make_classifier()
     wrapped = DistributedDataParallel(network)
     assert unwrap(wrapped) is network
-    with evaluating(wrapped) as (inner,):
+    with eval_mode(wrapped) as (inner,):
         assert inner is network
 
 
@@ -65,21 +65,21 @@ def test_search_through_wrappers_equals_the_plain_search() -> None:
 def test_every_submodule_gets_its_own_mode_back() -> None:
     network = make_classifier()
     network[1].eval()
-    with evaluating(network) as (inner,):
+    with eval_mode(network) as (inner,):
         assert not any(part.training for part in inner.modules())
     assert [part.training for part in network] == [True, False, True, True, True]
 
 
 def test_modes_come_back_after_an_interruption() -> None:
     network = make_classifier()
-    with pytest.raises(KeyboardInterrupt), evaluating(network):
+    with pytest.raises(KeyboardInterrupt), eval_mode(network):
         raise KeyboardInterrupt
     assert all(part.training for part in network.modules())
 
 
 def test_shared_module_gets_its_mode_back() -> None:
     shared = nn.Sequential(nn.Dropout())
-    with evaluating(shared, shared):
+    with eval_mode(shared, shared):
         assert not shared.training
     assert shared.training
     assert shared[0].training

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.audit import nested
-from advmix.audit.evaluate import worst_case
-from advmix.audit.nested import nested_search
+from advmix.doctor import measure as nested
+from advmix.doctor.measure import nested_search
 from advmix.encoders import Autoencoder
 from advmix.latents import Latents
+from advmix.metrics import worst_case
 from advmix.training.methods import SearchOptions
 from tiny import (
     VECTOR,
@@ -45,7 +45,7 @@ def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.Mon
     classifier, model, latents, labels, pool = parts
     monkeypatch.setattr(nested, "ROWS", 24)
     monkeypatch.setattr(nested, "BATCH", 12)
-    monkeypatch.setattr("advmix.audit.evaluate.BATCH", 12)
+    monkeypatch.setattr("advmix.metrics.BATCH", 12)
     options = SearchOptions(restarts=5, steps=3, step_size=0.3, radius=0.5)
     found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
     shares = set()

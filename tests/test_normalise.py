@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from advmix.generators.normalise import instance_norm
-from advmix.seeds import generator as seeded
+from advmix.generators.layers import instance_norm
+from advmix.utils.torch_tools import generator as seeded
 
 FORMATS = pytest.mark.parametrize(
     "memory_format", [torch.channels_last, torch.contiguous_format], ids=["channels_last", "contiguous"]

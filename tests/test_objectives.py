@@ -15,25 +15,15 @@ from torchvision.transforms.v2 import ColorJitter, RandomChannelPermutation
 from advmix.classifiers import conv_net
 from advmix.data import ColoredDigits
 from advmix.encoders import Autoencoder
-from advmix.engine import make_fabric
 from advmix.generators import StyleConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
 from advmix.training.classify import ClassifierTrainee, TrainOptions, flipped
 from advmix.training.loop import Loop
-from advmix.training.objectives import (
-    Adversarial,
-    Augment,
-    Batch,
-    Mixing,
-    Mixup,
-    Nominal,
-    Objective,
-    Recolor,
-    WithCopy,
-)
+from advmix.training.objectives import Adversarial, Augment, Batch, Mixing, Mixup, Nominal, Objective, Recolor, WithCopy
+from advmix.utils.device import make_fabric
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
 
 SPLIT = Split.fine(6, 2)

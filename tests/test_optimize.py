@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from advmix.classifiers import conv_net
 from advmix.encoders import Activations, Encoder, OptimizeEncoder, OptimizeOptions
-from advmix.errors import UserError
 from advmix.generators import StyleConfig
 from advmix.latents import Latents, Split
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import global_seed
 from tiny import SPATIAL, VECTOR, make_generator, make_latents, no_gradients
 
 CONFIGS = pytest.mark.parametrize("config", [VECTOR, SPATIAL], ids=["vector", "spatial"])

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from advmix.classifiers import Classifier, ClassifierOptions, open_classifier
-from advmix.errors import UserError
-from advmix.modes import evaluating
-from advmix.seeds import generator, global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import eval_mode, generator, global_seed
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=generator(0))
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -275,7 +274,7 @@ def test_exported_networks_answer_like_the_network(batch: int | None) -> None:
     for name, path in exported_files(batch).items():
         mine = opened(str(path), mean=MEAN, std=STD)
         expected = Classifier(net(), MEAN, STD)(IMAGES)
-        with evaluating(mine.network) as (network,):
+        with eval_mode(mine.network) as (network,):
             torch.testing.assert_close(network(IMAGES), expected, atol=1e-5, rtol=1e-4)
         assert mine.differentiable == (name != "onnx")
         assert mine.input_size == (None if name == "pt" else 16)

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 import torch
 
-from advmix.audit.evaluate import accuracy
 from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.data import ColoredDigits, DataConfig
-from advmix.results import schema
+from advmix.metrics import accuracy
+from advmix.report.tables import schema
 
 SIZE = ["--data", "digits", "--train-images", "80", "--test-images", "30"]
 CPU = ["--device", "cpu"]

@@ -9,15 +9,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.attacks import Attack, FoolboxAttack, MixAttack, import_foolbox, to_foolbox
-from advmix.audit.attacks import AttackOptions, open_attack, right_attacked, still_right
+from advmix.attacks import (
+    Attack,
+    AttackOptions,
+    FoolboxAttack,
+    MixAttack,
+    import_foolbox,
+    open_attack,
+    right_attacked,
+    still_right,
+    to_foolbox,
+)
 from advmix.data import ImageSet
 from advmix.encoders import StyleEncoder
-from advmix.errors import UserError
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, calibrated
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from tiny import VECTOR, assert_same_state, make_classifier, make_generator, no_gradients, state_of
 
 CPU = torch.device("cpu")
@@ -153,7 +162,7 @@ def test_right_attacked_counts_what_is_right_before_and_after(judge: Judge, monk
     images = image_set(judge)
     x, labels = images.batch(slice(None))
     clean, negative = labels_of(judge, x) == labels, labels_of(judge, 1 - x) == labels
-    monkeypatch.setattr("advmix.audit.attacks.BATCH", 5)
+    monkeypatch.setattr("advmix.attacks.BATCH", 5)
     assert torch.equal(right_attacked(judge, lambda model, x, y: x, images, CPU), clean)
     assert torch.equal(right_attacked(judge, lambda model, x, y: 1 - x, images, CPU), clean & negative)
     assert not torch.equal(clean, clean & negative)

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from advmix.audit.inputs import audited_data
 from advmix.classifiers import conv_net, load_classifier
 from advmix.cli import main, parse
-from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
+from advmix.data.datasets import OwnImages
 from advmix.data.photos import PhotoShape
-from advmix.data.sources import OwnImages
 from advmix.encoders import load_autoencoder
-from advmix.errors import UserError
-from advmix.stages.audit_case import audited_data
-from advmix.stages.sources import data_of
+from advmix.pools import data_of
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
 from pictures import digit, digit_label, encoded, write
 
 DATA = ["--size", "16", "--channels", "1", "--device", "cpu"]

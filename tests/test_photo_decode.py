@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from advmix.data.photos.decode import Decoded, decode_all, open_bytes
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 from pictures import digit, encoded, photograph
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

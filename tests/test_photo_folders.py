@@ -10,9 +10,10 @@ import pytest
 
 from advmix.cli import main
 from advmix.data import DataConfig
-from advmix.data.photos import PhotoOptions, Photos, files, load_photos, load_pictures
-from advmix.data.photos.words import split_word
-from advmix.errors import UserError
+from advmix.data.photos import PhotoOptions, Photos, load_photos, load_pictures
+from advmix.data.photos import containers as files
+from advmix.data.photos.rows import split_word
+from advmix.utils.errors import UserError
 from pictures import digit, digit_files, encoded, write
 from test_photos import WHOLE, refused
 

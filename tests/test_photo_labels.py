@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from advmix.data.photos import PhotoOptions, load_photos
-from advmix.data.photos.words import class_names
+from advmix.data.photos.rows import class_names
 from pictures import digit, digit_files, encoded, write
 from test_photos import WHOLE, refused
 
@@ -79,7 +79,7 @@ def test_the_order_of_classes_is_total() -> None:
 
 def test_the_order_of_classes_does_not_change_with_the_hash_seed() -> None:
     program = (
-        "from advmix.data.photos.words import class_names\n"
+        "from advmix.data.photos.rows import class_names\n"
         "print(list(class_names(['b', 'A', 'a', 'B', '1', '1.0', '01', 'nan', 'ß', 'ss'], 'label')))"
     )
     seen = {

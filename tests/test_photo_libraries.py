@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from advmix.data.photos import PhotoOptions, load_photos, load_pictures
+from advmix.data.photos.labels import make_table
 from advmix.data.photos.rows import Source
-from advmix.data.photos.table import make_table
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 from pictures import digit, digit_label, encoded, write
 from test_digits import write_idx
 from test_photos import COUNT, WHOLE, tree

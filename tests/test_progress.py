@@ -7,7 +7,7 @@ import pytest
 from rich import box
 from rich.table import Table
 
-from advmix.progress import _Console
+from advmix.utils.progress import _Console
 
 
 @pytest.mark.parametrize("columns", [1, 20, 80])

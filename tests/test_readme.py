@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 
-from advmix.results import schema
+from advmix.report.tables import schema
 from study_runs import ROOT, docs
 
 

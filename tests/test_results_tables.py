@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from advmix.results import sweep_table
+from advmix.report.tables import sweep_table
 
 METHODS = ("nominal", "randmix", "advmix", "ceiling")
 

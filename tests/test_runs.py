@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from advmix import config as configs
+from advmix.commands.fit import FitConfig
 from advmix.data import DataConfig
-from advmix.errors import UserError
-from advmix.files import TEMPORARY, make_folder, write_json
+from advmix.pools import EncodeConfig
 from advmix.report.page import save_figures
-from advmix.runs import claim_run, open_run
-from advmix.stages.encode import EncodeConfig
-from advmix.stages.fit import FitConfig
+from advmix.utils import config as configs
+from advmix.utils.errors import UserError
+from advmix.utils.files import TEMPORARY, make_folder, write_json
+from advmix.utils.runs import claim_run, open_run
 
 INPUTS: dict[str, str | None] = {"images": "0123456789abcdef", "generator": None}
 
@@ -170,9 +170,9 @@ def raise_in(folder: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from advmix.files import TEMPORARY, make_folder, write_json
-from advmix.runs import claim_run, open_run
-from advmix.stages.fit import FitConfig
+from advmix.utils.files import TEMPORARY, make_folder, write_json
+from advmix.utils.runs import claim_run, open_run
+from advmix.commands.fit import FitConfig
 
 with open_run(Path(sys.argv[1]), "fit", FitConfig(), True, {"images": "0123456789abcdef", "generator": None}):
     print("held", flush=True)

@@ -15,9 +15,9 @@ from advmix.cli import main
 from advmix.data.images import to_bytes
 from advmix.encoders import Autoencoder, load_autoencoder
 from advmix.encoders.autoencoder import save_autoencoder
-from advmix.files import make_folder
 from advmix.generators import MappedGenerator, StyleConfig, StyleGanConfig
-from advmix.seeds import generator, global_seed
+from advmix.utils.files import make_folder
+from advmix.utils.torch_tools import generator, global_seed
 
 WIDTHS = (8, 8, 8)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, open_classifier
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 
 
 class Means(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers import ClassifierOptions, open_classifier
-from advmix.errors import UserError
+from advmix.utils.errors import UserError
 
 
 class Net(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advmix.seeds import derive, draw_seed, generator, global_seed
+from advmix.utils.torch_tools import derive, draw_seed, generator, global_seed
 
 PATHS = st.lists(st.integers(0, 2**31) | st.text(max_size=5), max_size=4).map(tuple)
 
@@ -32,7 +32,7 @@ def test_a_last_zero_is_a_part_like_any_other(path: tuple[str | int, ...]) -> No
 
 
 def test_derived_seed_is_the_same_in_another_process() -> None:
-    code = "from advmix.seeds import derive; print(derive(3, 'train', 17))"
+    code = "from advmix.utils.torch_tools import derive; print(derive(3, 'train', 17))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) == derive(3, "train", 17)
 

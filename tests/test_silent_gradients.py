@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers, mistakes, probabilities
 from advmix.latents import Split
 from advmix.mixing import AdvMix, Mix, RandMix, calibrated, calibrated_cross_entropy, cross_entropy
-from advmix.modes import evaluating
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
+from advmix.utils.torch_tools import generator as seeded
 from tiny import VECTOR, make_classifier, make_generator, make_latents
 
 SPLIT = Split.fine(6, 2)
@@ -78,7 +77,7 @@ def test_the_scale_of_the_logits_changes_nothing(factor: float) -> None:
 
 def test_a_sure_classifier_is_climbed_where_its_own_cross_entropy_is_flat() -> None:
     sure = Scaled(make_classifier(), 1e6)
-    with torch.no_grad(), evaluating(sure):
+    with torch.no_grad(), eval_mode(sure):
         right = answers(sure(GENERATOR(LATENTS)))
     flat = SEARCH(sure, LATENTS, right, POOL, loss=cross_entropy, rng=seeded(0))
     assert flags(flat.vanished).any()

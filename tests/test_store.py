@@ -8,10 +8,10 @@ from torch import Tensor
 
 from advmix.data import ColoredDigits, ImageSet
 from advmix.encoders import Encoder, LatentStore, StyleEncoder, encoded, write_store
-from advmix.errors import UserError
 from advmix.generators import StyleConfig
 from advmix.latents import Latents
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import global_seed
 from tiny import VECTOR
 
 DIGITS = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from advmix.errors import UserError
 from advmix.generators import StyleConfig, StyleGenerator
 from advmix.latents import Latents, Split
+from advmix.utils.errors import UserError
 from tiny import SPATIAL, VECTOR, make_generator, make_latents
 
 

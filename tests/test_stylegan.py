@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from advmix.encoders import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.encoders.autoencoder import FILE
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
 from advmix.generators import StyleGan, StyleGanConfig
-from advmix.generators.equalized import EqualizedConv2d, EqualizedLinear
+from advmix.generators.layers import EqualizedConv2d, EqualizedLinear
 from advmix.generators.stylegan import NoisyLayer
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_tensors, write_tensors
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from tiny import VECTOR, assert_same_state, make_latents
 
 TINY = StyleGanConfig(resolution=16, style_dim=4, mapping_layers=2, widths=(6, 6, 5))

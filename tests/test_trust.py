@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
+from advmix.audit.settings import AuditConfig
 from advmix.classifiers import ClassifierOptions, open_classifier
 from advmix.cli import main, parse
-from advmix.config import to_dict
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.stages.audit_config import AuditConfig
-from advmix.stages.doctor_runs import find_runs
-from advmix.stages.export import ExportConfig
-from advmix.stages.predict import PredictConfig
-from advmix.trust import names_code
+from advmix.commands.predict import PredictConfig
+from advmix.doctor.inputs import find_runs
+from advmix.export.run import ExportConfig
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.trust import names_code
 
 HOSTILE = "os:system"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advmix.generators.upsample import UpsampledConv2d
-from advmix.seeds import generator as seeded
+from advmix.generators.layers import UpsampledConv2d
+from advmix.utils.torch_tools import generator as seeded
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (1, 2, 1, 5), (3, 1, 7, 2)])

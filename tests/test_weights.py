@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from advmix.classifiers.weights import load_weights
-from advmix.errors import UserError
-from advmix.seeds import global_seed
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import global_seed
 
 
 def net(seed: int = 0, classes: int = 3) -> nn.Sequential:

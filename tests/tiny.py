@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from advmix.cli import main
 from advmix.generators import StyleConfig, StyleGenerator
 from advmix.latents import Latents
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
 from advmix.training.loop import Stepper
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 
 VECTOR = StyleConfig(resolution=8, style_dim=4, widths=(6, 6, 5), start=2)
 SPATIAL = StyleConfig(resolution=8, style_dim=4, widths=(6, 5), start=4, grid_channels=8)

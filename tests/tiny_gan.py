@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from advmix.data import ImageSet, to_bytes
-from advmix.engine import make_fabric
 from advmix.generators import StyleGanConfig
-from advmix.seeds import generator as seeded
 from advmix.training.gan import GanOptions, GanTrainee
+from advmix.utils.device import make_fabric
+from advmix.utils.torch_tools import generator as seeded
 
 SHAPE = StyleGanConfig(resolution=8, style_dim=4, mapping_layers=2, widths=(8, 6))
 OPTIONS = GanOptions(gan_steps=8, gan_batch=8, r1_every=3)

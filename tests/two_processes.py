@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from advmix.engine import make_fabric
 from advmix.training.gan import GanTrainee
 from advmix.training.loop import Loop
+from advmix.utils.device import make_fabric
 from tiny_gan import OPTIONS, SHAPE, pictures
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, shorten
+from advmix.report.drawing import INK, METHODS, MUTED, TRACK, Canvas, method_color, method_label, shorten
 from advmix.report.figures import rescaled_difference
-from advmix.report.style import INK, METHODS, MUTED, TRACK, method_color, method_label
 
 SIZE, PITCH = 0.7, 0.76
 LEFT, TOP, SECTION, GAP, NUMBER = 2.0, 0.72, 0.36, 0.3, 0.86

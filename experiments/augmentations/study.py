@@ -13,22 +13,21 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import share
-from advmix.data import ColoredDigits, Look, slices, to_bytes, to_float
-from advmix.engine import make_fabric
-from advmix.files import write_json
+from advmix.commands.evaluate import generator_summary
+from advmix.data import ColoredDigits, Painting, slices, to_bytes, to_float
+from advmix.metrics import share
 from advmix.mixing import Mixer, RandMix
-from advmix.modes import evaluating
-from advmix.options import require
-from advmix.progress import console, track
+from advmix.pools import FittedModel
 from advmix.report import save_figures
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
-from advmix.seeds import derive, generator, global_seed
-from advmix.stages.evaluate import generator_summary
-from advmix.stages.sources import Mixable
-from advmix.training.attacks import pgd
+from advmix.report.tables import RESULTS, header
 from advmix.training.methods import BaselineOptions, SearchOptions, check_method
+from advmix.training.objectives import pgd
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.files import write_json
+from advmix.utils.progress import console, track
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import derive, eval_mode, generator, global_seed
 from experiments.augmentations.figures import Augmented, augmentations_page
 from experiments.cells import REFERENCE, Cell, OneSpreadSettings, check_seeds
 
@@ -56,8 +55,8 @@ class AugmentationsConfig(OneSpreadSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_method(self.attacked)
-        require(self, "images", least=1)
-        require(self, "measured", least=2)
+        check_values(self, "images", least=1)
+        check_values(self, "measured", least=2)
         check_seeds(self.seeds)
 
 
@@ -167,7 +166,7 @@ def measure(scene: Scene, augmented: Mapping[str, Tensor], reference: nn.Module)
 @torch.no_grad()
 def answers(classifier: nn.Module, images: Tensor) -> Tensor:
     """Predicted classes, `(N,)`."""
-    with evaluating(classifier) as (model,):
+    with eval_mode(classifier) as (model,):
         return torch.cat([model(part).argmax(dim=1) for part in images.split(500)])
 
 
@@ -195,8 +194,8 @@ class Scene:
     labels: Tensor
     classes: tuple[str, ...]
     gray: Tensor
-    look: Look
-    mixable: Mixable
+    look: Painting
+    mixable: FittedModel
     attacked: nn.Module
     search: SearchOptions
     baseline: BaselineOptions

@@ -18,18 +18,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from advmix.commands.demo import data_figure, mixing_figure
-from advmix.config import to_dict
-from advmix.data import ColoredDigits, DataConfig, Look, make_look
-from advmix.data.looks import COLOR_NAMES
+from advmix.data import ColoredDigits, DataConfig, Painting, make_painting
+from advmix.data.painting import COLOR_NAMES
 from advmix.encoders.autoencoder import load_autoencoder
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.progress import console
 from advmix.report import accuracy_chart, save_figures
-from advmix.results import RESULTS, Run, color_spread, comparable, header, sweep_table
-from advmix.runs import claim_run
-from advmix.seeds import generator
+from advmix.report.tables import RESULTS, Run, color_spread, comparable, header, sweep_table
 from advmix.training.methods import METHODS, check_methods
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import generator
 from experiments.cells import Cell, StudySettings, check_seeds
 from experiments.figures import beside, caveat, curves, mean_colors, published
 from experiments.jobs import Finished, Job, read_finished, work
@@ -260,8 +260,8 @@ def colors_figure(data: ColoredDigits, spreads: Sequence[float]) -> Figure:
     rows = {}
     for spread in spreads:
         std = spread if word == "std" else sqrt(spread)
-        rows[f"{word} {spread:g}"] = painted(make_look(data.config.look, std, data.means), canvases(data), rng)
-    means = painted(make_look(data.config.look, 0.0, data.means), canvases(data)[:, :1], rng)[:, 0]
+        rows[f"{word} {spread:g}"] = painted(make_painting(data.config.look, std, data.means), canvases(data), rng)
+    means = painted(make_painting(data.config.look, 0.0, data.means), canvases(data)[:, :1], rng)[:, 0]
     names = COLOR_NAMES if data.config.look == "colored" else ()
     return mean_colors(data.gray_train.classes, names, means, rows)
 
@@ -276,7 +276,7 @@ def canvases(data: ColoredDigits) -> Tensor:
     return gray.pixels[torch.stack([row[:count] for row in rows])].float() / 255
 
 
-def painted(look: Look, gray: Tensor, rng: torch.Generator) -> Tensor:
+def painted(look: Painting, gray: Tensor, rng: torch.Generator) -> Tensor:
     """Canvases `(C, N, 1, H, W)` in the looks of their classes: `(C, N, 3, H, W)`."""
     classes = torch.arange(len(gray)).repeat_interleave(gray.shape[1])[:, None].expand(-1, look.parts)
     images: Tensor = look.paint(gray.flatten(0, 1), look.of_classes(classes, rng)).unflatten(0, gray.shape[:2])

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 import tyro
 
-from advmix.audit.evaluate import accuracy, recolor_worst, share
-from advmix.config import to_dict
 from advmix.data import ColoredDigits, DataConfig, GrayDigits
-from advmix.data.looks import apart_colors
+from advmix.data.painting import apart_colors
 from advmix.encoders import Autoencoder
-from advmix.engine import environment, make_fabric
-from advmix.errors import UserError
-from advmix.files import make_folder, read_json, write_json
 from advmix.latents import Latents
-from advmix.progress import console
-from advmix.seeds import generator
+from advmix.metrics import accuracy, recolor_worst, share
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+from advmix.utils.config import to_dict
+from advmix.utils.device import environment, make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import make_folder, read_json, write_json
+from advmix.utils.progress import console
+from advmix.utils.torch_tools import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, sheet_pitch
-from advmix.report.style import INK, MUTED, TRACK
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, sheet_pitch
 
 Run = Mapping[str, Any]
 

@@ -13,19 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import accuracy
-from advmix.audit.survival import kept_labels, mixes
 from advmix.data import ColoredDigits, ImageSet, slices
 from advmix.encoders import Encoder, Encoding, OptimizeEncoder, OptimizeOptions, fingerprint
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
 from advmix.generators import Generator
+from advmix.inspect.survival import kept_labels, mixes
 from advmix.latents import Latents, Split
-from advmix.modes import evaluating
-from advmix.progress import track
-from advmix.seeds import generator
-from advmix.stages.encode import DRAWN, EncodeConfig, features_of, make_encoder
-from advmix.stages.sources import Mixable
+from advmix.metrics import accuracy
+from advmix.pools import DRAWN, EncodeConfig, FittedModel, features_of, make_encoder
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_tensors, write_tensors
+from advmix.utils.progress import track
+from advmix.utils.torch_tools import eval_mode, generator
 from experiments.cells import REFERENCE, Cell
 
 BRIGHT_SHARE = 0.05
@@ -75,7 +73,7 @@ def cross(
         donors: `(D, N)`, places in the pool.
         shown: how many images to keep pictures of.
     """
-    with evaluating(reference, generator) as (model, _):
+    with eval_mode(reference, generator) as (model, _):
         plain = generator(latents)
         rows = []
         for images in mixes(generator, split, latents, pool, donors):
@@ -193,7 +191,7 @@ def trace(
 def _encoding(encoder: Encoder, generator: Generator, signed: Tensor) -> Encoding:
     if isinstance(encoder, OptimizeEncoder):
         return encoder.optimize(signed, frame_steps=trace_steps(encoder.options.optimize_steps))
-    with torch.no_grad(), evaluating(encoder, generator):
+    with torch.no_grad(), eval_mode(encoder, generator):
         latents = encoder.encode_signed(signed)
         seconds = statistics.median(_pass_seconds(encoder, signed) for _ in range(NETWORK_PASSES))
         return Encoding(latents, signed.new_empty(0), generator(latents)[None], (0,), (seconds,))
@@ -268,7 +266,7 @@ class Bench:
 
     cell: Cell
     data: ColoredDigits
-    mixable: Mixable
+    mixable: FittedModel
     tests: ImageSet
     lenders: ImageSet
     donors: Tensor

@@ -18,16 +18,16 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from advmix.commands.evaluate import generator_summary
 from advmix.encoders import OptimizeOptions
-from advmix.engine import make_fabric
-from advmix.files import write_json
-from advmix.options import require
-from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
-from advmix.stages.evaluate import generator_summary
+from advmix.report.tables import RESULTS, header
 from advmix.training.methods import check_method
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
 from experiments.cells import REFERENCE, Cell, OneSpreadSettings, check_seeds
 from experiments.encoding.figures import convergence, encoded_variations, encoder_names, error_curves, mixability_bars
 from experiments.encoding.measure import (
@@ -74,8 +74,8 @@ class EncodingConfig(OneSpreadSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self.images, self.donors, self.pool_images)
-        require(self.optimize, "mixing_weight", above=0)
-        require(self.optimize, "optimize_steps", least=1)
+        check_values(self.optimize, "mixing_weight", above=0)
+        check_values(self.optimize, "optimize_steps", least=1)
         if self.features is not None:
             check_method(self.features)
         check_seeds(self.seeds)

@@ -12,9 +12,9 @@ import torch
 from advmix.data import ImageSet
 from advmix.data.photos import Photos
 from advmix.encoders import encoded
-from advmix.engine import make_fabric
-from advmix.runs import claim_run
-from advmix.seeds import generator
+from advmix.utils.device import make_fabric
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import generator
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import divide, judged_images, load, tinted
 from experiments.faces.settings import CelebaConfig, FaceSettings

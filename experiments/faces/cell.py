@@ -15,24 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.config import to_dict
 from advmix.data import ImageSet, slices
 from advmix.encoders import fingerprint
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
-from advmix.engine import make_fabric
-from advmix.errors import naming
-from advmix.files import read_json, read_tensors, write_tensors
-from advmix.hashing import hexdigest
-from advmix.modes import evaluating
-from advmix.progress import console
-from advmix.report.style import REFIT
-from advmix.runs import claim_run
+from advmix.report.drawing import REFIT
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions
-from advmix.training.mixes import MixOptions
+from advmix.training.mix_losses import MixOptions
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import naming
+from advmix.utils.files import hexdigest, read_json, read_tensors, write_tensors
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import eval_mode
 from experiments.faces.dataset import SIZE, Faces, Grouped, without_labels
 from experiments.faces.settings import (
     BASE,
@@ -119,7 +118,7 @@ def features_of(network: nn.Module, images: Tensor) -> Tensor:
     found: list[Tensor] = []
     hook = last_layer(network).register_forward_hook(lambda _, inputs, __: found.append(inputs[0]))
     try:
-        with evaluating(network) as (model,):
+        with eval_mode(network) as (model,):
             model(images)
     finally:
         hook.remove()

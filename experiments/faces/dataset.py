@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from advmix.data import ImageSet, to_bytes
-from advmix.data.looks import MEAN_COLORS
+from advmix.data.painting import MEAN_COLORS
 from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
+from advmix.data.photos.labels import make_table
 from advmix.data.photos.load import open_source
-from advmix.data.photos.table import make_table
-from advmix.errors import UserError, naming
-from advmix.options import require
-from advmix.seeds import derive, generator
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError, naming
+from advmix.utils.torch_tools import derive, generator
 
 SIZE = 64
 
@@ -90,8 +90,8 @@ class Stress:
     refit_images: int = 30
 
     def __post_init__(self) -> None:
-        require(self, "agreement", within=(0.5, 1))
-        require(self, "stress_images refit_images", least=2)
+        check_values(self, "agreement", within=(0.5, 1))
+        check_values(self, "stress_images refit_images", least=2)
 
     @property
     def moved(self) -> str:

@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.answers import answers
-from advmix.audit.comparison import WorstCaseKey, as_record
-from advmix.audit.evaluate import predict, worst_case
-from advmix.config import to_dict
+from advmix.audit.results import WorstCaseKey, as_record
 from advmix.data import ImageSet, slices
 from advmix.encoders import Encoder, encoded
-from advmix.files import read_tensors, write_tensors
 from advmix.latents import Latents
+from advmix.metrics import predict, worst_case
 from advmix.mixing import AdvMix, RandMix
-from advmix.modes import evaluating
-from advmix.seeds import generator
+from advmix.utils.config import to_dict
+from advmix.utils.files import read_tensors, write_tensors
+from advmix.utils.torch_tools import answers, eval_mode, generator
 from experiments.faces.cell import ALL, Bench
 
 BATCH = 250
@@ -85,7 +83,7 @@ def verdicts(
         mix = mixer(classifier, latents[part], labels[part], pool, rng=rng)
         assert mix.fooled is not None
         mixed.append(~mix.fooled)
-        with torch.no_grad(), evaluating(classifier, dec) as (model, decoder):
+        with torch.no_grad(), eval_mode(classifier, dec) as (model, decoder):
             plain.append(answers(model(decoder(reconstructed[part]))) == labels[part])
     right = answers(predict(classifier, images, device)) == images.labels
     return Verdicts(right, torch.cat(plain).cpu(), torch.cat(mixed).cpu(), found.right)

@@ -12,9 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from rich import box
 from rich.table import Table
 
-from advmix.report.canvas import Canvas
-from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
-from advmix.results import in_percent
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
+from advmix.report.tables import in_percent
 
 Row = Mapping[str, Any]
 TITLES = {

@@ -15,19 +15,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from advmix.commands.fit_gan import preview
 from advmix.data.photos import Photos
 from advmix.encoders import fingerprint
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.options import require
-from advmix.progress import console
 from advmix.report import save_figures
-from advmix.report.canvas import Canvas, frame
+from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, method_color, method_label
 from advmix.report.figures import Gallery, rescaled_difference, variations
-from advmix.report.style import INK, MUTED, RIGHT, WRONG, method_color, method_label
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
-from advmix.stages.fit_gan import preview
+from advmix.report.tables import RESULTS, header
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import divide, judged_images, load
 from experiments.faces.settings import FaceSettings
@@ -86,7 +85,7 @@ class GalleryConfig(FaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "candidates", least=2)
+        check_values(self, "candidates", least=2)
         if self.publish and self.generator is None:
             raise UserError(
                 "--publish: real faces, their reconstructions and mixes are not published; name a StyleGAN with "

@@ -14,29 +14,26 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.layers import layer_scores, other_label
-from advmix.audit.proposal import propose_split
-from advmix.audit.survival import Survival, mixes
 from advmix.data import ImageSet, slices
 from advmix.data.photos import Photos
 from advmix.encoders import Autoencoder, encoded, fingerprint
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import write_json
+from advmix.inspect.proposal import propose_split
+from advmix.inspect.run import flags, resolutions
+from advmix.inspect.scores import layer_scores, other_label
+from advmix.inspect.survival import Survival, mixes
+from advmix.intervals import GroupBootstrap
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
-from advmix.modes import evaluating
-from advmix.options import require
-from advmix.progress import console, track
 from advmix.report import save_figures
-from advmix.report.canvas import Canvas
-from advmix.report.style import INK, MUTED, TRACK, method_color
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
-from advmix.seeds import generator
-from advmix.stages.inspect import resolutions
-from advmix.stages.inspect_entries import flags
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color
+from advmix.report.tables import RESULTS, header
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console, track
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import eval_mode, generator
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import divide, load
 from experiments.faces.figures import new_table, percent, span
@@ -96,7 +93,7 @@ def random_mixes(scene: Scene, split: Split) -> tuple[Survival, float]:
     [0, 1], from the unmixed image.
     """
     dec, answers, change = scene.model.generator, [], []
-    with evaluating(scene.reference, dec) as (judge, _), track("mix and ask", len(scene.images)) as advance:
+    with eval_mode(scene.reference, dec) as (judge, _), track("mix and ask", len(scene.images)) as advance:
         for rows in slices(len(scene.images), BATCH):
             latents = scene.latents[rows]
             plain = dec(latents)
@@ -117,7 +114,7 @@ def searched_mixes(scene: Scene, search: AdvMix, classifier: nn.Module) -> Survi
             latents, labels = scene.latents[rows], scene.images.labels[rows].to(device)
             rng = generator(0, "celeba", "search", rows.start)
             found = search(classifier, latents, labels, scene.pool, rng=rng)
-            with torch.no_grad(), evaluating(scene.reference, search.generator) as (judge, dec):
+            with torch.no_grad(), eval_mode(scene.reference, search.generator) as (judge, dec):
                 answers.append(torch.stack([judge(part).argmax(dim=1) for part in (dec(latents), found.images)]).cpu())
             advance(rows.stop - rows.start, "")
     return Survival.of(torch.cat(answers, dim=1), scene.images.labels)
@@ -166,9 +163,9 @@ class SurvivalConfig(FaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images donors", least=1)
-        require(self, "threshold", within=(0, 1))
-        require(self, "resamples", least=2)
+        check_values(self, "images donors", least=1)
+        check_values(self, "threshold", within=(0, 1))
+        check_values(self, "resamples", least=2)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise UserError("--targets: name at least one, and none twice")
 

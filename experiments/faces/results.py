@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.audit.bootstrap import GroupBootstrap, Interval
 from advmix.data import ImageSet
-from advmix.report.style import REFIT
-from advmix.seeds import generator
+from advmix.intervals import GroupBootstrap, Interval
+from advmix.report.drawing import REFIT
+from advmix.utils.torch_tools import generator
 from experiments.faces.dataset import Faces
 from experiments.faces.evaluate import Judge
 from experiments.faces.settings import DECODED, FILTERED, base_of

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.evaluate import predict
 from advmix.classifiers import conv_net
 from advmix.commands.demo import RunSettings
 from advmix.data import ImageSet, slices, to_bytes, to_float
 from advmix.encoders import Autoencoder, Encoder, encoded
-from advmix.encoders.features import Activations
-from advmix.errors import UserError
+from advmix.encoders.optimize import Activations
 from advmix.latents import Latents
+from advmix.metrics import predict
 from advmix.mixing import Mixer, RandMix
-from advmix.options import require
-from advmix.report.style import REFIT
-from advmix.seeds import derive, global_seed
+from advmix.report.drawing import REFIT
 from advmix.training.autoencode import FitOptions, style_shape
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import LONG, BaselineOptions, Recipe, SearchOptions, passes_of, with_layers
-from advmix.training.mixes import MixOptions, MixTrainee
+from advmix.training.mix_losses import MixOptions, MixTrainee
 from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import derive, global_seed
 from experiments.cells import check_seeds
 from experiments.faces.dataset import SIZE, Stress
 
@@ -314,7 +314,7 @@ class FaceSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "labelled", least=2)
+        check_values(self, "labelled", least=2)
         check_variant(self.variant, "--variant")
         for group, name, why in IDLE:
             options = getattr(self, group)
@@ -382,8 +382,8 @@ class CelebaConfig(FaceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_seeds(self.seeds)
-        require(self, "resamples", least=2)
-        require(self, "tint", within=(0, 1))
+        check_values(self, "resamples", least=2)
+        check_values(self, "tint", within=(0, 1))
         if self.judge not in PARTS:
             raise UserError(f"--judge {self.judge}: unknown; choose from {' '.join(PARTS)}")
         self._check_stress()

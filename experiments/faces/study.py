@@ -8,13 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from advmix.config import to_dict
 from advmix.data import ImageSet
-from advmix.files import write_json
-from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
+from advmix.report.tables import RESULTS, header
+from advmix.utils.config import to_dict
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
 from experiments.faces.cell import ALL, FEW, TEACHER, Bench
 from experiments.faces.dataset import Faces, agreement_of, divide, divide_under_stress, load, load_also, load_cues
 from experiments.faces.evaluate import Judge

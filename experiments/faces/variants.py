@@ -15,19 +15,18 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.evaluate import predict
 from advmix.data import ImageSet, slices
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.options import require
-from advmix.progress import console
+from advmix.intervals import GroupBootstrap
+from advmix.metrics import predict
 from advmix.report import save_figures
-from advmix.report.canvas import Canvas
-from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
-from advmix.results import RESULTS, header
-from advmix.seeds import generator
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
+from advmix.report.tables import RESULTS, header
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.torch_tools import generator
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.evaluate import Judge
 from experiments.faces.figures import new_table, percent, signed_span, span
@@ -129,8 +128,8 @@ class AutoencodersConfig(FaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "images donors", least=1)
-        require(self, "resamples", least=2)
+        check_values(self, "images donors", least=1)
+        check_values(self, "resamples", least=2)
         for name in self.variants:
             check_variant(name, "--variants")
         if self.variant != BASE:

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from advmix.data import ImageSet, slices
 from advmix.encoders import encoded
 from advmix.encoders.autoencoder import load_autoencoder
-from advmix.errors import UserError
 from advmix.generators import Generator, StyleGan
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
-from advmix.modes import evaluating
-from advmix.seeds import generator, global_seed
-from advmix.training.attacks import pgd
 from advmix.training.methods import SearchOptions
+from advmix.training.objectives import pgd
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import eval_mode, generator, global_seed
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.settings import RADII
 
@@ -117,7 +116,7 @@ def made_up_cast(
     device = next(network.parameters()).device
     latents = network.sample(8 * count, generator(seed, "celeba", "faces"), TRUNCATION, mixing=0.0)
     pool = network.sample(POOL, generator(seed, "celeba", "pool"), TRUNCATION, mixing=0.0)
-    with torch.no_grad(), evaluating(network, *classifiers.values()) as (dec, *judges):
+    with torch.no_grad(), eval_mode(network, *classifiers.values()) as (dec, *judges):
         images = dec(latents)
         votes = torch.stack([judge(images).argmax(dim=1) for judge in judges])
     agreed = (votes == votes[0]).all(dim=0)
@@ -160,7 +159,7 @@ def search_of(cast: Cast, options: SearchOptions) -> AdvMix:
 
 def probability(classifier: nn.Module, images: Tensor) -> Tensor:
     """Of class 1, `(N,)` in [0, 1]."""
-    with torch.no_grad(), evaluating(classifier) as (model,):
+    with torch.no_grad(), eval_mode(classifier) as (model,):
         found: Tensor = model(images).softmax(dim=1)[:, 1]
     return found
 

@@ -19,11 +19,10 @@ from advmix.encoders import Encoder
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.marginalized import Marginalized, encode, renditions
-from advmix.modes import evaluating
-from advmix.progress import Advance
-from advmix.report.canvas import Canvas
-from advmix.report.style import INK, MUTED, TRACK, method_color, method_label
-from advmix.report.summary import Score, score
+from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
+from advmix.report.tables import Score, score
+from advmix.utils.progress import Advance
+from advmix.utils.torch_tools import eval_mode
 from experiments.figures import spread_apart
 
 BATCH = 250
@@ -108,7 +107,7 @@ def costs(
 
     plain, found = seconds(network), []
     for number in samples:
-        with evaluating(Marginalized(network, dec, encoder, split, pool, number, residual=residual)) as (robust,):
+        with eval_mode(Marginalized(network, dec, encoder, split, pool, number, residual=residual)) as (robust,):
             found.append({"samples": number, "seconds": seconds(robust)})
     return {"plain": plain, "marginalized": [{**row, "times_plain": row["seconds"] / plain} for row in found]}
 

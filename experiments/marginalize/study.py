@@ -15,20 +15,19 @@ from torch import nn
 
 from advmix.data import ImageSet
 from advmix.encoders import Encoder
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import read_json, write_json
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
 from advmix.marginalized import draw_perp
-from advmix.modes import evaluating
-from advmix.options import require
-from advmix.progress import console, track
 from advmix.report import method_label, save_figures
-from advmix.results import RESULTS, header, in_percent
-from advmix.runs import claim_run
-from advmix.seeds import generator
+from advmix.report.tables import RESULTS, header, in_percent
 from advmix.training.methods import check_methods
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_json, write_json
+from advmix.utils.progress import console, track
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import eval_mode, generator
 from experiments.cells import Cell, OneSpreadSettings, check_seeds
 from experiments.jobs import Job, work
 from experiments.marginalize.measure import MARGINALIZED, PLAIN, RECONSTRUCTION, costs, marginal_figure, right_answers
@@ -51,7 +50,7 @@ class AskOptions:
     images: int = 2000
 
     def __post_init__(self) -> None:
-        require(self, "images", least=1)
+        check_values(self, "images", least=1)
         if not self.samples or list(self.samples) != sorted(set(self.samples)) or self.samples[0] < 1:
             raise UserError(f"--samples {' '.join(map(str, self.samples))}: name increasing numbers from 1")
 
@@ -85,7 +84,7 @@ class Asked:
         perp = draw_perp(self.pool, self.split, max(samples), seed)
         rows: list[dict[str, Any]] = []
         networks, dec, encoder = self.networks, self.dec, self.encoder
-        with evaluating(dec, encoder, *networks.values()), track("measure", sum(map(len, self.tests.values()))) as go:
+        with eval_mode(dec, encoder, *networks.values()), track("measure", sum(map(len, self.tests.values()))) as go:
             for name, images in self.tests.items():
                 found = right_answers(networks, dec, encoder, images, perp, self.split, samples, go, self.residual)
                 rows += [{"seed": seed, "test": name, **row} for row in found]

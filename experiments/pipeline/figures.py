@@ -10,14 +10,12 @@ import torch
 from matplotlib.figure import Figure
 
 from advmix.commands.demo import mixing_figure
+from advmix.commands.sample import sample_grid
 from advmix.encoders import Autoencoder
 from advmix.generators import StyleGan
-from advmix.report.canvas import Canvas
-from advmix.report.samples import sample_grid
-from advmix.report.style import MUTED, method_color, method_label
-from advmix.report.summary import Run, columns, method_names, scores
-from advmix.results import comparable
-from advmix.seeds import generator
+from advmix.report.drawing import MUTED, Canvas, method_color, method_label
+from advmix.report.tables import Run, columns, comparable, method_names, scores
+from advmix.utils.torch_tools import generator
 from experiments.pipeline.measure import PIPELINES, Line, by_pipeline, check_runs
 from experiments.search.figures import bar
 

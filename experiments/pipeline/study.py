@@ -7,17 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.config import to_dict
 from advmix.encoders import OptimizeOptions
-from advmix.engine import make_fabric
-from advmix.files import write_json
-from advmix.progress import console
 from advmix.report import save_figures
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
+from advmix.report.tables import RESULTS, header
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import check_methods
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
 from experiments.cells import OneSpreadSettings, Origin, check_seeds
 from experiments.encoding.measure import STEPS, check_sizes
 from experiments.jobs import work

@@ -13,9 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, frame, shorten
-from advmix.report.style import INK, MUTED, RIGHT, TRACK, WRONG, method_color, method_label
-from advmix.report.summary import Score, score
+from advmix.report.drawing import INK, MUTED, RIGHT, TRACK, WRONG, Canvas, frame, method_color, method_label, shorten
+from advmix.report.tables import Score, score
 
 MATRIX_NOTE = (
     "large: worst-case accuracy, %; small: on that generator's reconstructions; frame: trained with that generator. "

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from advmix.classifiers.trained import FILE as CLASSIFIER
-from advmix.clock import KEPT
-from advmix.config import to_dict
+from advmix.classifiers.networks import FILE as CLASSIFIER
+from advmix.commands.encode import run_encode
+from advmix.commands.evaluate import generator_summary
+from advmix.commands.train import TrainConfig, run_train
 from advmix.data import DataConfig, ImageSet
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
-from advmix.engine import make_fabric
-from advmix.errors import UserError
 from advmix.generators import NetworkConfig, StyleConfig
-from advmix.runs import claim_run
-from advmix.seeds import derive
-from advmix.stages.encode import EncodeConfig, run_encode
-from advmix.stages.evaluate import generator_summary
-from advmix.stages.train import TrainConfig, run_train
+from advmix.pools import EncodeConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
 from advmix.training.gan import gan_config
 from advmix.training.loop import Loop
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.progress import SECONDS_FILE
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import derive
 from experiments.cells import Cell, make_cell
 
 OWN, GAN = "own", "gan"
@@ -151,7 +152,7 @@ def classifier_folder(cell: Cell, method: str, trained_with: str = OWN) -> Path:
 
 def is_fitted(cell: Cell, regime: str) -> bool:
     """Whether a generator and its latents are there."""
-    return (latents_folder(cell, regime) / KEPT).is_file()
+    return (latents_folder(cell, regime) / SECONDS_FILE).is_file()
 
 
 def is_trained(cell: Cell, method: str, trained_with: str = OWN) -> bool:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.files import read_json, write_json, write_tensors
 from advmix.training.methods import SearchOptions
+from advmix.utils.files import read_json, write_json, write_tensors
 from experiments.jobs import Job
 from experiments.search.generators import (
     OWN,

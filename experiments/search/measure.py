@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.comparison import WorstCaseKey, as_record
-from advmix.audit.evaluate import recolor_worst, share
-from advmix.audit.nested import Nested, nested_search
+from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers import load_classifier
 from advmix.data import ColoredDigits, GrayDigits
+from advmix.doctor.measure import Nested, nested_search
 from advmix.encoders import Autoencoder, fingerprint
 from advmix.latents import Latents, Split
-from advmix.seeds import generator
-from advmix.stages.sources import Mixable, load_mixable
+from advmix.metrics import recolor_worst, share
+from advmix.pools import FittedModel, load_fitted_model
 from advmix.training.methods import SearchOptions
+from advmix.utils.torch_tools import generator
 from experiments.cells import Cell
 from experiments.search.generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train
 
@@ -30,7 +30,7 @@ AT_ONCE = 256
 class Searched:
     """A generator with its pool, and the codes of the test images under it; all on one device."""
 
-    mixable: Mixable
+    mixable: FittedModel
     latents: Latents
     pool_name: str
 
@@ -104,7 +104,7 @@ class Bench:
     def _searched(self, regime: str = OWN) -> Searched:
         """The test images under a generator, which is made first where it is not there."""
         fit(self.cell, regime)
-        mixable = load_mixable(fit_folder(self.cell, regime), latents_folder(self.cell, regime), self.device)
+        mixable = load_fitted_model(fit_folder(self.cell, regime), latents_folder(self.cell, regime), self.device)
         assert mixable is not None
         return Searched(mixable, self.encode(mixable.model, self.images), mixable.pool.fingerprint)
 

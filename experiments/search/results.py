@@ -13,15 +13,14 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from advmix.audit.comparison import Measured, check_same, difference, strength
-from advmix.data.looks import MIN_BRIGHTNESS
-from advmix.files import read_tensors
-from advmix.progress import console
+from advmix.audit.results import Measured, check_same, difference, strength
+from advmix.data.painting import MIN_BRIGHTNESS
 from advmix.report import save_figures
-from advmix.report.style import MUTED, method_color, method_label
-from advmix.report.summary import Score, score
-from advmix.results import mean_and_spread
+from advmix.report.drawing import MUTED, method_color, method_label
+from advmix.report.tables import Score, mean_and_spread, score
 from advmix.training.methods import NEEDS_LATENTS
+from advmix.utils.files import read_tensors
+from advmix.utils.progress import console
 from experiments.search.figures import (
     Matrix,
     Panel,

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advmix.config import to_dict
-from advmix.engine import make_fabric
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.progress import console
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
+from advmix.report.tables import RESULTS, header
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import check_method, check_methods
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
 from experiments.cells import Cell, OneSpreadSettings, Origin, check_seeds
 from experiments.jobs import work
 from experiments.search.generators import OWN, check_regimes, check_split, summary

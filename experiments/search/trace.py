@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advmix.seeds import generator
 from advmix.training.methods import SearchOptions
+from advmix.utils.torch_tools import generator
 from experiments.search.generators import OWN
 from experiments.search.measure import Bench, Searched
 from experiments.search.transfer import flat_paint

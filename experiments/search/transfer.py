@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.comparison import as_record
-from advmix.audit.evaluate import share
-from advmix.data.looks import LUMA, MIN_BRIGHTNESS
+from advmix.audit.results import as_record
+from advmix.data.painting import LUMA, MIN_BRIGHTNESS
+from advmix.metrics import share
 from advmix.mixing import RandMix
-from advmix.seeds import generator
 from advmix.training.methods import SearchOptions
+from advmix.utils.torch_tools import generator
 from experiments.search.generators import OWN
 from experiments.search.measure import Bench, Record, search_of
 

@@ -17,17 +17,17 @@ import torch
 from torch import nn
 
 from advmix.classifiers import Classifier
-from advmix.engine import one_thread, tune_cpu
-from advmix.errors import UserError
-from advmix.files import write_json
-from advmix.options import require
-from advmix.progress import console, track
 from advmix.report import save_figures
-from advmix.results import RESULTS, header
-from advmix.runs import claim_run
-from advmix.seeds import generator, global_seed
+from advmix.report.tables import RESULTS, header
 from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective
+from advmix.utils.config import check_values
+from advmix.utils.device import one_thread, tune_cpu
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
+from advmix.utils.progress import console, track
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import generator, global_seed
 from experiments.toy.figures import Fitted, draw, toy_table
 from experiments.toy.plane import PlaneDecoder, Points, encode, mixers, sample, to_images
 
@@ -78,10 +78,10 @@ class ToyConfig:
     out: Path = Path("runs/study/toy")
 
     def __post_init__(self) -> None:
-        require(self, "points test_points", least=2)
-        require(self, "train_steps batch", least=1)
-        require(self, "lr mixup_alpha", above=0)
-        require(self, "clean_weight", within=(0, 1))
+        check_values(self, "points test_points", least=2)
+        check_values(self, "train_steps batch", least=1)
+        check_values(self, "lr mixup_alpha", above=0)
+        check_values(self, "clean_weight", within=(0, 1))
         for share in self.agreement:
             if not 0 <= share <= 1:
                 raise UserError(f"--agreement {share}: must be between 0 and 1")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from advmix.classifiers import Classifier
     from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
-    from advmix.errors import UserError
     from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
     from advmix.latents import Latents, Split
     from advmix.marginalized import Marginalized
     from advmix.mixing import AdvMix, Mix, Mixer, RandMix
-    from advmix.stages.sources import Mixable, load
+    from advmix.pools import FittedModel, load
+    from advmix.utils.errors import UserError
 
 __version__ = "0.1.0"
 
@@ -29,19 +29,19 @@ _HOMES = {
     "latents": ("Latents", "Split"),
     "marginalized": ("Marginalized",),
     "mixing": ("AdvMix", "Mix", "Mixer", "RandMix"),
-    "stages.sources": ("Mixable", "load"),
+    "pools": ("FittedModel", "load"),
 }
 
 __all__ = [
     "AdvMix",
     "Classifier",
     "Encoder",
+    "FittedModel",
     "Generator",
     "LatentStore",
     "Latents",
     "Marginalized",
     "Mix",
-    "Mixable",
     "Mixer",
     "OptimizeEncoder",
     "RandMix",

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import sys
 
-from advmix.program import Command, Program
+from advmix.utils.program import Command, Program
 
 COMMANDS = {
     "demo": Command("advmix.commands.demo", "DemoConfig", "run_demo", "the main job on coloured digits, from nothing"),
-    "data": Command("advmix.stages.data", "PreviewConfig", "run_preview", "what is in images of your own"),
-    "fit": Command("advmix.stages.fit", "FitConfig", "run_fit", "train a generator and its encoder"),
+    "data": Command("advmix.commands.data", "PreviewConfig", "run_preview", "what is in images of your own"),
+    "fit": Command("advmix.commands.fit", "FitConfig", "run_fit", "train a generator and its encoder"),
     "import": Command(
-        "advmix.stages.importing", "ImportConfig", "run_import", "read somebody else's StyleGAN2 generator"
+        "advmix.commands.sample", "ImportConfig", "run_import", "read somebody else's StyleGAN2 generator"
     ),
-    "sample": Command("advmix.stages.sample", "SampleConfig", "run_sample", "images that a StyleGAN makes up"),
-    "encode": Command("advmix.stages.encode", "EncodeConfig", "run_encode", "the latents of a data set: the pool"),
-    "train": Command("advmix.stages.train", "TrainConfig", "run_train", "train a classifier, with AdvMix or otherwise"),
+    "sample": Command("advmix.commands.sample", "SampleConfig", "run_sample", "images that a StyleGAN makes up"),
+    "encode": Command("advmix.commands.encode", "EncodeConfig", "run_encode", "the latents of a data set: the pool"),
+    "train": Command(
+        "advmix.commands.train", "TrainConfig", "run_train", "train a classifier, with AdvMix or otherwise"
+    ),
     "evaluate": Command(
-        "advmix.stages.evaluate", "EvaluateConfig", "run_evaluate", "test a classifier on painted digits"
+        "advmix.commands.evaluate", "EvaluateConfig", "run_evaluate", "test a classifier on painted digits"
     ),
-    "inspect": Command("advmix.stages.inspect", "InspectConfig", "run_inspect", "which layers are z⊥"),
-    "audit": Command(
-        "advmix.stages.audit", "AuditConfig", "run_audit", "what flips a classifier: a page with pictures"
-    ),
-    "export": Command("advmix.stages.export", "ExportConfig", "run_export", "variations of images, as an ImageFolder"),
+    "inspect": Command("advmix.inspect.run", "InspectConfig", "run_inspect", "which layers are z⊥"),
+    "audit": Command("advmix.audit.run", "AuditConfig", "run_audit", "what flips a classifier: a page with pictures"),
+    "export": Command("advmix.export.run", "ExportConfig", "run_export", "variations of images, as an ImageFolder"),
     "predict": Command(
-        "advmix.stages.predict", "PredictConfig", "run_predict", "what a classifier says of every image"
+        "advmix.commands.predict", "PredictConfig", "run_predict", "what a classifier says of every image"
     ),
     "doctor": Command(
-        "advmix.stages.doctor", "DoctorConfig", "run_doctor", "are generator, pool and search fit for their use"
+        "advmix.doctor.run", "DoctorConfig", "run_doctor", "are generator, pool and search fit for their use"
     ),
 }
 

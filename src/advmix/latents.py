@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
-from advmix.hashing import hexdigest, named
+from advmix.utils.errors import UserError
+from advmix.utils.files import hexdigest, named, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, eq=False)

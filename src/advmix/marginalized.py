@@ -15,7 +15,7 @@ from advmix.classifiers.wrapper import with_channels, with_size
 from advmix.encoders import Encoder
 from advmix.generators import Generator
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
+from advmix.utils.torch_tools import generator as seeded
 
 
 class Marginalized(nn.Module):

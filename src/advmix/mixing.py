@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.answers import answers, mistakes
 from advmix.generators import Generator, State
 from advmix.latents import Latents, Split
-from advmix.modes import evaluating
+from advmix.utils.torch_tools import answers, eval_mode, mistakes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits `(B, C)` and labels `(B,)` to one loss per example, `(B,)`."""
@@ -54,7 +53,7 @@ def calibrated_cross_entropy(sample: Tensor, spread: float = 2.0) -> Loss:
 @torch.no_grad()
 def calibrated(classifier: nn.Module, images: Tensor) -> Loss:
     """`calibrated_cross_entropy` of a classifier, from its answers to images `(N, C, H, W)` in [0, 1] on its device."""
-    with evaluating(classifier) as (model,):
+    with eval_mode(classifier) as (model,):
         return calibrated_cross_entropy(model(images))
 
 
@@ -258,7 +257,7 @@ class AdvMix(Mixer):
         labels = labels.repeat(self.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
-        with evaluating(classifier, self.generator) as (model, _), torch.no_grad():
+        with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
             state = self.generator.prefix(latents, self.split).repeat(self.restarts)
             worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.steps > 0)
             history.append((start, worst.losses))
@@ -373,6 +372,6 @@ class RandMix(Mixer):
         latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
         perp = self.split.perp_of(pool[donors])
-        with evaluating(self.generator), torch.no_grad():
+        with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)
         return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)

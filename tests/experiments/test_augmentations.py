@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data import ColoredDigits
-from advmix.seeds import generator
-from advmix.training.attacks import pgd
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from advmix.training.objectives import pgd
+from advmix.utils.torch_tools import generator
 from experiments.augmentations.figures import Augmented, augmentations_page
 from experiments.augmentations.study import AugmentationsConfig, Scene, augment, make_scene, measure
 from experiments.cells import Cell, make_cell

@@ -16,16 +16,16 @@ from PIL import Image
 from running import cli, parse
 from sklearn.datasets import load_sample_images
 
-from advmix.audit.bootstrap import GroupBootstrap
 from advmix.data.photos import Photos
 from advmix.encoders import Autoencoder
 from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
-from advmix.results import schema
-from advmix.seeds import generator, global_seed
+from advmix.intervals import GroupBootstrap
+from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.training.objectives import Batch, Mixing
+from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import divide, held_out, load, tinted
 from experiments.faces.evaluate import Judge

@@ -14,10 +14,10 @@ from running import main, parse
 from test_celeba import SMALL, folder, photos
 
 from advmix import Marginalized
-from advmix.audit.evaluate import accuracy
 from advmix.data.photos import Photos
 from advmix.encoders import encoded
-from advmix.results import schema
+from advmix.metrics import accuracy
+from advmix.report.tables import schema
 from experiments.faces.averaging import FaceMarginalizeConfig
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import divide, tinted

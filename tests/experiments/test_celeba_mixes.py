@@ -14,19 +14,19 @@ from running import main
 from test_celeba import SMALL, folder, other_generator, photos, study
 from test_survival import make_model, tiny_images
 
-from advmix.audit.survival import label_survival
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder
 from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
-from advmix.errors import UserError
-from advmix.files import make_folder
 from advmix.generators import StyleGanConfig
+from advmix.inspect.survival import label_survival
 from advmix.latents import Split
 from advmix.report.figures import Gallery
-from advmix.results import schema
-from advmix.seeds import generator, global_seed
+from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.errors import UserError
+from advmix.utils.files import make_folder
+from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces import gallery
 from experiments.faces.gallery import GalleryConfig, folder_for
 from experiments.faces.label_survival import make_scene, random_mixes, searched_mixes

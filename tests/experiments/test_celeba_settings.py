@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from running import parse
 
-from advmix.config import save
 from advmix.data import ImageSet
-from advmix.errors import UserError
-from advmix.files import make_folder
 from advmix.training.autoencode import style_shape
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.config import save
+from advmix.utils.errors import UserError
+from advmix.utils.files import make_folder
 from experiments.faces.cell import ALL, Bench, ClassifierPart, FitPart
 from experiments.faces.dataset import Faces, load, load_cues
 from experiments.faces.settings import CelebaConfig

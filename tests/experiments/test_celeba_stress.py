@@ -13,15 +13,15 @@ from sklearn.metrics import roc_auc_score
 from test_celeba import SMALL, folder, study
 from torch import nn
 
-from advmix.audit.bootstrap import GroupBootstrap
 from advmix.classifiers import conv_net
 from advmix.data import ImageSet
-from advmix.errors import UserError
+from advmix.intervals import GroupBootstrap
 from advmix.latents import Split
 from advmix.mixing import RandMix
-from advmix.report.style import method, method_label
-from advmix.seeds import generator, global_seed
+from advmix.report.drawing import method, method_label
 from advmix.training.objectives import Batch, FilteredMixing, Mixing
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces.cell import features_of, last_layer, refitted
 from experiments.faces.dataset import GROUPS, Grouped, Stress, agreement_of, agrees, divide_by_cue, groups_of
 from experiments.faces.results import auc_interval, roc_auc

@@ -15,12 +15,12 @@ from running import cli
 
 from advmix.commands.demo import RunSettings
 from advmix.data import DataConfig
-from advmix.errors import UserError
-from advmix.files import read_json, write_json
-from advmix.results import comparable, schema
+from advmix.report.tables import comparable, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_json, write_json
 from experiments.cells import Cell, make_cell
 from experiments.colored_mnist.study import COLOR_STDS, LNL_VARIANCES, ColoredMnistConfig, run_colored_mnist
 

@@ -21,18 +21,16 @@ from matplotlib.image import imread
 
 from advmix.commands.demo import RunSettings, data_figure, roles
 from advmix.data import ColoredDigits, DataConfig
-from advmix.data.looks import MEAN_COLORS
-from advmix.errors import UserError
+from advmix.data.painting import MEAN_COLORS
 from advmix.latents import Split
 from advmix.report import accuracy_chart, method_label
-from advmix.report import style as styles
-from advmix.report.page import png
-from advmix.report.story import facts, looks_at
-from advmix.report.summary import COLUMNS, columns
-from advmix.results import schema
+from advmix.report import drawing as styles
+from advmix.report.page import facts, looks_at, png
+from advmix.report.tables import RUN_COLUMNS, columns, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import CONTROLS, METHODS, SearchOptions
+from advmix.utils.errors import UserError
 from experiments.cells import Cell
 from experiments.colored_mnist.study import ColoredMnistConfig, accuracy_figures, colors_figure, draw, run_colored_mnist
 from experiments.faces import settings as celeba
@@ -286,7 +284,7 @@ def test_every_method_has_a_name_a_colour_and_a_meaning() -> None:
 
 
 def test_words_suit_look_and_target() -> None:
-    assert columns([{"look": "colored"}]) == COLUMNS
+    assert columns([{"look": "colored"}]) == RUN_COLUMNS
     assert not any("colour" in column.hint for column in columns([{"look": "wildlife"}]))
     runs = study_runs(["advmix"], [0.1], accuracy_unbiased=0.99)
     assert looks_at(runs, "advmix") == "digit"

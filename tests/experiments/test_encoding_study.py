@@ -15,8 +15,8 @@ from torch import Tensor
 
 from advmix.data import ColoredDigits
 from advmix.encoders import Encoder, OptimizeEncoder, OptimizeOptions
-from advmix.files import read_tensors, write_tensors
 from advmix.latents import Latents, Split
+from advmix.utils.files import read_tensors, write_tensors
 from experiments.encoding.figures import error_curves, mixability_bars
 from experiments.encoding.measure import (
     BATCH,

@@ -12,9 +12,9 @@ import torch
 from running import main
 
 from advmix import Marginalized
-from advmix.audit.evaluate import accuracy
 from advmix.data import DataConfig
-from advmix.results import schema
+from advmix.metrics import accuracy
+from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from experiments.marginalize.study import MarginalizeConfig

@@ -14,21 +14,21 @@ import torch
 from running import cli
 from torch.nn import functional as F
 
-from advmix.audit.comparison import Measured, difference
-from advmix.audit.fid import PenultimateFeatures, frechet_distance
+from advmix.audit.results import Measured, difference
 from advmix.classifiers import load_classifier
 from advmix.commands.demo import RunSettings
-from advmix.config import load, to_dict
+from advmix.commands.fit import FitConfig
 from advmix.data import DataConfig
 from advmix.encoders import OptimizeOptions
-from advmix.errors import UserError
-from advmix.results import schema
-from advmix.seeds import generator
-from advmix.stages.encode import EncodeConfig, pool_encoder
-from advmix.stages.fit import FitConfig
+from advmix.pools import EncodeConfig, pool_encoder
+from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
+from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.training.gan import GanOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.config import load, to_dict
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
 from experiments.pipeline.measure import Line, classifier_table, comparisons, quality_table, training
 from experiments.pipeline.study import PipelineConfig

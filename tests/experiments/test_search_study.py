@@ -14,18 +14,18 @@ import torch
 from running import cli
 from torch import nn
 
-from advmix.audit.comparison import Measured, difference
-from advmix.config import load
-from advmix.data import ColoredDigits, make_look
+from advmix.audit.results import Measured, difference
+from advmix.data import ColoredDigits, make_painting
 from advmix.encoders import load_autoencoder
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_json
 from advmix.latents import Latents
-from advmix.results import schema
-from advmix.seeds import generator
+from advmix.report.tables import schema
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import SearchOptions
+from advmix.utils.config import load
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_tensors, write_json
+from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
 from experiments.search.figures import Matrix, transfer_matrix
 from experiments.search.generators import is_fitted
@@ -64,7 +64,7 @@ def test_every_setting_of_a_search_is_in_its_name(other: dict[str, Any]) -> None
 @pytest.mark.parametrize("look", ["colored", "double-colored"])
 def test_flat_paint_finds_the_colours_of_a_recolouring(digits: ColoredDigits, look: str) -> None:
     gray = digits.gray_test.pixels[:20].float() / 255
-    chosen = make_look(look, 0.1)
+    chosen = make_painting(look, 0.1)
     paints = chosen.anything(20, generator(0, "tests", "paints"))
     digit, ground, unexplained = flat_paint(chosen.paint(gray, paints), gray)
     torch.testing.assert_close(digit.float(), paints[:, :3])

@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.audit.bootstrap import GroupBootstrap
-from advmix.audit.layers import wilson
-from advmix.audit.survival import Survival, label_survival
 from advmix.data import ImageSet
 from advmix.encoders import Autoencoder
 from advmix.generators import StyleConfig
+from advmix.inspect.survival import Survival, label_survival
+from advmix.intervals import GroupBootstrap, wilson
 from advmix.latents import Latents, Split
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from test_autoencode import photographs
 from tiny import SPATIAL, VECTOR, make_classifier, no_gradients, state_of
 

@@ -9,8 +9,8 @@ from advmix.data import ImageSet
 from advmix.encoders import StyleEncoder
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
-from advmix.seeds import generator as seeded
-from advmix.seeds import global_seed
+from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from experiments.faces.evaluate import Verdicts, verdicts
 from tiny import VECTOR, make_classifier, make_generator
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.engine import environment
+from advmix.utils.device import environment
 from faults import commands, ends, flips, kills, processes
 from faults.commands import Job
 from faults.forks import preload

@@ -10,7 +10,7 @@ import torch
 from torchvision.io import write_png
 
 import foreign_nvidia
-from advmix.seeds import generator
+from advmix.utils.torch_tools import generator
 from faults.forks import run
 
 FEW = ["--train-images", "40", "--test-images", "20"]

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from advmix.progress import console
+from advmix.utils.progress import console
 from faults.commands import Job, fresh
 from faults.forks import Ended, run, start
 from faults.kills import go_on, undisturbed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advmix.files import read_json
+from advmix.utils.files import read_json
 from faults.commands import Job, fresh
 from faults.forks import Ended, run
 from faults.tries import Tree, Tried, difference, tree

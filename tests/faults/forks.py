@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from advmix.cli import COMMANDS, main
-from advmix.stages import export
+from advmix.export import run as export
 
 OUT, ERR, DONE = "stdout", "stderr", "operations"
 USUAL: dict[int, Any] = {

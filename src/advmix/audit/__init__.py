@@ -1,1 +1,1 @@
-"""Audits: measuring a classifier."""
+"""`advmix audit`: what flips a classifier, from its settings to its page."""

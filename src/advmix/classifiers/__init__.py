@@ -1,9 +1,8 @@
 """Classifiers: the wrapper, the studies' networks, what `advmix train` wrote, and other people's."""
 
-from advmix.classifiers.networks import Grayscale, InstanceNorm, build_network, conv_net
-from advmix.classifiers.opening import OpenClassifier, open_classifier
-from advmix.classifiers.options import ClassifierOptions
-from advmix.classifiers.trained import load_classifier
+from advmix.classifiers.networks import Grayscale, InstanceNorm, build_network, conv_net, load_classifier
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.classifiers.wrapper import Classifier
 
 __all__ = [

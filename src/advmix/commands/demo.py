@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from advmix.classifiers.trained import FILE as CLASSIFIER
-from advmix.clock import KEPT, read_seconds
+from advmix.classifiers.networks import FILE as CLASSIFIER
+from advmix.commands.encode import run_encode
+from advmix.commands.evaluate import GALLERY, EvaluateConfig, run_evaluate
+from advmix.commands.fit import FitConfig, run_fit
+from advmix.commands.train import TrainConfig, run_train
 from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
 from advmix.encoders import Encoder
-from advmix.engine import make_fabric
-from advmix.files import atomic_write, read_tensors, write_json
 from advmix.latents import Split
-from advmix.options import require
-from advmix.progress import console, quietly
+from advmix.pools import EncodeConfig, FittedModel, data_of, load_fitted_model
 from advmix.report import (
     Gallery,
     accuracy_chart,
@@ -29,17 +29,16 @@ from advmix.report import (
     training_curves,
     variations,
 )
-from advmix.results import RESULTS, header, table
-from advmix.runs import open_run
-from advmix.stages.encode import EncodeConfig, run_encode
-from advmix.stages.evaluate import GALLERY, EvaluateConfig, run_evaluate
-from advmix.stages.fit import FitConfig, run_fit
-from advmix.stages.sources import Mixable, data_of, load_mixable
-from advmix.stages.train import TrainConfig, run_train
+from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.loop import read_log
 from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_methods
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.files import atomic_write, read_tensors, write_json
+from advmix.utils.progress import SECONDS_FILE, console, quietly, read_seconds
+from advmix.utils.runs import open_run
 
 GRID_ROWS, GRID_COLUMNS = 7, 9
 
@@ -60,7 +59,7 @@ def data_figure(data: ColoredDigits) -> Figure:
     return data_strip(*data.train.batch(first), *data.shuffled.batch(first), data.train.classes, hints)
 
 
-def mixing_figure(mixable: Mixable, data: ColoredDigits, split: Split, encoder: Encoder | None = None) -> Figure:
+def mixing_figure(mixable: FittedModel, data: ColoredDigits, split: Split, encoder: Encoder | None = None) -> Figure:
     """Rows: test digits that the generator has never seen. Columns: the first training images.
 
     Args:
@@ -95,7 +94,7 @@ def roles(split: Split, look: str) -> tuple[str, str]:
 
 def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str, Figure]:
     """The figures of a demo run, written to its `figures/*.png` too."""
-    mixable = load_mixable(out / "fit", out / "latents", torch.device("cpu"))
+    mixable = load_fitted_model(out / "fit", out / "latents", torch.device("cpu"))
     assert mixable is not None
     data = painted_digits(data_of(mixable.metadata, out / "fit"), "demo")
     figures = {
@@ -145,8 +144,8 @@ class RunSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        require(self, "worst_restarts worst_images", least=1)
-        require(self, "worst_steps", least=0)
+        check_values(self, "worst_restarts worst_images", least=1)
+        check_values(self, "worst_steps", least=0)
 
     def evaluation(self) -> SearchOptions:
         """The search for the worst case."""
@@ -193,7 +192,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     inputs = {"images": digits.train.fingerprint}
     with open_run(config.out, "demo", config, resume=True, inputs=inputs):
         console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")
-        with quietly((config.out / "latents" / KEPT).is_file()):
+        with quietly((config.out / "latents" / SECONDS_FILE).is_file()):
             _fit(config)
         console.print(f"[bold]2 Train[/] {', '.join(config.methods)}, and [bold]3 evaluate[/] each")
         found = [_train_and_evaluate(config, method) for method in config.methods]

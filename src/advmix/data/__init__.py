@@ -1,10 +1,9 @@
 """Data sets: digits, Colored-MNIST and its relatives."""
 
-from advmix.data.colored import ColoredDigits, GrayDigits
-from advmix.data.config import DataConfig
+from advmix.data.datasets import ColoredDigits, Data, GrayDigits, open_data, painted_digits
 from advmix.data.images import ImageSet, balanced_batches, epoch_batches, slices, to_bytes, to_float
-from advmix.data.looks import Look, make_look
-from advmix.data.sources import Data, open_data, painted_digits
+from advmix.data.painting import Painting, make_painting
+from advmix.data.settings import DataConfig
 
 __all__ = [
     "ColoredDigits",
@@ -12,10 +11,10 @@ __all__ = [
     "DataConfig",
     "GrayDigits",
     "ImageSet",
-    "Look",
+    "Painting",
     "balanced_batches",
     "epoch_batches",
-    "make_look",
+    "make_painting",
     "open_data",
     "painted_digits",
     "slices",

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advmix.data.images import to_bytes
-from advmix.errors import UserError
-from advmix.options import expanded
-from advmix.seeds import generator
+from advmix.utils.config import expanded
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
 DIGITS_TEST = 500

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from advmix.hashing import hexdigest
-from advmix.seeds import generator
+from advmix.utils.files import hexdigest
+from advmix.utils.torch_tools import generator
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,8 @@
 """Encoders: a network, the optimisation of Algorithm 2, and the store that keeps what they found."""
 
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
-from advmix.encoders.base import Encoder, MeanEncoder, NoEncoder, encoded
-from advmix.encoders.features import Activations
-from advmix.encoders.network import StyleEncoder
-from advmix.encoders.optimize import Encoding, OptimizeEncoder, OptimizeOptions
+from advmix.encoders.network import Encoder, MeanEncoder, NoEncoder, StyleEncoder, encoded
+from advmix.encoders.optimize import Activations, Encoding, OptimizeEncoder, OptimizeOptions
 from advmix.encoders.store import LatentStore, open_latents, write_store
 
 __all__ = [

@@ -9,16 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.building import rebuilt, stated
-from advmix.clock import read_seconds, write_seconds
-from advmix.config import to_dict
-from advmix.encoders.base import Encoder, NoEncoder
-from advmix.encoders.network import StyleEncoder
-from advmix.errors import UserError
-from advmix.files import read_tensors, write_tensors
+from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
 from advmix.generators import NetworkConfig, build_generator, read_network, write_network
-from advmix.hashing import hexdigest, named
 from advmix.latents import Latents
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
+from advmix.utils.files import hexdigest, named, read_tensors, write_tensors
+from advmix.utils.progress import read_seconds, write_seconds
+from advmix.utils.torch_tools import rebuilt, stated
 
 FILE = "generator.safetensors"
 SECONDS = "fit_seconds"

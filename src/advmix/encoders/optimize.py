@@ -1,9 +1,4 @@
-"""Algorithm 2 of the paper: encode by optimisation, so that what comes out reconstructs *and* can be mixed.
-
-Our reading of the mixing loss: cross the latents with random ones, and ask the features of each cross to follow the
-parent they should follow: their layout (instance-normalised features) the giver of `z∥`, their statistics (mean and
-standard deviation per channel, what AdaIN sets) the giver of `z⊥`.
-"""
+"""Perceptual features of any module, for losses that compare images by what a network sees in them."""
 
 from __future__ import annotations
 
@@ -16,12 +11,49 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data import slices
-from advmix.encoders.base import Encoder
+from advmix.encoders.network import Encoder
 from advmix.generators import Generator, State
 from advmix.latents import Latents, Split
-from advmix.modes import evaluating
-from advmix.options import require
-from advmix.seeds import generator as seeded
+from advmix.utils.config import check_values
+from advmix.utils.torch_tools import eval_mode
+from advmix.utils.torch_tools import generator as seeded
+
+
+class Activations(nn.Module):
+    """The outputs of all inner modules of some kinds, in the order in which they run.
+
+    >>> maps = Activations(network)(images)                  # after every ReLU
+    >>> maps = Activations(vgg16().features, (nn.MaxPool2d,))(images)
+
+    Args:
+        module: any network; its parameters are not touched.
+        kinds: types of the inner modules to listen to.
+    """
+
+    def __init__(
+        self, module: nn.Module, kinds: tuple[type[nn.Module], ...] = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU)
+    ) -> None:
+        super().__init__()
+        self.module, self.kinds = module, kinds
+        if not any(isinstance(inner, kinds) for inner in module.modules()):
+            raise ValueError(f"no {' or '.join(kind.__name__ for kind in kinds)} in {type(module).__name__}")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images as the module wants them to a list of tensors."""
+        found: list[Tensor] = []
+
+        def listen(_: nn.Module, __: object, output: Tensor) -> None:
+            found.append(output.clone())
+
+        hooks = [
+            inner.register_forward_hook(listen) for inner in self.module.modules() if isinstance(inner, self.kinds)
+        ]
+        try:
+            self.module(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
 
 @dataclass(frozen=True)
@@ -47,7 +79,9 @@ class OptimizeOptions:
     one_style: bool = False
 
     def __post_init__(self) -> None:
-        require(self, "optimize_steps optimize_lr pixel_weight feature_weight mixing_weight optimize_seed", least=0)
+        check_values(
+            self, "optimize_steps optimize_lr pixel_weight feature_weight mixing_weight optimize_seed", least=0
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +142,7 @@ class OptimizeEncoder(Encoder):
         """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way."""
         options, frames, losses, seconds, begun = self.options, [], [], [], time.perf_counter()
         borrowed = [module for module in (self.generator, self.features, self.start) if module is not None]
-        with evaluating(*borrowed), torch.enable_grad():
+        with eval_mode(*borrowed), torch.enable_grad():
             targets = self._features((signed + 1) / 2)
             numbers = self._first(signed)
             optimizer = torch.optim.Adam(numbers, lr=options.optimize_lr)

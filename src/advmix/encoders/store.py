@@ -13,12 +13,12 @@ from torch import Tensor
 
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.encoders.base import Encoder
-from advmix.errors import UserError
-from advmix.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
+from advmix.encoders.network import Encoder
 from advmix.generators import NetworkConfig
 from advmix.latents import Latents
-from advmix.progress import track
+from advmix.utils.errors import UserError
+from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
+from advmix.utils.progress import track
 
 INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}

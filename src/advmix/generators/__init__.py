@@ -1,11 +1,9 @@
 """Generators: `dec`, in two stages; the style network (AdaIN), StyleGAN's and StyleGAN2's."""
 
 from advmix.generators.base import Generator, State
-from advmix.generators.layered import LayeredGenerator, NetworkConfig
-from advmix.generators.mapped import MappedGenerator
 from advmix.generators.registry import build_generator, read_network, write_network
-from advmix.generators.style import StyleConfig, StyleGenerator
-from advmix.generators.stylegan import StyleGan, StyleGanConfig
+from advmix.generators.style import LayeredGenerator, NetworkConfig, StyleConfig, StyleGenerator
+from advmix.generators.stylegan import MappedGenerator, StyleGan, StyleGanConfig
 from advmix.generators.stylegan2 import StyleGan2, StyleGan2Config
 
 __all__ = [

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.errors import UserError
 from advmix.latents import Latents, Split
-from advmix.modes import evaluating
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import eval_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,7 @@ class Generator(nn.Module, ABC):
         Mixes of them keep the details of the image that the generator cannot draw. Images larger than the generator's
         are decoded in their own size: a mix is the image with the enlarged difference of two decodings added to it.
         """
-        with evaluating(self):
+        with eval_mode(self):
             return replace(latents, residual=self.residual(latents, images))
 
     def decode_signed(self, latents: Latents) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from advmix.config import from_dict, to_dict
-from advmix.errors import UserError
 from advmix.generators.base import Generator
-from advmix.generators.layered import NetworkConfig
-from advmix.generators.style import StyleConfig, StyleGenerator
+from advmix.generators.style import NetworkConfig, StyleConfig, StyleGenerator
 from advmix.generators.stylegan import StyleGan, StyleGanConfig
 from advmix.generators.stylegan2 import StyleGan2, StyleGan2Config
+from advmix.utils.config import from_dict, to_dict
+from advmix.utils.errors import UserError
 
 FIRST = "style"
 """Files older than this registry hold a `StyleGenerator` and do not say so."""

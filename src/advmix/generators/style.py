@@ -1,21 +1,172 @@
-"""The style network: coarse to fine, one style per layer by adaptive instance normalisation (AdaIN).
-
-Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks" (2018), section 2, without
-mapping network and noise. Instance normalisation wipes out channel statistics at every layer, so that
-colour can only be set by the last styles.
-"""
+"""What style networks have in common: layers from coarse to fine, each with a style that enters by AdaIN."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators.layered import AdaptiveLayer, LayeredGenerator, check_sizes, check_widths
-from advmix.generators.normalise import instance_norm
-from advmix.generators.upsample import UpsampledConv2d
+from advmix.generators.base import Generator, State
+from advmix.generators.layers import UpsampledConv2d, instance_norm
+from advmix.latents import Latents, Split
+from advmix.utils.errors import UserError
+
+
+class NetworkConfig(Protocol):
+    """The numbers of a style network's shape that its encoder and its reader need."""
+
+    @property
+    def resolution(self) -> int:
+        """Image height and width in pixels."""
+
+    @property
+    def channels(self) -> int:
+        """Image channels, 1 or 3."""
+
+    @property
+    def style_dim(self) -> int:
+        """Numbers in one layer's style."""
+
+    @property
+    def layers(self) -> int:
+        """How many styles there are, two per resolution."""
+
+    @property
+    def start(self) -> int:
+        """Side of the first feature map in pixels."""
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int] | None:
+        """`(C, H, W)` of the spatial `z∥` grid, or None."""
+
+
+class FromConstant:
+    """A network that starts from a learned constant of four pixels: what `NetworkConfig` asks for follows from its
+    widths.
+    """
+
+    widths: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        """Two styles per resolution."""
+        return 2 * len(self.widths)
+
+    @property
+    def start(self) -> int:
+        """Side of the learned constant in pixels."""
+        return 4
+
+    @property
+    def grid_shape(self) -> None:
+        """No spatial grid: a code of styles alone."""
+        return
+
+
+LARGEST, DEEPEST = 2**13, 64
+
+"""Of any number in a network's shape, and of layers one behind the other."""
+
+
+def check_sizes(sizes: Mapping[str, Any], names: str, least: int = 1, most: int = LARGEST) -> None:
+    """Refuse a shape that no network has.
+
+    Args:
+        sizes: settings by name.
+        names: which of them are meant: each is a whole number, or 1 to `DEEPEST` of them.
+        least: of any number.
+        most: of any number.
+
+    Raises:
+        UserError: naming the setting and its value.
+    """
+    for name in names.split():
+        numbers = sizes[name] if isinstance(sizes[name], tuple) else (sizes[name],)
+        if not 0 < len(numbers) <= DEEPEST:
+            raise UserError(f"network: {name} are {len(numbers):,} numbers; 1 to {DEEPEST} are possible")
+        for number in numbers:
+            if type(number) is not int or not least <= number <= most:
+                raise UserError(f"network: {name} {str(number)[:40]}: must be a whole number from {least} to {most:,}")
+
+
+def check_widths(widths: Sequence[int], start: int, resolution: int) -> None:
+    """Refuse widths, one per doubling from `start` pixels, that do not end at `resolution`.
+
+    Raises:
+        UserError: saying where they end.
+    """
+    end = start * 2 ** (len(widths) - 1)
+    if end != resolution:
+        raise UserError(
+            f"generator: {len(widths)} widths from {start} pixels end at {end} pixels, not at resolution {resolution}"
+        )
+
+
+class AdaptiveLayer(nn.Module, ABC):
+    """A layer in two parts: features that its own style does not touch, then scale and shift by that style."""
+
+    affine: nn.Module
+
+    @abstractmethod
+    def normalised(self, x: Tensor) -> Tensor:
+        """Features before the style: all of the layer that its own style does not touch."""
+
+    def modulate(self, x: Tensor, style: Tensor) -> Tensor:
+        """AdaIN: `x * (1 + scale(style)) + shift(style)`."""
+        scale, shift = self.affine(style)[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, x, 1 + scale)
+
+
+class LayeredGenerator(Generator):
+    """Two-stage decoding with a style per layer, from a learned constant or, where there is none, a spatial grid.
+
+    Attributes:
+        constant: `(1, C, start, start)`, or None.
+        synthesis: the `AdaptiveLayer`s, coarse to fine.
+        to_image: features to pixels around [-1, 1].
+    """
+
+    constant: nn.Parameter | None
+    synthesis: nn.ModuleList
+    to_image: nn.Conv2d
+
+    def _layer(self, index: int) -> AdaptiveLayer:
+        layer = self.synthesis[index]
+        assert isinstance(layer, AdaptiveLayer)
+        return layer
+
+    def _start(self, latents: Latents) -> Tensor:
+        if self.constant is not None:
+            return self.constant.expand(len(latents), -1, -1, -1)
+        if latents.grid is None:
+            raise ValueError("this generator starts from a spatial grid, and the latents have none")
+        return latents.grid
+
+    def prefix(self, latents: Latents, split: Split) -> State:
+        """Up to the normalised features of the first `z⊥` layer: they do not depend on that layer's own style."""
+        self.check_split(split, has_grid=self.constant is None)
+        x = self._start(latents)
+        if split.grid:
+            return State(x, latents, split)
+        for index in range(split.first):
+            layer = self._layer(index)
+            x = layer.modulate(layer.normalised(x), latents.styles[:, index])
+        return State(self._layer(split.first).normalised(x), latents, split)
+
+    def render_signed(self, state: State, perp: Tensor) -> Tensor:
+        """From the first `z⊥` layer to pixels around [-1, 1]."""
+        latents = state.split.with_perp(state.latents, perp)
+        x = self._layer(0).normalised(self._start(latents)) if state.split.grid else state.features
+        for index in range(state.split.first, self.layers):
+            layer = self._layer(index)
+            x = layer.modulate(x if index == state.split.first else layer.normalised(x), latents.styles[:, index])
+        image: Tensor = self.to_image(x)
+        return image
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""StyleGAN2's generator, for weights that others trained: read by `advmix.imports`, searched, not trained.
+"""StyleGAN2's generator, for weights that others trained: read by `advmix.pretrained`, searched, not trained.
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2019, arXiv 1912.04958), sections 2.2 and 4.1.
 Weights are stored as they act: learning-rate multipliers and gains are multiplied in when a file is read.
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.errors import UserError
 from advmix.generators.base import State
-from advmix.generators.equalized import RELU_GAIN, SLOPE
-from advmix.generators.layered import FromConstant, check_sizes, check_widths
-from advmix.generators.mapped import MappedGenerator, MappingNetwork
+from advmix.generators.layers import RELU_GAIN, SLOPE
+from advmix.generators.style import FromConstant, check_sizes, check_widths
+from advmix.generators.stylegan import MappedGenerator, MappingNetwork
 from advmix.latents import Latents, Split
+from advmix.utils.errors import UserError
 
 EPSILON = 1e-8
 MAX_TAPS = 64
@@ -147,7 +147,7 @@ class ToRgb(nn.Module):
 class StyleGan2(MappedGenerator):
     """`dec` with the weights of a StyleGAN2. W+: every layer has a style of its own. The noise is fixed.
 
-    >>> generator = read_generator(Path("network.pkl"))        # advmix.imports
+    >>> generator = read_generator(Path("network.pkl"))        # advmix.pretrained
     >>> latents = generator.sample(8, rng, truncation=0.7)     # styles (8, 2 log2(resolution) - 2, D)
     >>> images = generator(latents)                            # (8, 3, H, W) in [0, 1]
 

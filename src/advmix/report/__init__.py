@@ -1,5 +1,6 @@
 """Figures and the HTML page."""
 
+from advmix.report.drawing import method_label
 from advmix.report.figures import (
     Gallery,
     accuracy_chart,
@@ -10,7 +11,6 @@ from advmix.report.figures import (
     variations,
 )
 from advmix.report.page import render, save_figures
-from advmix.report.style import method_label
 
 __all__ = [
     "Gallery",

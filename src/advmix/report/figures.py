@@ -15,10 +15,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from torch import Tensor
 
-from advmix.report.canvas import Canvas, frame, of_class, sheet_pitch, shorten, tile
-from advmix.report.style import INK, MUTED, RIGHT, TRACK, WRONG, method_color, method_label
-from advmix.report.summary import Column, Run, Score, columns, method_names, scores
-from advmix.results import comparable
+from advmix.report.drawing import (
+    INK,
+    MUTED,
+    RIGHT,
+    TRACK,
+    WRONG,
+    Canvas,
+    frame,
+    method_color,
+    method_label,
+    of_class,
+    sheet_pitch,
+    shorten,
+    tile,
+)
+from advmix.report.tables import Column, Run, Score, columns, comparable, method_names, scores
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,12 @@ from torch.nn import functional as F
 
 from advmix.data import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.errors import UserError
 from advmix.generators import StyleConfig
-from advmix.modes import evaluating
-from advmix.options import require
-from advmix.progress import track
-from advmix.seeds import draw_seed, generator, global_seed
 from advmix.training.loop import Trainee
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError
+from advmix.utils.progress import track
+from advmix.utils.torch_tools import draw_seed, eval_mode, generator, global_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -56,8 +55,8 @@ class FitOptions:
     perceptual_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self, "fit_steps fit_batch fit_lr", above=0)
-        require(self, "latent_noise latent_penalty grid_channels l1_weight perceptual_weight", least=0)
+        check_values(self, "fit_steps fit_batch fit_lr", above=0)
+        check_values(self, "latent_noise latent_penalty grid_channels l1_weight perceptual_weight", least=0)
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""
@@ -160,7 +159,7 @@ class AutoencoderTrainee(Trainee):
 
 def perceptual_error(features: nn.Module, decoded: Tensor, signed: Tensor) -> Tensor:
     """Mean squared error of features, averaged over the layers, of images in [-1, 1] (Johnson et al., 2016)."""
-    with evaluating(features) as (network,):
+    with eval_mode(features) as (network,):
         with torch.no_grad():
             wanted = network((signed + 1) / 2)
         found = network((decoded + 1) / 2)

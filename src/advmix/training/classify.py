@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from advmix.data import ImageSet, balanced_batches, epoch_batches
-from advmix.options import require
-from advmix.seeds import generator
 from advmix.training.loop import Trainee
 from advmix.training.objectives import Batch, Objective
+from advmix.utils.config import check_values
+from advmix.utils.torch_tools import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,8 +39,8 @@ class TrainOptions:
     balance: bool = False
 
     def __post_init__(self) -> None:
-        require(self, "epochs lr", above=0)
-        require(self, "batch", least=2)  # batch normalisation cannot train on one
+        check_values(self, "epochs lr", above=0)
+        check_values(self, "batch", least=2)  # batch normalisation cannot train on one
 
     def times(self, factor: int, images: ImageSet) -> TrainOptions:
         """The same with `factor` times as many epochs."""

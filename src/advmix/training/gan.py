@@ -1,8 +1,7 @@
-"""StyleGAN is trained: generator against discriminator, on one set of images.
+"""What the discriminator sees, real and fake alike, is moved about: it then cannot learn a small data set by heart.
 
-Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks" (2018): non-saturating
-logistic loss, R1, style mixing, a running average of the generator; R1 every few steps as in "Analyzing and Improving
-the Image Quality of StyleGAN" (2020), appendix B, whose rescaling of Adam's rate and betas by 16/17 is left out.
+Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training" (2020). Colour is left alone: how it varies
+is what `z⊥` must learn.
 """
 
 from __future__ import annotations
@@ -15,24 +14,56 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advmix.data import ImageSet
-from advmix.engine import own_part
-from advmix.errors import UserError
 from advmix.generators import StyleGan, StyleGanConfig
-from advmix.options import require
-from advmix.progress import console
-from advmix.seeds import generator, global_seed
-from advmix.training.adversary import Adversary, adam, descend
 from advmix.training.autoencode import FitOptions, style_config
-from advmix.training.discriminator import GROUP, Discriminator, group_size
-from advmix.training.gan_augment import Augmenter
+from advmix.training.discriminator import GROUP, Adversary, Discriminator, adam, descend, group_size
 from advmix.training.loop import Stepper
+from advmix.utils.config import check_values
+from advmix.utils.device import own_part
+from advmix.utils.errors import UserError
+from advmix.utils.progress import console
+from advmix.utils.torch_tools import generator, global_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Integer translation, border pixels repeated, and optionally a horizontal flip; differentiable.
+
+    Args:
+        reach: the largest shift in pixels along each axis.
+        flip: whether half of the images are mirrored.
+    """
+
+    reach: int
+    flip: bool = False
+
+    def draw(self, count: int, rng: torch.Generator | None) -> Tensor:
+        """For each image how far it goes down and right, and whether it is mirrored: `(B, 3)`, int64."""
+        shifts = torch.randint(-self.reach, self.reach + 1, (count, 2), generator=rng)
+        mirrored = torch.randint(2, (count, 1), generator=rng) * int(self.flip)
+        return torch.cat([shifts, mirrored], dim=1)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` moved as drawn; the same shape, `channels_last`."""
+        down, right, mirrored = drawn.to(images.device)[:, :, None].unbind(dim=1)
+        (height, width), device = images.shape[2:], images.device
+        rows = (torch.arange(height, device=device) - down).clamp(0, height - 1)
+        columns = (torch.arange(width, device=device) - right).clamp(0, width - 1)
+        columns = torch.where(mirrored.bool(), width - 1 - columns, columns)
+        examples = torch.arange(len(images), device=device)[:, None, None]
+        moved = images.permute(0, 2, 3, 1)[examples, rows[:, :, None], columns[:, None, :]]
+        return moved.permute(0, 3, 1, 2)
+
+
 CHANNELS = 64
+
 """At the coarsest resolutions: what digits need, and a CPU can train."""
+
 STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
+
 """Training steps for images of each size."""
 
 
@@ -71,11 +102,11 @@ class GanOptions:
     preview_every: int = 500
 
     def __post_init__(self) -> None:
-        require(self, "gan_steps gan_batch gan_lr", above=0)
-        require(self, "r1_weight", least=0)
-        require(self, "style_mixing ema_decay gan_augment", within=(0, 1))
-        require(self, "r1_every preview_every", least=1)
-        require(self, "gan_channels", least=4)
+        check_values(self, "gan_steps gan_batch gan_lr", above=0)
+        check_values(self, "r1_weight", least=0)
+        check_values(self, "style_mixing ema_decay gan_augment", within=(0, 1))
+        check_values(self, "r1_every preview_every", least=1)
+        check_values(self, "gan_channels", least=4)
         if self.gan_channels % 4:
             raise UserError(f"--gan-channels {self.gan_channels}: not a multiple of 4")
 
@@ -85,6 +116,7 @@ class GanOptions:
 
 
 FLAT = FitOptions(grid_channels=0)
+
 """StyleGAN has no spatial grid."""
 
 

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from advmix.data import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.network import StyleEncoder
-from advmix.engine import own_part
-from advmix.errors import UserError
 from advmix.generators import MappedGenerator
-from advmix.options import require
-from advmix.seeds import generator, global_seed
 from advmix.training.loop import Trainee
+from advmix.utils.config import check_values
+from advmix.utils.device import own_part
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator, global_seed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,8 +43,8 @@ class InvertOptions:
     latent_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self, "invert_steps invert_batch invert_lr", above=0)
-        require(self, "latent_weight", least=0)
+        check_values(self, "invert_steps invert_batch invert_lr", above=0)
+        check_values(self, "latent_weight", least=0)
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from advmix.engine import anywhere, mean_over
-from advmix.errors import UserError
-from advmix.files import atomic_write, make_folder, read_checkpoint, write_checkpoint
-from advmix.interrupts import Interrupted, deferred_interrupt
-from advmix.progress import track
+from advmix.utils.device import anywhere, mean_over
+from advmix.utils.errors import UserError
+from advmix.utils.files import atomic_write, make_folder, read_checkpoint, write_checkpoint
+from advmix.utils.program import Interrupted, deferred_interrupt
+from advmix.utils.progress import track
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

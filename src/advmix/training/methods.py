@@ -9,15 +9,14 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from advmix.classifiers.networks import build_network
-from advmix.config import to_dict
 from advmix.data import Data, ImageSet, painted_digits
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.errors import UserError
 from advmix.generators import NetworkConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, Step
-from advmix.options import require
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
+from advmix.utils.config import check_values, to_dict
+from advmix.utils.errors import UserError
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
 CONTROLS = (
@@ -63,8 +62,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if self.step not in get_args(Step):
             raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
-        require(self, "restarts", least=1)
-        require(self, "steps step_size radius", least=0)
+        check_values(self, "restarts", least=1)
+        check_values(self, "steps step_size radius", least=0)
 
     def split(self, layers: int) -> Split:
         """The split for a generator with so many layers.
@@ -133,10 +132,10 @@ class BaselineOptions:
     residual: bool = False
 
     def __post_init__(self) -> None:
-        require(self, "clean_weight", within=(0, 1))
-        require(self, "jitter", within=(0, 0.5))
-        require(self, "mixup_alpha linf_radius linf_steps", above=0)
-        require(self, "nominal_factor long_factor best_of", least=1)
+        check_values(self, "clean_weight", within=(0, 1))
+        check_values(self, "jitter", within=(0, 0.5))
+        check_values(self, "mixup_alpha linf_radius linf_steps", above=0)
+        check_values(self, "nominal_factor long_factor best_of", least=1)
 
 
 def check_method(name: str) -> None:

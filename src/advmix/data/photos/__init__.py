@@ -1,9 +1,7 @@
 """A user's own images: folders, tables, zip archives, torchvision's and Hugging Face's data sets."""
 
-from advmix.data.photos.decode import Broken
-from advmix.data.photos.load import Native, Photos, PhotoSet, load_photos, native_photos
-from advmix.data.photos.options import PhotoOptions, PhotoShape
-from advmix.data.photos.pictures import load_pictures
+from advmix.data.photos.decode import Broken, PhotoOptions, PhotoShape
+from advmix.data.photos.load import Native, Photos, PhotoSet, load_photos, load_pictures, native_photos
 
 __all__ = [
     "Broken",

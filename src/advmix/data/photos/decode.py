@@ -1,4 +1,4 @@
-"""From image files of any size and mode to `(N, C, H, W)` uint8."""
+"""How a user's images are read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -20,14 +21,110 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from advmix.data.images import slices
-from advmix.data.photos.pixels import UnreadableError, fitted, plain
-from advmix.errors import UserError, printable
-from advmix.progress import track
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError, printable
+from advmix.utils.progress import track
+
+
+@dataclass(frozen=True)
+class PhotoShape:
+    """Which of a user's images are read, and in which shape.
+
+    Args:
+        group: columns of other things that are known (`Male`, `background`): they are counted against the classes.
+        size: width and height of the images as they are used, in pixels.
+        channels: 3 (RGB) or 1 (grey).
+        crop: `centre` (the largest square in the middle), `pad` (all of it, on a black square) or `stretch`.
+        holdout: share of every class that becomes the test, in [0, 1), where the data have none of their own.
+        split_seed: which images are held out. Not the seed of a run: runs of different seeds share the test.
+        split_by: column of what must not be in two splits, a person for example.
+        limit: at most so many images of every split, drawn at random; default all.
+        skip_broken: leave out images that cannot be read; by default they are an error.
+        download: whether torchvision and Hugging Face may fetch what is missing.
+    """
+
+    group: tuple[str, ...] = ()
+    size: int = 64
+    channels: int = 3
+    crop: str = "centre"
+    holdout: float = 0.2
+    split_seed: int = 0
+    split_by: str | None = None
+    limit: int | None = None
+    skip_broken: bool = False
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise UserError(f"--crop {self.crop}: unknown; choose from {' '.join(CROPS)}")
+        if self.channels not in (1, 3):
+            raise UserError(f"--channels {self.channels}: must be 1 (grey) or 3 (RGB)")
+        check_values(self, "size limit", least=1)
+        check_values(self, "holdout", least=0)
+        if self.holdout >= 1:
+            raise UserError(f"--holdout {self.holdout}: must be less than 1")
+
+
+@dataclass(frozen=True)
+class PhotoOptions(PhotoShape):
+    """The same, with what is recognised on them.
+
+    Args:
+        target: column of the labels; may be left out where there is one column, or one is called class, label or
+            target.
+        data_dir: folder of torchvision's data sets.
+    """
+
+    target: str | None = None
+    data_dir: Path = Path("data")
+
+
+CROPS = ("centre", "pad", "stretch")
+
+
+class UnreadableError(Exception):
+    """An image file that cannot be used; the message says why."""
+
+
+def plain(image: Image.Image, channels: int) -> Image.Image:
+    """Grey or RGB with 8 bits; transparent parts become white, 16 bits are scaled to 8.
+
+    Raises:
+        UnreadableError: pixels are floating-point numbers, whose range is anybody's guess.
+    """
+    if image.mode == "F":
+        raise UnreadableError("floating-point pixels; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def fitted(image: Image.Image, size: int, crop: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A grey or RGB image as `(C, size, size)`: its central square, all of it on a black square, or all of it
+    stretched to one; antialiased.
+    """
+    square, method = (size, size), Image.Resampling.LANCZOS
+    if crop == "centre":
+        image = ImageOps.fit(image, square, method)
+    elif crop == "pad":
+        image = ImageOps.pad(image, square, method)
+    else:
+        image = image.resize(square, method)
+    return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
+
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
 """Pillow knows more; some of those start other programs."""
+
 WORKERS = min(8, os.cpu_count() or 1)
+
 CHUNK = 32
+
 T = TypeVar("T")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from PIL import Image
 
-from advmix.data.photos.words import is_missing
+from advmix.utils.errors import printable
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,191 @@ class Source:
         """Whether a row has no value of a column, or a word for none that nobody meant as a name."""
         value = row.values.get(column, "")
         return not value or (column not in self.named and is_missing(value))
+
+
+SPLITS = {
+    "train": ("train", "training", "trainval"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "eval", "evaluation"),
+    "test": ("test", "testing", "holdout", "heldout"),
+}
+
+BESIDE = ("data", "set", "sub", "split", "part", "seg", "images?", "imgs?", "pictures", "photos", r"\d")
+
+"""What may stand before or after the name of a split: `test_set`, `images-train`, `val2017`. No part begins another, so
+that a long word takes no long time.
+"""
+
+SPLIT_NUMBERS = {"0": "train", "1": "val", "2": "test"}
+
+MISSING = ("", "nan", "n/a", "na", "#n/a", "#na", "<na>", "null", "nil", "none", "nat", "?", "-", "--", ".")
+
+"""What programs and people write where there is no value."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+
+"""What operating systems and disk stations leave beside images."""
+
+LABEL_COLUMNS = ("class", "label", "labels", "target", "y")
+
+"""Columns that hold the label where none is named; their name says nothing of what the label is."""
+
+YES_NO = (("0", "1"), ("-1", "1"), ("false", "true"), ("no", "yes"))
+
+
+def class_names(values: Iterable[str], column: str, known: Sequence[str] = ()) -> dict[str, str]:
+    """From each value of a column to its name, in the order of the classes.
+
+    What a library knows of the column comes in the library's order, whether it occurs or not. Else numbers are in their
+    own order, everything else in the alphabet's, capitals and small letters alike: the order depends neither on the
+    files' order nor on how many there are.
+    A column of yes and no (0 and 1, -1 and 1, false and true) gives the names `not Smiling` and `Smiling`, unless
+    the column is one of `LABEL_COLUMNS`.
+
+    >>> class_names(["1", "-1", "1"], "Smiling")
+    {'-1': 'not Smiling', '1': 'Smiling'}
+    >>> class_names(["10", "9"], "label")
+    {'9': '9', '10': '10'}
+    """
+    ordered = list(known) or _sorted(set(values))
+    plain = [value.lower().removesuffix(".0") for value in ordered]
+    for no, yes in YES_NO:
+        if column.lower() not in LABEL_COLUMNS and len(set(plain)) == len(plain) and set(plain) <= {no, yes}:
+            return {
+                value: column if word == yes else f"not {column}" for value, word in zip(ordered, plain, strict=True)
+            }
+    return {value: value for value in ordered}
+
+
+def _sorted(values: set[str]) -> list[str]:
+    if all(is_number(value) for value in values):
+        return sorted(values, key=lambda value: (float(value), value))
+    return sorted(values, key=lambda value: (value.casefold(), value))
+
+
+def is_number(text: str) -> bool:
+    """Whether a word is a finite decimal number, as tables have them."""
+    return NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
+def is_missing(value: str) -> bool:
+    """Whether it is one of the words for no value."""
+    return value.strip().lower() in MISSING
+
+
+def split_word(text: str) -> str | None:
+    """`train`, `val` or `test` where a folder or split is called so in any of the usual ways, else None.
+
+    >>> split_word("Test_Set"), split_word("train2017"), split_word("trainer")
+    ('test', 'train', None)
+    """
+    plain = re.sub(r"[-_. ]", "", text.lower())
+    beside = "|".join(BESIDE)
+    for split, words in SPLITS.items():
+        if re.fullmatch(f"(?:{beside})*(?:{'|'.join(words)})(?:{beside})*", plain):
+            return split
+    return None
+
+
+def alike(values: Iterable[str]) -> list[list[str]]:
+    """Values that are probably one: equal numbers written in two ways, words that differ in capitals, spaces or how
+    their letters are encoded.
+
+    >>> alike(["1", "1.0", "cat", "Cat", "dog"])
+    [['1', '1.0'], ['cat', 'Cat']]
+    """
+    found: dict[object, list[str]] = defaultdict(list)
+    for value in values:
+        word = re.sub(r"[\s_]", "", unicodedata.normalize("NFKC", value).casefold())
+        found[float(value) if is_number(value) else word].append(value)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written as UTF-8. Python keeps other bytes of a file's name as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder is there for the system's own use, not the user's."""
+    return part.startswith(".") or part in SYSTEM
+
+
+def first_few(texts: Iterable[str], count: int = 10) -> str:
+    """`"a, b, c"`, after `count` of them `"... and 5 more"`."""
+    listed = [printable(text) for text in texts]
+    more = f" and {len(listed) - count:,} more" if len(listed) > count else ""
+    return ", ".join(listed[:count]) + more
+
+
+def counted(kinds: Mapping[tuple[str, str], int]) -> str:
+    """`"3 links that lead nowhere, 1 folder that cannot be opened"`; each kind in singular and plural."""
+    return ", ".join(f"{count:,} {words[count > 1]}" for words, count in sorted(kinds.items()))
+
+
+def in_short(error: Exception) -> str:
+    """The first sentence; what follows is often advice about Python code."""
+    return str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+
+
+LEAVABLE_SPLITS = ("val", "test")
+
+"""Those that may come without labels."""
+
+HIDDEN = "-1"
+
+MANY_NUMBERS = 20
+
+"""More classes than these that are all numbers are probably measurements."""
+
+
+def without_unlabelled(source: Source, target: str) -> tuple[Source, list[str]]:
+    """Without the validation or test images of a split where none has a label, as publishers leave them out to judge
+    by, with a remark for each such split. -1 is no label where a whole split has it and nothing else does.
+    """
+    splits = {split: [row for row in source.rows if row.split == split] for split in LEAVABLE_SPLITS}
+    left = {split for split, rows in splits.items() if rows and all(source.lacks(row, target) for row in rows)}
+    hidden = {split for split, rows in splits.items() if {row.values.get(target) for row in rows} == {HIDDEN}}
+    if all(row.values.get(target) != HIDDEN for row in source.rows if row.split not in hidden):
+        left |= hidden
+    kept = tuple(row for row in source.rows if row.split not in left)
+    if not kept:
+        return source, []
+    words = f"images without a {printable(target)}, left out"
+    notes = [f"{split}: {len(splits[split]):,} {words}" for split in sorted(left)]
+    return replace(source, rows=kept, unlabelled=source.unlabelled + len(source.rows) - len(kept)), notes
+
+
+def remarks(values: Sequence[str], column: str, known: bool, named: bool) -> list[str]:
+    """About the labels of all images.
+
+    Args:
+        values: `(N,)`, of the column.
+        column: its name.
+        known: whether a library has numbered them.
+        named: whether somebody meant each as a name.
+    """
+    if known:
+        return []
+    counts = Counter(values)
+    single = sorted(value for value, count in counts.items() if count == 1)
+    found = remarks_on_spelling(values, column)
+    if not named and len(counts) > MANY_NUMBERS and all(is_number(value) for value in counts):
+        words = "all of them numbers; if it is a measurement, make a column of a few ranges"
+        found.append(f"{len(counts):,} classes of {printable(column)}, {words}")
+    if single:
+        found.append(f"{len(single):,} of {len(counts):,} classes have a single image: {first_few(single, 5)}")
+    return found
+
+
+def remarks_on_spelling(values: Sequence[str], column: str) -> list[str]:
+    """About values that are probably the same."""
+    same = [" = ".join(map(repr, sorted(group))) for group in alike(sorted(set(values)))]
+    if not same:
+        return []
+    return [f"values of {printable(column)} that differ in writing alone: {first_few(same, 5)}; make them one"]

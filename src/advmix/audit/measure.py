@@ -1,0 +1,322 @@
+"""Which layers flip answers: an image with the latents of another one in some layers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advmix.attacks import Attack, still_right
+from advmix.audit.records import ClassifierRecords, ImageRecords
+from advmix.data import slices
+from advmix.generators import Generator, NetworkConfig
+from advmix.inspect.scores import unit_name, units
+from advmix.latents import Latents, Split
+from advmix.mixing import AdvMix, Loss, Mix, RandMix, cross_entropy, draw_donors
+from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
+from advmix.utils.torch_tools import generator as seeded
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Some layers that are swapped together.
+
+    Attributes:
+        name: `grid`, `layer 3`, `layers 2 3`, or `z⊥`, all that the search moves.
+        split: the layers.
+        resolution: side in pixels at which they act; None for several.
+        kind: `layer`, `resolution` or `all`.
+    """
+
+    name: str
+    split: Split
+    resolution: int | None
+    kind: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it goes into a file."""
+        layers = {"layers": list(self.split.perp), "grid": self.split.grid}
+        return {"name": self.name, "kind": self.kind, "resolution": self.resolution, **layers}
+
+
+def swaps(network: NetworkConfig, perp: Split) -> tuple[Swap, ...]:
+    """Every layer alone, the two of every resolution, and all of z⊥; coarse to fine, the grid first."""
+    grid = network.grid_shape is not None
+    sides = [network.start * 2 ** (layer // 2) for layer in range(network.layers)]
+    single = [
+        Swap("grid", unit, network.start, "layer")
+        if unit.grid
+        else Swap(f"layer {unit_name(unit)}", unit, sides[unit.perp[0]], "layer")
+        for unit in units(network.layers, grid)
+    ]
+    pairs = [
+        Swap(f"layers {layer} {layer + 1}", Split(network.layers, (layer, layer + 1)), sides[layer], "resolution")
+        for layer in range(0, network.layers, 2)
+    ]
+    return (*single, *pairs, Swap("z⊥", perp, None, "all"))
+
+
+Swapped = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.no_grad()
+def swapped(
+    generator: Generator, model: nn.Module, latents: Latents, donors: Latents, asked: tuple[Swap, ...]
+) -> Swapped:
+    """A classifier's answers `(B, U)` after each of U swaps, and what these change, `(B, U)` each: root mean square
+    pixel difference, share of it that is colour (`color_share`), share that is broad (`broad_share`).
+
+    Args:
+        generator: `dec`, in eval mode.
+        model: images in [0, 1] to logits, in eval mode.
+        latents: B images, with their residual where mixes keep it.
+        donors: B others.
+        asked: the swaps.
+    """
+    plain = generator(latents)
+    found = []
+    for swap in asked:
+        images = generator.render(generator.prefix(latents, swap.split), swap.split.perp_of(donors))
+        change = images - plain
+        found.append((answers(model(images)), rms(change), color_share(plain, change), broad_share(change)))
+    seen, size, color, broad = (torch.stack(column, dim=1) for column in zip(*found, strict=True))
+    return seen, size, color, broad
+
+
+def rms(difference: Tensor) -> Tensor:
+    """Root mean square over the pixels of each image: `(B, C, H, W)` to `(B,)`."""
+    return difference.flatten(1).square().mean(dim=1).sqrt()
+
+
+def color_share(images: Tensor, change: Tensor) -> Tensor:
+    """How much of a change one colour map of the whole image makes, `(B,)` in [0, 1].
+
+    The map is the affine one of colours to colours that fits best (least squares): it repaints, relights and changes
+    contrast, and can move no edge. The share is of the squared change; 0 where nothing changes. It is
+    computed in float64 on the CPU: not every device has that.
+
+    Args:
+        images: `(B, C, H, W)` before.
+        change: what is added to them.
+    """
+    colors = images.flatten(2).cpu().double().mT
+    known = torch.cat([colors, torch.ones_like(colors[..., :1])], dim=2)
+    wanted = change.flatten(2).cpu().double().mT
+    square = known.mT @ known + 1e-6 * torch.eye(known.shape[2], dtype=torch.float64)
+    fitted = known @ torch.linalg.solve(square, known.mT @ wanted)
+    return _share((wanted - fitted).flatten(1), wanted.flatten(1))
+
+
+def broad_share(change: Tensor) -> Tensor:
+    """How much of a change is left when it is averaged over blocks of an eighth of the side: `(B,)` in [0, 1]."""
+    side = change.shape[-1]
+    coarse = F.interpolate(F.adaptive_avg_pool2d(change, min(8, side)), change.shape[-2:], mode="nearest")
+    return _share((change - coarse).flatten(1), change.flatten(1))
+
+
+def _share(rest: Tensor, whole: Tensor) -> Tensor:
+    """One less the squared rest's part of the squared whole, `(B,)`."""
+    total = whole.square().sum(dim=1)
+    share = 1 - rest.square().sum(dim=1) / total.clamp_min(1e-12)
+    return torch.where(total > 1e-12, share.clamp(0, 1), 0).float()
+
+
+PIXELS = 2_500_000
+
+"""Pixels that a classifier is shown at once, over all restarts: what fits into the memory of a small machine."""
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedClassifier:
+    """A classifier under audit.
+
+    Attributes:
+        network: images in [0, 1] to logits `(B, K)`, in eval mode.
+        side: of the images that it is shown, in pixels; larger than the generator's where the difference that a mix
+            makes is added to the native image.
+        loss: what the search climbs; see `advmix.mixing.calibrated`.
+    """
+
+    network: nn.Module
+    side: int
+    loss: Loss = cross_entropy
+
+
+@dataclass(frozen=True, eq=False)
+class AuditSetup:
+    """All that stays the same from image to image; everything is on one device.
+
+    Attributes:
+        search: the search, with the generator.
+        pool: whose latents are borrowed.
+        swaps: which layers are swapped by themselves.
+        reference: votes whether a mix still shows the label.
+        residual: whether mixes keep what the generator cannot draw of an image.
+        seed: of the donors; the same ones for every classifier.
+        attack: another's, tried besides.
+    """
+
+    search: AdvMix
+    pool: Latents
+    swaps: tuple[Swap, ...]
+    reference: nn.Module
+    residual: bool
+    seed: int
+    attack: Attack | None = None
+
+    @property
+    def generator(self) -> Generator:
+        """`dec`."""
+        return self.search.generator
+
+    def batch_size(self, subjects: Sequence[AuditedClassifier]) -> int:
+        """Images at once; the same for all subjects, so that they meet the same donors."""
+        side = max(subject.side for subject in subjects)
+        return max(1, PIXELS // (side**2 * self.search.restarts))
+
+
+@dataclass(frozen=True, eq=False)
+class AuditBatch:
+    """Some images, on the bench's device.
+
+    Attributes:
+        start: place of the first one among all that are audited; donors follow from it.
+        rows: `(B,)`, places among the test images.
+        groups: `(B,)`.
+        labels: `(B,)`.
+        pixels: `(B, C, H, W)` in [0, 1], of the generator's size.
+        native: by side, the same images for classifiers that are shown larger ones.
+        latents: B codes.
+    """
+
+    start: int
+    rows: Tensor
+    groups: Tensor
+    labels: Tensor
+    pixels: Tensor
+    native: dict[int, Tensor]
+    latents: Latents
+
+    def shown(self, side: int) -> Tensor:
+        """The images as a classifier of this side is shown them."""
+        return self.native.get(side, self.pixels)
+
+    def parts(self, size: int) -> Iterator[AuditBatch]:
+        """At most `size` images at once."""
+        for rows in slices(len(self.labels), size):
+            native = {side: images[rows] for side, images in self.native.items()}
+            plain = (self.rows[rows], self.groups[rows], self.labels[rows], self.pixels[rows])
+            yield AuditBatch(self.start + rows.start, *plain, native, self.latents[rows])
+
+
+@torch.no_grad()
+def measure_images(bench: AuditSetup, batch: AuditBatch) -> ImageRecords:
+    """What is the same for all classifiers."""
+    donors = _swap_donors(bench, batch)
+    with eval_mode(bench.reference, bench.generator) as (reference, _):
+        begun = _begun(bench, batch, batch.pixels)
+        swaps, *changes = swapped(bench.generator, reference, begun, bench.pool[donors], bench.swaps)
+        seen = answers(reference(batch.pixels))
+    grid = batch.latents.grid
+    return ImageRecords(
+        rows=batch.rows.cpu(),
+        labels=batch.labels.cpu(),
+        groups=batch.groups.cpu(),
+        styles=batch.latents.styles.cpu(),
+        grid=None if grid is None else grid.cpu(),
+        reference_before=seen.cpu(),
+        reference_swaps=swaps.cpu(),
+        swap_donors=donors.cpu(),
+        swap_change=changes[0].cpu(),
+        swap_color=changes[1].cpu(),
+        swap_broad=changes[2].cpu(),
+    )
+
+
+def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
+    """Try one classifier on every image of a batch."""
+    shown, labels, drawn = batch.shown(subject.side), batch.labels, batch.latents
+    begun = _begun(bench, batch, shown)
+    mix, mixed = _search(bench, subject, batch, begun), _mixed(bench, subject, batch, begun)
+    mix_drawn, mixed_drawn = mix, mixed
+    if bench.residual:
+        mix_drawn, mixed_drawn = _search(bench, subject, batch, drawn), _mixed(bench, subject, batch, drawn)
+    perp = bench.search.split.perp_of(mix.latents)
+    with torch.no_grad(), eval_mode(subject.network, bench.generator, bench.reference) as (model, dec, reference):
+        start = dec(begun)
+        seen_start, seen_drawn = (answers(model(images)) for images in (start, dec(drawn)))
+        before, seen_small = model(shown), answers(model(batch.pixels))
+        small = bench.search.split.with_perp(_begun(bench, batch, batch.pixels), perp)
+        donors = bench.pool[_swap_donors(bench, batch)]
+        after = model(mix.images)
+        seen = torch.stack([answers(before), answers(after), seen_small, seen_start, seen_drawn])
+        mixes = (mix, mixed, mix_drawn, mixed_drawn)
+        return ClassifierRecords(
+            right=(answers(before) == labels).cpu(),
+            right_small=(seen_small == labels).cpu(),
+            right_reconstruction=(seen_drawn == labels).cpu(),
+            right_mixed=_withstood(mixed).cpu(),
+            right_worst=(_withstood(mix) & (seen_start == labels)).cpu(),
+            right_mixed_drawn=_withstood(mixed_drawn).cpu(),
+            right_worst_drawn=(_withstood(mix_drawn) & (seen_drawn == labels)).cpu(),
+            unanswered=((seen < 0).any(dim=0) | torch.stack([_unanswered(one) for one in mixes]).any(dim=0)).cpu(),
+            vanished=_vanished(mix).cpu(),
+            donors=mix.donors.cpu(),
+            perp=perp.cpu(),
+            losses=cross_entropy(after, labels).cpu(),
+            before=probabilities(before),
+            after=probabilities(after),
+            change=rms(mix.images - start).cpu(),
+            reference_after=answers(reference(dec(small))).cpu(),
+            swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
+            right_attacked=_attacked(bench, subject, batch),
+        )
+
+
+def _begun(bench: AuditSetup, batch: AuditBatch, images: Tensor) -> Latents:
+    """What is mixed: the images' codes, with what the generator cannot draw of `images`, unless that is left out."""
+    return bench.generator.complete(batch.latents, images) if bench.residual else batch.latents
+
+
+def _swap_donors(bench: AuditSetup, batch: AuditBatch) -> Tensor:
+    rng = seeded(bench.seed, "swap", batch.start)
+    return draw_donors((1, len(batch.labels)), len(bench.pool), None, rng)[0].to(batch.labels.device)
+
+
+def _search(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents) -> Mix:
+    rng = seeded(bench.seed, "worst-case", batch.start)
+    return bench.search(subject.network, latents, batch.labels, bench.pool, loss=subject.loss, rng=rng)
+
+
+def _mixed(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents) -> Mix:
+    rng = seeded(bench.seed, "random mix", batch.start)
+    mixer = RandMix(bench.generator, bench.search.split)
+    return mixer(subject.network, latents, batch.labels, bench.pool, rng=rng)
+
+
+def _attacked(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> Tensor | None:
+    if bench.attack is None:
+        return None
+    seed = derive(bench.seed, "attack", batch.start)
+    with torch.enable_grad():
+        return still_right(subject.network, bench.attack, batch.shown(subject.side), batch.labels, seed)
+
+
+def _withstood(mix: Mix) -> Tensor:
+    """Right on every candidate."""
+    assert mix.fooled is not None
+    return ~mix.fooled & ~_unanswered(mix)
+
+
+def _unanswered(mix: Mix) -> Tensor:
+    assert mix.unanswered is not None
+    return mix.unanswered
+
+
+def _vanished(mix: Mix) -> Tensor:
+    """Where the search had no gradient to follow, though it asked for one."""
+    return torch.zeros_like(_unanswered(mix)) if mix.vanished is None else mix.vanished

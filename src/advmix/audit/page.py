@@ -1,0 +1,140 @@
+"""Single images as data URIs, for galleries that a browser lays out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from PIL import Image
+from torch import Tensor
+
+from advmix.audit import words
+from advmix.audit.words import why_no_verdict
+from advmix.data import to_bytes
+from advmix.report.figures import rescaled_difference
+from advmix.report.page import SEARCH, environment, resource
+
+LARGEST = 192
+
+"""Images are not inlined with more pixels to a side: a page of a hundred of them stays a few megabytes."""
+
+
+def image_uri(image: Tensor) -> str:
+    """`(C, H, W)` in [0, 1], C 1 or 3: PNG where it is small, JPEG where it is a photograph."""
+    pixels = to_bytes(image.detach().cpu().expand(3, -1, -1)).permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    kind, options = ("PNG", {}) if max(pixels.shape[:2]) <= 64 else ("JPEG", {"quality": 90})
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+FIGURES = (
+    ("right", "As it is", "The image itself."),
+    ("right_small", "At the generator's size", "The image made as small as the generator's."),
+    ("right_reconstruction", "Reconstructed", "Encoded and decoded: what is lost here is the generator's fault."),
+    ("right_mixed", "Random change", "With the z⊥ of one other image, drawn at random."),
+    ("right_worst", "Worst case", "Right as it is, and on every candidate of the search."),
+    (
+        "right_checked",
+        "Worst case, label checked",
+        "The same where the reference reads the image rightly, without those whose flipped mix shows it another class.",
+    ),
+    ("right_attacked", "Attacked", "Right as it is, and under another's attack on its pixels (--attack)."),
+    ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
+    ("right_worst_drawn", "Worst, drawn", "The worst case of another search, in what the generator draws alone."),
+)
+
+"""Key, column, and what makes an image count as right."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePair:
+    """An image and what became of it, `(C, H, W)` in [0, 1] each."""
+
+    before: Tensor
+    after: Tensor
+
+    def uris(self) -> dict[str, Any]:
+        """Both, and their difference scaled to its own maximum."""
+        difference = rescaled_difference(self.before[None], self.after[None])[0]
+        pictures = {"before": self.before, "after": self.after, "difference": difference}
+        return {name: image_uri(image) for name, image in pictures.items()} | {"side": self.before.shape[-1]}
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
+
+    telling: Sequence[ImagePair]
+    label_lost: Sequence[ImagePair]
+    swaps: Mapping[str, ImagePair]
+
+
+def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:
+    """One self-contained page.
+
+    Args:
+        results: as in `results.json`.
+        galleries: of each classifier, in the same order.
+    """
+    both = zip(results["classifiers"], galleries, strict=True)
+    entries = [_classifier(entry, results, gallery) for entry, gallery in both]
+    return (
+        environment()
+        .from_string(resource("audit.html.j2"))
+        .render(
+            results=results,
+            classifiers=entries,
+            style=Markup(resource("report.css") + resource("audit.css")),
+            figures=_figures(results),
+            comparison=words.comparison_words(results),
+            search_meanings=SEARCH,
+            words=words,
+        )
+    )
+
+
+def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The columns that say something: the size only where it differs, the drawn ones where details are kept."""
+    native = any(entry["side"] > results["generator"]["resolution"] for entry in results["classifiers"])
+    drawn = bool(results["residual"])
+    return [
+        figure
+        for figure in FIGURES
+        if figure[0] in results["classifiers"][0]["parts"][0]
+        and (native or figure[0] != "right_small")
+        and (drawn or not figure[0].endswith("drawn"))
+    ]
+
+
+def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
+    def with_shots(rows: Sequence[Mapping[str, Any]], shots: Sequence[ImagePair]) -> list[dict[str, Any]]:
+        return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
+
+    swaps = [
+        {
+            **row,
+            "shot": gallery.swaps[row["name"]].uris(),
+            "title": words.swap_title(row),
+            "changes": words.changes(row),
+        }
+        for row in entry["swaps"]
+    ]
+    return {
+        **entry,
+        "headline": words.headline(entry, results),
+        "doubt": why_no_verdict(entry, results),
+        "flip_rate": words.flip_rate(entry),
+        "telling": with_shots(entry["telling"], gallery.telling),
+        "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
+        "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
+        "swaps": swaps,
+        "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
+        "first": words.first_layers(entry),
+    }

@@ -1,0 +1,191 @@
+"""What an audit found, image by image, in one file: `found.safetensors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from advmix.latents import Latents, Split
+from advmix.utils.errors import UserError
+from advmix.utils.files import read_tensors, write_tensors
+
+RECORDS_FILE = "found.safetensors"
+RECORDS_KIND = "found"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierRecords:
+    """What becomes of one classifier's answers to N images of K classes, on the CPU.
+
+    Attributes:
+        right: `(N,)`, right on the image as it is, in the size that the classifier is shown.
+        right_small: the same at the generator's size.
+        right_reconstruction: encoded and decoded.
+        right_mixed: with the z⊥ of one other image, drawn at random.
+        right_worst: on what the search begins with, and on every candidate of it.
+        right_mixed_drawn: as `right_mixed`, on what the generator draws, without the image's own details.
+        right_worst_drawn: as `right_worst`, likewise.
+        unanswered: whether some answer was not a number; such an image is not right there, and counts as no flip.
+        vanished: whether the classifier's gradient said nothing, so that the search was a random one.
+        donors: `(N,)`, place in the pool of the image whose z⊥ the search started from.
+        perp: `(N, P)`, the z⊥ with the highest loss.
+        losses: `(N,)`, the classifier's loss on that mix, in nats.
+        before: `(N, K)`, class probabilities on the image.
+        after: `(N, K)`, on the mix.
+        change: `(N,)`, root mean square pixel difference of mix and beginning, pixels in [0, 1].
+        reference_after: `(N,)`, the reference's answer on the mix at the generator's size.
+        swap_answers: `(N, U)`, the classifier's answer after each of U swaps.
+        right_attacked: on the image as it is and under another's attack; None where none is tried.
+    """
+
+    right: Tensor
+    right_small: Tensor
+    right_reconstruction: Tensor
+    right_mixed: Tensor
+    right_worst: Tensor
+    right_mixed_drawn: Tensor
+    right_worst_drawn: Tensor
+    unanswered: Tensor
+    vanished: Tensor
+    donors: Tensor
+    perp: Tensor
+    losses: Tensor
+    before: Tensor
+    after: Tensor
+    change: Tensor
+    reference_after: Tensor
+    swap_answers: Tensor
+    right_attacked: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecords:
+    """What is the same for all classifiers.
+
+    Attributes:
+        rows: `(N,)`, places among the test images.
+        labels: `(N,)`.
+        groups: `(N,)`, zeros where there are none.
+        styles: `(N, L, D)`, the images' own codes.
+        grid: `(N, C, H, W)`, or None.
+        reference_before: `(N,)`, the reference's answer on the image at the generator's size.
+        reference_swaps: `(N, U)`, its answer after each swap, likewise.
+        swap_donors: `(N,)`, place in the pool of the image that all swaps of an image borrow from.
+        swap_change: `(N, U)`, root mean square pixel change of each swap, pixels in [0, 1].
+        swap_color: `(N, U)`, the share of the squared change that one colour map of the whole image makes.
+        swap_broad: `(N, U)`, the share of it that is left when the change is averaged over an eighth of the side.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    groups: Tensor
+    styles: Tensor
+    grid: Tensor | None
+    reference_before: Tensor
+    reference_swaps: Tensor
+    swap_donors: Tensor
+    swap_change: Tensor
+    swap_color: Tensor
+    swap_broad: Tensor
+
+    @property
+    def latents(self) -> Latents:
+        """The images' own codes, without residual."""
+        return Latents(self.styles, self.grid)
+
+
+Part = TypeVar("Part", ImageRecords, ClassifierRecords)
+
+
+@dataclass(frozen=True, eq=False)
+class AuditRecords:
+    """N images, asked of M classifiers.
+
+    >>> found = Found.load(Path("runs/audit"))
+    >>> full = generator.complete(found.asked.latents, pixels)          # with what the generator cannot draw
+    >>> mixes = generator(found.split.with_perp(full, found.judged[0].perp))
+
+    Attributes:
+        asked: the images.
+        judged: one for each classifier.
+        metadata: names, settings and fingerprints of all that took part.
+    """
+
+    asked: ImageRecords
+    judged: tuple[ClassifierRecords, ...]
+    metadata: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.asked.labels)
+
+    @property
+    def split(self) -> Split:
+        """Which latents are z⊥."""
+        split = self.metadata["split"]
+        return Split(split["layers"], tuple(split["perp"]), split["grid"])
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, atomically: images first in every tensor, classifiers second."""
+        tensors = {name: part for name, part in vars(self.asked).items() if part is not None}
+        for field in fields(ClassifierRecords):
+            columns = [getattr(judged, field.name) for judged in self.judged]
+            if columns[0] is not None:
+                tensors[field.name] = torch.stack(columns, dim=1)
+        write_tensors(path, RECORDS_KIND, tensors, self.metadata)
+
+    @staticmethod
+    def load(path: Path) -> AuditRecords:
+        """Read what `save` wrote; `path` may be the audit's folder.
+
+        Raises:
+            UserError: missing, damaged, or of something else.
+        """
+        path = path / RECORDS_FILE if path.is_dir() else path
+        tensors, metadata = read_tensors(path, RECORDS_KIND)
+        try:
+            _check_lengths(tensors)
+            asked = ImageRecords(**{field.name: tensors.get(field.name) for field in fields(ImageRecords)})  # type: ignore[arg-type]
+            names = [
+                field.name for field in fields(ClassifierRecords) if field.name in tensors or field.default is MISSING
+            ]
+            columns = zip(*(tensors[name].unbind(1) for name in names), strict=True)
+            judged = tuple(ClassifierRecords(**dict(zip(names, column, strict=True))) for column in columns)
+            return AuditRecords(asked, judged, metadata)
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise UserError(f"{path}: not what an audit found, or damaged ({error}); make it again") from error
+
+    @staticmethod
+    def cat(parts: Sequence[AuditRecords]) -> AuditRecords:
+        """One after the other; the metadata are the first one's."""
+        judged = tuple(_cat(column) for column in zip(*(part.judged for part in parts), strict=True))
+        return AuditRecords(_cat([part.asked for part in parts]), judged, parts[0].metadata)
+
+
+def _check_lengths(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not of the same images, before any is taken apart.
+
+    Raises:
+        ValueError: saying which.
+    """
+    needed = {field.name for field in fields(ImageRecords)} - {"grid"}
+    if needed - tensors.keys():
+        raise ValueError(f"without {', '.join(sorted(needed - tensors.keys()))}")
+    count = len(tensors["rows"])
+    for name, tensor in tensors.items():
+        if not tensor.ndim or len(tensor) != count or not count:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} for {count:,} images")
+
+
+def _cat(parts: Sequence[Part]) -> Part:
+    """Concatenate every tensor along the images."""
+    columns: dict[str, list[Tensor]] = {
+        field.name: [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]
+        for field in fields(parts[0])
+    }
+    joined: dict[str, Any] = {name: torch.cat(column) if column else None for name, column in columns.items()}
+    return type(parts[0])(**joined)

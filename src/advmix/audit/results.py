@@ -1,0 +1,382 @@
+"""Which worst-case numbers may be held against each other: those of one generator, one pool, one search, the same
+images.
+
+A worst case is the worst that *one* search found, in the pictures of *one* generator. Two numbers of different searches
+differ because the searches do, whatever the classifiers are worth; so a number carries its circumstances with it, and
+what is computed from several asks for them first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.audit.inputs import AuditImages, AuditInputs
+from advmix.audit.measure import AuditedClassifier, AuditSetup
+from advmix.audit.page import Gallery, ImagePair, render_audit
+from advmix.audit.records import AuditRecords
+from advmix.audit.settings import AuditConfig
+from advmix.audit.statistics import (
+    LabelCheck,
+    check_entry,
+    commonest_entry,
+    comparison_entries,
+    is_trusted,
+    part_entries,
+    probability_drop,
+    strongest_failures,
+    swap_entries,
+)
+from advmix.classifiers import OpenClassifier
+from advmix.data.datasets import broken_of
+from advmix.doctor.measure import unexplained
+from advmix.intervals import Resamples
+from advmix.latents import Latents
+from advmix.report.tables import RESULTS, header
+from advmix.training.methods import SearchOptions
+from advmix.training.reference import ReferenceClassifier
+from advmix.utils.config import to_dict
+from advmix.utils.errors import UserError
+from advmix.utils.files import atomic_write, write_json
+from advmix.utils.progress import PhaseTimer
+from advmix.utils.torch_tools import eval_mode
+
+
+@dataclass(frozen=True)
+class WorstCaseKey:
+    """The circumstances of a worst-case number.
+
+    Attributes:
+        generator: fingerprint of the generator that drew the variations.
+        pool: fingerprint of the latents that were borrowed.
+        search: settings of the search and seed of its donors, in words.
+        images: fingerprint of the test images.
+    """
+
+    generator: str
+    pool: str
+    search: str
+    images: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with what it was measured on.
+
+    Attributes:
+        value: an accuracy in [0, 1].
+        classifier: fingerprint of the classifier.
+        key: the circumstances.
+        name: how the number is called when it is refused.
+    """
+
+    value: float
+    classifier: str
+    key: WorstCaseKey
+    name: str = "a number"
+
+    @classmethod
+    def of(cls, record: dict[str, Any], value: str = "accuracy_worst_case") -> Measured:
+        """From an entry of `results.json` that has `classifier`, `key` and the number under `value`."""
+        name = " ".join(str(record[part]) for part in ("method", "trained_with", "generator") if part in record)
+        return cls(record[value], record["classifier"], WorstCaseKey(**record["key"]), f"{name} seed {record['seed']}")
+
+
+def check_same(numbers: Sequence[Measured], apart_from: Iterable[str] = ()) -> None:
+    """Refuse numbers that were not measured in the same circumstances.
+
+    Args:
+        numbers: any number of them.
+        apart_from: names of circumstances that may differ.
+
+    Raises:
+        UserError: naming two numbers, and in what they differ.
+    """
+    for number in numbers[1:]:
+        for field in fields(WorstCaseKey):
+            first, second = getattr(numbers[0].key, field.name), getattr(number.key, field.name)
+            if field.name not in apart_from and first != second:
+                raise UserError(
+                    f"{numbers[0].name} and {number.name}: worst cases under different {field.name} ({first}; "
+                    f"{second}); they compare only under one generator, pool, search and set of images"
+                )
+
+
+def difference(first: Measured, second: Measured) -> float:
+    """`first - second` of two classifiers in the same circumstances.
+
+    Raises:
+        UserError: other circumstances.
+    """
+    check_same([first, second])
+    return first.value - second.value
+
+
+def ranked(numbers: Sequence[Measured]) -> list[Measured]:
+    """Highest first, of classifiers in the same circumstances.
+
+    Raises:
+        UserError: other circumstances.
+    """
+    check_same(numbers)
+    return sorted(numbers, key=lambda number: -number.value)
+
+
+def strength(weak: Measured, strong: Measured) -> float:
+    """What a stronger search takes off the accuracy of *one* classifier, on the same images under the same generator.
+
+    Raises:
+        UserError: two classifiers, generators or sets of images.
+    """
+    if weak.classifier != strong.classifier:
+        raise UserError(
+            f"{weak.name} and {strong.name}: two classifiers under two searches; hold searches against each other on "
+            "one classifier, classifiers under one search"
+        )
+    check_same([weak, strong], apart_from=("pool", "search"))
+    return weak.value - strong.value
+
+
+def as_record(key: WorstCaseKey) -> dict[str, str]:
+    """As it goes into `results.json`."""
+    return asdict(key)
+
+
+class Pictures:
+    """Draws single images of an audit, and what the search or a swap made of them.
+
+    Args:
+        bench: what the images were mixed with.
+        subjects: the classifiers.
+        images: reads the test images.
+        found: what was found.
+    """
+
+    def __init__(
+        self, bench: AuditSetup, subjects: Sequence[AuditedClassifier], images: AuditImages, found: AuditRecords
+    ) -> None:
+        self.bench, self.subjects, self.images, self.found = bench, subjects, images, found
+
+    def entries(self, number: int, places: Sequence[int]) -> list[dict[str, Any]]:
+        """What is said of the images at `places`, for classifier `number`: name, label, answers, probabilities."""
+        asked, judged = self.found.asked, self.found.judged[number]
+        names = self.images.case.names(asked.rows[list(places)])
+        donors = self._donor_names(judged.donors[list(places)])
+        falls = probability_drop(asked, judged)
+        return [
+            {
+                "place": place,
+                "name": name,
+                "donor": donor,
+                "label": self._class(asked.labels[place]),
+                "before": self._answer(judged.before[place]),
+                "after": self._answer(judged.after[place]),
+                "change": float(judged.change[place]),
+                "swing": float(falls[place]),
+            }
+            for place, name, donor in zip(places, names, donors, strict=True)
+        ]
+
+    def gallery(self, number: int, telling: Sequence[dict[str, Any]], lost: Sequence[dict[str, Any]]) -> Gallery:
+        """All pictures of one classifier."""
+        return Gallery(
+            [self._shot(number, entry) for entry in telling],
+            [self._shot(number, entry) for entry in lost],
+            {swap["name"]: self._example(number, unit) for unit, swap in enumerate(self.found.metadata["swaps"])},
+        )
+
+    def _donor_names(self, donors: Tensor) -> list[str]:
+        """Of pool members; numbers, where the pool is of other images than the audited data set's."""
+        data = self.images.case.data
+        same = data.train.fingerprint == self.images.case.store.index["images"]
+        photos = getattr(data, "photos", None) if same else None
+        return [f"pool image {donor}" if photos is None else photos.train.names[donor] for donor in donors.tolist()]
+
+    def _class(self, label: Tensor) -> str:
+        return str(self.found.metadata["classes"][int(label)])
+
+    def _answer(self, probabilities: Tensor) -> dict[str, Any]:
+        return {"answer": self._class(probabilities.argmax()), "probability": float(probabilities.max())}
+
+    def _shot(self, number: int, entry: dict[str, Any]) -> ImagePair:
+        """One image and the mix that was found."""
+        begun = self._begun(number, entry["place"])
+        perp = self.found.judged[number].perp[entry["place"]][None]
+        after = self._decode(self.found.split.with_perp(begun, perp.to(begun.styles)))
+        return ImagePair(self._decode(begun), after)
+
+    def _example(self, number: int, unit: int) -> ImagePair:
+        """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
+        asked, judged = self.found.asked, self.found.judged[number]
+        flipped = judged.right & (judged.swap_answers[:, unit] != asked.labels)
+        among = flipped if flipped.any() else torch.ones_like(flipped)
+        change = asked.swap_change[:, unit].masked_fill(~among, torch.nan)
+        place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
+        swap = self.bench.swaps[unit]
+        begun = self._begun(number, place)
+        donor = self.bench.pool[asked.swap_donors[place][None].to(begun.styles.device)]
+        return ImagePair(self._decode(begun), self._decode(swap.split.combine(begun, donor)))
+
+    def _begun(self, number: int, place: int) -> Latents:
+        """What the image's mixes began with."""
+        device = self.bench.pool.styles.device
+        latents = self.found.asked.latents[place : place + 1].to(device)
+        if not self.found.metadata["residual"]:
+            return latents
+        shown = self.images.pixels(self.found.asked.rows[place][None], self.subjects[number].side)
+        return self.bench.generator.complete(latents, shown.to(device))
+
+    @torch.no_grad()
+    def _decode(self, latents: Latents) -> Tensor:
+        with eval_mode(self.bench.generator) as (dec,):
+            image: Tensor = dec(latents)[0].cpu()
+        return image
+
+
+REPORT = "report.html"
+
+UNEXPLAINED_IMAGES = 1000
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class AuditRun:
+    """All that took part in an audit; `options` are the search's as it was run."""
+
+    config: AuditConfig
+    case: AuditInputs
+    bench: AuditSetup
+    options: SearchOptions
+    opened: Sequence[OpenClassifier]
+    subjects: Sequence[AuditedClassifier]
+    voter: ReferenceClassifier
+
+    @cached_property
+    def pool(self) -> str:
+        """Fingerprint of the pool."""
+        return self.bench.pool.fingerprint
+
+    @property
+    def drawn(self) -> str:
+        """How many images draw their donors together."""
+        return f"drawn for {self.bench.batch_size(self.subjects)} images of {self.config.chunk} at once"
+
+    def metadata(self) -> Entry:
+        """What `found.safetensors` says of itself: plain JSON values."""
+        data, split = self.case.data, self.bench.search.split
+        classifiers = [
+            {"name": one.name, "fingerprint": one.fingerprint, "options": to_dict(named), "side": subject.side}
+            for one, named, subject in zip(self.opened, self.config.subjects, self.subjects, strict=True)
+        ]
+        values = {
+            "data": to_dict(data.config),
+            "data_seed": data.seed,
+            "images": data.test.fingerprint,
+            "generator": str(self.config.generator or self.config.out / "generator"),
+            "latents": str(self.config.latents or self.config.out / "latents"),
+            "generator_fingerprint": self.case.metadata["fingerprint"],
+            "pool": self.pool,
+            "encoder": self.case.store.index["encoder"],
+            "split": {"layers": split.layers, "perp": split.perp, "grid": split.grid},
+            "swaps": [swap.to_dict() for swap in self.bench.swaps],
+            "search": to_dict(self.options),
+            "residual": self.config.residual,
+            "seed": self.config.seed,
+            "classes": data.test.classes,
+            "groups": self.case.groups,
+            "reference": self.voter.to_dict(),
+            "classifiers": classifiers,
+        }
+        plain: Entry = json.loads(json.dumps(values))
+        return plain
+
+
+def write_audit(made: AuditRun, images: AuditImages, found: AuditRecords, clock: PhaseTimer) -> None:
+    """The page, then the results: where these are, all is done."""
+    pictures = Pictures(made.bench, made.subjects, images, found)
+    with clock("report"):
+        results = _results(made, pictures, found)
+        galleries = [
+            pictures.gallery(number, entry["telling"], entry["label_lost"])
+            for number, entry in enumerate(results["classifiers"])
+        ]
+    results["phases"] = clock.seconds
+    atomic_write(made.config.out / REPORT, render_audit(results, galleries).encode())
+    write_json(made.config.out / RESULTS, results)
+
+
+def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
+    resamples = Resamples(made.config.resamples, made.config.seed)
+    names = [one.name for one in made.opened]
+    votes = LabelCheck(found.asked, found.judged[0]).votes
+    return {
+        **header("audit", made.config),
+        "images": len(found),
+        "data": made.case.data.config.data,
+        "broken": [image.to_dict() for image in broken_of(made.case.data)],
+        "generator": _generator_entry(made, found),
+        "search": to_dict(made.options),
+        "residual": made.config.residual,
+        "reference": {**made.voter.to_dict(), "right": _mean(votes), "trusted": is_trusted(found)},
+        "classifiers": [_classifier_entry(made, pictures, found, number) for number in range(len(names))],
+        "comparison": comparison_entries(found, names, resamples),
+    }
+
+
+def _generator_entry(made: AuditRun, found: AuditRecords) -> Entry:
+    metadata, network = made.case.metadata, made.case.model.config
+    known = {key: metadata.get(key) for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
+    return {
+        **known,
+        "fitted_here": made.config.generator is None,
+        "resolution": network.resolution,
+        "layers": network.layers,
+        "unexplained": _unexplained(made.case, found),
+        "fitted_on_audited": made.case.fitted_on(found.asked.rows),
+    }
+
+
+def _unexplained(case: AuditInputs, found: AuditRecords) -> float | None:
+    """The share of the images' variance that reconstructions miss, on the first of them."""
+    some = slice(0, UNEXPLAINED_IMAGES)
+    latents = found.asked.latents[some].to(case.pool.styles.device)
+    return unexplained(case.model.generator, latents, case.data.test[found.asked.rows[some]])
+
+
+def _classifier_entry(made: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
+    opened, subject, judged = made.opened[number], made.subjects[number], found.judged[number]
+    check, count, trusted = LabelCheck(found.asked, judged), made.config.pictures, is_trusted(found)
+    kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
+    key = WorstCaseKey(
+        generator=made.case.metadata["fingerprint"],
+        pool=made.pool,
+        search=f"{made.options}, residual {made.config.residual}, seed {made.config.seed}, {made.drawn}",
+        images=f"{made.case.data.test.fingerprint}, {len(found)} of seed {made.config.seed}",
+    )
+    return {
+        "name": opened.name,
+        "method": opened.method,
+        "fingerprint": opened.fingerprint,
+        "differentiable": opened.differentiable,
+        "vanished": int(judged.vanished.sum()),
+        "unanswered": int(judged.unanswered.sum()),
+        "side": subject.side,
+        "key": as_record(key),
+        "commonest": commonest_entry(found, judged),
+        "parts": part_entries(found, judged),
+        "swaps": swap_entries(found, judged),
+        "label_check": check_entry(found.asked, judged),
+        "telling": pictures.entries(number, strongest_failures(found.asked, judged, kept, count)),
+        "label_lost": pictures.entries(number, strongest_failures(found.asked, judged, lost, count)),
+    }
+
+
+def _mean(mask: Any) -> float:
+    return float(mask.double().mean())

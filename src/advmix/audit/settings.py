@@ -1,0 +1,96 @@
+"""The settings of `advmix audit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from advmix.attacks import AttackOptions
+from advmix.classifiers import ClassifierOptions
+from advmix.data import DataConfig
+from advmix.training.autoencode import FitOptions
+from advmix.training.methods import SearchOptions
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class AuditConfig(ClassifierOptions):
+    """What flips a classifier? How right it is on test images as they are, as the generator draws them, mixed at random
+    and in the worst case; by class, by group and by layer; with the most telling pictures and a check of the labels.
+
+    Writes report.html, results.json, found.safetensors (all that was found, image by image) and config.json.
+
+    Args:
+        compare: classifiers side by side, under one search: folders that train wrote, files, or .json files with the
+            options of one. `--classifier`, where it is named too, is the first of them; flags like `--mean` describe
+            that one alone.
+        data: images of your own, or painted digits; the test images are audited. By default those of the generator or,
+            where none is named, of the classifier's folder, as other flags change them. Own images are read in the size
+            of a generator that is named.
+        generator: folder that fit wrote; by default one is fitted on the training images, into OUT/generator.
+        latents: folder that encode wrote, the pool of the search; by default encoded into OUT/latents.
+        reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default
+            one of another architecture and seed is trained on the training images, into OUT/reference.
+        fit: how a generator is fitted where none is named.
+        search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
+            finest layers.
+        attack: another's attack on the images as they are, beside the search.
+        residual: whether mixes keep what the generator cannot draw of an image.
+        images: at most so many test images, drawn at random.
+        pictures: at most so many of each kind in the report.
+        resamples: of the bootstrap.
+        chunk: images between two savings.
+        seed: fixes images, donors, resamples, and what is fitted or trained here.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices: how many devices, a process each; more than one need `--generator` and `--latents`.
+        resume: go on with a run that was stopped.
+    """
+
+    classifier: str = ""
+    compare: tuple[str, ...] = ()
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
+    generator: Path | None = None
+    latents: Path | None = None
+    reference: str | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    attack: AttackOptions = field(default_factory=AttackOptions)
+    residual: bool = True
+    images: int = 500
+    pictures: int = 12
+    resamples: int = 2000
+    chunk: int = 100
+    seed: int = 0
+    out: Path = Path("runs/audit")
+    device: str = "auto"
+    devices: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values(self, "images resamples", least=2)
+        check_values(self, "chunk devices", least=1)
+        check_values(self, "pictures", least=0)
+        if not self.subjects:
+            raise UserError("audit: name a classifier with --classifier, or several with --compare")
+        if self.flags and not self.classifier:
+            raise UserError(
+                f"{' '.join(self.flags)}: would describe --classifier alone, and there is none; put what belongs to a "
+                "classifier of --compare into a .json file of its own, and name that"
+            )
+        if self.latents is not None and self.generator is None:
+            raise UserError("--latents: goes together with --generator; name what fit wrote")
+        if self.devices > 1 and (self.generator is None or self.latents is None):
+            raise UserError(
+                f"--devices {self.devices}: name --generator and --latents, made by fit and encode before; while "
+                "one process made them the others would wait, and torch gives up after half an hour"
+            )
+
+    @property
+    def subjects(self) -> tuple[ClassifierOptions, ...]:
+        """The classifiers, in order."""
+        own = {field.name: getattr(self, field.name) for field in fields(ClassifierOptions)}
+        first = (ClassifierOptions(**own),) if self.classifier else ()
+        return (*first, *(ClassifierOptions(name, trust_code=self.trust_code) for name in self.compare))

@@ -1,0 +1,240 @@
+"""Which pictures tell most, and what became of the label: rules that a reader can check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
+from advmix.intervals import Interval, Resamples, share_of
+from advmix.latents import Split
+from advmix.utils.torch_tools import answers, mistakes
+
+MIN_REFERENCE_RATIO = 0.9
+
+"""A reference that is right on the audited images less than this share as often as on the training images reads a bias
+of these, or knows them by heart: its votes say nothing."""
+
+MIN_PIXEL_CHANGE = 0.02
+
+"""Root mean square pixel change below which one mix is not smaller than another to the eye: 5 of 255."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCheck:
+    """What a reference says of the mixes that flip a classifier's answer: `(N,)` boolean each.
+
+    The reference votes where it is right on the image itself; elsewhere it cannot say what the mix has lost.
+    """
+
+    asked: ImageRecords
+    judged: ClassifierRecords
+
+    @cached_property
+    def flipped(self) -> Tensor:
+        """Right as they are, and wrong on what was found."""
+        return self.judged.right & ~self.judged.right_worst & ~self.judged.unanswered
+
+    @cached_property
+    def votes(self) -> Tensor:
+        """Images on which the reference is right."""
+        return self.asked.reference_before == self.asked.labels
+
+    @cached_property
+    def voted(self) -> Tensor:
+        """Flipped by the picture that the reference was shown: the worst in loss, which where others flip the answer
+        need not do so itself.
+        """
+        seen = (self.judged.reference_after >= 0) & mistakes(answers(self.judged.after), self.asked.labels)
+        return self.flipped & self.votes & seen
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """Flipped, and the reference still sees the label: the classifier's own mistake."""
+        return self.voted & (self.judged.reference_after == self.asked.labels)
+
+    @cached_property
+    def lost(self) -> Tensor:
+        """Flipped, and the reference sees another class as well."""
+        return self.voted & (self.judged.reference_after != self.asked.labels)
+
+    @cached_property
+    def no_vote(self) -> Tensor:
+        """Flipped, and the reference is wrong on the image itself."""
+        return self.flipped & ~self.votes
+
+    @cached_property
+    def unseen(self) -> Tensor:
+        """Flipped by a picture that the reference was not shown, though it votes: the one that it was shown did not."""
+        return self.flipped & self.votes & ~self.voted
+
+    @cached_property
+    def checked(self) -> Tensor:
+        """Images of the checked figure: those where the reference votes, without those whose label was lost. Where it
+        was not shown what flipped the answer, that counts against the classifier.
+        """
+        return self.votes & ~self.lost
+
+
+def is_trusted(found: AuditRecords) -> bool:
+    """Whether the reference's votes count."""
+    right = float((found.asked.reference_before == found.asked.labels).double().mean())
+    trusted: bool = right >= MIN_REFERENCE_RATIO * found.metadata["reference"]["right_train"]
+    return trusted
+
+
+def probability_drop(asked: ImageRecords, judged: ClassifierRecords) -> Tensor:
+    """How far the probability of the true class falls, `(N,)` in [-1, 1]."""
+    rows = torch.arange(len(asked.labels))
+    return (judged.before - judged.after)[rows, asked.labels]
+
+
+def strongest_failures(asked: ImageRecords, judged: ClassifierRecords, among: Tensor, count: int) -> list[int]:
+    """Places of the images whose probability swings furthest for the change of the image, best first.
+
+    The rule: fall of the true class's probability, divided by the root mean square pixel change (at least 0.02).
+
+    Args:
+        asked: the images.
+        judged: the classifier's answers.
+        among: `(N,)` boolean, those that may be chosen; a mix that the classifier is right on is never chosen.
+        count: at most so many.
+    """
+    wrong = mistakes(answers(judged.after), asked.labels)
+    score = probability_drop(asked, judged) / judged.change.clamp_min(MIN_PIXEL_CHANGE)
+    order = score.masked_fill(~(among & wrong), -torch.inf).sort(descending=True, stable=True)
+    return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][
+        :count
+    ]
+
+
+FIGURES = (
+    "right",
+    "right_small",
+    "right_reconstruction",
+    "right_mixed",
+    "right_worst",
+    "right_mixed_drawn",
+    "right_worst_drawn",
+)
+
+"""The shares of right answers that are given for all images, each class and each group."""
+
+CROSSED = 24
+
+"""At most so many combinations of class and group get a row each."""
+
+Entry = dict[str, Any]
+
+
+def figures_of(judged: ClassifierRecords) -> tuple[str, ...]:
+    """`FIGURES`, and what another's attack leaves where one was tried."""
+    return FIGURES if judged.right_attacked is None else (*FIGURES, "right_attacked")
+
+
+def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
+    """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
+    `(N,)`.
+    """
+    labels, groups = found.asked.labels, found.asked.groups
+    classes, names = found.metadata["classes"], found.metadata["groups"]
+    yield "all", "all", torch.ones(len(found), dtype=torch.bool)
+    for index, name in enumerate(classes):
+        yield "class", name, labels == index
+    for index, name in enumerate(names):
+        yield "group", name, groups == index
+    if len(classes) * len(names) <= CROSSED:
+        for (label, name), (group, other) in product(enumerate(classes), enumerate(names)):
+            yield "class in group", f"{name}, {other}", (labels == label) & (groups == group)
+
+
+def part_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
+    """A row for each part that has images."""
+    check = LabelCheck(found.asked, judged)
+    votes = check.checked & is_trusted(found)
+    rows = []
+    for kind, name, mask in parts_of(found):
+        if not mask.any():
+            continue
+        row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
+        for figure in figures_of(judged):
+            row[figure] = entry(share_of(getattr(judged, figure), mask))
+        checked = votes & mask
+        row["right_checked"] = entry(share_of(judged.right_worst, checked))
+        row["checked_images"] = int(checked.sum())
+        rows.append(row)
+    return rows
+
+
+def commonest_entry(found: AuditRecords, judged: ClassifierRecords) -> Entry:
+    """The class that is answered most often for images as they are, and how often."""
+    seen = answers(judged.before)
+    counts = torch.bincount(seen[seen >= 0], minlength=judged.before.shape[1])
+    name = found.metadata["classes"][int(counts.argmax())]
+    return {"class": name, "share": int(counts.max()) / len(found)}
+
+
+def swap_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
+    """A row for each swap: how many right answers it flips, how far it changes the images, and what of them."""
+    asked, split = found.asked, found.split
+    begun = judged.right if found.metadata["residual"] else judged.right_reconstruction
+    votes, labels = asked.reference_before == asked.labels, asked.labels
+    rows = []
+    for place, swap in enumerate(found.metadata["swaps"]):
+        flips = mistakes(judged.swap_answers[:, place], labels)
+        lost = mistakes(asked.reference_swaps[:, place], labels)
+        mine = Split(split.layers, tuple(swap["layers"]), swap["grid"])
+        rows.append(
+            {
+                **swap,
+                "perp": mine.within(split),
+                "flips": entry(share_of(flips, begun)),
+                "label_lost": entry(share_of(lost, votes)),
+                "change": float(asked.swap_change[:, place].mean()),
+                "color": float(asked.swap_color[:, place].mean()),
+                "broad": float(asked.swap_broad[:, place].mean()),
+            }
+        )
+    return rows
+
+
+def check_entry(asked: ImageRecords, judged: ClassifierRecords) -> Entry:
+    """How many images are flipped, and what the reference says of these."""
+    check = LabelCheck(asked, judged)
+    return {
+        "images": len(asked.labels),
+        "right": int(judged.right.sum()),
+        "votes": int(check.votes.sum()),
+        "flipped": int(check.flipped.sum()),
+        "flipped_label_kept": int(check.kept.sum()),
+        "flipped_label_lost": int(check.lost.sum()),
+        "flipped_no_vote": int(check.no_vote.sum()),
+        "flipped_unseen": int(check.unseen.sum()),
+    }
+
+
+def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Resamples) -> list[Entry]:
+    """Every further classifier less the first: paired differences of shares, on the same images."""
+    first, rows = found.judged[0], []
+    for name, judged in zip(names[1:], found.judged[1:], strict=True):
+        row: Entry = {"classifier": name, "less": names[0]}
+        for figure in figures_of(judged):
+            pair = getattr(judged, figure), getattr(first, figure)
+            row[figure] = entry(resamples.difference(*pair, f"{figure} {name}"))
+        among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked & is_trusted(found)
+        pair = judged.right_worst, first.right_worst
+        row["right_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
+        row["checked_images"] = int(among.sum())
+        rows.append(row)
+    return rows
+
+
+def entry(interval: Interval | None) -> Mapping[str, float] | None:
+    """As it goes into `results.json`."""
+    return None if interval is None else interval.to_dict()

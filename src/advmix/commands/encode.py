@@ -1,0 +1,78 @@
+"""`advmix encode`: the latents of a data set, on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
+from advmix.pools import (
+    EncodeConfig,
+    data_for,
+    features_of,
+    make_encoder,
+    pool_rule,
+    remembered,
+)
+from advmix.training.features import features_input
+from advmix.utils.config import to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.files import read_json
+from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
+from advmix.utils.runs import open_run
+
+
+def run_encode(config: EncodeConfig) -> LatentStore:
+    """Encode what is not encoded yet.
+
+    Raises:
+        UserError: bad input.
+    """
+    fabric = make_fabric(config.device)
+    model, metadata = load_autoencoder(config.generator)
+    data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
+    images = data.train
+    config = replace(config, data=remembered(config.data))
+    features, rule = features_of(config, images), pool_rule(config.out)
+    encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
+    network = model.network_fingerprint
+    inputs = {
+        "generator": metadata["fingerprint"],
+        "encoder network": network,
+        "images": images.fingerprint,
+        **features_input(features),
+    }
+    with open_run(config.out, "encode", config, config.resume, inputs):
+        before = read_seconds(config.out)
+        if _is_done(config.out):
+            console.print(f"  done already: {config.out}")
+            return open_latents(config.out, model, metadata)
+        clock = PhaseTimer(config.out)
+        with clock("encode"):
+            store = write_store(
+                config.out,
+                encoder,
+                images,
+                generator=metadata["fingerprint"],
+                network=network,
+                made_by=config.encoder,
+                batch=config.batch,
+                shard_size=config.shard_size,
+                device=fabric.device,
+                metadata={
+                    "data": to_dict(data.config),
+                    "data_seed": data.seed,
+                    "data_fingerprint": images.fingerprint,
+                    **({} if config.encoder == "network" else {"optimize_pool": rule}),
+                },
+            )
+        write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])
+        console.print(f"  {len(images)} latents in {config.out}")
+        return store
+
+
+def _is_done(out: Path) -> bool:
+    """Whether everything is there, and no shard has been damaged since."""
+    there = all((out / name).is_file() for name in (SECONDS_FILE, INDEX))
+    return there and LatentStore(out, read_json(out / INDEX)).is_whole

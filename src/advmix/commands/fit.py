@@ -1,0 +1,259 @@
+"""`advmix fit`: train a generator and its encoder on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from advmix.classifiers import OpenClassifier
+from advmix.commands.fit_gan import Finished, GanFit, judged
+from advmix.data import DataConfig, ImageSet, open_data
+from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
+from advmix.generators import MappedGenerator
+from advmix.pools import check_size, in_size
+from advmix.training.autoencode import FitOptions, reconstruction_mse, style_shape
+from advmix.training.discriminator import Discriminator, save_discriminator
+from advmix.training.features import Features, activations, features_input, open_features
+from advmix.training.gan import FLAT, GanOptions
+from advmix.training.invert import InvertOptions
+from advmix.training.loop import Loop
+from advmix.training.mix_losses import MixOptions, MixTrainee, discriminator_widths
+from advmix.training.reference import open_judge, open_reference
+from advmix.utils.config import check_values, to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.progress import console, quietly
+from advmix.utils.runs import open_run
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+REGIMES = ("autoencode", "gan", "invert")
+Fitted = tuple[Autoencoder, list[Loop], dict[str, Any], Discriminator | None]
+"""What was trained, the loops that did it, what the file says of how, and the discriminator, if there was one."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Train a style generator and its encoder on the (biased) training images alone.
+
+    Writes generator.safetensors, log.jsonl and config.json, and discriminator.safetensors where there was one; with the
+    regime gan also samples.png and mixing.png, and the logs of its two trainings in gan and encoder.
+
+    Args:
+        data: the data set.
+        regime: `autoencode` (generator and encoder together, by reconstruction), `gan` (StyleGAN, then its encoder) or
+            `invert` (an encoder for a generator that is finished).
+        generator: folder that import wrote (regime invert); your own images are read in its size.
+        fit: how they are trained together.
+        mix: what is asked of mixes meanwhile.
+        gan: how StyleGAN is trained.
+        invert: how its encoder is trained.
+        features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
+            names one, or a folder with the discriminator that fit kept; of generated ones at the end (gan) a
+            classifier, which also counts their classes if it tells these apart.
+        reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
+            --survival-weight).
+        trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
+        seed: fixes the data's colours, the first weights and every batch.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        devices: how many devices, a process each (regimes gan and invert).
+        precision: 32, or bf16, mixed (regimes gan and invert).
+        resume: go on with a run that was stopped; it ends in the same weights as one that was not.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    regime: str = "autoencode"
+    generator: Path | None = None
+    fit: FitOptions = field(default_factory=FitOptions)
+    mix: MixOptions = field(default_factory=MixOptions)
+    gan: GanOptions = field(default_factory=GanOptions)
+    invert: InvertOptions = field(default_factory=InvertOptions)
+    features: str | None = None
+    reference: Path | None = None
+    trust_code: bool = False
+    seed: int = 0
+    out: Path = Path("runs/fit")
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "32"
+    resume: bool = False
+    checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_values(self, "devices", least=1)
+        check_values(self, "checkpoint_seconds", least=0)
+        if self.regime not in REGIMES:
+            raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
+        if self.regime == "autoencode" and (self.features is None) == (self.fit.perceptual_weight > 0):
+            raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
+        self.mix.check_reference(self.reference is not None)
+        if (self.regime == "invert") != (self.generator is not None):
+            raise UserError("--regime invert and --generator go together: name what import wrote")
+        if self.regime != "autoencode" and self.mix.mixes:
+            raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
+        self._check_size()
+        for name, default in (("devices", 1), ("precision", "32")):
+            if self.regime == "autoencode" and getattr(self, name) != default:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+
+    def _check_size(self) -> None:
+        """Refuse own images of a size that the network cannot draw before any is read."""
+        shape = self.data.photos
+        if not self.data.is_painted and self.regime != "invert":
+            style_shape(shape.channels, shape.size, self.fit if self.regime == "autoencode" else FLAT)
+            if self.mix.adversarial_weight:
+                discriminator_widths(shape.size)
+
+
+def run_fit(config: FitConfig) -> None:
+    """Fit, unless `out` holds the finished result already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
+    fabric = make_fabric(config.device, config.devices, config.precision)
+    with quietly(not fabric.is_global_zero):
+        finished = None if config.generator is None else Finished.open(config.generator)
+        if finished is not None:
+            config = replace(config, data=in_size(config.data, finished.dec))
+        with fabric.rank_zero_first(local=True):
+            images = open_data(config.data, config.seed).train
+        features, judge = _open_features(config, images), _open_judge(config, images)
+        inputs, judges = _inputs(config, images, finished, features), features_input(judge)
+        with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
+            if (config.out / FILE).is_file():
+                console.print(f"  done already: {config.out / FILE}")
+            else:
+                fitted = _trained(config, images, finished, features, fabric, run)
+                if fabric.is_global_zero:
+                    _keep(config, images, *fitted)
+            if fabric.is_global_zero and judge is not None:
+                _judge(config, images, judge, fabric)
+
+
+def _open_features(config: FitConfig, images: ImageSet) -> Features | None:
+    """What compares images in training."""
+    if config.features is None or config.regime != "autoencode":
+        return None
+    return open_features(config.features, images.shape, config.trust_code)
+
+
+def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
+    """What judges generated images. What it is not fit for is said before hours of training."""
+    if config.features is None or config.regime == "autoencode":
+        return None
+    judge = open_judge(config.features, images, config.trust_code)
+    activations(judge)
+    if judge.classes != images.classes:
+        console.print(
+            f"  {judge.name}: of other classes; samples are compared by its features, and not counted by class"
+        )
+    return judge
+
+
+def _inputs(
+    config: FitConfig, images: ImageSet, finished: Finished | None, features: Features | None
+) -> dict[str, str | None]:
+    """What training reads, by its fingerprint."""
+    inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
+    if finished is not None:
+        check_size(images, finished.dec)
+        inputs["generator"] = finished.metadata["fingerprint"]
+    if config.reference is not None:
+        inputs["reference"] = open_reference(config.reference, images, config.trust_code).fingerprint
+    return inputs
+
+
+def _trained(
+    config: FitConfig,
+    images: ImageSet,
+    finished: Finished | None,
+    features: Features | None,
+    fabric: Fabric,
+    run: str,
+) -> Fitted:
+    if finished is not None:
+        return _invert(finished, config, images, fabric, run)
+    if config.regime == "gan":
+        return _gan(config, images, fabric, run)
+    return _autoencode(config, images, features, fabric, run)
+
+
+def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
+    compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
+    reference: nn.Module | None = None
+    if config.reference is not None:
+        opened = open_reference(config.reference, images, config.trust_code)
+        opened.check_gradients("--survival-weight learns through them")
+        reference = opened.network.to(fabric.device)
+    trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=compared)
+    steps = config.fit.steps(images.pixels.shape[-1])
+    loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
+    loop.train(trainee)
+    mix = {"mix": to_dict(config.mix)} if config.mix.mixes else {}
+    discriminator = None if trainee.adversary is None else trainee.adversary.discriminator
+    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}, discriminator
+
+
+def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+    fit = GanFit(images, config.gan, config.invert, config.seed, config.out, run, config.checkpoint_seconds)
+    model, loops, discriminator = fit.train(fabric)
+    return model, loops, fit.settings(), discriminator
+
+
+def _invert(finished: Finished, config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+    steps = config.invert.steps(finished.dec.resolution)
+    loop = Loop("fit encoder", steps, config.out, run, config.checkpoint_seconds)
+    model = finished.train(images, config.invert, config.seed, fabric, loop)
+    return model, [loop], finished.settings(config.invert), None
+
+
+def _keep(
+    config: FitConfig,
+    images: ImageSet,
+    model: Autoencoder,
+    loops: list[Loop],
+    settings: dict[str, Any],
+    discriminator: Discriminator | None,
+) -> None:
+    """Write the result, the generator last, and say how good it is."""
+    mse = reconstruction_mse(model.eval(), images, next(model.parameters()).device)
+    metadata = {
+        "data": to_dict(config.data),
+        "data_seed": config.seed,
+        "data_fingerprint": images.fingerprint,
+        **settings,
+        "log_sha256": [loop.log_digest for loop in loops],
+        "fit_seconds": round(sum(loop.seconds for loop in loops), 2),
+        "reconstruction_mse": mse,
+    }
+    if discriminator is not None:
+        save_discriminator(config.out, discriminator)
+    save_autoencoder(config.out, model, metadata)
+    console.print(
+        f"  generator in {config.out / FILE}: reconstruction error {mse:.4f} (mean square, images in [-1, 1])"
+    )
+
+
+def _judge(config: FitConfig, images: ImageSet, judge: OpenClassifier, fabric: Fabric) -> None:
+    """Add to the file how good what is made up is, unless that is there. Whatever goes wrong, the file stays."""
+    model, metadata = load_autoencoder(config.out)
+    if "frechet_distance" in metadata:
+        return
+    dec = model.to(fabric.device).generator
+    assert isinstance(dec, MappedGenerator)  # all that is trained otherwise than by reconstruction
+    metadata |= judged(dec, images, judge.network, config.seed, judge.classes == images.classes)
+    save_autoencoder(config.out, model, metadata)
+    said = f"  Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}"
+    if "class_shares" in metadata:
+        shares = metadata["class_shares"].values()
+        said += (
+            f"; {min(shares):.1%} to {max(shares):.1%} of each class among {metadata['class_shares_samples']:,} samples"
+        )
+    console.print(said)

@@ -1,0 +1,358 @@
+"""The images that `advmix predict` is asked about: labelled or not, of any data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.commands.evaluate import generator_summary
+from advmix.data import ColoredDigits, Data, DataConfig, ImageSet, open_data, slices
+from advmix.data.datasets import OwnImages
+from advmix.data.photos import Broken, PhotoShape, load_pictures
+from advmix.marginalized import Marginalized
+from advmix.pools import FittedModel, fingerprints_of, load_fitted_model, own_data, remembered
+from advmix.report.tables import RESULTS, header
+from advmix.training.methods import usual_split
+from advmix.utils.config import check_values
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import atomic_write, hexdigest, read_json, read_tensors, write_json, write_tensors
+from advmix.utils.progress import PhaseTimer, console, track
+from advmix.utils.runs import open_run
+from advmix.utils.torch_tools import answers, eval_mode, probabilities
+
+PAINTED = ("train", "test", "biased", "shuffled", "uniform")
+
+PARTS = ("train", "val", "test", "biased", "shuffled", "uniform")
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """Which images.
+
+    Args:
+        data: the images; by default those of the classifier's folder or of the generator, as other flags change them.
+            Own images are read in the size that the classifier wants, unless one is given.
+        part: `train`, `val` or `test`; of painted digits also `biased`, `shuffled` (which is `test`) or `uniform`.
+        unlabelled: all images of the folder or .zip archive, or the part of a library's, whatever is said about them
+            there.
+    """
+
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
+    part: str = "test"
+    unlabelled: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """`(C, H, W)` of own images, as the flags say it; None for painted digits, and where none are named."""
+        photos = self.data.photos
+        return None if self.data.is_painted or not self.data.data else (photos.channels, photos.size, photos.size)
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise UserError(f"--part {self.part}: unknown; choose from {' '.join(PARTS)}")
+        if self.unlabelled and (self.data.is_painted or not self.data.data):
+            unlike = f", not {self.data.data}" if self.data.data else ""
+            raise UserError(f"--unlabelled: name a folder or .zip archive with --data{unlike}")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """N images.
+
+    Attributes:
+        pixels: `(N, C, H, W)`, uint8.
+        names: how a person finds each one again.
+        labels: `(N,)`, class indices; None where unknown.
+        classes: their names; None where unknown.
+        broken: images that could not be read and were left out.
+    """
+
+    pixels: Tensor
+    names: tuple[str, ...]
+    labels: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+    broken: tuple[Broken, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any pixel, name or label."""
+        labels = () if self.labels is None else (self.labels,)
+        return hexdigest(repr((tuple(self.pixels.shape), self.names, self.classes)), self.pixels, *labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What knows of images: the classifier, and the generator where there is one.
+
+    Attributes:
+        opened: the classifier.
+        folder: where `train` wrote it, if it did.
+        mixable: the generator with its latents.
+        generator: where `fit` wrote it.
+    """
+
+    opened: OpenClassifier
+    folder: Path | None = None
+    mixable: FittedModel | None = None
+    generator: Path | None = None
+
+    def data(self, flags: DataConfig) -> Data | None:
+        """The data set of the classifier, else of the generator, with what flags without --data say laid over it."""
+        if self.folder is not None:
+            return own_data(self.opened.metadata, self.folder, flags)
+        if self.mixable is not None and self.generator is not None:
+            return own_data(self.mixable.metadata, self.generator, flags)
+        return None
+
+    def shaped(self, shape: PhotoShape) -> PhotoShape:
+        """With the size and channels that the classifier wants, else the generator's, where nothing else is said."""
+        dec = None if self.mixable is None else self.mixable.generator
+        channels, side = (None, self.opened.input_size) if self.opened.image is None else self.opened.image[:2]
+        if dec is not None:
+            channels, side = channels or dec.channels, side or dec.resolution
+        usual = PhotoShape()
+        if side is not None and shape.size == usual.size:
+            shape = replace(shape, size=side)
+        if channels is not None and shape.channels == usual.channels:
+            shape = replace(shape, channels=channels)
+        return shape
+
+
+def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictures:
+    """The images that the options name, else those of the classifier's or the generator's data set.
+
+    Args:
+        options: which.
+        sources: what has a data set of its own.
+        seed: fixes what is drawn at random.
+
+    Raises:
+        UserError: there are none, or no such part of them.
+    """
+    data = options.data
+    if data.data and not data.is_painted:
+        data = replace(data, photos=sources.shaped(data.photos))
+    if options.unlabelled:
+        pixels, names, broken = load_pictures(data.data, data.photo_options(), options.part)
+        return Pictures(pixels, names, broken=broken)
+    own = sources.data(data) if data.says_nothing or not data.data else None
+    return _part(own or open_data(data, seed), options.part)
+
+
+def _part(data: Data, name: str) -> Pictures:
+    if isinstance(data, OwnImages):
+        splits = data.photos.splits
+        if name not in splits:
+            raise UserError(f"--part {name}: {data.config.data} has {' '.join(splits)}")
+        return _labelled(splits[name].images, splits[name].names, data.photos.broken)
+    assert isinstance(data, ColoredDigits)
+    if name not in PAINTED:
+        raise UserError(f"--part {name}: painted digits have {' '.join(PAINTED)}")
+    images: ImageSet = getattr(data, name)
+    return _labelled(images, tuple(str(index) for index in range(len(images))))
+
+
+def _labelled(images: ImageSet, names: tuple[str, ...], broken: tuple[Broken, ...] = ()) -> Pictures:
+    return Pictures(images.pixels, names, images.labels, images.classes, broken)
+
+
+PREDICTIONS = "predictions.csv"
+
+
+def write_predictions(path: Path, probabilities: Tensor, pictures: Pictures, classes: tuple[str, ...] | None) -> None:
+    """A row for each image: `image`, `label` where known, `prediction`, and the probability of each class; empty cells
+    where the answer is not a number.
+
+    Args:
+        path: of the file.
+        probabilities: `(N, K)`.
+        pictures: N images.
+        classes: K names; numbers where None.
+    """
+    names = classes or tuple(str(index) for index in range(probabilities.shape[1]))
+    file = io.StringIO(newline="")
+    split = "\r" in "".join([*pictures.names, *names])
+    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if split else csv.QUOTE_MINIMAL)
+    known = [] if pictures.labels is None else ["label"]
+    writer.writerow(["image", *known, "prediction", *(f"p {name}" for name in names)])
+    labels = [[]] * len(pictures.names) if pictures.labels is None else [[names[i]] for i in pictures.labels.tolist()]
+    seen = ["" if answer < 0 else names[answer] for answer in answers(probabilities).tolist()]
+    for name, label, answer, row in zip(pictures.names, labels, seen, probabilities.tolist(), strict=True):
+        writer.writerow([name, *label, answer, *(f"{value:.6f}" if answer else "" for value in row)])
+    atomic_write(path, file.getvalue().encode())
+
+
+@dataclass(frozen=True)
+class PredictConfig(ClassifierOptions):
+    """What a classifier says about every image. Writes predictions.csv, results.json and config.json.
+
+    With --marginalize N it answers with its mean probabilities over N random z⊥: robust without retraining, as far as
+    the generator separates z∥ from z⊥.
+
+    Args:
+        generator: folder that fit wrote, to marginalize.
+        latents: folder that encode wrote, the pool of z⊥.
+        marginalize: number of z⊥ for each image; 0 asks the classifier about the image itself.
+        perp: layers that are z⊥; negative ones count from the finest. By default all styles beside a spatial grid, else
+            the two finest.
+        perp_grid: whether a spatial grid is z⊥ too.
+        residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
+        pictures: which images.
+        batch: images at once.
+        shard_size: images after which what was found is kept, to go on from there.
+        seed: fixes the z⊥, and what data are drawn at random.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped.
+    """
+
+    generator: Path | None = None
+    latents: Path | None = None
+    marginalize: int = 0
+    perp: tuple[int, ...] = ()
+    perp_grid: bool = False
+    residual: bool = False
+    pictures: PictureOptions = field(default_factory=PictureOptions)
+    batch: int = 250
+    shard_size: int = 10_000
+    seed: int = 0
+    out: Path = Path("runs/predictions")
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values(self, "batch shard_size", least=1)
+        check_values(self, "marginalize", least=0)
+        if self.marginalize and (self.generator is None or self.latents is None):
+            raise UserError(f"--marginalize {self.marginalize}: draws z⊥; name --generator and --latents")
+        if self.residual and not self.marginalize:
+            raise UserError("--residual: goes together with --marginalize N")
+
+
+def run_predict(config: PredictConfig) -> dict[str, Any]:
+    """Predict, unless `out` holds the finished result already; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    device = make_fabric(config.device).device
+    mixable = load_fitted_model(config.generator, config.latents, device)
+    opened = open_classifier(config, image=config.pictures.shape)
+    sources = Sources(opened, config.folder, mixable, config.generator)
+    pictures = find_pictures(config.pictures, sources, config.seed)
+    opened = opened if pictures.classes is None else opened.named(pictures.classes)
+    inputs = {
+        "classifier": opened.fingerprint,
+        "images": pictures.fingerprint,
+        **fingerprints_of(mixable),
+    }
+    config = replace(config, pictures=replace(config.pictures, data=remembered(config.pictures.data)))
+    network = opened.network.to(device)
+    if config.marginalize:
+        assert mixable is not None
+        network = _marginalized(config, network, mixable)
+    with open_run(config.out, "predict", config, config.resume, inputs) as run:
+        if (config.out / RESULTS).is_file():
+            results: dict[str, Any] = read_json(config.out / RESULTS)
+        else:
+            results = _predict(config, opened, network, pictures, mixable, run, device)
+        for sentence in _sentences(results):
+            console.print(f"  {sentence}", markup=False)
+        console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
+        return results
+
+
+def _predict(
+    config: PredictConfig,
+    opened: OpenClassifier,
+    network: nn.Module,
+    pictures: Pictures,
+    mixable: FittedModel | None,
+    run: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    clock = PhaseTimer(config.out)
+    with clock("predict"):
+        probabilities = _in_shards(config, network, pictures.pixels, run, device)
+    seen = answers(probabilities)
+    right = None if pictures.labels is None else seen == pictures.labels
+    write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
+    results = {
+        **header("predict", config),
+        "classifier": {"name": opened.name, "method": opened.method, "fingerprint": opened.fingerprint},
+        "generator": None if mixable is None else generator_summary(mixable.metadata),
+        "marginalize": config.marginalize,
+        "images": len(pictures.pixels),
+        "broken": [image.to_dict() for image in pictures.broken],
+        "unanswered": int((seen < 0).sum()),
+        "accuracy": None if right is None else float(right.double().mean()),
+        "phases": clock.seconds,
+    }
+    write_json(config.out / RESULTS, results)
+    return results
+
+
+def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedModel) -> Marginalized:
+    dec, samples = mixable.generator, config.marginalize
+    split = usual_split(config.perp, config.perp_grid, mixable.model.config)
+    seed, residual = config.seed, config.residual
+    return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
+
+
+def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device) -> Tensor:
+    """Class probabilities `(N, K)`, on the CPU; shards that are there already are not made again."""
+    parts = []
+    with track("predict", len(pixels)) as advance:
+        for number, rows in enumerate(slices(len(pixels), config.shard_size)):
+            path = config.out / f"shard-{number:05d}.safetensors"
+            kept = _kept(path, run)
+            if kept is not None:
+                parts.append(kept)
+                advance(rows.stop - rows.start, "")
+                continue
+            found = []
+            for batch in pixels[rows].split(config.batch):
+                found.append(probabilities_of(network, batch, device))
+                advance(len(batch), "")
+            parts.append(torch.cat(found))
+            write_tensors(path, "predictions", {"probabilities": parts[-1]}, {"run": run})
+    return torch.cat(parts)
+
+
+def _kept(path: Path, run: str) -> Tensor | None:
+    """A shard of this run; None where it is missing or damaged."""
+    try:
+        tensors, metadata = read_tensors(path, "predictions")
+    except UserError:
+        return None
+    if metadata != {"run": run}:
+        raise UserError(f"{path}: of another run; delete it and go on with --resume")
+    return tensors["probabilities"]
+
+
+@torch.no_grad()
+def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
+    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
+    images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+    with eval_mode(network) as (model,):
+        return probabilities(model(images))
+
+
+def _sentences(results: dict[str, Any]) -> list[str]:
+    over = f", mean over {results['marginalize']} z⊥" if results["marginalize"] else ""
+    right = "labels unknown" if results["accuracy"] is None else f"right on {results['accuracy']:.1%}"
+    said = [f"{results['classifier']['name']}{over}: {results['images']:,} images, {right}"]
+    if results["unanswered"]:
+        said.append(
+            f"{results['unanswered']:,} answers are no numbers (NaN or infinite): empty in the table, never right"
+        )
+    return said

@@ -1,0 +1,119 @@
+"""`advmix train`: a classifier, by any of the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from advmix.classifiers.networks import FILE
+from advmix.data import Data, DataConfig, open_data
+from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.loop import Loop
+from advmix.training.methods import (
+    NEEDS_LATENTS,
+    BaselineOptions,
+    SearchOptions,
+    check_method,
+    make_recipe,
+    with_layers,
+)
+from advmix.utils.config import check_values, to_dict
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.files import write_tensors
+from advmix.utils.progress import console, write_seconds
+from advmix.utils.runs import open_run
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, recolor, jitter, permute,
+    grayscale, instnorm, nominal-long, randmix-long, randmix-best).
+
+    Writes classifier.safetensors, log.jsonl and config.json.
+
+    Args:
+        method: how it is trained.
+        generator: folder that fit wrote; needed by randmix and advmix.
+        latents: folder that encode wrote; needed by randmix and advmix.
+        data: the data set; where latents are named, theirs is taken, and other flags must not contradict it.
+        train: how every classifier is trained.
+        search: Algorithm 1's settings, for advmix.
+        baseline: settings of the other methods.
+        seed: fixes first weights, order of images, donors; without latents also the data's colours.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped; it ends in the same weights as one that was not.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    method: str = "advmix"
+    generator: Path | None = None
+    latents: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
+    baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    seed: int = 0
+    out: Path = Path("runs/classifier")
+    device: str = "auto"
+    resume: bool = False
+    checkpoint_seconds: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        check_values(self, "checkpoint_seconds", least=0)
+
+
+def run_train(config: TrainConfig) -> None:
+    """Train, unless `out` holds the finished result already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
+    fabric = make_fabric(config.device)
+    mixable = load_fitted_model(config.generator, config.latents, fabric.device)
+    if mixable is not None:
+        config = replace(config, search=with_layers(config.search, mixable.model.config))
+    data = _data(config, mixable)
+    model, pool = (mixable.model, mixable.pool) if mixable else (None, None)
+    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
+    made_with = fingerprints_of(mixable if config.method in NEEDS_LATENTS else None)
+    generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
+    with open_run(config.out, "train", config, config.resume, inputs) as run:
+        if (config.out / FILE).is_file():
+            console.print(f"  done already: {config.out / FILE}")
+            return
+        options = config.train.times(recipe.passes, recipe.images)
+        trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+        steps = options.steps(recipe.images)
+        loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
+        loop.train(trainee)
+        metadata = {
+            "method": config.method,
+            "seed": config.seed,
+            "data": to_dict(data.config),
+            "data_seed": data.seed,
+            "data_fingerprint": data.train.fingerprint,
+            "classes": list(recipe.images.classes),
+            "image": list(recipe.images.shape),
+            "setting": recipe.setting,
+            "generator": generator,
+            "encoder": mixable.store.index["encoder"] if mixable and generator else None,
+            "train": to_dict(options),
+            "train_images": len(recipe.images),
+        }
+        write_seconds(config.out, train_seconds=loop.seconds)
+        write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
+        console.print(f"  {config.method} classifier in {config.out / FILE}")
+
+
+def _data(config: TrainConfig, mixable: FittedModel | None) -> Data:
+    """The data set of the latents, or the one that the flags describe."""
+    if mixable is None or config.latents is None:
+        return open_data(config.data, config.seed)
+    data = data_of(mixable.store.index, config.latents)
+    if config.data not in (DataConfig(), data.config):
+        raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
+    return data

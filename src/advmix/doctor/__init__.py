@@ -1,0 +1,1 @@
+"""`advmix doctor`: are generator, pool, split and search fit for their use?"""

@@ -1,0 +1,1 @@
+"""`advmix export`: variations of images, as a folder of pictures with a table."""

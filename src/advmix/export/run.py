@@ -1,0 +1,332 @@
+"""The variations that an audit found, drawn again from its `found.safetensors`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advmix.audit.inputs import CALIBRATION_IMAGES
+from advmix.audit.records import AuditRecords
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.data import Data, DataConfig, ImageSet, open_data, slices, to_float
+from advmix.data.datasets import OwnImages, names_of
+from advmix.export.variations import TABLE, Finder, Item, Sources, VariationFolder, compared, kept_words, read_table
+from advmix.generators import Generator
+from advmix.mixing import RandMix, calibrated
+from advmix.pools import FittedModel, load
+from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.reference import check_independent, open_reference
+from advmix.utils.config import check_values, from_dict, with_defaults
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
+from advmix.utils.progress import console, track
+from advmix.utils.runs import open_run
+from advmix.utils.torch_tools import generator
+
+
+@dataclass(frozen=True, eq=False)
+class AuditVariations:
+    """What an audit found, for each of its classifiers.
+
+    Args:
+        found: what it kept.
+        data: the images that were audited.
+        sources: those of them, with their names.
+        lenders: names of the pool's images.
+        generator: draws the variations, on its device.
+    """
+
+    found: AuditRecords
+    data: Data
+    sources: Sources
+    lenders: Sequence[str]
+    generator: Generator
+
+    def find(self, part: slice) -> Iterator[Item]:
+        """The variation of each image of a part that hurt a classifier most, classifier by classifier."""
+        for number, about in enumerate(self.found.metadata["classifiers"]):
+            judged, sources = self.found.judged[number], self.sources[part]
+            kept = kept_words(
+                self.found.asked.reference_before[part], judged.reference_after[part], sources.images.labels
+            )
+            donors = [self.lenders[donor] for donor in judged.donors[part].tolist()]
+            variant = f"worst-{number + 1}"
+            rows = compared(sources, about["name"], variant, donors, judged.before[part], judged.after[part], kept)
+            images = self._drawn(part, number, about["side"])
+            yield from zip(sources.places.tolist(), rows, images, strict=True)
+
+    @torch.no_grad()
+    def _drawn(self, part: slice, number: int, side: int) -> Tensor:
+        device = next(self.generator.parameters()).device
+        latents = self.found.asked.latents[part].to(device)
+        if self.found.metadata["residual"]:
+            latents = self.generator.complete(latents, self.originals(part, side).to(device))
+        perp = self.found.judged[number].perp[part].to(device)
+        return self.generator(self.found.split.with_perp(latents, perp)).cpu()  # type: ignore[no-any-return]
+
+    def originals(self, part: slice, side: int | None = None) -> Tensor:
+        """The images as a classifier was shown them, `(B, C, S, S)` in [0, 1]; default the first classifier."""
+        side = side or self.found.metadata["classifiers"][0]["side"]
+        sources = self.sources[part]
+        pixels = sources.images.pixels
+        if side > pixels.shape[-1] and isinstance(self.data, OwnImages):
+            with self.data.native() as native:
+                pixels = native.pixels(sources.names, side)
+        return to_float(pixels)
+
+
+def open_audit(
+    audit: Path, generator: Path | None, latents: Path | None, device: torch.device
+) -> tuple[AuditVariations, dict[str, str]]:
+    """What an audit found, and the fingerprints of what it is drawn from.
+
+    Args:
+        audit: folder of the audit.
+        generator: where its generator lies now; default where it lay.
+        latents: likewise its latents.
+        device: for the generator.
+
+    Raises:
+        UserError: no audit there, or images or generator are not the same any more.
+    """
+    found = AuditRecords.load(audit)
+    metadata = found.metadata
+    parts = load(generator or metadata["generator"], latents or metadata["latents"], device)
+    if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
+        raise UserError(f"{audit}: found with another generator than the one in {generator or metadata['generator']}")
+    data = _audited(metadata, parts.data, audit)
+    rows = found.asked.rows
+    names = names_of(data, "test")
+    sources = Sources(data.test[rows], [names[row] for row in rows.tolist()], rows)
+    inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
+    judges = [about["fingerprint"] for about in metadata["classifiers"]]
+    found_by = {"classifier": " ".join(judges), "search": f"{metadata['search']} {metadata['seed']}"}
+    return AuditVariations(found, data, sources, names_of(parts.data, "train"), parts.generator), {**inputs, **found_by}
+
+
+def _audited(metadata: Mapping[str, Any], ours: Data, audit: Path) -> Data:
+    """The data set that was audited; the generator's, where it is that one."""
+    filled, _ = with_defaults(DataConfig, metadata["data"])
+    config, seed = from_dict(DataConfig, filled, str(audit)), int(metadata["data_seed"])
+    data = ours if (config, seed) == (ours.config, ours.seed) else open_data(config, seed, download=False)
+    if data.test.fingerprint != metadata["images"]:
+        raise UserError(f"{audit}: found in other images than those in {data.config.data} now; audit again")
+    return data
+
+
+BATCH = 100
+
+METHODS = ("advmix", "randmix")
+
+SPLITS = ("test", "train")
+
+WHICH = ("all", "fooled")
+
+WITH_AUDIT = ("audit", "generator", "latents", "which", "originals", "out", "device", "resume")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write variations of a generator's images as PNG files in a folder for each class, with a table: to be looked at,
+    relabelled, or used elsewhere.
+
+    Writes CLASS/NAME__variant.png, variations.csv, variations.sha256 and config.json. `advmix data OUT` and
+    torchvision's ImageFolder read it.
+
+    With --audit they are those that an audit found; else name classifier, generator and latents, for a search.
+
+    Args:
+        audit: folder that audit wrote; of the other settings, only `which` and `originals` are then used.
+        classifier: which one is asked, and searched against.
+        generator: folder that fit wrote; its data set's images are varied. With --audit: where it lies now.
+        latents: folder that encode wrote, the pool whose z⊥ are borrowed. With --audit: where they lie now.
+        method: how variations are found: `advmix`, by the search, or `randmix`, at random.
+        search: the search, for advmix; its layers of z⊥ for both.
+        variants: of every image, each from other donors.
+        which: `all`, or `fooled`, those that the classifier gets wrong while it is right on the image.
+        split: `test` images or `train` images, which are the pool's own.
+        images: at most so many, drawn at random; default all.
+        residual: whether variations keep what the generator cannot draw of an image.
+        originals: whether each image is written beside its variations.
+        reference: a classifier, named as `--classifier` is, that says whether a variation still shows its label.
+        seed: fixes images and donors.
+        out: folder for what is written.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped.
+    """
+
+    audit: Path | None = None
+    classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(""))
+    generator: Path | None = None
+    latents: Path | None = None
+    method: str = "advmix"
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    variants: int = 1
+    which: str = "all"
+    split: str = "test"
+    images: int | None = None
+    residual: bool = True
+    originals: bool = False
+    reference: str | None = None
+    seed: int = 0
+    out: Path = Path("runs/export")
+    device: str = "auto"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")
+        check_values(self, "variants images", least=1)
+        if self.audit is not None:
+            self._check_audit()
+        elif not (self.classifier.classifier and self.generator and self.latents):
+            raise UserError("export: name --audit, or --classifier, --generator and --latents")
+
+    def _check_audit(self) -> None:
+        """Refuse what an audit has decided already."""
+        for part in fields(self):
+            default = part.default_factory() if callable(part.default_factory) else part.default
+            if part.name not in WITH_AUDIT and getattr(self, part.name) != default:
+                raise UserError(f"--{part.name}: not together with --audit, which has its own")
+
+
+@dataclass(frozen=True, eq=False)
+class Exports:
+    """What is written.
+
+    Attributes:
+        sources: the images that are varied.
+        find: the variations of some of them.
+        originals: these images themselves, `(B, C, H, W)` in [0, 1].
+        inputs: fingerprints of all that they come from.
+    """
+
+    sources: Sources
+    find: Callable[[slice], Iterable[Item]]
+    originals: Callable[[slice], Tensor]
+    inputs: dict[str, str | None]
+
+
+def run_export(config: ExportConfig) -> None:
+    """Find and write what is not written yet.
+
+    Raises:
+        UserError: bad input.
+    """
+    device = make_fabric(config.device).device
+    exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
+    with open_run(config.out, "export", config, config.resume, exports.inputs):
+        sources = exports.sources
+        names = dict(zip(sources.places.tolist(), sources.names, strict=True))
+        folder = VariationFolder(config.out, sources.images.classes, names)
+        _write(config, folder, exports)
+        console.print(summary(folder), markup=False)
+
+
+def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> None:
+    """A part of the folder for each batch of images."""
+    parts = list(slices(len(exports.sources.names), BATCH))
+    with track("export", len(exports.sources.names)) as advance:
+        for number, part in enumerate(parts):
+            if not folder.has(number):
+                found = [item for item in exports.find(part) if config.which == "all" or item[1].fooled]
+                folder.write(number, found, _originals(exports, part) if config.originals else None)
+            advance(part.stop - part.start, "")
+    folder.finish(len(parts))
+
+
+def _originals(exports: Exports, part: slice) -> dict[int, Tensor]:
+    return dict(zip(exports.sources.places[part].tolist(), exports.originals(part), strict=True))
+
+
+def _of_audit(config: ExportConfig, audit: Path, device: torch.device) -> Exports:
+    found, inputs = open_audit(audit, config.generator, config.latents, device)
+    return Exports(found.sources, found.find, found.originals, {**inputs})
+
+
+def _of_search(config: ExportConfig, device: torch.device) -> Exports:
+    assert config.generator is not None
+    assert config.latents is not None
+    mixable = load(config.generator, config.latents, device)
+    config = replace(config, search=with_layers(config.search, mixable.model.config))
+    sources = chosen(mixable.data, config)
+    opened = _open(config, sources.images)
+    trust, named = config.classifier.trust_code, config.reference
+    reference = None if named is None else open_reference(named, sources.images, trust)
+    if reference is not None and named is not None:
+        check_independent(named, reference.network.to(device), [opened], sources.images, device)
+    search = make_finder(config, mixable, opened, reference, sources.images)
+
+    def find(part: slice) -> Iterator[Item]:
+        for number in range(1, config.variants + 1):
+            yield from search.find(sources[part], config.method, number)
+
+    inputs = {
+        "classifier": opened.fingerprint,
+        **mixable.fingerprints,
+        "images": sources.images.fingerprint,
+        "reference": None if reference is None else reference.fingerprint,
+    }
+    return Exports(sources, find, lambda part: sources.images.batch(part)[0], inputs)
+
+
+def _open(config: ExportConfig, images: ImageSet) -> OpenClassifier:
+    """The classifier, able to do what is asked of it.
+
+    Raises:
+        UserError: of other images or classes, or without gradients for a search.
+    """
+    opened = open_classifier(config.classifier, images.classes, images.shape)
+    if config.method == "advmix":
+        opened.check_search(config.search.steps)
+    return opened
+
+
+def chosen(data: Data, config: ExportConfig) -> Sources:
+    """The images that are varied, with their names."""
+    images = data.train if config.split == "train" else data.test
+    everything = Sources(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
+    order = torch.randperm(len(images), generator=generator(config.seed, "export", "images"))
+    return everything[order[: config.images].sort().values]
+
+
+def make_finder(
+    config: ExportConfig,
+    mixable: FittedModel,
+    opened: OpenClassifier,
+    reference: OpenClassifier | None,
+    images: ImageSet,
+) -> Finder:
+    """What looks for variations of images, its networks on their device."""
+    device, split = mixable.pool.styles.device, config.search.split(mixable.generator.layers)
+    mixer = config.search.mixer(mixable.model) if config.method == "advmix" else RandMix(mixable.generator, split)
+    network, sample = opened.network.to(device), images[:CALIBRATION_IMAGES].batch(slice(None))[0].to(device)
+    return Finder(
+        network,
+        opened.name,
+        mixer,
+        mixable.encoder,
+        mixable.pool,
+        names_of(mixable.data, "train"),
+        None if reference is None else reference.network.to(device),
+        config.residual,
+        config.seed,
+        calibrated(network, sample),
+    )
+
+
+def summary(folder: VariationFolder) -> str:
+    """How many there are, in a sentence."""
+    rows = read_table(folder.out)
+    fooled = [row for row in rows if row["fooled"] == "yes"]
+    said = f"  {len(rows):,} variations in {folder.out}, {len(fooled):,} of which flip the classifier"
+    asked = [row["label_kept"] for row in fooled if row["label_kept"]]
+    if asked:
+        said += f"; the reference still sees the label in {asked.count('yes'):,} of the {len(asked):,} it can judge"
+    return f"{said}; table in {folder.out / TABLE}"

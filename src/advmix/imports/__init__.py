@@ -1,5 +1,0 @@
-"""Other people's generators, read without running anything of theirs."""
-
-from advmix.imports.read import Imported, import_generator, read_generator
-
-__all__ = ["Imported", "import_generator", "read_generator"]

@@ -1,0 +1,1 @@
+"""`advmix inspect`: which layers of a generator carry the label."""

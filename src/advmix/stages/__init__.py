@@ -1,1 +1,0 @@
-"""Stages: each reads the folders of earlier ones and writes one."""

@@ -1,0 +1,340 @@
+"""The classifier whose answers `advmix inspect` counts: named or trained, and asked whether it reads the bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from advmix.audit.settings import AuditConfig
+from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.classifiers.networks import patch_net
+from advmix.classifiers.wrapper import with_size
+from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
+from advmix.data.photos.rows import first_few
+from advmix.encoders import fingerprint
+from advmix.metrics import accuracy
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.loop import Loop
+from advmix.training.objectives import Nominal
+from advmix.utils.errors import UserError
+from advmix.utils.files import make_folder, read_tensors, write_tensors
+from advmix.utils.torch_tools import derive, eval_mode, generator, global_seed, misfit, outline, rebuilt, stated
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+OWN = "reference.safetensors"
+
+"""In a folder of an audit: the reference that it trained itself."""
+
+UNBIASED = ("train", "test")
+
+COMPARED = 32
+
+READS_BIAS = 0.9
+
+"""A reference reads the bias when its accuracy on unbiased images is below this share of that on the generator's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A trained classifier, in eval mode on its device, and what is known of its honesty.
+
+    Attributes:
+        network: images in [0, 1] to logits.
+        method: how it was trained.
+        accuracy: on the generator's own images.
+        accuracy_unbiased: on images where the bias says nothing; None where there are none.
+        bias: `no`, `unknown` or `yes`: whether it reads the bias of the generator's images.
+        caveat: the same as a sentence.
+    """
+
+    network: nn.Module
+    method: str
+    accuracy: float
+    accuracy_unbiased: float | None
+    bias: str
+    caveat: str
+
+
+def open_reference(reference: str | Path, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
+    """A classifier, whoever made it, checked to be for images like these.
+
+    Args:
+        reference: as `--classifier` names one, or the folder of an audit's own reference.
+        ours: the images that it will be asked about.
+        trust_code: whether a .json file may name a function.
+
+    Raises:
+        UserError: not a classifier, or one of other images or classes.
+    """
+    if (Path(reference) / OWN).is_file():
+        network, _ = own_network(Path(reference), ours)
+        mark = fingerprint(network)
+        return OpenClassifier(
+            network,
+            f"the reference of an audit ({reference})",
+            ours.classes,
+            ours.shape,
+            None,
+            True,
+            mark,
+            outputs=len(ours.classes),
+        )
+    options = ClassifierOptions(str(reference), trust_code=trust_code)
+    return _of_size(ours, open_classifier(options, ours.classes, ours.shape), reference)
+
+
+@torch.no_grad()
+def check_independent(
+    name: str | Path, reference: nn.Module, opened: Sequence[OpenClassifier], images: ImageSet, device: torch.device
+) -> None:
+    """Refuse a reference that is one of the classifiers it would vouch for.
+
+    Args:
+        name: of the reference, as it was named.
+        reference: images in [0, 1] to logits, on the device.
+        opened: the classifiers.
+        images: the first `COMPARED` of which all are asked about: what answers alike, to a ten-thousandth, is one.
+        device: where they are asked.
+
+    Raises:
+        UserError: it is.
+    """
+    pixels = images[:COMPARED].batch(slice(None))[0].to(device)
+    with eval_mode(reference) as (judge,):
+        mine = judge(pixels).log_softmax(dim=1)
+    for one in opened:
+        with eval_mode(one.network.to(device)) as (network,):
+            theirs = network(with_size(pixels, one.side)).log_softmax(dim=1)
+        if mine.shape == theirs.shape and torch.allclose(mine, theirs.to(mine), rtol=1e-4, atol=1e-4):
+            raise UserError(
+                f"--reference {name}: answers as {one.name} does, for which it would vouch; name another classifier of "
+                "these images"
+            )
+
+
+def own_network(folder: Path, images: ImageSet) -> tuple[nn.Module, int]:
+    """The reference that an audit trained, in eval mode and frozen, and on how many images.
+
+    Raises:
+        UserError: missing or damaged, or trained on images of another size or number of classes.
+    """
+    path = folder / OWN
+    tensors, metadata = read_tensors(path, "reference")
+    if misfit(outline(lambda: built(images, 0)), tensors) is not None:
+        channels, side, _ = images.shape
+        raise UserError(
+            f"{path}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
+            f"{len(images.classes)} classes); name a --reference of these"
+        )
+    network = rebuilt(lambda: built(images, 0), tensors, path, "a small ConvMixer")
+    return network.requires_grad_(False), stated(metadata, "images", int, path)
+
+
+def built(images: ImageSet, seed: int) -> nn.Module:
+    """The network of an audit's own reference, with first weights."""
+    channels, side, _ = images.shape
+    with global_seed(seed):
+        return patch_net(len(images.classes), channels, side)
+
+
+def open_judge(judge: str, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
+    """A classifier of images like these, of their classes (whose names it then takes) or of any others.
+
+    Args:
+        judge: as `--classifier` names one.
+        ours: the images.
+        trust_code: whether a .json file may name a function.
+
+    Raises:
+        UserError: not a classifier, or one of images of another size.
+    """
+    opened = _of_size(ours, open_classifier(ClassifierOptions(judge, trust_code=trust_code), image=ours.shape), judge)
+    return opened.named(ours.classes) if opened.tells(ours.classes) else opened
+
+
+def _of_size(ours: ImageSet, opened: OpenClassifier, name: str | Path) -> OpenClassifier:
+    if opened.image not in (None, ours.shape):
+        raise UserError(
+            f"{name}: for images of {_size(opened.image)}, but the generator's are "
+            f"{_size(ours.shape)}; name a classifier of these"
+        )
+    return opened
+
+
+def unbiased_config(unbiased: str, data: Data) -> DataConfig:
+    """Which data a user's own unbiased images are, in size and channels of the generator's.
+
+    Args:
+        unbiased: a folder, .zip or .csv file, `torchvision:NAME` or `hf:NAME`.
+        data: the generator's. If they are a user's own too, labels and splits are found as theirs are.
+
+    Raises:
+        UserError: no such images, or painted by us.
+    """
+    channels, side, _ = data.train.shape
+    config = DataConfig(data=unbiased) if data.config.is_painted else replace(data.config, data=unbiased)
+    if config.is_painted:
+        raise UserError(
+            f"--unbiased {unbiased}: biased by its paint; choose from {' '.join(UNBIASED)}, or name images of your own"
+        )
+    return config.sized(channels, side)
+
+
+def _own_test(unbiased: str, data: Data) -> ImageSet:
+    """The test of a user's own unbiased images, checked to be of the generator's classes."""
+    try:
+        found = open_data(unbiased_config(unbiased, data), data.seed).test
+    except UserError as error:
+        raise UserError(str(error).replace("--data", "--unbiased")) from None
+    if found.classes != data.train.classes:
+        raise UserError(
+            f"--unbiased {unbiased}: of the classes {first_few(found.classes)}, but the generator's images are "
+            f"of {first_few(data.train.classes)}; name images of these"
+        )
+    return found
+
+
+def unbiased_test(unbiased: str, data: Data) -> ImageSet:
+    """What a reference is tested on: painted digits of the training or the test set, or the test of a user's own.
+
+    Raises:
+        UserError: bad input.
+    """
+    if unbiased not in UNBIASED:
+        return _own_test(unbiased, data)
+    digits = painted_digits(data, f"--unbiased {unbiased}", "name unbiased images of your own")
+    return {"train": digits.train_unbiased, "test": digits.shuffled}[unbiased]
+
+
+def judge_reference(
+    opened: OpenClassifier, data: Data, unbiased: ImageSet | None, device: torch.device, trained_on_it: bool = False
+) -> Reference:
+    """Test a classifier on the generator's images, and on unbiased ones where there are any.
+
+    Args:
+        opened: the classifier.
+        data: the generator's.
+        unbiased: images on which the bias says nothing.
+        device: where it is tested.
+        trained_on_it: whether it was trained on images like the unbiased ones.
+    """
+    network = opened.network.to(device)
+    right = accuracy(network, data.train, device)
+    right_unbiased = None if unbiased is None else accuracy(network, unbiased, device)
+    honest = trained_on_it or opened.method == "ceiling"
+    bias, caveat = _honesty(opened, data.train, right, right_unbiased, honest)
+    return Reference(network, opened.method, right, right_unbiased, bias, caveat)
+
+
+def _size(shape: Sequence[int]) -> str:
+    channels, height, width = shape
+    return f"{height}x{width} pixels and {channels} channels"
+
+
+def _honesty(
+    opened: OpenClassifier, images: ImageSet, right: float, unbiased: float | None, honest: bool
+) -> tuple[str, str]:
+    """Whether a reference shares the bias of the generator's images: measured, or known by its making, or unknown."""
+    measured = ""
+    if unbiased is not None:
+        measured = f"right on {unbiased:.1%} of the unbiased images and on {right:.1%} of the generator's own"
+        if unbiased < READS_BIAS * right:
+            return (
+                "yes",
+                f"{measured}: it reads the bias, and the split is about what it looks at, not about the label.",
+            )
+    if honest:
+        return "no", f"{measured}{', ' if measured else ''}trained on unbiased images: it does not read the bias."
+    if measured:
+        return "no", f"{measured}: no sign that it reads a bias of these."
+    which = "unknown"
+    if opened.metadata:
+        which = "the generator's own" if opened.metadata["data_fingerprint"] == images.fingerprint else "other"
+    return "unknown", (
+        f"trained ({opened.method}) on {which} images. If these are biased it may read the bias, and the split is "
+        "then about what it looks at, not about the label. --unbiased tests that, or trains a reference without it."
+    )
+
+
+IMAGES = 6000
+
+"""A reference of our own is trained on at most so many of the training images: a minute or two on two cores."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceClassifier:
+    """A reference in eval mode, on its device.
+
+    Attributes:
+        network: images of the generator's size, in [0, 1], to logits.
+        name: what a person reads.
+        fingerprint: of weights and architecture.
+        right_train: its accuracy on training images, 1,000 at most.
+    """
+
+    network: nn.Module
+    name: str
+    fingerprint: str
+    right_train: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it goes into a file."""
+        return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
+
+
+def named_reference(config: AuditConfig, images: ImageSet, device: torch.device) -> ReferenceClassifier | None:
+    """Somebody's classifier of these images, where one is named.
+
+    Raises:
+        UserError: it cannot be read, tells other classes apart, or is for images of another size.
+    """
+    if not config.reference:
+        return None
+    opened = open_reference(config.reference, images, config.trust_code)
+    return _voter(opened.network, opened.name, opened.fingerprint, images, device)
+
+
+def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -> None:
+    """Train a reference into `folder`, unless it is there; goes on where it was stopped.
+
+    Args:
+        folder: of the reference.
+        images: the training images.
+        seed: of the audit; the reference's own follows from it.
+        fabric: the machine.
+    """
+    if (folder / OWN).is_file():
+        return
+    make_folder(folder)
+    own = derive(seed, "audit", "reference") % 2**31
+    chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
+    network, options = built(images, own), TrainOptions()
+    trainee = ClassifierTrainee(network, Nominal(), chosen, options, own, fabric)
+    loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {own}")
+    loop.train(trainee)
+    write_tensors(folder / OWN, "reference", network.state_dict(), {"images": len(chosen)})
+    loop.finish()
+
+
+def own_reference(folder: Path, images: ImageSet, device: torch.device) -> ReferenceClassifier:
+    """What `train_reference` wrote.
+
+    Raises:
+        UserError: missing or damaged, or trained on images of another size or number of classes.
+    """
+    network, trained_on = own_network(folder, images)
+    name = f"a small ConvMixer, trained on {trained_on:,} of the training images"
+    return _voter(network, name, fingerprint(network), images, device)
+
+
+def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> ReferenceClassifier:
+    some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
+    network = network.to(device)
+    return ReferenceClassifier(network, name, mark, accuracy(network, some, device))

@@ -1,0 +1,1 @@
+"""What every part needs: files, runs, settings, devices, progress, errors."""
