@@ -237,6 +237,83 @@ def test_a_name_of_an_input_is_not_executed(tmp_path: Path, monkeypatch: pytest.
     assert not os.path.exists("trace")  # noqa: PTH110
 
 
+def with_constant(model: dict[str, Any], value: str) -> None:
+    """A second input that is always the same text."""
+    graph = model["graph_module"]
+    graph["graph"]["inputs"].append({"as_string": value})
+    graph["signature"]["input_specs"].append({"constant_input": {"name": "flag", "value": {"as_string": value}}})
+    called, leaf = graph["module_call_graph"][0]["signature"], '{"type": null, "context": null, "children_spec": []}'
+    called["in_spec"] = called["in_spec"].replace(f"[{leaf}]", f"[{leaf}, {leaf}]", 1)
+    called["forward_arg_names"] = ["input", "flag"]
+
+
+HOSTILE = "__import__('os').system('touch trace')"
+CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "constant": lambda model: with_constant(model, f"x' or {HOSTILE} or '"),
+    "range": lambda model: model.update(range_constraints={HOSTILE: {"min_val": 1, "max_val": 4}}),
+    "verifier": lambda model: model.update(verifiers=[HOSTILE]),
+    "unknown": lambda model: model.update(more={"any": [HOSTILE]}),
+}
+
+
+def as_json(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+    def changed_text(text: str) -> str:
+        model = json.loads(text)
+        change(model)
+        return json.dumps(model)
+
+    return changed_text
+
+
+@pytest.fixture
+def plain_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return exported(nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), tmp_path / "net.pt2")
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_text_that_is_no_words_is_refused_wherever_it_stands(plain_file: Path, kind: str) -> None:
+    with pytest.raises(UserError, match=r"could execute more than a network \(text"):
+        open_classifier(ClassifierOptions(str(changed(plain_file, as_json(CHANGES[kind])))))
+    assert not Path("trace").exists()
+
+
+def test_guards_and_notes_are_left_out(plain_file: Path) -> None:
+    def guarded(model: dict[str, Any]) -> None:
+        model["guards_code"] = [HOSTILE]
+        for node in model["graph_module"]["graph"]["nodes"]:
+            node["metadata"] = {"source_fn_stack": "os,os.system", "custom": json.dumps(HOSTILE)}
+
+    hostile, images = changed(plain_file, as_json(guarded)), torch.rand(2, 3, 16, 16)
+    opened = open_classifier(ClassifierOptions(str(hostile))).network(images)
+    assert not Path("trace").exists()
+    torch.testing.assert_close(opened, torch.export.load(plain_file).module()(images))
+    with pytest.raises(AssertionError, match="Guard failed"):
+        torch.export.load(hostile).module()(images)
+    assert Path("trace").exists()  # so it is one that executes
+
+
+def test_extra_files_are_left_out(plain_file: Path) -> None:
+    program = torch.export.load(plain_file)
+    torch.export.save(program, "more.pt2", extra_files={"classes.txt": "cat\ndog\n"})
+    assert open_classifier(ClassifierOptions("more.pt2")).outputs == 3
+
+
+@pytest.mark.parametrize(("size", "words"), [(0, "no images"), (-1, "negative dimension -1")])
+def test_an_input_of_no_size_is_one_line(plain_file: Path, size: int, words: str, caplog: Any) -> None:
+    def resized(model: dict[str, Any]) -> None:
+        model["graph_module"]["graph"]["tensor_values"]["input"]["sizes"][0] = {"as_int": size}
+
+    with pytest.raises(UserError, match=words):
+        open_classifier(ClassifierOptions(str(changed(plain_file, as_json(resized)))))
+    assert not caplog.records
+
+
+def test_a_weight_that_is_larger_than_its_bytes_is_refused() -> None:
+    meta = {"sizes": [{"as_int": 10**6}, {"as_int": 10**6}], "strides": [{"as_int": 0}, {"as_int": 0}]}
+    assert "a tensor of [1000000, 1000000]" in refusal(archive({**SOUND, "tensor_meta": meta}))
+
+
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18"])
 @pytest.mark.parametrize("decomposed", [False, True])
 def test_networks_of_torchvision_pass(tmp_path: Path, name: str, decomposed: bool) -> None:

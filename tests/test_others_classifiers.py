@@ -374,7 +374,7 @@ def hostile_archives() -> dict[str, Callable[[], Path]]:
         "expression": lambda: in_json("Symbol('", f"{expression} or Symbol('"),
         "operator": lambda: in_json("torch.ops.aten.relu.default", "torch.os.system"),
         "member": lambda: rewritten(lambda _, data: data, {"data/constants/opaque_obj_0": pickle.dumps(Hostile())}),
-        "twice": lambda: rewritten(lambda _, data: data, {"data/weights/weight_99": b"", "extra/code.py": b""}),
+        "twice": lambda: rewritten(lambda _, data: data, {"data/weights/weight_99": b"", "code/code.py": b""}),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +83,48 @@ def test_onnx_of_other_types(named: Named, kind: str) -> None:
 
 def test_onnx_of_whole_numbers_that_are_no_bytes(named: Named) -> None:
     assert "its input is tensor(int64)" in refusal(onnx("INT64", ["b", 3, 16, 16], means("INT64", [2, 3])))
+
+
+def onnx_beside(weights: float, location: str = "net.onnx.data") -> str:
+    """An ONNX file whose weights lie in a file beside it, as most exports have them."""
+    import numpy as np
+    import onnx as library
+    from onnx import external_data_helper, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.full((3, 3), weights, dtype=np.float32), "w")
+    external_data_helper.set_external_data(weight, location)
+    Path("net.onnx.data").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    nodes = [*means("FLOAT", [2, 3])[:1], ("ReduceMean", ["f"], ["m"], {"axes": [2, 3], "keepdims": 0})]
+    made = [helper.make_node(*node[:3], **node[3]) for node in nodes] + [helper.make_node("MatMul", ["m", "w"], ["y"])]
+    given = helper.make_tensor_value_info("x", 1, ["b", 3, 16, 16])
+    graph = helper.make_graph(made, "net", [given], [helper.make_tensor_value_info("y", 1, [None, 3])], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    Path("net.onnx").write_bytes(model.SerializeToString())
+    assert library.load_model("net.onnx", load_external_data=False).graph.name == "net"
+    return "net.onnx"
+
+
+def test_weights_beside_an_onnx_are_part_of_it(named: Named) -> None:
+    first, second = opened(onnx_beside(1.0)), opened(onnx_beside(2.0))
+    torch.testing.assert_close(
+        second.network(IMAGES), 2 * IMAGES.mean(dim=(2, 3)).sum(dim=1, keepdim=True).repeat(1, 3)
+    )
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("../net.onnx.data", r"keeps weights elsewhere, in ../net.onnx.data"),
+        ("/etc/passwd", "keeps weights elsewhere, in /etc/passwd"),
+        ("a/../../b", "keeps weights elsewhere"),
+        ("other.data", "lacks its weights, other.data"),
+        ("n" * 200, "lacks its weights, nnn"),
+    ],
+)
+def test_weights_elsewhere_are_not_read(named: Named, location: str, words: str) -> None:
+    assert words in refusal(onnx_beside(1.0, location))
 
 
 @pytest.mark.parametrize("shape", [["b", 16, 16, 3], ["b", "h", "w", 3], [2, 16, 12, 3]])

@@ -23,7 +23,7 @@ from advmix.attacks import (
 from advmix.data import ImageSet
 from advmix.encoders import StyleEncoder
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Mixer, RandMix
+from advmix.mixing import AdvMix, Mixer, RandMix, calibrated
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 from advmix.utils.torch_tools import global_seed
@@ -93,7 +93,7 @@ def test_mix_attack_is_encode_search_decode(
     with torch.no_grad():
         own = encoder(pixels)
     own = DEC.complete(own, pixels) if residual else own
-    expected = mixer(judge, own, labels, pool, rng=seeded(3)).images
+    expected = mixer(judge, own, labels, pool, loss=calibrated(judge, pixels), rng=seeded(3)).images
     assert torch.equal(found, expected)
     assert found.shape == pixels.shape
     assert 0 <= float(found.min()) <= float(found.max()) <= 1

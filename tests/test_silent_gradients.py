@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advmix.latents import Split
 from advmix.mixing import AdvMix, Mix, RandMix, calibrated, calibrated_cross_entropy, cross_entropy
-from advmix.utils.torch_tools import answers, eval_mode, mistakes
+from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
 from advmix.utils.torch_tools import generator as seeded
 from tiny import VECTOR, make_classifier, make_generator, make_latents
 
@@ -155,3 +155,10 @@ def test_answers_and_mistakes() -> None:
         mistakes(answers(logits), torch.zeros(6, dtype=torch.long)).tolist() == [True, False, False, True] + [False] * 2
     )
     assert answers(logits.softmax(dim=1)).tolist() == [1, -1, -1, 1, -1, -1]
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1e-3, 1.0, 30.0, 1e8])
+def test_the_scale_of_the_logits_changes_no_answer(factor: float) -> None:
+    """In float32 the probabilities of logits of 1e-8 are all the same, and the first class is their answer."""
+    logits = torch.randn(200, 10, generator=seeded(0))
+    assert torch.equal(answers(probabilities(factor * logits)), answers(logits))

@@ -18,25 +18,44 @@ from advmix.doctor.inputs import find_runs
 from advmix.export.run import ExportConfig
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
+from advmix.utils.files import write_json
 from advmix.utils.trust import names_code
 
 HOSTILE = "os:system"
 
 
-@pytest.mark.parametrize("name", ["os:system", "shop.nets:make", "__main__:network", "a:b.c"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "shop.nets:make",
+        "__main__:network",
+        "a:b.c",
+        "./os:system",
+        ".//./a:b",
+        "foolbox:os.system",
+        "a:b.json",
+    ],
+)
 def test_functions_are_known_by_their_names(name: str) -> None:
     assert names_code(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["torchvision:resnet18", "timm:hf-hub:a/b", "foolbox:LinfPGD", "C:net.pt", "runs/a:b", "net.onnx", "", "a:"]
+    "name", ["torchvision:resnet18", "timm:hf-hub:a/b", "C:net.pt", "runs/a:b", "net.onnx", "", "a:"]
 )
 def test_files_and_libraries_are_no_functions(name: str) -> None:
     assert not names_code(name)
 
 
+@pytest.mark.parametrize("name", ["torchvision:set_image_backend", "shop:attack.pt", "timm:x"])
+def test_attacks_are_of_foolbox_or_code(name: str) -> None:
+    assert names_code(name, "attack")
+    assert not names_code("foolbox:LinfPGD", "attack")
+
+
 def saved(command: str, config: Any, **changed: Any) -> Path:
-    Path("config.json").write_text(json.dumps({"command": command, **to_dict(config), **changed}))
+    write_json(Path("config.json"), {"command": command, **to_dict(config), **changed})
     return Path("config.json")
 
 
@@ -131,3 +150,27 @@ def test_a_function_that_a_file_names_is_not_called(more: dict[str, Any]) -> Non
     said = str(caught.value)
     assert all(word in said for word in ("mine.json", "os:system", "--trust-code", "command line"))
     assert not Path("trace").exists()
+
+
+@pytest.mark.parametrize("name", ["./evil_of_trust:make", "foolbox:attacks.base.os.system", "evil_of_trust:make.json"])
+def test_other_ways_to_name_a_function_are_no_ways(name: str) -> None:
+    Path("evil_of_trust.py").write_text("open('trace', 'w').close()\n")
+    arguments = {"command": "touch trace"} if name.endswith("system") else {}
+    Path("mine.json").write_text(json.dumps({"classifier": name, "classifier_args": arguments}))
+    with pytest.raises(UserError, match="names a function"):
+        open_classifier(ClassifierOptions("mine.json"))
+    assert not Path("trace").exists()
+
+
+@pytest.mark.parametrize("name", ["torchvision:set_image_backend", "evil_of_trust:make.pt"])
+def test_an_attack_of_a_saved_config_is_code_whatever_it_looks_like(name: str) -> None:
+    path = saved("audit", AuditConfig("runs/mine"), attack={"attack": name, "attack_args": "{}"})
+    with pytest.raises(UserError, match="names a function"):
+        parse(["audit", "--config", str(path)])
+
+
+@pytest.mark.parametrize("given", [{"std": {"a": 1}}, {"mean": "abc"}, {"head": {}}])
+def test_values_of_another_kind_are_one_line(given: dict[str, Any]) -> None:
+    Path("mine.json").write_text(json.dumps({"classifier": "torchvision:resnet18", **given}))
+    with pytest.raises(UserError, match=r"mine.json: \w+ is .*, of another kind than this setting"):
+        open_classifier(ClassifierOptions("mine.json"))

@@ -205,7 +205,7 @@ def open_attack(options: AttackOptions) -> Attack | None:
 def _settings(text: str) -> dict[str, Any]:
     try:
         settings = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--attack-args '{text}': not JSON ({error})") from error
     if not isinstance(settings, dict):
         raise UserError(f"--attack-args '{text}': must be a JSON object, such as {{\"epsilon\": 0.03}}")

@@ -14,18 +14,16 @@ from advmix.generators import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, calibrated
 from advmix.utils.progress import track
-from advmix.utils.torch_tools import answers, eval_mode, generator
+from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 BATCH = 250
 
 
 @torch.no_grad()
 def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """Class probabilities `(N, C)`, on the CPU."""
+    """Class probabilities `(N, C)` in float64, on the CPU."""
     with eval_mode(classifier) as (model,):
-        parts = [
-            model(images.batch(part)[0].to(device)).softmax(dim=1).cpu() for part in slices(len(images), 2 * BATCH)
-        ]
+        parts = [probabilities(model(images.batch(part)[0].to(device))) for part in slices(len(images), 2 * BATCH)]
     return torch.cat(parts)
 
 
@@ -112,7 +110,7 @@ def _search(
     lost = torch.zeros_like(mix.fooled) if mix.vanished is None else mix.vanished
     with torch.no_grad(), eval_mode(classifier, search.generator) as (model, decoder):
         plain = answers(model(decoder(latents))) == labels
-        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, model(mix.images).softmax(dim=1), lost
+        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, probabilities(model(mix.images)), lost
 
 
 @torch.no_grad()

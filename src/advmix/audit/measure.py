@@ -17,7 +17,7 @@ from advmix.generators import Generator, NetworkConfig
 from advmix.inspect.scores import unit_name, units
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, cross_entropy, draw_donors
-from advmix.utils.torch_tools import answers, derive, eval_mode
+from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
 from advmix.utils.torch_tools import generator as seeded
 
 
@@ -249,7 +249,7 @@ def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: Aud
     with torch.no_grad(), eval_mode(subject.network, bench.generator, bench.reference) as (model, dec, reference):
         start = dec(begun)
         seen_start, seen_drawn = (answers(model(images)) for images in (start, dec(drawn)))
-        before, seen_small = model(shown).softmax(dim=1), answers(model(batch.pixels))
+        before, seen_small = model(shown), answers(model(batch.pixels))
         small = bench.search.split.with_perp(_begun(bench, batch, batch.pixels), perp)
         donors = bench.pool[_swap_donors(bench, batch)]
         after = model(mix.images)
@@ -268,8 +268,8 @@ def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: Aud
             donors=mix.donors.cpu(),
             perp=perp.cpu(),
             losses=cross_entropy(after, labels).cpu(),
-            before=before.cpu(),
-            after=after.softmax(dim=1).cpu(),
+            before=probabilities(before),
+            after=probabilities(after),
             change=rms(mix.images - start).cpu(),
             reference_after=answers(reference(dec(small))).cpu(),
             swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),

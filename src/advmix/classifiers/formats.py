@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 
 from advmix.classifiers.safe_archive import check_archive, check_script
 from advmix.classifiers.zoo import FoundNetwork, one_line
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, printable
 
 ONNX_TYPES = {
     "tensor(float)": torch.float32,
@@ -23,6 +26,8 @@ ONNX_TYPES = {
     "tensor(uint8)": torch.uint8,
 }
 """Of inputs; whole numbers are 0 to 255."""
+LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x00-\x7f]))")
+"""How an .onnx says that weights lie in a file beside it; then the length of its name comes, and its name."""
 SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 
 
@@ -129,7 +134,8 @@ def _from_torchscript(path: Path) -> FoundNetwork:
 def _from_export(path: Path) -> FoundNetwork:
     data = check_archive(path.read_bytes(), path)
     try:
-        program = torch.export.load(io.BytesIO(data))
+        with _told_by_us():
+            program = torch.export.load(io.BytesIO(data))
         inputs = program.graph_signature.user_inputs
         shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
         graph = program.module()
@@ -141,13 +147,33 @@ def _from_export(path: Path) -> FoundNetwork:
     return FoundNetwork(Exported(graph, batch), "export", True, size=size, channels=channels)
 
 
+@contextmanager
+def _told_by_us() -> Iterator[None]:
+    """torch logs the error that stopped it, with its traceback, and raises one that says less; here the first comes."""
+    stopped: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        stopped.extend(error for error in (record.exc_info or ())[1:2] if isinstance(error, BaseException))
+        return False
+
+    logger = logging.getLogger(torch.export.__name__)
+    logger.addFilter(keep)
+    try:
+        yield
+    except Exception as error:
+        raise (stopped or [error])[0] from error
+    finally:
+        logger.removeFilter(keep)
+
+
 def _from_onnx(path: Path) -> FoundNetwork:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"{path}: needs onnxruntime; pip install 'advmix[onnx]'") from error
+    files_of(path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises is told
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -162,6 +188,31 @@ def _from_onnx(path: Path) -> FoundNetwork:
     return FoundNetwork(network, "onnx", True, size=size, channels=channels, normalised=not bytes_wanted)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file of a network, and those beside an .onnx in which it keeps weights.
+
+    Raises:
+        UserError: one of them is not there, or leads out of the folder.
+    """
+    if path.suffix != ".onnx":
+        return [path]
+    names = dict.fromkeys(_locations(path.read_bytes()))
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts:
+            raise UserError(f"{path}: keeps weights elsewhere, in {printable(name)[:80]}; they lie beside it")
+        if "\0" in name or not (path.parent / name).is_file():
+            raise UserError(f"{path}: lacks its weights, {printable(name)[:80]}; they lie beside it")
+    return [path, *(path.parent / name for name in names)]
+
+
+def _locations(data: bytes) -> Iterator[str]:
+    for found in LOCATION.finditer(data):
+        short, low, high = found.groups()
+        length = short[0] if short else (low[0] & 127) + 128 * high[0]
+        yield data[found.end() : found.end() + length].decode(errors="replace")
+
+
 Fixed = tuple[int | None, int | None, int | tuple[int, int] | None, bool]
 
 
@@ -171,6 +222,8 @@ def _fixed(path: Path, shapes: Sequence[Sequence[Any]]) -> Fixed:
         described = " and ".join(str(tuple(shape)) for shape in shapes) or "nothing"
         raise UserError(f"{path}: its input is {described}; one input (B, C, H, W) of images is wanted")
     batch, *sides = (side if isinstance(side, int) else None for side in shapes[0])
+    if any(side is not None and side < 1 for side in (batch, *sides)):
+        raise UserError(f"{path}: its input is {tuple(shapes[0])}, no images; export it again")
     last = sides[2] in (1, 3) and sides[0] not in (1, 3)
     channels, height, width = [sides[2], *sides[:2]] if last else sides
     if (height is None) != (width is None):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers.formats import SUFFIXES, from_file
+from advmix.classifiers.formats import SUFFIXES, files_of, from_file
 from advmix.classifiers.networks import load_classifier
 from advmix.classifiers.settings import ClassifierOptions, groups_of
 from advmix.classifiers.weights import load_weights
@@ -26,7 +26,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest, read_json
 from advmix.utils.progress import console
 from advmix.utils.torch_tools import generator
-from advmix.utils.trust import check_trusted, untrusting
+from advmix.utils.trust import check_trusted, names_code, untrusting
 
 IMAGES = 6
 
@@ -246,7 +246,7 @@ def _find(options: ClassifierOptions) -> FoundNetwork:
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
         return from_pretrained(path) if path.is_dir() else from_file(path)
-    if name and "/" not in library:
+    if names_code(options.classifier):
         return from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
 
@@ -325,7 +325,8 @@ def _words(network: Classifier, trial: Trial) -> str:
 def _fingerprint(found: FoundNetwork, network: Classifier, options: ClassifierOptions) -> str:
     path = Path(options.classifier)
     if path.suffix in SUFFIXES:
-        weights = hashlib.sha256(expanded(path, "classifier").read_bytes()).hexdigest()
+        parts = [hashlib.sha256(part.read_bytes()) for part in files_of(expanded(path, "classifier"))]
+        weights = "".join(part.hexdigest() for part in parts)
     elif all(isinstance(value, Tensor) for value in found.network.state_dict().values()):
         weights = fingerprint(found.network)
     else:  # quantised networks pack their weights
@@ -463,7 +464,8 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         given |= {"classes": [f"{part}={name}" for part, name in classes.items()]} if isinstance(classes, dict) else {}
         given = with_defaults(ClassifierOptions, given)[0]
     found = from_dict(ClassifierOptions, given, options.classifier)
-    check_trusted(found.classifier, options.classifier, options.trust_code)
+    if names_code(found.classifier):
+        check_trusted(found.classifier, options.classifier, options.trust_code)
     return replace(
         found,
         classifier=str(_beside(path, Path(found.classifier))),

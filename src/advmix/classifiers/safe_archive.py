@@ -8,6 +8,7 @@ whatever makes tensors as long as its input says, and custom and higher-order op
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import zipfile
@@ -119,15 +120,22 @@ KINDS = {
 
 OPERATORS = frozenset(name for names in KINDS.values() for name in names.split())
 
-REACHING_OUT = re.compile(r"\b((?:from|read|write)_file|save|load|read_image|write_png|write_jpeg)[\s\\)]*\(")
-
-"""What TorchScript can call that touches files."""
-
-NAMESPACE = re.compile(r"(?<![.\w])ops[\s\\)]*\.[\s\\]*(\w+)")
-
+BETWEEN = r"(?:[\s\\)]|#[^\n]*\n)*"
+"""What may stand between the parts of a name."""
+CALLS = (
+    r"from_file|save|load|(?:read|write|decode|encode)_(?:file|image|video|png|jpegs?\w*)|rpc_\w+|(?:manual_|initial_)?seed"
+    r"|set_grad_enabled|set_data|_cufft_\w+|AddStatValue"
+)
+"""What TorchScript can call that touches files, other processes, or the state of this one."""
+REACHING_OUT = re.compile(rf"\.{BETWEEN}({CALLS})\b|\b({CALLS}){BETWEEN}\(")
 KNOWN = ("aten", "prim", "quantized", "torchvision")
-
 """Where its operators may come from, all of which compute."""
+NAMESPACE = re.compile(rf"(?<![.\w])ops\b(?!{BETWEEN}\.{BETWEEN}(?:{'|'.join(KNOWN)})\b){BETWEEN}\.?{BETWEEN}\w*")
+ATTRIBUTE = re.compile(r"""\bgetattr\([\w.()\s]{0,1000}, "(?![A-Za-z_]\w*")[^"\\]*"\)""")
+"""How torch writes an attribute whose name is a number or the like; with another name it does more than that."""
+DEPTH = 8
+"""How often one such attribute may stand within another."""
+CLASSES = re.compile(rb"__torch__\s*\.\s*torch\s*\.\s*classes\s*\.\s*(?!quantized\b)[\w.]*")
 
 
 def check_script(data: bytes, path: Path) -> bytes:
@@ -142,23 +150,39 @@ def check_script(data: bytes, path: Path) -> bytes:
     for name, content in members.items():
         if name.endswith(".py"):
             _check_code(content.decode(), path)
+        foreign = CLASSES.search(content) if name.endswith((".py", ".pkl")) else None
+        if foreign:
+            _refuse(foreign[0].decode(errors="replace"), path)
     return packed(members)
 
 
 def _check_code(code: str, path: Path) -> None:
-    called = [found[1] for found in REACHING_OUT.finditer(code)]
-    foreign = [f"ops.{found[1]}" for found in NAMESPACE.finditer(code) if found[1] not in KNOWN]
-    if called or foreign:
-        raise UserError(
-            f"{path}: refused, because its code calls {(called + foreign)[0]}, which could do more than compute; save "
-            "a network that only computes"
-        )
+    for found in REACHING_OUT.finditer(code):
+        _refuse(found[1] or found[2], path)
+    for found in NAMESPACE.finditer(code):
+        _refuse(found[0], path)
+    plain = code
+    for _ in range(DEPTH):
+        plain = ATTRIBUTE.sub("attribute", plain)
+    if re.search(r"\bgetattr\b", plain):
+        _refuse("getattr", path)
+
+
+def _refuse(what: str, path: Path) -> None:
+    called = " ".join(what.split())[:80]
+    raise UserError(
+        f"{path}: refused, because its code calls {called}, which could do more than compute; save a network that only "
+        "computes"
+    )
 
 
 MEMBERS = re.compile(
     r"[^/]+/(data/(weights/(weight_\d+|model_weights_config\.json)|constants/(tensor_\d+|model_constants_config\.json)"
     r"|sample_inputs/model\.pt)|models/model\.json|archive_format|archive_version|byteorder|\.data/\w+)"
 )
+
+EXTRA = re.compile(r"[^/]+/extra/")
+"""What somebody put beside a network, as `extra_files`; it is left out."""
 
 ATEN = re.compile(r"torch\.ops\.aten\.(?P<name>\w+)(\.\w+)?")
 
@@ -180,7 +204,9 @@ POWER = re.compile(r"\b[su]\d+\s*\*\*\s*[2-4](?![\d\s]*\*\*)|Pow\([su]\d+, Integ
 
 NAME_KEYS = ("name", "as_name", "class_fqn")
 
-PATH_KEYS = ("parameter_name", "buffer_name", "tensor_constant_name", "user_input_name", "custom_obj_name", "fqn")
+WORD = re.compile(r"[\w.\-]*")
+OTHER_TEXT = ("target", "as_operator", "expr_str", "as_expr", "in_spec", "out_spec", "torch_version")
+"""Keys of text that is more than words: all but the last are checked on their own."""
 
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
@@ -208,14 +234,14 @@ def check_archive(data: bytes, path: Path) -> bytes:
     try:
         check_sizes(io.BytesIO(data), path)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = archive.namelist()
+            names = [name for name in archive.namelist() if not EXTRA.match(name)]
             _check(path, len(set(names)) == len(names), "a name twice")
             for name in names:
                 _check(path, MEMBERS.fullmatch(name) is not None, name)
             members = {name: archive.read(name) for name in names}
         for name, content in members.items():
             if name.endswith(".json"):
-                _check_json(parse_json(content, f"{path}: {name}"), path)
+                members[name] = _checked_json(parse_json(content, f"{path}: {name}"), path)
             elif name.endswith("sample_inputs/model.pt"):
                 _check_pickle(content, path, name)
         _check(path, any(name.endswith("/models/model.json") for name in names), "no models/model.json")
@@ -268,12 +294,43 @@ def _check_pickle(data: bytes, path: Path, name: str) -> None:
         _check(path, False, name)
 
 
-def _check_json(value: Any, path: Path) -> None:
+def _checked_json(value: Any, path: Path) -> bytes:
+    """The same JSON without notes and guards, all that is left of it checked."""
+    for holder in _objects(value):
+        _leave_out(holder)
     for holder in _objects(value):
         for key, item in holder.items():
             _check_entry(key, item, path)
         if "target" in holder and "inputs" in holder:
             _check_numbers(str(holder["target"]), holder["inputs"], path)
+        if isinstance(meta := holder.get("tensor_meta"), dict):
+            sizes = list(_numbers(meta.get("sizes"), int))
+            _check(path, math.prod(sizes) <= LARGEST, f"a tensor of {sizes}")
+    for text in _text(value):
+        _check(path, WORD.fullmatch(text) is not None, f"text {text[:80]}")
+    return json.dumps(value).encode()
+
+
+def _leave_out(holder: dict[str, Any]) -> None:
+    """Where a node came from, of which torch looks up names, and conditions on images, which it executes."""
+    if holder.get("metadata") and ("target" in holder or "module_call_graph" in holder):
+        holder["metadata"] = {}
+    if holder.get("guards_code"):
+        holder["guards_code"] = []
+
+
+def _text(value: Any, in_node: bool = False) -> Iterator[str]:
+    """Keys and strings at any depth, but those that are checked elsewhere, and what operators are given as text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _text(item, in_node)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            if not (isinstance(item, str) and (key in OTHER_TEXT or (in_node and key == "as_string"))):
+                yield from _text(item, in_node or key == "nodes")
 
 
 def _check_entry(key: str, item: Any, path: Path) -> None:
@@ -287,8 +344,6 @@ def _check_entry(key: str, item: Any, path: Path) -> None:
         _check(path, _is_arithmetic(str(item)), f"expression {item}")
     elif key in NAME_KEYS and item:
         _check(path, re.fullmatch(r"\w+", str(item)) is not None, f"name {item}")
-    elif key in PATH_KEYS and item:
-        _check(path, re.fullmatch(r"[\w.\-]+", str(item)) is not None, f"name {item}")
     elif key == "forward_arg_names" and item:
         _check(path, all(re.fullmatch(r"\w+", str(name)) for name in item), f"names {item}")
     elif key in ("in_spec", "out_spec") and item:

@@ -26,7 +26,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, hexdigest, read_json, read_tensors, write_json, write_tensors
 from advmix.utils.progress import PhaseTimer, console, track
 from advmix.utils.runs import open_run
-from advmix.utils.torch_tools import answers, eval_mode
+from advmix.utils.torch_tools import answers, eval_mode, probabilities
 
 PAINTED = ("train", "test", "biased", "shuffled", "uniform")
 
@@ -341,11 +341,10 @@ def _kept(path: Path, run: str) -> Tensor | None:
 
 @torch.no_grad()
 def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
-    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)`, on the CPU."""
+    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
     images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
     with eval_mode(network) as (model,):
-        found: Tensor = model(images).softmax(dim=1).cpu()
-    return found
+        return probabilities(model(images))
 
 
 def _sentences(results: dict[str, Any]) -> list[str]:

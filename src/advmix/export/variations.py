@@ -19,7 +19,7 @@ from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, cross_entropy
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder, read_json, write_json
-from advmix.utils.torch_tools import answers, eval_mode, generator
+from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 TABLE = "variations.csv"
 
@@ -324,10 +324,9 @@ class Finder:
 
 @torch.no_grad()
 def seen_by(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Class probabilities `(B, K)`, on the CPU."""
+    """Class probabilities `(B, K)` in float64, on the CPU."""
     with eval_mode(classifier) as (model,):
-        probabilities: Tensor = model(images).softmax(dim=1).cpu()
-    return probabilities
+        return probabilities(model(images))
 
 
 def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:

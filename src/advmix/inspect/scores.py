@@ -26,7 +26,7 @@ from advmix.intervals import Interval, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 from advmix.utils.progress import track
-from advmix.utils.torch_tools import answers, eval_mode, mistakes
+from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
 
 IDLE = 0.02
 """A layer is idle when swapping it makes less than this share of the change that swapping everything makes."""
@@ -245,13 +245,13 @@ def dimension_scores(
     found = []
     with eval_mode(classifier, generator) as (model, _), track("swap numbers", layers * depth) as advance:
         plain = generator(latents)
-        before = model(plain).softmax(dim=1)
+        before, labels = probabilities(model(plain)), labels.cpu()
         for layer in range(layers):
             for numbers in slices(depth, max(1, batch // len(latents))):
                 images = _swap_numbers(generator, latents, donors, layer, range(numbers.start, numbers.stop))
-                after = model(images.flatten(0, 1)).softmax(dim=1).unflatten(0, images.shape[:2])
-                change = (images - plain).abs().mean(dim=(1, 2, 3, 4))
-                found.append(torch.stack([change, *_label_effect(before, after, labels)]).cpu())
+                after = probabilities(model(images.flatten(0, 1))).unflatten(0, images.shape[:2])
+                change = (images - plain).abs().mean(dim=(1, 2, 3, 4)).cpu()
+                found.append(torch.stack([change, *_label_effect(before, after, labels)]).float())
                 advance(numbers.stop - numbers.start, "")
     return DimensionScores(*torch.cat(found, dim=1).view(3, layers, depth))
 

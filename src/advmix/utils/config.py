@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import dacite
 
@@ -98,18 +98,20 @@ def from_dict(kind: type[T], data: Any, source: str) -> T:
     """
     _check_keys(kind, data, source, "")
     try:
-        return dacite.from_dict(kind, _from_json(kind, data), dacite.Config(strict=True))
+        return dacite.from_dict(kind, _from_json(kind, data, source), dacite.Config(strict=True))
     except dacite.DaciteError as error:
         raise UserError(f"{source}: {error}") from error
 
 
-def _from_json(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+def _from_json(kind: type, data: dict[str, Any], source: str) -> dict[str, Any]:
     """Strings to paths and lists to tuples where the dataclass wants them; types are dacite's to check."""
     hints, values = get_type_hints(kind), dict(data)
     for name, value in data.items():
         wanted = (hints[name], *get_args(hints[name]))
         if is_dataclass(hints[name]):
-            values[name] = _from_json(hints[name], value)
+            values[name] = _from_json(hints[name], value, source)
+        elif isinstance(value, dict) or (isinstance(value, str) and get_origin(hints[name]) is tuple):
+            raise UserError(f"{source}: {name} is {str(value)[:40]!r}, of another kind than this setting")
         elif isinstance(value, str) and Path in wanted:
             values[name] = Path(value)
         elif isinstance(value, list):

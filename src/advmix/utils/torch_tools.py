@@ -93,6 +93,11 @@ def answers(logits: Tensor) -> Tensor:
     return torch.where(logits.softmax(dim=1).isnan().any(dim=1), -1, logits.argmax(dim=1))
 
 
+def probabilities(logits: Tensor) -> Tensor:
+    """`(B, C)` in float64, on the CPU: in float32 those of small or close logits are equal, and their order is lost."""
+    return logits.detach().cpu().double().softmax(dim=1)
+
+
 def mistakes(found: Tensor, labels: Tensor) -> Tensor:
     """Where an answer was given and is wrong: `(B,)` boolean, of `answers` and labels."""
     return (found != labels) & (found >= 0)

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import PurePath
 from typing import Any
 
 from advmix.utils.errors import UserError
 
-LIBRARIES = ("torchvision", "timm", "foolbox")
-FILES = (".pt", ".pth", ".ts", ".pt2", ".onnx", ".json")
+LIBRARIES = ("torchvision", "timm")
+"""Whose networks are named; nothing else of theirs is called."""
+ATTACKS = ("foolbox",)
+"""Whose attacks are named."""
+FILES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 SETTINGS = ("classifier", "compare", "reference", "features", "attack")
 """Those whose value may name code."""
 TRUST = "trust_code"
 """The setting that allows it; never believed from a file."""
 
 
-def names_code(name: str) -> bool:
-    """Whether a name is of a function, `package.module:function`, rather than of a library's network or a file."""
-    module, colon, function = name.partition(":")
-    return bool(colon and function) and module not in LIBRARIES and not name.endswith(FILES) and "/" not in module
+def names_code(name: str, setting: str = "classifier") -> bool:
+    """Whether a name is of a function, `package.module:function`, rather than of a library's network or a file.
+
+    What is no code by this is never imported: those who import ask here. A path may be written in several ways, and
+    `./module:function` becomes a function when it is put in order.
+    """
+    module, colon, function = str(PurePath(name)).partition(":")
+    if not (colon and function):
+        return False
+    if setting == "attack":
+        return module not in ATTACKS
+    return module not in LIBRARIES and not name.endswith(FILES) and "/" not in module
 
 
 def check_trusted(name: str, source: str, trusted: bool) -> None:
     """Refuse a function that a file names, unless files are trusted.
 
     Args:
-        name: of a classifier, or of an attack.
+        name: that `names_code` knows.
         source: the file.
         trusted: whether the user said so.
 
     Raises:
         UserError: with the remedy.
     """
-    if names_code(name) and not trusted:
+    if not trusted:
         raise UserError(
             f"{source}: names a function, {name}, which would be executed; name it on the command line, or say "
             "--trust-code if you know who wrote the file"
@@ -43,7 +55,7 @@ def code_in(config: Any, settings: Collection[str] = SETTINGS) -> Iterator[str]:
     """The functions that some settings of a config name, in plain JSON values, at any depth."""
     for key, value in config.items() if isinstance(config, dict) else ():
         for item in value if isinstance(value, list) else [value]:
-            if key in settings and isinstance(item, str) and names_code(item):
+            if key in settings and isinstance(item, str) and names_code(item, key):
                 yield item
         yield from code_in(value, settings)
 
