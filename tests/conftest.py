@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from advmix.data import ColoredDigits, DataConfig
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("steady")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # many small operations, and other processes may run beside the tests
 torch.set_flush_denormal(True)  # as `make_fabric` does, so that the order of the tests does not matter
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from advmix.cli import parse
 from advmix.training.methods import SearchOptions
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
+from experiments.cli import parse
 from experiments.colored_mnist.study import ColoredMnistConfig
 from study_runs import ROOT, docs, study_runs
 
@@ -130,8 +130,9 @@ def test_figures_are_linked_where_they_are(tmp_path: Path) -> None:
 )
 def test_the_command_is_the_one_that_was_run(config: ColoredMnistConfig) -> None:
     words = shlex.split(docs.command({"command": "study colored-mnist", **to_dict(config)}))
-    assert parse(words[1:]) == config
-    assert docs.command({"command": "study colored-mnist", **to_dict(ColoredMnistConfig())}).count(" ") == 2
+    assert words[:3] == ["python", "-m", "experiments"]
+    assert parse(words[3:]) == config
+    assert docs.command({"command": "study colored-mnist", **to_dict(ColoredMnistConfig())}).count(" ") == 3
 
 
 def copy(source: Path, target: Path) -> subprocess.CompletedProcess[str]:

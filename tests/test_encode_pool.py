@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def few_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("advmix.commands.encode.POOL", 24)
+    monkeypatch.setattr("advmix.pools.POOL", 24)
 
 
 def made(folder: Path) -> Autoencoder:

@@ -107,7 +107,7 @@ def is_pretrained(folder: Path) -> bool:
     if not (folder / CONFIG).is_file() or (folder / TRAINED).is_file():
         return False
     try:
-        config = read_json(folder / CONFIG)
+        config = read_json(folder / CONFIG, edited=True)
     except UserError:
         return False
     return (

@@ -244,7 +244,7 @@ def _network(transformers: Any, folder: Path) -> Any:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    config = read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG, edited=True)
     if "trust_remote_code" in str(error) or "auto_map" in config:
         return "needs Python code that it brings, which is not executed; name a function that makes it"
     if "weights_only" in str(error):
