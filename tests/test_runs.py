@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -260,17 +261,23 @@ def test_a_folder_that_is_removed_meanwhile_is_an_error_and_its_next_owner_keeps
     assert not again or [path.name for path in out.iterdir()] == [".lock"]
 
 
-def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+def a_stage_of_it(out: Path) -> None:
+    with opened(out / "stage"):
+        pass
+
+
+@pytest.mark.parametrize("write", [a_stage_of_it, lambda out: save_figures({"samples": Figure()}, out)])
+def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path, write: Callable[[Path], None]) -> None:
     out = tmp_path / "run"
     with pytest.raises(UserError, match="the folder is not there"):
-        lose_and_write(out)
+        lose_and_write(out, write)
     assert not out.exists()
 
 
-def lose_and_write(out: Path) -> None:
+def lose_and_write(out: Path, write: Callable[[Path], None]) -> None:
     with opened(out):
         shutil.rmtree(out)
-        save_figures({"samples": Figure()}, out)
+        write(out)
 
 
 def lose(out: Path, again: bool) -> None:

@@ -26,12 +26,11 @@ FULL = ("encode", "predict", "export", "audit", "data", "train", "sample")
 REMOVED = ("fit", "encode", "audit", "export", "sample", "predict", "demo")
 QUICK = {
     "kills": ("encode", "predict unlabelled"),
-    "flips": ("encode", "export", "predict", "train", "sample"),
+    "flips": ("encode", "predict", "train"),
     "signals": ("train",),
     "starts": ("encode",),
     "removed": ("predict",),
-    "disk": ("encode",),
-    "terminals": ("data", "evaluate"),
+    "terminals": ("data",),
 }
 """What the tests try."""
 Try = Callable[[], Tried]

@@ -118,10 +118,11 @@ def make_folder(path: Path, parents: bool = False) -> Path:
     Raises:
         UserError: it cannot be made.
     """
+    if any(folder in HELD and not folder.is_dir() for folder in (path.resolve(), *path.resolve().parents)):
+        raise UserError(f"{path}: cannot be written, the folder is not there (any more)")
     try:
-        if path.resolve() not in HELD:
-            path.mkdir(parents=parents, exist_ok=True)
-        _sync_folder(path if path.resolve() in HELD else path.parent)
+        path.mkdir(parents=parents, exist_ok=True)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _not_written(path, error) from error
     return path
