@@ -91,7 +91,7 @@ def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:
     with torch.no_grad():
         full = model.generator.complete(found.asked.latents, pixels)
         mixes = model.generator(found.split.with_perp(full, found.judged[0].perp))
-        answers = load_classifier(runs / "nominal0")[0](mixes).softmax(1)
+        answers = load_classifier(runs / "nominal0")[0](mixes).double().softmax(1)
     assert torch.allclose(answers, found.judged[0].after, atol=1e-4)
 
 
@@ -153,10 +153,10 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
             raise KeyboardInterrupt
         return measure_classifier(*arguments)
 
-    monkeypatch.setattr(audit_chunks, "judge", stopping)
+    monkeypatch.setattr(audit_chunks, "measure_classifier", stopping)
     assert audit(runs, tmp_path / "out") == 130
     assert len(list((tmp_path / "out" / ".chunks").iterdir())) == 1
-    monkeypatch.setattr(audit_chunks, "judge", measure_classifier)
+    monkeypatch.setattr(audit_chunks, "measure_classifier", measure_classifier)
     assert audit(runs, tmp_path / "out") == 2
     assert "go on with --resume" in capsys.readouterr().err
     assert audit(runs, tmp_path / "out", "--resume") == 0

@@ -126,7 +126,18 @@ def test_anybodys_features_compare_images(tmp_path: Path) -> None:
     """Three classes are no hindrance here; the .json file says how images are normalised."""
     told = {"classifier": "test_fit_gan:of_three", "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.2]}
     (tmp_path / "features.json").write_text(json.dumps(told))
-    few = ["fit", "--train-images", "32", "--fit-steps", "1", "--device", "cpu", "--perceptual-weight", "1"]
+    few = [
+        "fit",
+        "--train-images",
+        "32",
+        "--fit-steps",
+        "1",
+        "--device",
+        "cpu",
+        "--perceptual-weight",
+        "1",
+        "--trust-code",
+    ]
     inputs = []
     for name, features in (("plain", "test_fit_gan:of_three"), ("told", str(tmp_path / "features.json"))):
         with global_seed(0):
@@ -236,9 +247,9 @@ def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixt
         (["--regime", "vae"], "--regime vae: unknown; choose from autoencode gan"),
         (["--devices", "2"], "--devices 2: only with --regime gan"),
         (["--precision", "bf16"], "--precision bf16: only with --regime gan"),
-        (["--features", "there"], "there: no such folder"),
+        (["--features", "there", "--perceptual-weight", "1"], "there: no such folder"),
         (["--regime", "gan", "--features", "test_fit_gan:linear"], "test_fit_gan:linear: no ReLU"),
-        (["--features", "test_fit_gan:linear"], "--features test_fit_gan:linear: no ReLU"),
+        (["--features", "test_fit_gan:linear", "--perceptual-weight", "1"], "--features test_fit_gan:linear: no ReLU"),
         (["--perceptual-weight", "1"], "--perceptual-weight 1.0: goes together with --features"),
         (["--regime", "gan", "--devices", "0"], "--devices 0: must be at least 1"),
         (["--regime", "gan", "--precision", "16"], "--precision 16: unknown; choose from 32 bf16"),

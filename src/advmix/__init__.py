@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "classifiers": ("Classifier",),
     "encoders": ("Encoder", "LatentStore", "OptimizeEncoder", "StyleEncoder", "load_autoencoder"),
-    "errors": ("UserError",),
+    "utils.errors": ("UserError",),
     "generators": ("Generator", "StyleConfig", "StyleGan", "StyleGanConfig", "StyleGenerator"),
     "latents": ("Latents", "Split"),
     "marginalized": ("Marginalized",),

@@ -118,7 +118,10 @@ def _groups(summary: dict[str, Any]) -> Table:
     common = sorted(sizes, key=lambda group: -sizes[group])[:MAX_COLUMNS]
     groups = [group for group in sizes if group in common]
     others = len(sizes) - len(groups)
-    table = _table(f"classes by group, {split}", [*map(_safe, groups), *([f"{others:,} others"] if others else [])])
+    table = _table(
+        f"classes by group, {split}",
+        [*map(_safe, groups), *([f"{others:,}\N{NO-BREAK SPACE}others"] if others else [])],
+    )
     for name in summary["classes"][:MAX_ROWS]:
         found, total = counts["groups"][name], counts["classes"][name]
         shown = [found[group] for group in groups]

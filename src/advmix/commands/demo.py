@@ -185,9 +185,8 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     digits = painted_digits(open_data(config.data, config.seed), "demo")
-    config.search.split(
-        style_config(digits.train, config.fit).layers
-    )  # a layer outside is said before anything is made
+    for images in (digits.train, digits.shuffled):  # too many test images, a layer outside: said before all else
+        config.search.split(style_config(images, config.fit).layers)
     make_fabric(config.device)
     inputs = {"images": digits.train.fingerprint}
     with open_run(config.out, "demo", config, resume=True, inputs=inputs):
