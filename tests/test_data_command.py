@@ -85,7 +85,7 @@ def test_too_many_groups_are_summed_up(data: Path, tmp_path: Path, capsys: pytes
     run(data, tmp_path / "plain", "--target", "label", "--columns", "4")
     capsys.readouterr()
     run(single, tmp_path / "many", "--target", "label", "--columns", "4", "--group", "number", "--holdout", "0")
-    assert f"{COUNT - 6}\N{NO-BREAK SPACE}others" in capsys.readouterr().out
+    assert {str(COUNT - 6), "others"} <= set(capsys.readouterr().out.split())
     assert len(sheet(tmp_path / "many")) == len(sheet(tmp_path / "plain"))  # a row for each class, not each group
 
 

@@ -120,7 +120,7 @@ def _groups(summary: dict[str, Any]) -> Table:
     others = len(sizes) - len(groups)
     table = _table(
         f"classes by group, {split}",
-        [*map(_safe, groups), *([f"{others:,}\N{NO-BREAK SPACE}others"] if others else [])],
+        [*map(_safe, groups), *([f"{others:,} others"] if others else [])],
     )
     for name in summary["classes"][:MAX_ROWS]:
         found, total = counts["groups"][name], counts["classes"][name]
