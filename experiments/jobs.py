@@ -123,7 +123,9 @@ def _read(path: Path, command: str, config: Any) -> dict[str, Any]:
     results: dict[str, Any] = read_json(path)
     given = results.get("config", {}) if isinstance(results, dict) else {}
     if given.get("command") != command:
-        raise UserError(f"--finished {path}: not the {RESULTS} of advmix {command}")
+        raise UserError(
+            f"--finished {path}: not the {RESULTS} of python -m experiments {command.removeprefix('study ')}"
+        )
     (theirs, _), wanted = with_defaults(type(config), given), to_dict(config)
     for key in wanted:
         if key not in MAY_DIFFER and theirs[key] != wanted[key]:
