@@ -147,8 +147,9 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         if attack is not None and not done:
             _try_attack(attack, opened, images[:TRIED], fabric.device)
         check_fit(config, data, metadata, opened)
-        named = named_reference(config, data.train, fabric.device)
-        if named is not None and config.reference is not None:
+        named = None
+        if config.reference:
+            named = named_reference(config.reference, data.train, fabric.device, config.trust_code)
             check_independent(config.reference, named.network, opened, images, fabric.device)
         inputs: dict[str, str | None] = {
             "images": images.fingerprint,

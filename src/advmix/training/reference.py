@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from advmix.audit.settings import AuditConfig
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.classifiers.networks import patch_net
 from advmix.classifiers.wrapper import with_size
@@ -289,15 +288,13 @@ class ReferenceClassifier:
         return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
 
 
-def named_reference(config: AuditConfig, images: ImageSet, device: torch.device) -> ReferenceClassifier | None:
-    """Somebody's classifier of these images, where one is named.
+def named_reference(name: str, images: ImageSet, device: torch.device, trust_code: bool) -> ReferenceClassifier:
+    """Somebody's classifier of these images.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    if not config.reference:
-        return None
-    opened = open_reference(config.reference, images, config.trust_code)
+    opened = open_reference(name, images, trust_code)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 

@@ -119,9 +119,11 @@ class PhaseTimer:
     >>> clock = Clock(out)
     >>> with clock("search"):
     ...     search()
-    >>> clock.seconds, clock.stop()
+    >>> clock.seconds
 
     What is lost is the time of a session that was killed outright, as opposed to interrupted.
+
+    The file goes when the run ends (`runs.open_run`).
 
     Args:
         folder: of the run; None keeps nothing, for processes beside the first.
@@ -145,8 +147,3 @@ class PhaseTimer:
         """Without these seconds a run goes on all the same: whatever is wrong with the folder, the run itself says."""
         with suppress(UserError):
             write_json(path, self.seconds)
-
-    def stop(self) -> None:
-        """Everything is done: the file goes."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
