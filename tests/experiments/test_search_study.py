@@ -21,7 +21,7 @@ from advmix.latents import Latents
 from advmix.report.tables import schema
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST
 from advmix.utils.config import load
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_json
@@ -57,8 +57,8 @@ SMALL += ["--methods", "nominal", "advmix", "--reference", "nominal", "--seeds",
     ],
 )
 def test_every_setting_of_a_search_is_in_its_name(other: dict[str, Any]) -> None:
-    assert in_words(replace(SearchOptions(), **other), 0) != in_words(SearchOptions(), 0)
-    assert in_words(SearchOptions(), 1) != in_words(SearchOptions(), 0)
+    assert in_words(replace(FINEST, **other), 0) != in_words(FINEST, 0)
+    assert in_words(FINEST, 1) != in_words(FINEST, 0)
 
 
 @pytest.mark.parametrize("look", ["colored", "double-colored"])

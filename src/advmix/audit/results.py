@@ -35,9 +35,9 @@ from advmix.audit.statistics import (
 )
 from advmix.classifiers import OpenClassifier
 from advmix.data.datasets import broken_of
-from advmix.doctor.measure import unexplained
 from advmix.intervals import Resamples
 from advmix.latents import Latents
+from advmix.metrics import unexplained
 from advmix.report.tables import RESULTS, header
 from advmix.training.methods import SearchOptions
 from advmix.training.reference import ReferenceClassifier
@@ -214,7 +214,7 @@ class Pictures:
     def _example(self, number: int, unit: int) -> ImagePair:
         """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
         asked, judged = self.found.asked, self.found.judged[number]
-        flipped = judged.right & (judged.swap_answers[:, unit] != asked.labels)
+        flipped = judged.right_clean & (judged.swap_answers[:, unit] != asked.labels)
         among = flipped if flipped.any() else torch.ones_like(flipped)
         change = asked.swap_change[:, unit].masked_fill(~among, torch.nan)
         place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
@@ -270,7 +270,7 @@ class AuditRun:
 
     def metadata(self) -> Entry:
         """What `found.safetensors` says of itself: plain JSON values."""
-        data, split = self.case.data, self.bench.search.split
+        data, split = self.case.data, self.bench.mixer.split
         classifiers = [
             {"name": one.name, "fingerprint": one.fingerprint, "options": to_dict(named), "side": subject.side}
             for one, named, subject in zip(self.opened, self.config.subjects, self.subjects, strict=True)
@@ -324,7 +324,7 @@ def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
         "generator": _generator_entry(made, found),
         "search": to_dict(made.options),
         "residual": made.config.residual,
-        "reference": {**made.voter.to_dict(), "right": _mean(votes), "trusted": is_trusted(found)},
+        "reference": {**made.voter.to_dict(), "accuracy": _mean(votes), "trusted": is_trusted(found)},
         "classifiers": [_classifier_entry(made, pictures, found, number) for number in range(len(names))],
         "comparison": comparison_entries(found, names, resamples),
     }

@@ -198,7 +198,7 @@ def _audit(
     options = case.search(config.search, all(one.differentiable for one in opened))
     subjects = [audited_classifier(one, case, fabric.device) for one in opened]
     bench = AuditSetup(
-        search=options.mixer(case.model, stop_early=True),
+        mixer=options.mixer(case.model, stop_early=True),
         pool=case.pool,
         swaps=swaps(case.model.config, options.split(case.model.generator.layers)),
         reference=voter.network,

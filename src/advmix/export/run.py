@@ -19,7 +19,7 @@ from advmix.export.variations import TABLE, Finder, Item, Sources, VariationFold
 from advmix.generators import Generator
 from advmix.mixing import RandMix, calibrated
 from advmix.pools import FittedModel, load
-from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, from_dict, with_defaults
 from advmix.utils.device import make_fabric
@@ -165,7 +165,7 @@ class ExportConfig:
     generator: Path | None = None
     latents: Path | None = None
     method: str = "advmix"
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    search: SearchOptions = WORST_CASE
     variants: int = 1
     which: str = "all"
     split: str = "test"
