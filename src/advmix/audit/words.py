@@ -203,8 +203,8 @@ def check_words(entry: Entry, reference: Entry) -> str:
     if not reference["trusted"]:
         return (
             f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "
-            f"{reference['accuracy']:.1%} of these. It reads a bias of the training images, or knows them by heart, and "
-            "its votes say nothing. Look at the pictures, or name a --reference that is right here."
+            f"{reference['accuracy']:.1%} of these. It reads a bias of the training images, or knows them by heart, "
+            "and its votes say nothing. Look at the pictures, or name a --reference that is right here."
         )
     checked = entry["parts"][0]["accuracy_checked"]
     words = (
