@@ -13,7 +13,7 @@ import torch
 from rich import box
 from rich.table import Table
 
-from advmix.audit.results import Measured, WorstCaseKey, as_record, check_same, difference
+from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers import load_classifier
 from advmix.commands.fit_gan import judged
 from advmix.data import slices
@@ -25,6 +25,7 @@ from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.training.methods import NEEDS_LATENTS
 from advmix.utils.errors import UserError
 from experiments.cells import REFERENCE, Cell
+from experiments.comparison import Measured, check_same, difference
 from experiments.encoding.measure import Bench, make_bench, make_part
 from experiments.jobs import Job
 from experiments.search.measure import Bench as SearchBench

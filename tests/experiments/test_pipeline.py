@@ -14,7 +14,6 @@ import torch
 from running import cli
 from torch.nn import functional as F
 
-from advmix.audit.results import Measured, difference
 from advmix.classifiers import load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.fit import FitConfig
@@ -30,6 +29,7 @@ from advmix.utils.config import load, to_dict
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
+from experiments.comparison import Measured, difference
 from experiments.pipeline.measure import Line, classifier_table, comparisons, quality_table, training
 from experiments.pipeline.study import PipelineConfig
 

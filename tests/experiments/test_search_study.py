@@ -14,7 +14,6 @@ import torch
 from running import cli
 from torch import nn
 
-from advmix.audit.results import Measured, difference
 from advmix.data import ColoredDigits, make_painting
 from advmix.encoders import load_autoencoder
 from advmix.latents import Latents
@@ -27,6 +26,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_json
 from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
+from experiments.comparison import Measured, difference
 from experiments.search.figures import Matrix, transfer_matrix
 from experiments.search.generators import is_fitted
 from experiments.search.grid import FOUND, TRACE

@@ -9,8 +9,10 @@ from typing import Any
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from advmix.report.tables import columns_of
+from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
 
@@ -275,6 +277,14 @@ def audit_table(parts: Sequence[Part]) -> Table:
         cells = [_cell(part[column.key]) for column in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
+
+
+def audit_tables(results: Mapping[str, Any]) -> Iterator[Any]:
+    """What rich prints for each classifier: its name, its accuracies, what its swaps flip."""
+    for entry in results["classifiers"]:
+        yield Text(f"\n{printable(entry['name'])}", style="bold")
+        yield audit_table(entry["parts"])
+        yield swap_table(entry["swaps"])
 
 
 def swap_table(swaps: Sequence[Part]) -> Table:

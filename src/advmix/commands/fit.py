@@ -117,13 +117,23 @@ def run_fit(config: FitConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
+    fit_images(config, None)
+
+
+def fit_images(config: FitConfig, images: ImageSet | None) -> None:
+    """The same, with the training images, where they are there already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
     fabric = make_fabric(config.device, config.devices, config.precision)
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else Finished.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
-        with fabric.rank_zero_first(local=True):
-            images = open_data(config.data, config.seed).train
+        if images is None:
+            with fabric.rank_zero_first(local=True):
+                images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
         inputs, judges = _inputs(config, images, finished, features), features_input(judge)
         with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
@@ -225,7 +235,7 @@ def _keep(
     """Write the result, the generator last, and say how good it is."""
     mse = reconstruction_mse(model.eval(), images, next(model.parameters()).device)
     metadata = {
-        "data": to_dict(config.data),
+        **({"data": to_dict(config.data)} if config.data.data else {}),
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
         **settings,

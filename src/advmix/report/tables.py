@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from advmix.report.drawing import METHODS
@@ -158,6 +160,15 @@ def header(command: str, config: Any) -> dict[str, Any]:
         "config": {"command": command, **to_dict(config)},
         "environment": environment(),
     }
+
+
+def as_text(parts: Iterable[Any]) -> str:
+    """What rich would print of tables and sentences, without colours."""
+    file = io.StringIO()
+    view = Console(file=file, width=100, color_system=None)
+    for part in parts:
+        view.print(part, markup=False, highlight=False)
+    return file.getvalue()
 
 
 def table(runs: list[dict[str, Any]]) -> Table:

@@ -289,13 +289,18 @@ class ReferenceClassifier:
         return {"name": self.name, "fingerprint": self.fingerprint, "accuracy_train": self.accuracy_train}
 
 
-def named_reference(name: str, images: ImageSet, device: torch.device, trust_code: bool) -> ReferenceClassifier:
+def named_reference(
+    reference: str | OpenClassifier, images: ImageSet, device: torch.device, trust_code: bool = False
+) -> ReferenceClassifier:
     """Somebody's classifier of these images.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    opened = open_reference(name, images, trust_code)
+    if isinstance(reference, OpenClassifier):
+        opened = _of_size(images, reference, reference.name)
+    else:
+        opened = open_reference(reference, images, trust_code)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 
