@@ -26,7 +26,7 @@ from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.training.mix_losses import MixOptions
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import naming
 from advmix.utils.files import hexdigest, read_json, read_tensors, write_tensors
 from advmix.utils.progress import console
@@ -232,7 +232,7 @@ class Bench:
     @cached_property
     def device(self) -> torch.device:
         """Of all networks."""
-        return make_fabric(self.config.device).device
+        return open_device(self.config.device)
 
     def generator_images(self, name: str) -> ImageSet:
         """What a generator is trained on."""

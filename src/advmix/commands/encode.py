@@ -18,7 +18,7 @@ from advmix.pools import (
 )
 from advmix.training.features import features_input
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import read_json
 from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
 from advmix.utils.runs import open_run
@@ -39,14 +39,14 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
+    device = open_device(config.device)
     model, metadata = load_autoencoder(config.generator)
     if data is None:
         data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
     config = replace(config, data=remembered(config.data))
     features, rule = features_of(config, images), pool_rule(config.out)
-    encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
+    encoder = make_encoder(config, model.to(device), images, device, features, rule)
     network = model.network_fingerprint
     inputs = {
         "generator": metadata["fingerprint"],
@@ -70,7 +70,7 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
                 made_by=config.encoder,
                 batch=config.batch,
                 shard_size=config.shard_size,
-                device=fabric.device,
+                device=device,
                 metadata={
                     **({"data": to_dict(data.config)} if data.config.data else {}),
                     "data_seed": data.seed,

@@ -21,7 +21,7 @@ from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_mode
 from advmix.report.tables import RESULTS, header, table
 from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.utils.config import check_values, to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json, write_tensors
 from advmix.utils.progress import console
@@ -72,8 +72,8 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, fabric.device)
+    device = open_device(config.device)
+    mixable = load_fitted_model(config.generator, config.latents, device)
     opened, data = _open(config, mixable)
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
@@ -89,7 +89,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
         chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
         network = opened.network
         run = _identity(config, opened, data) | {"worst_case_images": count}
-        run |= _accuracies(network.to(fabric.device), data, chosen, fabric.device)
+        run |= _accuracies(network.to(device), data, chosen, device)
         if mixable is not None:
             run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
         results = {

@@ -23,7 +23,7 @@ from advmix.pools import LATENTS, FittedModel, load
 from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, from_dict, with_defaults
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
 from advmix.utils.runs import open_run
@@ -225,7 +225,7 @@ def run_export(config: ExportConfig) -> None:
     Raises:
         UserError: bad input.
     """
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
     with open_run(config.out, "export", config, config.resume, exports.inputs):
         sources = exports.sources
