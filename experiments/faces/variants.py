@@ -106,7 +106,7 @@ class AutoencodersConfig(FaceSettings):
     be started in any number of processes.
 
     Args:
-        variants: base longer perceptual adversarial survival grid4 grid16 vector.
+        variants: base longer perceptual survival grid4 grid16 vector.
         methods: classifiers that are trained with each variant, such as nominal randmix advmix advmix-decoded, as for
             `python -m experiments celeba`, which shares them; none for generators alone.
         target: column of what is recognised.

@@ -219,7 +219,7 @@ def leakage(whole: float | None, layers: Mapping[str, float], kept: Verdict) -> 
             "Either a bias of the images, which mixing breaks, or a part of the label: only a --reference can tell."
         )
         return Finding("leakage", "doubtful", f"{why}.", remedy, numbers)
-    remedy = "Take the layers that read best out of z⊥ (--perp), or fit with --survival-weight."
+    remedy = "Take the layers that read best out of z⊥ (--perp)."
     return Finding("leakage", kept, f"{why}, and mixes lose labels.", remedy, numbers)
 
 

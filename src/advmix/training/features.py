@@ -100,8 +100,8 @@ def open_features(name: str, image: tuple[int, int, int], trust_code: bool = Fal
         return Features(DiscriminatorFeatures(found), fingerprint(found))
     if (folder / GENERATOR).is_file():
         raise UserError(
-            f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan or "
-            "--adversarial-weight; name another folder, or a classifier"
+            f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan; "
+            "name another folder, or a classifier"
         )
     opened = open_classifier(ClassifierOptions(name, trust_code=trust_code), image=image)
     if opened.image is not None:
