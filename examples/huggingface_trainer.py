@@ -17,6 +17,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, Trainer, Tr
 import advmix
 from advmix import AdvMix, Classifier
 from advmix.data import ImageSet
+from advmix.pools import FittedModel
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")
@@ -52,7 +53,7 @@ class Logits(nn.Module):
 
 
 class MixTrainer(Trainer):
-    def __init__(self, parts: advmix.FittedModel, **options: Any) -> None:
+    def __init__(self, parts: FittedModel, **options: Any) -> None:
         super().__init__(**options)
         device = self.args.device
         self.mixer, self.pool = AdvMix(parts.generator.to(device), parts.split), parts.pool.to(device)

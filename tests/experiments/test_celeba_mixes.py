@@ -225,7 +225,7 @@ def test_variants_that_are_refused(
 
 def test_every_variant_is_another_one() -> None:
     fit = FitOptions(fit_steps=10)
-    made = {(variant.options(fit, 64), variant.mix) for variant in VARIANTS.values()}
+    made = {(variant.options(fit, 64), variant.survival_weight) for variant in VARIANTS.values()}
     assert len(made) == len(VARIANTS)
     assert VARIANTS["base"].options(fit, 64) == fit
     assert [name for name, variant in VARIANTS.items() if variant.is_taught] == ["perceptual", "survival"]

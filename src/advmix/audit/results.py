@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -240,7 +240,7 @@ def galleries(pictures: Pictures, results: Entry) -> list[Gallery]:
     ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AuditResult:
     """What an audit found.
 
@@ -253,11 +253,12 @@ class AuditResult:
     Attributes:
         results: all numbers, as in `results.json`.
         folder: where they lie with records and page.
+        draw: makes the pictures.
     """
 
     results: Entry
     folder: Path
-    draw: Callable[[], list[Gallery]] = field(repr=False)
+    draw: Callable[[], list[Gallery]]
 
     @cached_property
     def records(self) -> AuditRecords:
@@ -310,6 +311,10 @@ class AuditResult:
             UserError: there is something in it already.
         """
         copy_folder(self.folder, folder)
+
+    def __repr__(self) -> str:
+        names = [entry["name"] for entry in self.results["classifiers"]]
+        return f"AuditResult({self.results['images']:,} images, {', '.join(names)}; in {self.folder})"
 
     def __str__(self) -> str:
         return as_text([*audit_tables(self.results), *audit_sentences(self.results)])

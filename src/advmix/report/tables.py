@@ -167,7 +167,7 @@ def as_text(parts: Iterable[Any]) -> str:
     file = io.StringIO()
     view = Console(file=file, width=100, color_system=None)
     for part in parts:
-        view.print(part, markup=False, highlight=False)
+        view.print(part, markup=not isinstance(part, str), highlight=False)
     return file.getvalue()
 
 
