@@ -31,6 +31,7 @@ from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds
+from experiments.controls import training
 from experiments.jobs import Job
 
 
@@ -124,7 +125,6 @@ class Cell:
         """A classifier."""
         settings = self.settings
         config = TrainConfig(
-            method=method,
             generator=self.fitted,
             latents=self.latents,
             train=settings.train,
@@ -136,7 +136,7 @@ class Cell:
             resume=True,
         )
         with self._making(self.is_trained(method)):
-            run_train(config)
+            run_train(training(method, config, self.data))
 
     def train_job(self, method: str) -> Job:
         """`train`, once among all processes."""
@@ -151,7 +151,7 @@ class Cell:
             home: the cell where it was, if not here.
         """
         settings = self.settings
-        return run_evaluate(
+        results = run_evaluate(
             EvaluateConfig(
                 classifier=str((home or self).place(method)),
                 generator=self.fitted,
@@ -165,6 +165,8 @@ class Cell:
             ),
             show=False,
         )
+        results["runs"][0]["method"] = method  # a control of equal compute is another method, to `train`
+        return results
 
     def mixable(self, device: torch.device) -> FittedModel:
         """Generator, encoder and pool, made first where they are not there."""

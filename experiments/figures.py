@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from torch import Tensor
 
+import experiments.controls  # noqa: F401  names and colours of its methods
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, frame, method_color, method_label, shorten, tile
 from advmix.report.tables import Run, Score, color_spread, columns, comparable, is_control, method_names, score
 

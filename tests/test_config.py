@@ -28,7 +28,7 @@ SEARCH = SearchOptions(perp=(0, -1), perp_grid=True, restarts=4, steps=5, step_s
 OUT: dict[str, Any] = {"out": Path("x/y"), "device": "cpu", "resume": True}
 CONFIGS: list[Any] = [
     DemoConfig(),
-    DemoConfig(data=DATA, methods=("advmix", "recolor"), fit=FitOptions(fit_steps=7), train=TrainOptions(2, 8), seed=3),
+    DemoConfig(data=DATA, methods=("advmix", "jitter"), fit=FitOptions(fit_steps=7), train=TrainOptions(2, 8), seed=3),
     FitConfig(),
     FitConfig(data=DATA, fit=FitOptions(fit_steps=5, fit_lr=0.5), seed=9, **OUT),
     EncodeConfig(generator=Path("fit")),

@@ -20,7 +20,7 @@ from advmix.training.methods import (
     check_method,
     make_recipe,
 )
-from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Recolor
+from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal
 from advmix.utils.errors import UserError
 from tiny import assert_same_state, state_of
 
@@ -33,12 +33,7 @@ KINDS = {
     "ceiling": Nominal,
     "grayscale": Nominal,
     "instnorm": Nominal,
-    "recolor": Recolor,
     "jitter": Augment,
-    "permute": Augment,
-    "nominal-long": Nominal,
-    "randmix-long": Mixing,
-    "randmix-best": Mixing,
 }
 SEARCH = SearchOptions(perp=(-1,), restarts=3, steps=4, step_size=0.125, radius=2.0, step="gradient")
 BASELINE = BaselineOptions(
@@ -47,9 +42,6 @@ BASELINE = BaselineOptions(
     linf_radius=0.05,
     linf_steps=3,
     jitter=0.2,
-    nominal_factor=5,
-    long_factor=3,
-    best_of=6,
 )
 
 
@@ -89,21 +81,6 @@ def test_only_one_control_has_the_layer(digits: ColoredDigits, front: type, name
     assert behind == [name]
 
 
-def test_the_controls_of_equal_compute(digits: ColoredDigits) -> None:
-    nominal = recipe("nominal-long", digits)
-    assert (nominal.passes, nominal.setting) == (5, {"epochs_factor": 5})
-    assert recipe("nominal", digits).passes == 1
-    best, long = recipe("randmix-best", digits), recipe("randmix-long", digits)
-    assert isinstance(best.objective, Mixing)
-    assert isinstance(best.objective.mixer, AdvMix)
-    assert (best.objective.mixer.search.restarts, best.objective.mixer.search.steps, best.passes) == (6, 0, 1)
-    assert isinstance(long.objective, Mixing)
-    assert isinstance(long.objective.mixer, RandMix)
-    assert long.passes == 3
-    assert (best.setting["best_of"], long.setting["epochs_factor"]) == (6, 3)
-    assert best.objective.mixer.split == long.objective.mixer.split == Split(6, (5,))
-
-
 def test_settings_reach_the_objectives(digits: ColoredDigits) -> None:
     advmix, linf = recipe("advmix", digits), recipe("linf", digits)
     assert isinstance(advmix.objective, Mixing)
@@ -125,7 +102,7 @@ def test_random_mixing_has_the_split_of_the_search(digits: ColoredDigits) -> Non
     assert objective.mixer.split == Split(6, (5,))
 
 
-@pytest.mark.parametrize("method", ["randmix", "advmix", "randmix-best"])
+@pytest.mark.parametrize("method", ["randmix", "advmix"])
 def test_mixing_needs_latents(digits: ColoredDigits, method: str) -> None:
     with pytest.raises(UserError, match="--generator, --latents"):
         make_recipe(method, digits, 0, SEARCH, BASELINE)
@@ -151,9 +128,6 @@ def test_unknown_method_is_refused_with_those_that_exist() -> None:
         (BaselineOptions, {"linf_steps": 0}, "--linf-steps 0"),
         (BaselineOptions, {"linf_radius": float("nan")}, "--linf-radius nan"),
         (BaselineOptions, {"jitter": 0.6}, "--jitter 0.6: must be between 0 and 0.5"),
-        (BaselineOptions, {"nominal_factor": 0}, "--nominal-factor 0"),
-        (BaselineOptions, {"long_factor": 0}, "--long-factor 0"),
-        (BaselineOptions, {"best_of": 0}, "--best-of 0"),
     ],
 )
 def test_bad_settings_are_refused_by_their_flag(kind: type, wrong: dict[str, Any], words: str) -> None:

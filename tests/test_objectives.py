@@ -20,7 +20,7 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.classify import ClassifierTrainee, TrainOptions, flipped
 from advmix.training.loop import Loop
-from advmix.training.objectives import Adversarial, Augment, Batch, Mixing, Mixup, Nominal, Objective, Recolor, WithCopy
+from advmix.training.objectives import Adversarial, Augment, Batch, Mixing, Mixup, Nominal, Objective, WithCopy
 from advmix.utils.device import make_fabric
 from advmix.utils.torch_tools import generator as seeded
 from advmix.utils.torch_tools import global_seed
@@ -53,12 +53,11 @@ OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "advmix": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT, restarts=2, steps=1), parts.pool),
     "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
     "randmix residual": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True),
-    "recolor": lambda parts: Recolor(parts.data.gray_train.pixels, parts.data.look),
     "jitter": lambda parts: Augment(ColorJitter(0.5, 0.5, 0.5, 0.5)),
 }
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
 LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
-COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "randmix residual", "recolor", "jitter"])
+COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "randmix residual", "jitter"])
 
 
 @pytest.fixture
@@ -228,14 +227,6 @@ def test_copy_is_a_batch_of_images(name: str, parts: Parts) -> None:
     assert not copy.requires_grad
 
 
-def test_recolor_paints_the_same_digits(parts: Parts) -> None:
-    batch = parts.batch()
-    copy = Recolor(parts.data.gray_train.pixels, parts.data.look).copy(make_network(), batch, seeded(0))
-    gray = parts.data.gray_train.pixels[batch.index, 0].float() / 255
-    shapes = copy.amax(dim=1) / copy.amax(dim=(1, 2, 3))[:, None, None]
-    torch.testing.assert_close(shapes, gray / gray.amax(dim=(1, 2))[:, None, None])
-
-
 def test_clean_weight_mixes_the_two_losses(parts: Parts) -> None:
     def loss(weight: float) -> Tensor:
         mixer = RandMix(parts.model.generator, SPLIT)
@@ -248,7 +239,7 @@ def test_clean_weight_mixes_the_two_losses(parts: Parts) -> None:
 @pytest.mark.parametrize("weight", [-0.1, 1.1])
 def test_clean_weight_outside_its_range_is_refused(parts: Parts, weight: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        Recolor(parts.data.gray_train.pixels, parts.data.look, weight)
+        Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, weight)
 
 
 def test_every_image_is_augmented_on_its_own(parts: Parts) -> None:

@@ -81,7 +81,6 @@ def test_inspect_takes_them_too(runs: Path, tmp_path: Path) -> None:
     ("command", "words"),
     [
         (["train", "--method", "ceiling"], "method ceiling: only for painted digits"),
-        (["train", "--method", "recolor"], "method recolor: only for painted digits"),
         (["inspect", "--unbiased", "train"], "--unbiased train: only for painted digits"),
     ],
 )

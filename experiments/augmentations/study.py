@@ -20,7 +20,7 @@ from advmix.mixing import Mixer, RandMix
 from advmix.pools import FittedModel
 from advmix.report import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import BaselineOptions, SearchOptions, check_method
+from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.training.objectives import pgd
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
@@ -30,6 +30,7 @@ from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import derive, eval_mode, generator, global_seed
 from experiments.augmentations.figures import Augmented, augmentations_page
 from experiments.cells import REFERENCE, Cell, OneSpreadSettings, check_seeds
+from experiments.controls import check_method
 
 
 @dataclass(frozen=True)

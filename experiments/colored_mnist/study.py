@@ -23,7 +23,7 @@ from advmix.data.painting import COLOR_NAMES
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.report import accuracy_chart, save_figures
 from advmix.report.tables import RESULTS, Run, color_spread, comparable, header, sweep_table
-from advmix.training.methods import METHODS, check_methods
+from advmix.training.methods import METHODS
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
@@ -31,6 +31,7 @@ from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import generator
 from experiments.cells import Cell, StudySettings, check_seeds
+from experiments.controls import check_methods
 from experiments.figures import beside, caveat, curves, mean_colors, published
 from experiments.jobs import Finished, Job, read_finished, work
 

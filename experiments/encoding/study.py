@@ -22,13 +22,13 @@ from advmix.commands.evaluate import generator_summary
 from advmix.encoders import OptimizeOptions
 from advmix.report import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import check_method
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from experiments.cells import REFERENCE, Cell, OneSpreadSettings, check_seeds
+from experiments.controls import check_method
 from experiments.encoding.figures import convergence, encoded_variations, encoder_names, error_curves, mixability_bars
 from experiments.encoding.measure import (
     ENCODERS,

@@ -19,7 +19,6 @@ from advmix.data import ImageSet, slices
 from advmix.encoders import fingerprint
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
-from advmix.report.drawing import REFIT
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -31,6 +30,7 @@ from advmix.utils.files import hexdigest, read_json, read_tensors, write_tensors
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import eval_mode
+from experiments.controls import REFIT, passes_of
 from experiments.faces.dataset import SIZE, Faces, Grouped, without_labels
 from experiments.faces.settings import (
     BASE,
@@ -358,7 +358,7 @@ class Bench:
         recipe = kit.recipe(method)  # encodes the labelled images where the method needs their latents
         seconds = 0.0 if kit.model is None else time.monotonic() - begun
         fabric = make_fabric(self.config.device)
-        options = self.config.train.times(recipe.passes, recipe.images)
+        options = self.config.train.times(passes_of(method), recipe.images)
         trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, self.seed, fabric)
         loop = Loop(f"seed {self.seed}: {method}", options.steps(recipe.images), out, run)
         loop.train(trainee)

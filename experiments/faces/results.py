@@ -11,8 +11,8 @@ from torch import Tensor
 
 from advmix.data import ImageSet
 from advmix.intervals import GroupBootstrap, Interval
-from advmix.report.drawing import REFIT
 from advmix.utils.torch_tools import generator
+from experiments.controls import REFIT
 from experiments.faces.dataset import Faces
 from experiments.faces.evaluate import Judge
 from experiments.faces.settings import DECODED, FILTERED, base_of

@@ -19,15 +19,15 @@ from advmix.encoders.optimize import Activations
 from advmix.latents import Latents
 from advmix.metrics import predict
 from advmix.mixing import Mixer, RandMix
-from advmix.report.drawing import REFIT
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, style_shape
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import LONG, BaselineOptions, Recipe, SearchOptions, passes_of, with_layers
-from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
+from advmix.training.methods import BaselineOptions, Recipe, SearchOptions, with_layers
+from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import derive, global_seed
 from experiments.cells import check_seeds
+from experiments.controls import LONG, REFIT, FilteredMixing
 from experiments.faces.dataset import SIZE, Stress
 from experiments.faces.survival_loss import SurvivalTrainee
 
@@ -206,7 +206,7 @@ class Kit:
         """What a method trains with."""
         images = reconstructed(self.images, self.autoencoder) if method == "reconstructed" else self.images
         objective = self._objective(method.removesuffix(LONG))
-        return Recipe(self.network(method), objective, images, {}, passes_of(method, self.baseline))
+        return Recipe(self.network(method), objective, images, {})
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -280,7 +280,6 @@ coarse ones: pose and shape.
 IDLE = (
     ("fit", "perceptual_weight", "a teacher comes with the variant; give --variant perceptual"),
     ("baseline", "linf_radius", "linf4 and linf8 have their own, 4/255 and 8/255"),
-    ("baseline", "best_of", "randmix-best is no method of this study"),
 )
 
 """Shared settings that would change nothing here but the names of folders."""

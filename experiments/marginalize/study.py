@@ -20,7 +20,6 @@ from advmix.latents import Latents, Split
 from advmix.marginalized import draw_perp
 from advmix.report import method_label, save_figures
 from advmix.report.tables import RESULTS, header, in_percent
-from advmix.training.methods import check_methods
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
@@ -29,6 +28,7 @@ from advmix.utils.progress import console, track
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import eval_mode, generator
 from experiments.cells import Cell, OneSpreadSettings, check_seeds
+from experiments.controls import check_methods
 from experiments.jobs import Job, work
 from experiments.marginalize.measure import MARGINALIZED, PLAIN, RECONSTRUCTION, costs, marginal_figure, right_answers
 

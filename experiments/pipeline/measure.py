@@ -22,10 +22,10 @@ from advmix.generators import StyleGan
 from advmix.report.drawing import method_label
 from advmix.report.tables import DIGIT_COLUMNS, comparable, mean_and_spread
 from advmix.training.features import PenultimateFeatures, frechet_distance
-from advmix.training.methods import NEEDS_LATENTS
 from advmix.utils.errors import UserError
 from experiments.cells import REFERENCE, Cell
 from experiments.comparison import Measured, check_same, difference
+from experiments.controls import NEEDS_LATENTS
 from experiments.encoding.measure import Bench, make_bench, make_part
 from experiments.jobs import Job
 from experiments.search.measure import Bench as SearchBench

@@ -12,13 +12,13 @@ from advmix.report import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import check_methods
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from experiments.cells import OneSpreadSettings, Origin, check_seeds
+from experiments.controls import check_methods
 from experiments.encoding.measure import STEPS, check_sizes
 from experiments.jobs import work
 from experiments.pipeline.figures import draw

@@ -17,10 +17,10 @@ from advmix.data.painting import MIN_BRIGHTNESS
 from advmix.report import save_figures
 from advmix.report.drawing import MUTED, method_color, method_label
 from advmix.report.tables import Score, mean_and_spread, score
-from advmix.training.methods import NEEDS_LATENTS
 from advmix.utils.files import read_tensors
 from advmix.utils.progress import console
 from experiments.comparison import Measured, check_same, difference, strength
+from experiments.controls import NEEDS_LATENTS
 from experiments.search.figures import (
     Matrix,
     Panel,

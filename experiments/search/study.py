@@ -15,7 +15,6 @@ from typing import Any
 from advmix.report.tables import RESULTS, header
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import check_method, check_methods
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
@@ -23,6 +22,7 @@ from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from experiments.cells import Cell, OneSpreadSettings, Origin, check_seeds
+from experiments.controls import check_method, check_methods
 from experiments.jobs import work
 from experiments.search.generators import OWN, check_regimes, check_split, summary
 from experiments.search.grid import Plan, Point, collect, points, training

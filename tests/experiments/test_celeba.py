@@ -357,7 +357,6 @@ def test_a_generator_is_shared_by_all_that_is_recognised(
         (["--judge", "test", "--cue", "Male"], "too few images of class"),
         (["--perceptual-weight", "0.1"], "--perceptual-weight 0.1: a teacher comes with the variant; give --variant"),
         (["--linf-radius", "0.05"], "--linf-radius 0.05: linf4 and linf8 have their own"),
-        (["--best-of", "2"], "--best-of 2: randmix-best is no method of this study"),
         (["--also-target", "smiling"], "goes together with --also"),
     ],
 )

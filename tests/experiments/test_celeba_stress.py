@@ -19,9 +19,10 @@ from advmix.intervals import GroupBootstrap
 from advmix.latents import Split
 from advmix.mixing import RandMix
 from advmix.report.drawing import method, method_label
-from advmix.training.objectives import Batch, FilteredMixing, Mixing
+from advmix.training.objectives import Batch, Mixing
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator, global_seed
+from experiments.controls import FilteredMixing
 from experiments.faces.cell import features_of, last_layer, refitted
 from experiments.faces.dataset import GROUPS, Grouped, Stress, agreement_of, agrees, divide_by_cue, groups_of
 from experiments.faces.results import auc_interval, roc_auc

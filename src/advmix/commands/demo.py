@@ -162,8 +162,8 @@ class DemoConfig(RunSettings):
 
     Args:
         data: the digits and their colours.
-        methods: which classifiers: nominal mixup linf randmix advmix, controls ceiling recolor jitter permute
-            grayscale instnorm nominal-long randmix-long randmix-best.
+        methods: which classifiers: nominal mixup linf randmix advmix, controls ceiling jitter grayscale
+            instnorm.
         seed: fixes everything.
         out: folder for what is written.
     """

@@ -28,8 +28,7 @@ from advmix.utils.runs import open_run
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, recolor, jitter, permute,
-    grayscale, instnorm, nominal-long, randmix-long, randmix-best).
+    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, jitter, grayscale, instnorm).
 
     Writes classifier.safetensors, log.jsonl and config.json.
 
@@ -85,7 +84,7 @@ def run_train(config: TrainConfig) -> None:
         if (config.out / FILE).is_file():
             console.print(f"  done already: {config.out / FILE}")
             return
-        options = config.train.times(recipe.passes, recipe.images)
+        options = config.train.times(1, recipe.images)
         trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
         steps = options.steps(recipe.images)
         loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from advmix.classifiers.networks import build_network
 from advmix.data import Data, ImageSet, painted_digits
@@ -14,25 +14,12 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators import NetworkConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, Search
-from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective, Recolor
+from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.errors import UserError
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
-CONTROLS = (
-    "ceiling",
-    "recolor",
-    "jitter",
-    "permute",
-    "grayscale",
-    "instnorm",
-    "nominal-long",
-    "randmix-long",
-    "randmix-best",
-)
-NEEDS_LATENTS = ("randmix", "advmix", "randmix-long", "randmix-best")
-LONG = "-long"
-"""Ends the name of a method that is another one for more epochs, to take as long as AdvMix."""
+NEEDS_LATENTS = ("randmix", "advmix")
 
 
 @dataclass(frozen=True)
@@ -96,9 +83,6 @@ class BaselineOptions:
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
         jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
-        nominal_factor: `nominal-long` is nominal training with so many times the epochs, as long as AdvMix takes.
-        long_factor: `randmix-long` is RandMix with so many times the epochs, as long as AdvMix takes.
-        best_of: `randmix-best` trains on the worst of so many random mixes, as long as AdvMix takes.
         residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
     """
 
@@ -107,30 +91,66 @@ class BaselineOptions:
     linf_radius: float = 0.1
     linf_steps: int = 7
     jitter: float = 0.5
-    nominal_factor: int = 8
-    long_factor: int = 2
-    best_of: int = 4
     residual: bool = False
 
     def __post_init__(self) -> None:
         check_values(self, "clean_weight", within=(0, 1))
         check_values(self, "jitter", within=(0, 0.5))
         check_values(self, "mixup_alpha linf_radius linf_steps", above=0)
-        check_values(self, "nominal_factor long_factor best_of", least=1)
 
 
-def check_method(name: str) -> None:
-    """Refuse a method that does not exist.
+Made = tuple[Objective, dict[str, Any]]
+"""An objective, and the numbers that define it, for the record."""
+
+
+def _linf(data: Data, options: BaselineOptions) -> Made:
+    attack = {"radius": options.linf_radius, "steps": options.linf_steps}
+    return Adversarial(options.linf_radius, options.linf_steps), attack
+
+
+def _mixup(data: Data, options: BaselineOptions) -> Made:
+    return Mixup(len(data.train.classes), options.mixup_alpha), {"alpha": options.mixup_alpha}
+
+
+def _jitter(data: Data, options: BaselineOptions) -> Made:
+    from torchvision.transforms import v2
+
+    strength, weight = options.jitter, options.clean_weight
+    jitter = v2.ColorJitter(strength, strength, strength, strength)
+    return Augment(jitter, weight), {"clean_weight": weight, "strength": strength}
+
+
+def _nominal(data: Data, options: BaselineOptions) -> Made:
+    return Nominal(), {}
+
+
+OBJECTIVES: dict[str, Callable[[Data, BaselineOptions], Made]] = {
+    "nominal": _nominal,
+    "mixup": _mixup,
+    "linf": _linf,
+    "ceiling": _nominal,
+    "jitter": _jitter,
+    "grayscale": _nominal,
+    "instnorm": _nominal,
+}
+"""What trains without latents, by name. One more entry is one more method of `train`."""
+
+CONTROLS = tuple(name for name in OBJECTIVES if name not in METHODS)
+
+
+def check_method(name: str, more: Sequence[str] = ()) -> None:
+    """Refuse a method that does not exist; `more` do, too.
 
     Raises:
         UserError: with the names that do.
     """
-    if name not in METHODS + CONTROLS:
-        raise UserError(f"method {name!r}: unknown; choose from {' '.join(METHODS)}, controls {' '.join(CONTROLS)}")
+    if name not in (*NEEDS_LATENTS, *OBJECTIVES, *more):
+        controls = [*(other for other in OBJECTIVES if other not in METHODS), *more]
+        raise UserError(f"method {name!r}: unknown; choose from {' '.join(METHODS)}, controls {' '.join(controls)}")
 
 
-def check_methods(names: tuple[str, ...]) -> None:
-    """Refuse a list of methods that is empty, or names one that does not exist, or one twice.
+def check_methods(names: tuple[str, ...], more: Sequence[str] = ()) -> None:
+    """Refuse a list of methods that is empty, or names one that does not exist, or one twice; `more` exist, too.
 
     Raises:
         UserError: saying which.
@@ -138,7 +158,7 @@ def check_methods(names: tuple[str, ...]) -> None:
     if not names:
         raise UserError("--methods: name at least one")
     for name in names:
-        check_method(name)
+        check_method(name, more)
     if len(set(names)) < len(names):
         raise UserError(f"--methods {' '.join(names)}: names one twice")
 
@@ -152,14 +172,12 @@ class Recipe:
         objective: what each step minimises.
         images: the training set.
         setting: the numbers that define the method, for the record.
-        passes: factor on the number of epochs.
     """
 
     network: nn.Module
     objective: Objective
     images: ImageSet
     setting: dict[str, Any]
-    passes: int = 1
 
 
 def make_recipe(
@@ -178,65 +196,24 @@ def make_recipe(
     """
     check_method(method)
     images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
-    objective, setting = _objective(method, data, search, baseline, model, pool)
-    network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
-    passes = passes_of(method, baseline)
-    if method.endswith(LONG):
-        setting = {**setting, "epochs_factor": passes}
-    return Recipe(network, objective, images, setting, passes)
-
-
-def passes_of(method: str, baseline: BaselineOptions) -> int:
-    """How many times the usual epochs a method is trained for: the controls of equal computing take longer."""
-    return {"nominal-long": baseline.nominal_factor, "randmix-long": baseline.long_factor}.get(method, 1)
-
-
-def _objective(
-    method: str,
-    data: Data,
-    search: SearchOptions,
-    baseline: BaselineOptions,
-    model: Autoencoder | None,
-    pool: Latents | None,
-) -> tuple[Objective, dict[str, Any]]:
     if method in NEEDS_LATENTS:
-        return _mixing(method, search, baseline, model, pool)
-    weight = baseline.clean_weight
-    if method == "mixup":
-        return Mixup(len(data.train.classes), baseline.mixup_alpha), {"alpha": baseline.mixup_alpha}
-    if method == "linf":
-        attack = {"radius": baseline.linf_radius, "steps": baseline.linf_steps}
-        return Adversarial(baseline.linf_radius, baseline.linf_steps), attack
-    if method == "recolor":
-        digits = painted_digits(data, f"method {method}")
-        return Recolor(digits.gray_train.pixels, digits.look, weight), {"clean_weight": weight}
-    if method in ("jitter", "permute"):
-        setting = {"clean_weight": weight} | ({"strength": baseline.jitter} if method == "jitter" else {})
-        return Augment(_transform(method, baseline.jitter), weight), setting
-    return Nominal(), {}
-
-
-def _transform(method: str, strength: float) -> Callable[[Tensor], Tensor]:
-    from torchvision.transforms import v2
-
-    transform: Callable[[Tensor], Tensor] = (
-        v2.ColorJitter(strength, strength, strength, strength) if method == "jitter" else v2.RandomChannelPermutation()
-    )
-    return transform
+        objective, setting = _mixing(method, search, baseline, model, pool)
+    else:
+        objective, setting = OBJECTIVES[method](data, baseline)
+    network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
+    return Recipe(network, objective, images, setting)
 
 
 def _mixing(
     method: str, search: SearchOptions, baseline: BaselineOptions, model: Autoencoder | None, pool: Latents | None
-) -> tuple[Objective, dict[str, Any]]:
+) -> Made:
     if model is None or pool is None:
         raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
-    split = search.split(model.generator.layers)
-    common = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
-    setting = {**common, "perp": list(search.perp), "perp_grid": search.perp_grid}
-    mixer: Mixer = RandMix(model.generator, split)
+    setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
+    mixer: Mixer
     if method == "advmix":
-        mixer, setting = search.mixer(model), {**common, **to_dict(search)}
-    elif method == "randmix-best":
-        mixer = AdvMix(model.generator, split, restarts=baseline.best_of, steps=0)
-        setting["best_of"] = baseline.best_of
+        mixer, setting = search.mixer(model), {**setting, **to_dict(search)}
+    else:
+        mixer = RandMix(model.generator, search.split(model.generator.layers))
+        setting = {**setting, "perp": list(search.perp), "perp_grid": search.perp_grid}
     return Mixing(mixer, pool, baseline.clean_weight, model.encoder, baseline.residual), setting

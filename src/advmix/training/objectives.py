@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import Painting
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Mixer
-from advmix.utils.torch_tools import answers, draw_seed, eval_mode, global_seed
+from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed
 
 Norm = Literal["linf", "l2"]
 
@@ -226,48 +225,6 @@ class Mixing(WithCopy):
             with eval_mode(self.encoder):
                 own = self.encoder(batch.images)
         return self.mixer.generator.complete(own, batch.images) if self.residual else own
-
-
-class FilteredMixing(Mixing):
-    """`Mixing` without mixes that lost their label: where a reference does not see it, the clean image stands instead.
-
-    So the weights of the two losses stay what they are, and a batch its size; a mix that is dropped would change both.
-
-    Args:
-        mixing: what makes the mixes.
-        reference: images in [0, 1] to logits, on the classifier's device; it should not share the classifier's errors.
-    """
-
-    def __init__(self, mixing: Mixing, reference: nn.Module) -> None:
-        super().__init__(mixing.mixer, mixing.pool, mixing.clean_weight, mixing.encoder, mixing.residual)
-        self.reference = reference
-
-    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        """The mixes whose label the reference sees, and the other images as they are."""
-        mixes = super().copy(classifier, batch, rng)
-        with torch.no_grad(), eval_mode(self.reference) as (reference,):
-            kept = answers(reference(mixes)) == batch.labels
-        return torch.where(kept[:, None, None, None], mixes, batch.images)
-
-
-class Recolor(WithCopy):
-    """The oracle augmentation: the same digit in random paint (a control that knows what the nuisance is).
-
-    Args:
-        gray: the training digits without colour, `(N, 1, H, W)` uint8, in the training set's order.
-        look: how digits are painted.
-        clean_weight: see `WithCopy`.
-    """
-
-    def __init__(self, gray: Tensor, look: Painting, clean_weight: float = 0.5) -> None:
-        super().__init__(clean_weight)
-        self.gray, self.look = gray, look
-
-    def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Repainted digits."""
-        gray = self.gray[batch.index].float() / 255
-        painted = self.look.paint(gray, self.look.anything(len(gray), rng))
-        return painted.to(batch.images.device).contiguous(memory_format=torch.channels_last)
 
 
 class Augment(WithCopy):
