@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 import advmix
-from advmix import AdvMix, Classifier, Split
+from advmix import AdvMix, Classifier
 from advmix.data import ImageSet
 
 parser = argparse.ArgumentParser()
@@ -55,8 +55,7 @@ class MixTrainer(Trainer):
     def __init__(self, parts: advmix.FittedModel, **options: Any) -> None:
         super().__init__(**options)
         device = self.args.device
-        split = Split.fine(parts.generator.layers, 2)
-        self.mixer, self.pool = AdvMix(parts.generator.to(device), split), parts.pool.to(device)
+        self.mixer, self.pool = AdvMix(parts.generator.to(device), parts.split), parts.pool.to(device)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -27,8 +27,8 @@ from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.gan import GanOptions, gan_config
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import SearchOptions
-from advmix.utils.device import make_fabric
+from advmix.training.methods import FINEST, SearchOptions
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds
 from experiments.jobs import Job
@@ -77,7 +77,7 @@ class Cell:
 
     def check(self) -> ColoredDigits:
         """Whatever is wrong with device, data or split is said before anything is written."""
-        make_fabric(self.settings.device)
+        open_device(self.settings.device)
         digits = painted_digits(open_data(self.data, self.seed), "a study of painted digits")
         for images in (digits.train, digits.shuffled):
             self.settings.search.split(self.origin.network(images, self.settings.fit).layers)
@@ -322,6 +322,6 @@ def make_cell(root: Path, data: DataConfig, seed: int, settings: RunSettings, or
 
 
 def _split_tag(search: SearchOptions) -> str:
-    if (search.perp, search.perp_grid) == (SearchOptions().perp, SearchOptions().perp_grid):
+    if (search.perp, search.perp_grid) == (FINEST.perp, FINEST.perp_grid):
         return ""
     return f"perp{'.'.join(map(str, search.perp))}{'grid' if search.perp_grid else ''}"

@@ -14,6 +14,7 @@ from advmix.utils.device import (
     make_fabric,
     mean_over,
     one_thread,
+    open_device,
     own_part,
     tune_cpu,
 )
@@ -25,16 +26,16 @@ STATM = Path("/proc/self/statm")
 @pytest.mark.parametrize("device", ["gpu", "", "cpu:x", "cuda:one"])
 def test_unknown_device_is_refused_with_those_that_exist(device: str) -> None:
     with pytest.raises(UserError, match=rf"--device {device}: unknown; use auto, cpu"):
-        make_fabric(device)
+        open_device(device)
 
 
 def test_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="--device cuda:99: not on this machine; use --device cpu"):
-        make_fabric("cuda:99")
+        open_device("cuda:99")
 
 
 def test_cpu_is_always_there() -> None:
-    assert make_fabric("cpu").device == torch.device("cpu")
+    assert open_device("cpu") == make_fabric("cpu").device == torch.device("cpu")
 
 
 def test_environment_names_the_versions() -> None:

@@ -96,7 +96,7 @@ def test_the_controls_of_equal_compute(digits: ColoredDigits) -> None:
     best, long = recipe("randmix-best", digits), recipe("randmix-long", digits)
     assert isinstance(best.objective, Mixing)
     assert isinstance(best.objective.mixer, AdvMix)
-    assert (best.objective.mixer.restarts, best.objective.mixer.steps, best.passes) == (6, 0, 1)
+    assert (best.objective.mixer.search.restarts, best.objective.mixer.search.steps, best.passes) == (6, 0, 1)
     assert isinstance(long.objective, Mixing)
     assert isinstance(long.objective.mixer, RandMix)
     assert long.passes == 3

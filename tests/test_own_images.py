@@ -170,7 +170,6 @@ def test_what_is_left_out_is_said_and_written_down(
         (["--size", "8"], "with --size 16"),
         (["--size", "70"], "images of 70 pixels: fit takes a multiple of 4; read them with --size 68 or 72"),
         (["--size", "128", "--regime", "gan"], "with --size 64"),
-        (["--size", "68", "--adversarial-weight", "0.1"], "images of 68 pixels: the discriminator takes 16, 32, 64"),
     ],
 )
 def test_sizes_that_the_network_cannot_draw_are_refused_before_anything_is_read(

@@ -23,7 +23,7 @@ from advmix.report.tables import RESULTS, header
 from advmix.training.methods import BaselineOptions, SearchOptions, check_method
 from advmix.training.objectives import pgd
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console, track
 from advmix.utils.runs import claim_run
@@ -66,7 +66,7 @@ def run_augmentations(config: AugmentationsConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     cells = [config.cell(seed, config.data_config()) for seed in config.seeds]
     digits = [cell.check() for cell in cells]
     inputs = {cell.name: data.train.fingerprint for cell, data in zip(cells, digits, strict=True)}

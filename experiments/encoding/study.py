@@ -24,7 +24,7 @@ from advmix.report import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.methods import check_method
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
@@ -113,7 +113,7 @@ def _networks(cell: Cell, features: str | None) -> list[Job]:
 
 def _bench(config: EncodingConfig, cell: Cell, judge: Cell) -> Bench:
     sizes = (config.images, config.donors, config.pool_images)
-    return make_bench(cell, judge, config.features, sizes, make_fabric(config.device).device)
+    return make_bench(cell, judge, config.features, sizes, open_device(config.device))
 
 
 def _job(config: EncodingConfig, bench: Bench, name: str) -> Job:

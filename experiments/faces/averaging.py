@@ -12,7 +12,7 @@ import torch
 from advmix.data import ImageSet
 from advmix.data.photos import Photos
 from advmix.encoders import encoded
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import generator
 from experiments.faces.cell import ALL, Bench
@@ -67,7 +67,7 @@ def run_face_marginalize(config: FaceMarginalizeConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    make_fabric(config.device)
+    open_device(config.device)
     point_out_shortcut(config.celeba())
     photos, study = load(config.data, config.target, config.persons, config.size, config.data_dir), config.celeba()
     parts = {seed: divide(photos, config.labelled, config.judge, config.tint, seed) for seed in config.seeds}

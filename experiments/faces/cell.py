@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import BaselineOptions, SearchOptions
-from advmix.training.mix_losses import MixOptions
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import naming
 from advmix.utils.files import hexdigest, read_json, read_tensors, write_tensors
 from advmix.utils.progress import console
@@ -189,7 +188,7 @@ class FitPart:
     fit: FitOptions
     seed: int
     out: Path
-    mix: MixOptions = field(default_factory=MixOptions)
+    survival_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -232,7 +231,7 @@ class Bench:
     @cached_property
     def device(self) -> torch.device:
         """Of all networks."""
-        return make_fabric(self.config.device).device
+        return open_device(self.config.device)
 
     def generator_images(self, name: str) -> ImageSet:
         """What a generator is trained on."""
@@ -285,7 +284,7 @@ class Bench:
             inputs["classifier"] = fingerprint(teacher)
         side = int(images.pixels.shape[-1])
         options = variant.options(self.config.fit, side)
-        part = FitPart(options, self.seed, out, variant.mix)
+        part = FitPart(options, self.seed, out, variant.survival_weight)
         with naming(CELLS):
             run = claim_run(out, "study celeba: fit", part, True, inputs)
         trainee = variant.trainee(images, options, self.seed, make_fabric(self.config.device), teacher)

@@ -28,7 +28,7 @@ from advmix.report import save_figures
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
 from advmix.utils.progress import console, track
@@ -176,7 +176,7 @@ def run_survival(config: SurvivalConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    make_fabric(config.device)
+    open_device(config.device)
     claim(config.out, COMMAND, config, *open_pair(config, config.targets[0], config.seed))
     folder = config.out / "points"
     points = [

@@ -20,16 +20,16 @@ from advmix.latents import Latents
 from advmix.metrics import predict
 from advmix.mixing import Mixer, RandMix
 from advmix.report.drawing import REFIT
-from advmix.training.autoencode import FitOptions, style_shape
+from advmix.training.autoencode import AutoencoderTrainee, FitOptions, style_shape
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import LONG, BaselineOptions, Recipe, SearchOptions, passes_of, with_layers
-from advmix.training.mix_losses import MixOptions, MixTrainee
 from advmix.training.objectives import Adversarial, Augment, FilteredMixing, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import derive, global_seed
 from experiments.cells import check_seeds
 from experiments.faces.dataset import SIZE, Stress
+from experiments.faces.survival_loss import SurvivalTrainee
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -45,14 +45,14 @@ class Variant:
         meaning: in words.
         changes: fields of `FitOptions`.
         longer: times the steps.
-        mix: what is asked of mixes.
+        survival_weight: of a classifier's cross-entropy on mixes.
         perp: layers that are z⊥ unless a study is told others; none for all styles, beside a grid.
     """
 
     meaning: str
     changes: tuple[tuple[str, Any], ...] = ()
     longer: int = 1
-    mix: MixOptions = field(default_factory=MixOptions)
+    survival_weight: float = 0.0
     perp: tuple[int, ...] = ()
 
     def options(self, fit: FitOptions, side: int) -> FitOptions:
@@ -63,11 +63,11 @@ class Variant:
     @property
     def is_taught(self) -> bool:
         """Whether it learns from a classifier: by its features, or by what it recognises."""
-        return self.mix.survival_weight > 0 or dict(self.changes).get("perceptual_weight", 0) > 0
+        return self.survival_weight > 0 or dict(self.changes).get("perceptual_weight", 0) > 0
 
     def trainee(
         self, images: ImageSet, options: FitOptions, seed: int, fabric: Fabric, teacher: nn.Module | None
-    ) -> MixTrainee:
+    ) -> AutoencoderTrainee:
         """Generator and encoder, to be trained.
 
         Args:
@@ -78,21 +78,22 @@ class Variant:
             teacher: on its device; trained on the labelled images alone. What it takes the others for stands for their
                 labels, so that no more labels are used.
         """
-        features, reference = None, teacher if self.mix.survival_weight else None
-        if teacher is not None and options.perceptual_weight:
+        if not self.is_taught:
+            return AutoencoderTrainee(images, options, seed, fabric)
+        assert teacher is not None
+        if not self.survival_weight:
             features = Activations(teacher.requires_grad_(False))
-        if reference is not None:
-            logits = predict(reference, images, fabric.device)
-            images = ImageSet(images.pixels, logits.argmax(dim=1), tuple(map(str, range(logits.shape[1]))))
-        return MixTrainee(images, options, seed, fabric, self.mix, reference=reference, features=features)
+            return AutoencoderTrainee(images, options, seed, fabric, features=features)
+        logits = predict(teacher, images, fabric.device)
+        images = ImageSet(images.pixels, logits.argmax(dim=1), tuple(map(str, range(logits.shape[1]))))
+        return SurvivalTrainee(images, options, seed, fabric, self.survival_weight, teacher)
 
 
 VARIANTS = {
     BASE: Variant("the studies' own"),
     "longer": Variant("four times the steps", longer=4),
     "perceptual": Variant("with the error of a classifier's features", (("perceptual_weight", 0.1),)),
-    "adversarial": Variant("a discriminator on reconstructions and mixes", mix=MixOptions(adversarial_weight=0.1)),
-    "survival": Variant("a classifier must recognise mixes", mix=MixOptions(survival_weight=0.1)),
+    "survival": Variant("a classifier must recognise mixes", survival_weight=0.1),
     "grid4": Variant("a grid of 4 channels", (("grid_channels", 4),)),
     "grid16": Variant("a grid of 16 channels", (("grid_channels", 16),)),
     "vector": Variant("styles alone, no grid", (("grid_channels", 0),), perp=(-4, -3, -2, -1)),
@@ -296,7 +297,7 @@ class FaceSettings(RunSettings):
         persons: column of who is on an image; no person is in two parts, and intervals are over persons.
         labelled: training images with labels, drawn at random under each seed; None for all but those of the persons
             held out.
-        variant: how generator and encoder are trained: base longer perceptual adversarial survival grid4 grid16 vector.
+        variant: how generator and encoder are trained: base longer perceptual survival grid4 grid16 vector.
         cells: folder of all that is trained; shared by the studies.
     """
 
@@ -308,7 +309,7 @@ class FaceSettings(RunSettings):
     variant: str = BASE
     fit: FitOptions = field(default_factory=lambda: FitOptions(grid_channels=8, l1_weight=1.0))
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
+    search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
     cells: Path = Path("runs/cells")
 

@@ -22,7 +22,7 @@ from advmix.report import save_figures
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
@@ -106,7 +106,7 @@ class AutoencodersConfig(FaceSettings):
     be started in any number of processes.
 
     Args:
-        variants: base longer perceptual adversarial survival grid4 grid16 vector.
+        variants: base longer perceptual survival grid4 grid16 vector.
         methods: classifiers that are trained with each variant, such as nominal randmix advmix advmix-decoded, as for
             `python -m experiments celeba`, which shares them; none for generators alone.
         target: column of what is recognised.
@@ -146,7 +146,7 @@ def run_autoencoders(config: AutoencodersConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    make_fabric(config.device)
+    open_device(config.device)
     bench, judge = open_pair(config, config.target, config.seed)
     claim(config.out, COMMAND, config, bench, judge)
     train_pair(bench, judge)

@@ -22,7 +22,7 @@ from advmix.report import method_label, save_figures
 from advmix.report.tables import RESULTS, header, in_percent
 from advmix.training.methods import check_methods
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
 from advmix.utils.progress import console, track
@@ -212,7 +212,7 @@ def _path(config: MarginalizeConfig, cell: Cell) -> Path:
 
 def _measure(config: MarginalizeConfig, cell: Cell) -> None:
     """All numbers of a cell."""
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     mixable = cell.mixable(device)
     asked = Asked(
         networks={method: cell.classifier(method, device) for method in config.methods},

@@ -14,7 +14,7 @@ from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import check_methods
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
@@ -104,7 +104,7 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
     lines = config.lines()
     inputs = {line.cell.name: line.cell.check().train.fingerprint for line in lines}
     claim_run(config.out, "study pipeline", config, resume=True, inputs=inputs)
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     work(training(lines, config.methods))
     points = [_point(config, line) for line in lines]
     work([point.job() for point in points])
@@ -126,6 +126,6 @@ def run_pipeline(config: PipelineConfig) -> dict[str, Any]:
 
 def _point(config: PipelineConfig, line: Line) -> Point:
     """What is measured of generator and latents, kept in a file."""
-    sizes, device = (config.images, config.donors, config.pool_images), make_fabric(config.device).device
+    sizes, device = (config.images, config.donors, config.pool_images), open_device(config.device)
     path = config.out / "points" / f"{line.pipeline}-seed{line.cell.seed}.json"
     return Point("pipelines", path, partial(quality, line, sizes, config.optimize, device))

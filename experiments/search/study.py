@@ -17,7 +17,7 @@ from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.methods import check_method, check_methods
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
@@ -107,7 +107,7 @@ def run_search(config: SearchConfig) -> dict[str, Any]:
     cells = [config.cell(seed, config.data_config(), origin) for seed in config.seeds]
     inputs = {cell.name: _check(cell, config.generators) for cell in cells}
     claim_run(config.out, "study search", config, resume=True, inputs=inputs)
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     benches = [Bench(cell, config.worst_images, device) for cell in cells]
     work([job for bench in benches for job in training(bench, config.plan())])
     measured = points(benches, config.plan())

@@ -33,9 +33,9 @@ from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.loop import read_log
-from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_methods
+from advmix.training.methods import FINEST, METHODS, WORST_CASE, BaselineOptions, SearchOptions, check_methods
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json
 from advmix.utils.progress import SECONDS_FILE, console, quietly, read_seconds
 from advmix.utils.runs import open_run
@@ -136,10 +136,10 @@ class RunSettings:
 
     fit: FitOptions = field(default_factory=FitOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
-    search: SearchOptions = field(default_factory=SearchOptions)
+    search: SearchOptions = FINEST
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
-    worst_restarts: int = 5
-    worst_steps: int = 5
+    worst_restarts: int = WORST_CASE.restarts
+    worst_steps: int = WORST_CASE.steps
     worst_images: int = 1000
     device: str = "auto"
 
@@ -187,7 +187,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     digits = painted_digits(open_data(config.data, config.seed), "demo")
     for images in (digits.train, digits.shuffled):  # too many test images, a layer outside: said before all else
         config.search.split(style_config(images, config.fit).layers)
-    make_fabric(config.device)
+    open_device(config.device)
     inputs = {"images": digits.train.fingerprint}
     with open_run(config.out, "demo", config, resume=True, inputs=inputs):
         console.print(f"[bold]1 Learn the variations[/] from the biased training images alone (seed {config.seed})")

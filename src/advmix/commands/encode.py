@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from advmix.data import Data
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.pools import (
@@ -17,7 +18,7 @@ from advmix.pools import (
 )
 from advmix.training.features import features_input
 from advmix.utils.config import to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.files import read_json
 from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
 from advmix.utils.runs import open_run
@@ -29,13 +30,23 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
+    return encode_images(config, None)
+
+
+def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
+    """The same, with the data, where they are there already.
+
+    Raises:
+        UserError: bad input.
+    """
+    device = open_device(config.device)
     model, metadata = load_autoencoder(config.generator)
-    data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
+    if data is None:
+        data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
     config = replace(config, data=remembered(config.data))
     features, rule = features_of(config, images), pool_rule(config.out)
-    encoder = make_encoder(config, model.to(fabric.device), images, fabric.device, features, rule)
+    encoder = make_encoder(config, model.to(device), images, device, features, rule)
     network = model.network_fingerprint
     inputs = {
         "generator": metadata["fingerprint"],
@@ -59,9 +70,9 @@ def run_encode(config: EncodeConfig) -> LatentStore:
                 made_by=config.encoder,
                 batch=config.batch,
                 shard_size=config.shard_size,
-                device=fabric.device,
+                device=device,
                 metadata={
-                    "data": to_dict(data.config),
+                    **({"data": to_dict(data.config)} if data.config.data else {}),
                     "data_seed": data.seed,
                     "data_fingerprint": images.fingerprint,
                     **({} if config.encoder == "network" else {"optimize_pool": rule}),

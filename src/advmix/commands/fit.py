@@ -6,22 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from advmix.classifiers import OpenClassifier
 from advmix.commands.fit_gan import Finished, GanFit, judged
 from advmix.data import DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
 from advmix.generators import MappedGenerator
 from advmix.pools import check_size, in_size
-from advmix.training.autoencode import FitOptions, reconstruction_mse, style_shape
+from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
 from advmix.training.features import Features, activations, features_input, open_features
 from advmix.training.gan import FLAT, GanOptions
 from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
-from advmix.training.mix_losses import MixOptions, MixTrainee, discriminator_widths
-from advmix.training.reference import open_judge, open_reference
+from advmix.training.reference import open_judge
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
@@ -40,8 +37,8 @@ Fitted = tuple[Autoencoder, list[Loop], dict[str, Any], Discriminator | None]
 class FitConfig:
     """Train a style generator and its encoder on the (biased) training images alone.
 
-    Writes generator.safetensors, log.jsonl and config.json, and discriminator.safetensors where there was one; with the
-    regime gan also samples.png and mixing.png, and the logs of its two trainings in gan and encoder.
+    Writes generator.safetensors, log.jsonl and config.json; with the regime gan also discriminator.safetensors,
+    samples.png and mixing.png, and the logs of its two trainings in gan and encoder.
 
     Args:
         data: the data set.
@@ -49,14 +46,11 @@ class FitConfig:
             `invert` (an encoder for a generator that is finished).
         generator: folder that import wrote (regime invert); your own images are read in its size.
         fit: how they are trained together.
-        mix: what is asked of mixes meanwhile.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
         features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
-            names one, or a folder with the discriminator that fit kept; of generated ones at the end (gan) a
+            names one, or a folder with the discriminator that the regime gan kept; of generated ones at the end (gan) a
             classifier, which also counts their classes if it tells these apart.
-        reference: folder that train wrote, whose classifier must still recognise mixes (autoencode, with
-            --survival-weight).
         trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
@@ -71,11 +65,9 @@ class FitConfig:
     regime: str = "autoencode"
     generator: Path | None = None
     fit: FitOptions = field(default_factory=FitOptions)
-    mix: MixOptions = field(default_factory=MixOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
     features: str | None = None
-    reference: Path | None = None
     trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/fit")
@@ -92,11 +84,8 @@ class FitConfig:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
         if self.regime == "autoencode" and (self.features is None) == (self.fit.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {self.fit.perceptual_weight}: goes together with --features")
-        self.mix.check_reference(self.reference is not None)
         if (self.regime == "invert") != (self.generator is not None):
             raise UserError("--regime invert and --generator go together: name what import wrote")
-        if self.regime != "autoencode" and self.mix.mixes:
-            raise UserError("--adversarial-weight, --survival-weight: only with --regime autoencode")
         self._check_size()
         for name, default in (("devices", 1), ("precision", "32")):
             if self.regime == "autoencode" and getattr(self, name) != default:
@@ -107,12 +96,19 @@ class FitConfig:
         shape = self.data.photos
         if not self.data.is_painted and self.regime != "invert":
             style_shape(shape.channels, shape.size, self.fit if self.regime == "autoencode" else FLAT)
-            if self.mix.adversarial_weight:
-                discriminator_widths(shape.size)
 
 
 def run_fit(config: FitConfig) -> None:
     """Fit, unless `out` holds the finished result already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
+    fit_images(config, None)
+
+
+def fit_images(config: FitConfig, images: ImageSet | None) -> None:
+    """The same, with the training images, where they are there already.
 
     Raises:
         UserError: bad input, or a loss that is not finite.
@@ -122,8 +118,9 @@ def run_fit(config: FitConfig) -> None:
         finished = None if config.generator is None else Finished.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
-        with fabric.rank_zero_first(local=True):
-            images = open_data(config.data, config.seed).train
+        if images is None:
+            with fabric.rank_zero_first(local=True):
+                images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
         inputs, judges = _inputs(config, images, finished, features), features_input(judge)
         with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
@@ -165,8 +162,6 @@ def _inputs(
     if finished is not None:
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]
-    if config.reference is not None:
-        inputs["reference"] = open_reference(config.reference, images, config.trust_code).fingerprint
     return inputs
 
 
@@ -187,18 +182,11 @@ def _trained(
 
 def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
     compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
-    reference: nn.Module | None = None
-    if config.reference is not None:
-        opened = open_reference(config.reference, images, config.trust_code)
-        opened.check_gradients("--survival-weight learns through them")
-        reference = opened.network.to(fabric.device)
-    trainee = MixTrainee(images, config.fit, config.seed, fabric, config.mix, config.gan, reference, features=compared)
+    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=compared)
     steps = config.fit.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
-    mix = {"mix": to_dict(config.mix)} if config.mix.mixes else {}
-    discriminator = None if trainee.adversary is None else trainee.adversary.discriminator
-    return trainee.model, [loop], {"fit": to_dict(config.fit), **mix}, discriminator
+    return trainee.model, [loop], {"fit": to_dict(config.fit)}, None
 
 
 def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
@@ -225,7 +213,7 @@ def _keep(
     """Write the result, the generator last, and say how good it is."""
     mse = reconstruction_mse(model.eval(), images, next(model.parameters()).device)
     metadata = {
-        "data": to_dict(config.data),
+        **({"data": to_dict(config.data)} if config.data.data else {}),
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
         **settings,

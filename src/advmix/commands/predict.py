@@ -21,7 +21,7 @@ from advmix.pools import FittedModel, fingerprints_of, load_fitted_model, own_da
 from advmix.report.tables import RESULTS, header
 from advmix.training.methods import usual_split
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, hexdigest, read_json, read_tensors, write_json, write_tensors
 from advmix.utils.progress import PhaseTimer, console, track
@@ -244,7 +244,7 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     mixable = load_fitted_model(config.generator, config.latents, device)
     opened = open_classifier(config, image=config.pictures.shape)
     sources = Sources(opened, config.folder, mixable, config.generator)

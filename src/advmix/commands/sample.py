@@ -21,7 +21,7 @@ from advmix.pretrained import import_generator
 from advmix.report.drawing import Canvas, tile
 from advmix.report.page import save_figures
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder
 from advmix.utils.progress import console, track
@@ -87,7 +87,7 @@ def run_sample(config: SampleConfig) -> None:
     Raises:
         UserError: a generator that makes nothing up.
     """
-    device = make_fabric(config.device).device
+    device = open_device(config.device)
     model, metadata = load_autoencoder(config.generator)
     dec = model.generator
     if not isinstance(dec, MappedGenerator):
@@ -180,7 +180,7 @@ def run_import(config: ImportConfig) -> None:
     Raises:
         UserError: a file that cannot be read, or should not be.
     """
-    fabric, imported = make_fabric(config.device), import_generator(config.file, config.label, config.mapping_lr)
+    device, imported = open_device(config.device), import_generator(config.file, config.label, config.mapping_lr)
     dec = imported.generator
     with config.file.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -191,7 +191,7 @@ def run_import(config: ImportConfig) -> None:
         model = Autoencoder(dec.config, with_encoder=False)
         model.generator = dec
         if config.samples:
-            save_figures({"samples": _samples(dec.to(fabric.device), config)}, config.out)
+            save_figures({"samples": _samples(dec.to(device), config)}, config.out)
         source = {"file": config.file.name, "sha256": digest, "format": imported.format, "label": config.label}
         save_autoencoder(config.out, model, {"imported": source, "fit_seconds": 0.0, "reconstruction_mse": None})
         for remark in imported.remarks:

@@ -29,15 +29,14 @@ from advmix.doctor.measure import (
     moves,
     nested_search,
     survival,
-    unexplained,
 )
 from advmix.inspect.scores import other_label
 from advmix.latents import Latents
-from advmix.metrics import accuracy, predict, share
+from advmix.metrics import accuracy, predict, share, unexplained
 from advmix.training.methods import SearchOptions
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, to_dict
-from advmix.utils.device import environment, make_fabric
+from advmix.utils.device import environment, open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import open_run
@@ -111,18 +110,18 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
+    device = open_device(config.device)
     runs = find_runs(config.runs, config.trust_code)
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
-    patient = open_doctor_inputs(runs, config.images, config.seed, fabric.device)
+    patient = open_doctor_inputs(runs, config.images, config.seed, device)
     named, dec = config.reference or runs.reference, patient.model.generator
-    reference = None if named is None else _reference(named, patient.data.train, fabric.device, config.trust_code)
+    reference = None if named is None else _reference(named, patient.data.train, device, config.trust_code)
     shape = (dec.channels, dec.resolution, dec.resolution)
     named_there = [replace(options, trust_code=config.trust_code) for options in runs.classifiers]
     classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in named_there]
     if reference is not None and named is not None:
-        check_independent(named, reference, classifiers, patient.images, fabric.device)
+        check_independent(named, reference, classifiers, patient.images, device)
     with open_run(config.out, "doctor", config, False, {"generator": patient.fingerprint}, replace=True):
         findings = list(examine(patient, reference))
         kept = next(found.verdict for found in findings if found.check == "label survival")

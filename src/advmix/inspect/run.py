@@ -55,7 +55,7 @@ from advmix.training.reference import (
     unbiased_test,
 )
 from advmix.utils.config import check_values
-from advmix.utils.device import make_fabric
+from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
 from advmix.utils.progress import console
@@ -224,8 +224,8 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input, or nothing to measure.
     """
-    fabric = make_fabric(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, fabric.device)
+    device = open_device(config.device)
+    mixable = load_fitted_model(config.generator, config.latents, device)
     assert mixable is not None
     data = data_of(mixable.store.index, config.latents)
     unbiased = None if config.unbiased is None else unbiased_test(config.unbiased, data)
@@ -240,7 +240,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
         if (config.out / RESULTS).is_file():
             results: dict[str, Any] = read_json(config.out / RESULTS)
         else:
-            results = _inspect(config, mixable, data, unbiased, named, fabric.device)
+            results = _inspect(config, mixable, data, unbiased, named, device)
             write_json(config.out / RESULTS, results)
         console.print(layer_table(results["layers"], results["proposal"]["added"]))
         for sentence in sentences(results):

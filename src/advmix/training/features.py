@@ -36,17 +36,6 @@ class PenultimateFeatures(nn.Module):
         return last.flatten(2).mean(dim=2) if last.ndim > 2 else last
 
 
-class _Given(nn.Module):
-    """What torchmetrics asks of a network, where the features are computed already."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
-
-
 @torch.no_grad()
 def frechet_distance(real: Iterable[Tensor], fake: Iterable[Tensor], features: nn.Module) -> float:
     """Distance of two normal distributions fitted to the features of two sets of images: FID with our own features.
@@ -59,14 +48,11 @@ def frechet_distance(real: Iterable[Tensor], fake: Iterable[Tensor], features: n
         fake: the same.
         features: such images to `(B, F)`, `PenultimateFeatures(classifier)` say; put in eval mode and back.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     with eval_mode(features) as (network,):
         found = [torch.cat([network(images).cpu().double() for images in batches]) for batches in (real, fake)]
-    metric = FrechetInceptionDistance(_Given(found[0].shape[1]), sync_on_compute=False)  # one process has all images
-    for part, is_real in zip(found, (True, False), strict=True):
-        metric.update(part, real=is_real)
-    return float(metric.compute())
+    (mean, cov), (other_mean, other_cov) = [(part.mean(dim=0), torch.atleast_2d(part.T.cov())) for part in found]
+    root = torch.linalg.eigvals(cov @ other_cov).sqrt().real.sum()
+    return float((mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * root)
 
 
 @torch.no_grad()
@@ -114,8 +100,8 @@ def open_features(name: str, image: tuple[int, int, int], trust_code: bool = Fal
         return Features(DiscriminatorFeatures(found), fingerprint(found))
     if (folder / GENERATOR).is_file():
         raise UserError(
-            f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan or "
-            "--adversarial-weight; name another folder, or a classifier"
+            f"--features {name}: has a generator but no {FILE}, which fit writes with --regime gan; "
+            "name another folder, or a classifier"
         )
     opened = open_classifier(ClassifierOptions(name, trust_code=trust_code), image=image)
     if opened.image is not None:

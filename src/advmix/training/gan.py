@@ -71,8 +71,6 @@ STEPS = {16: 6_000, 32: 20_000, 64: 50_000}
 class GanOptions:
     """How StyleGAN is trained (regime gan).
 
-    gan_lr, r1_weight, r1_every, gan_augment and gan_flip also hold for the discriminator of adversarial_weight.
-
     Args:
         gan_steps: steps of discriminator and generator; default 6,000 at 16x16 pixels, 20,000 at 32x32, 50,000 above.
         gan_batch: real images per step, and as many fakes, over all devices.

@@ -29,31 +29,40 @@ T = TypeVar("T")
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
+def open_device(name: str) -> torch.device:
+    """The device of a job in one process, with the CPU tuned for it.
+
+    Args:
+        name: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        UserError: the device is unknown or not there.
+    """
+    kind, index = _check_device(name)
+    tune_cpu()
+    return torch.device("cpu") if kind == "cpu" else torch.device(kind, int(index or 0))
+
+
 def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     """The machine as a Fabric, launched: with several devices this program is started once more for each other one.
 
+    Only for what trains, or runs in several processes: importing Fabric takes as long as torch itself.
+
     Args:
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
+        device: as `open_device` takes it.
         devices: how many of them, a process each.
         precision: `32`, or `bf16` (mixed: weights stay in 32 bits).
 
     Raises:
         UserError: the device is unknown or not there, or so many of it, or an unknown precision.
     """
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdigit())):
-        raise UserError(f"--device {device}: unknown; use auto, cpu, cuda, cuda:N or mps")
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"--device {device}: not on this machine; use --device cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device {device}: not on this machine; use --device cpu")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, index = _check_device(device)
     _check_devices(kind, index, devices)
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: unknown; choose from {' '.join(PRECISIONS)}")
     tune_cpu()
-    from lightning_fabric import Fabric  # takes longer than torch itself: it tries torchmetrics, which tries the rest
+    with _hidden("torchmetrics"):
+        from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
     fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
@@ -61,6 +70,35 @@ def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     if fabric.world_size > 1:
         _end_together(fabric)
     return fabric
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """A module that is not found while others are imported: Fabric imports torchmetrics where it is installed, only to
+    read its version, and torchmetrics imports torchvision, transformers and more, for seconds.
+    """
+    loaded = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]  # how Python marks a module that is not to be found
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        if loaded is not None:
+            sys.modules[module] = loaded
+
+
+def _check_device(name: str) -> tuple[str, str]:
+    """What kind of device, and which of them, empty if any."""
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdigit())):
+        raise UserError(f"--device {name}: unknown; use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"--device {name}: not on this machine; use --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {name}: not on this machine; use --device cpu")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return kind, index
 
 
 def _end_together(fabric: Fabric) -> None:
