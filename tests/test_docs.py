@@ -151,7 +151,7 @@ def test_results_are_kept_without_the_rest(tmp_path: Path) -> None:
     (target / "figures" / "old.png").touch()
     assert copy(source, target).returncode == 0
     kept = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    assert kept == ["config.json", "figures/data.png", "results.json"]
+    assert kept == ["figures/data.png", "results.json"]
 
 
 @pytest.mark.parametrize("folder", ["/somewhere/data", "../shared"])
