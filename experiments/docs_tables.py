@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", r
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
-    "shuffled": "accuracy_unbiased",
+    "shuffled": "accuracy_shuffled",
     "uniform": "accuracy_uniform",
     "reconstruction": "accuracy_reconstruction",
     "worst-case": "accuracy_worst_case",
@@ -239,16 +240,20 @@ def command(config: dict[str, Any]) -> str:
     kinds = {**COMMANDS, **{f"study {name}": study for name, study in EXPERIMENTS.items()}}
     words = config["command"]
     typed = f"python -m experiments {words[6:]}" if words.startswith("study ") else f"advmix {words}"
-    return shlex.join([*typed.split(), *flags(config, with_defaults(kinds[words].load()[0], {})[0])])
+    kind = kinds[words].load()[0]
+    default = dict.fromkeys(part.name for part in fields(kind)) | with_defaults(kind, {})[0]
+    return shlex.join([*typed.split(), *flags(config, default)])
 
 
 def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
-    """Of every setting that differs, nested ones by their own names."""
+    """Of every setting that there is and that differs, nested ones by their own names."""
     for key, value in config.items():
+        if key not in default:
+            continue
         flag = key.replace("_", "-")
         if isinstance(value, dict):
             yield from flags(value, default[key])
-        elif key != "command" and value != default.get(key):
+        elif value != default[key]:
             if isinstance(value, bool):
                 yield f"--{flag}" if value else f"--no-{flag}"
             else:

@@ -290,9 +290,9 @@ def test_best_of_each_column_is_marked_but_never_a_control() -> None:
 
 def test_headline_says_what_the_numbers_say() -> None:
     nominal = [
-        run("nominal", seed, accuracy_biased=1.0, accuracy_unbiased=value) for seed, value in ((0, 0.1), (1, 0.2))
+        run("nominal", seed, accuracy_biased=1.0, accuracy_shuffled=value) for seed, value in ((0, 0.1), (1, 0.2))
     ]
-    good, bad = (run("advmix", accuracy_biased=1.0, accuracy_unbiased=value) for value in (0.99, 0.3))
+    good, bad = (run("advmix", accuracy_biased=1.0, accuracy_shuffled=value) for value in (0.99, 0.3))
     page = Page(render(results(*nominal, good), {})).text
     assert "15.0 %" in page
     assert "99.0 %" in page

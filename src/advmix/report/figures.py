@@ -128,7 +128,7 @@ def accuracy_chart(runs: Sequence[Run], others: Mapping[str, float] = MappingPro
         _panel_head(canvas, column, x, y)
         axes = canvas.axes(x, y, width, height)
         _bars(axes, names, found)
-        for value in others.values() if column.key == "accuracy_unbiased" else ():
+        for value in others.values() if column.key == "accuracy_shuffled" else ():
             axes.axvline(value, color="white", linewidth=3.2, alpha=0.7)
             axes.axvline(value, color=INK, linewidth=1.4, linestyle=":")
         if place == 0:

@@ -54,7 +54,7 @@ SEARCH = {
 }
 
 HEADLINES = (
-    ("accuracy_unbiased", "in random colours"),
+    ("accuracy_shuffled", "in random colours"),
     ("accuracy_worst_case", "on the worst variation found"),
     ("accuracy_biased", "in the colours of training"),
 )
