@@ -117,10 +117,10 @@ def looks_at(runs: Sequence[Run], name: str) -> str:
     `colour` when they cost more than half, else `both`. In the reversed task, where it should look at the colour, the
     other way round.
     """
-    biased, unbiased = (scores(runs, f"accuracy_{test}").get(name) for test in ("biased", "unbiased"))
-    if biased is None or unbiased is None:
+    biased, shuffled = (scores(runs, f"accuracy_{test}").get(name) for test in ("biased", "shuffled"))
+    if biased is None or shuffled is None:
         return ""
-    kept = unbiased.mean / max(biased.mean, 1e-12)
+    kept = shuffled.mean / max(biased.mean, 1e-12)
     right, wrong = ("colour", "digit") if any(run.get("target") == "color" for run in runs) else ("digit", "colour")
     return right if kept > 0.9 else wrong if kept < 0.5 else "both"
 
