@@ -22,8 +22,9 @@ from typing import Any
 from advmix.cli import COMMANDS
 from advmix.report import method_label
 from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
-from advmix.utils.config import with_defaults
+from advmix.utils.config import to_dict
 from experiments.cli import EXPERIMENTS
+from experiments.controls import EQUAL_COMPUTE
 from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid
 from experiments.tables import TABLES
@@ -62,7 +63,6 @@ ALT = {
     "worst-case": "Worst-case accuracy against the colour spread in training, a line for each method",
     "worst-recolor": "Accuracy under the worst colour against the colour spread in training, a line for each method",
 }
-EQUAL_COMPUTE = {"nominal-long", "randmix-long", "randmix-best"}
 NEEDS_GENERATOR = ("accuracy_reconstruction", "accuracy_worst_case")
 WITHIN = "; compare within a column, each has generators of its own"
 
@@ -218,7 +218,7 @@ def training_time(runs: Sequence[Run]) -> Iterator[str]:
     seconds: dict[str, float] = {}
     for run in runs:
         seconds[run["method"]] = seconds.get(run["method"], 0) + (run["train_seconds"] or 0)
-    if EQUAL_COMPUTE & seconds.keys() and "advmix" in seconds:
+    if seconds.keys() & set(EQUAL_COMPUTE) and "advmix" in seconds:
         shares = [
             f"{method_label(name)} {100 * seconds[name] / seconds['advmix']:.0f} %"
             for name in method_names(runs)
@@ -232,16 +232,16 @@ def command(config: dict[str, Any]) -> str:
     kinds = {**COMMANDS, **{f"study {name}": study for name, study in EXPERIMENTS.items()}}
     words = config["command"]
     typed = f"python -m experiments {words[6:]}" if words.startswith("study ") else f"advmix {words}"
-    return shlex.join([*typed.split(), *flags(config, with_defaults(kinds[words].load()[0], {})[0])])
+    return shlex.join([*typed.split(), *flags(config, to_dict(kinds[words].load()[0]()))])
 
 
 def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
-    """Of every setting that differs, nested ones by their own names."""
-    for key, value in config.items():
-        flag = key.replace("_", "-")
+    """Of every setting that differs, nested ones by their own names; settings that are none any more are left out."""
+    for key in filter(default.__contains__, config):
+        value, flag = config[key], key.replace("_", "-")
         if isinstance(value, dict):
             yield from flags(value, default[key])
-        elif key != "command" and value != default.get(key):
+        elif value != default[key]:
             if isinstance(value, bool):
                 yield f"--{flag}" if value else f"--no-{flag}"
             else:

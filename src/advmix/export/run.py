@@ -21,7 +21,7 @@ from advmix.mixing import RandMix, calibrated
 from advmix.pools import FittedModel, load
 from advmix.training.methods import SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
-from advmix.utils.config import check_values, from_dict, with_defaults
+from advmix.utils.config import check_values, from_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
@@ -111,8 +111,7 @@ def open_audit(
 
 def _audited(metadata: Mapping[str, Any], ours: Data, audit: Path) -> Data:
     """The data set that was audited; the generator's, where it is that one."""
-    filled, _ = with_defaults(DataConfig, metadata["data"])
-    config, seed = from_dict(DataConfig, filled, str(audit)), int(metadata["data_seed"])
+    config, seed = from_dict(DataConfig, metadata["data"], str(audit)), int(metadata["data_seed"])
     data = ours if (config, seed) == (ours.config, ours.seed) else open_data(config, seed, download=False)
     if data.test.fingerprint != metadata["images"]:
         raise UserError(f"{audit}: found in other images than those in {data.config.data} now; audit again")
