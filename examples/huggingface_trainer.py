@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 import advmix
-from advmix import AdvMix, Classifier, Split
+from advmix import AdvMix, Classifier
 from advmix.data import ImageSet
+from advmix.pools import FittedModel
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")
@@ -52,11 +53,10 @@ class Logits(nn.Module):
 
 
 class MixTrainer(Trainer):
-    def __init__(self, parts: advmix.FittedModel, **options: Any) -> None:
+    def __init__(self, parts: FittedModel, **options: Any) -> None:
         super().__init__(**options)
         device = self.args.device
-        split = Split.fine(parts.generator.layers, 2)
-        self.mixer, self.pool = AdvMix(parts.generator.to(device), split), parts.pool.to(device)
+        self.mixer, self.pool = AdvMix(parts.generator.to(device), parts.split), parts.pool.to(device)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import advmix
-from advmix import AdvMix, Split
+from advmix import AdvMix
 from advmix.classifiers import conv_net
+from advmix.pools import FittedModel
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")
@@ -27,11 +28,10 @@ args = parser.parse_args()
 class Robust(lightning.LightningModule):
     """A mixer and a pool are no modules: Lightning neither trains nor saves them, and does not move them either."""
 
-    def __init__(self, parts: advmix.FittedModel, classes: int) -> None:
+    def __init__(self, parts: FittedModel, classes: int) -> None:
         super().__init__()
         self.classifier = conv_net(classes)
-        split = Split.fine(parts.generator.layers, 2)
-        self.mixer = AdvMix(parts.generator, split, restarts=1, steps=2, step_size=0.25, radius=0.5)
+        self.mixer = AdvMix(parts.generator, parts.split, restarts=1, steps=2, step_size=0.25, radius=0.5)
         self.pool = parts.pool
 
     def on_fit_start(self) -> None:

@@ -12,7 +12,7 @@ import foolbox
 import torch
 
 import advmix
-from advmix import AdvMix, Split
+from advmix import AdvMix
 from advmix.attacks import FoolboxAttack, MixAttack, right_attacked, to_foolbox
 from advmix.classifiers import ClassifierOptions, open_classifier
 
@@ -28,8 +28,8 @@ classifier = open_classifier(ClassifierOptions(args.classifier)).network  # any 
 test = parts.data.test[: args.images]
 
 # The search as a function (model, x, y) -> x, images in [0, 1].
-mixer = AdvMix(parts.generator, Split.fine(parts.generator.layers, 2), restarts=5, steps=5, stop_early=True)
-search = MixAttack(mixer, parts.encoder, parts.pool, rng=torch.Generator().manual_seed(0))
+mixer = AdvMix(parts.generator, parts.split, restarts=5, steps=5, stop_early=True)
+search = MixAttack(mixer, parts, rng=torch.Generator().manual_seed(0))
 
 # 1. Ours in their harness. epsilons=None: what it finds is bounded by other images' z⊥, not by a distance.
 x, y = test.batch(slice(None))

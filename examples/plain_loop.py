@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from advmix import AdvMix, Latents, Split, StyleConfig, StyleEncoder, StyleGenerator
+from advmix import AdvMix, Latents, Split
 from advmix.data import ColoredDigits, DataConfig
+from advmix.encoders import StyleEncoder
+from advmix.generators import StyleConfig, StyleGenerator
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--fit-steps", type=int, default=600)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import advmix
-from advmix import Latents, RandMix, Split
+from advmix import Latents, RandMix
 from advmix.classifiers import conv_net
 
 parser = argparse.ArgumentParser()
@@ -51,7 +51,7 @@ def main() -> None:
         persistent_workers=args.workers > 0,
         multiprocessing_context=args.start,
         generator=torch.Generator().manual_seed(0),  # fixes the order, and the seed of every worker
-        collate_fn=MixCollate(RandMix(parts.generator, Split.fine(parts.generator.layers, 2)), parts.pool),
+        collate_fn=MixCollate(RandMix(parts.generator, parts.split), parts.pool),
     )
     classifier = conv_net(len(parts.data.train.classes))
     optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-3)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 import advmix
-from advmix import AdvMix, Classifier, Split
+from advmix import AdvMix, Classifier
 from advmix.data import epoch_batches
 
 parser = argparse.ArgumentParser()
@@ -29,7 +29,7 @@ torch.set_flush_denormal(True)
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 parts = advmix.load(args.generator, args.latents, device)
 train, test = parts.data.train, parts.data.test
-mixer = AdvMix(parts.generator, Split.fine(parts.generator.layers, 2), restarts=1, steps=2, step_size=0.25, radius=0.5)
+mixer = AdvMix(parts.generator, parts.split, restarts=1, steps=2, step_size=0.25, radius=0.5)
 
 # pretrained=True where weights can be fetched. `Classifier` resizes and normalises inside the network, so that the
 # search goes through both, and everything out here stays in [0, 1] at the generator's size.

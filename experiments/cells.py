@@ -27,7 +27,7 @@ from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.gan import GanOptions, gan_config
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds
@@ -324,6 +324,6 @@ def make_cell(root: Path, data: DataConfig, seed: int, settings: RunSettings, or
 
 
 def _split_tag(search: SearchOptions) -> str:
-    if (search.perp, search.perp_grid) == (SearchOptions().perp, SearchOptions().perp_grid):
+    if (search.perp, search.perp_grid) == (FINEST.perp, FINEST.perp_grid):
         return ""
     return f"perp{'.'.join(map(str, search.perp))}{'grid' if search.perp_grid else ''}"

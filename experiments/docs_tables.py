@@ -3,7 +3,8 @@
 A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->` stand the tables of
 `results/NAME/results.json` (or of `results/NAME/*/results.json` together). Further words choose tests by their names in
 `TESTS`, `all` of them, and figures, which are left out where there is no such file:
-`<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`.
+`<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
+rows alone, without what stands below a table.
 
 Run after results change; a test holds pages and results together.
 """
@@ -126,27 +127,33 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
         return
     if any(results["search"] != found[0]["search"] for results in found):
         raise ValueError("results: searched differently; worst cases compare only under one search")
+    rows = methods(words)
     groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in all_runs(found):
+    for run in (run for run in all_runs(found) if not rows or run["method"] in rows):
         same = [run.get(key) for key in ("data", "look", "target", "train_images")]
         groups.setdefault((*same, _unit([run])), []).append(run)
     for runs in groups.values():
         comparable(runs)
         yield facts(runs, found[0]["search"])
         yield from tables(runs, wanted)
-        yield from neighbours(runs) if TEST in wanted else ()
-        yield from training_time(runs)
-    if len(found) == 1:
+        yield from neighbours(runs) if TEST in wanted and not rows else ()
+        yield from training_time(runs) if not rows else ()
+    if len(found) == 1 and not rows:
         yield f"Made by `{command(found[0]['config'])}`"
 
 
 def tests(words: Sequence[str]) -> list[str]:
     """Keys of the tests that a section asks for."""
-    names = [word for word in words if not word.endswith(".png")]
+    names = [word for word in words if not word.endswith(".png") and not word.startswith("methods=")]
     unknown = set(names) - TESTS.keys() - {"all"}
     if unknown:
         raise ValueError(f"results: no test called {', '.join(sorted(unknown))}; choose from {', '.join(TESTS)}")
     return list(TESTS.values()) if "all" in names or not words else [TESTS[name] for name in names]
+
+
+def methods(words: Sequence[str]) -> list[str]:
+    """Names of the rows that a section asks for; empty for all."""
+    return [name for word in words if word.startswith("methods=") for name in word.removeprefix("methods=").split(",")]
 
 
 def all_runs(found: Sequence[dict[str, Any]]) -> list[Run]:
@@ -170,7 +177,7 @@ def facts(runs: Sequence[Run], search: dict[str, Any]) -> str:
         f"images, colour {_unit(runs)} {', '.join(f'{spread:g}' for spread in spreads)}, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}. Worst cases: "
         f"{first['worst_case_images']:,} of the test images, {search['restarts']} restarts x {search['steps']} steps, "
-        f"z⊥ is layers {layers}. Accuracy in percent{over}."
+        f"layers {layers} are borrowed. Accuracy in percent{over}."
     )
 
 

@@ -6,15 +6,12 @@ if [ $# -ne 2 ] || [ ! -f "$1/results.json" ]; then
   exit 2
 fi
 source=$1 target=$2
-if grep -nE '"(/|~|\.\.|[A-Za-z]:\\)' "$source/results.json" "$source/config.json" >&2; then
+if grep -nE '"(/|~|\.\.|[A-Za-z]:\\)' "$source/results.json" >&2; then
   echo "a path of this machine: run it with relative folders, and --data-dir '\$ADVMIX_DATA'" >&2
   exit 1
 fi
 mkdir -p "$target"
-cp "$source/results.json" "$source/config.json" "$target/"
-if [ -f "$source/report.html" ]; then
-  cp "$source/report.html" "$target/"
-fi
+cp "$source/results.json" "$target/"
 if [ -d "$source/figures" ]; then
   rm -rf "$target/figures"
   cp -r "$source/figures" "$target/"

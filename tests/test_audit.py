@@ -92,7 +92,7 @@ def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
     with torch.no_grad():
         for place, label in enumerate(images.labels.tolist()):
             one = torch.tensor([place])
-            assert bool(found.right[place]) == (Shrunk()(shown[one]).argmax() == label)
+            assert bool(found.right_clean[place]) == (Shrunk()(shown[one]).argmax() == label)
             assert bool(found.right_small[place]) == (Shrunk()(images.pixels[one]).argmax() == label)
             assert bool(found.right_reconstruction[place]) == (Shrunk()(DEC(images.latents[one])).argmax() == label)
             mix = DEC(SPLIT.with_perp(begun[one], found.perp[one]))
@@ -104,8 +104,8 @@ def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
             for unit, swap in enumerate(setup.swaps):
                 swapped = Shrunk()(DEC(swap.split.combine(begun[one], donor))).argmax()
                 assert swapped == found.swap_answers[place, unit]
-    assert found.right.any()
-    assert not found.right.all()
+    assert found.right_clean.any()
+    assert not found.right_clean.all()
 
 
 def test_all_classifiers_meet_the_same_donors() -> None:
@@ -211,7 +211,7 @@ def test_the_label_check_tells_four_kinds_apart() -> None:
     yes, no = torch.ones(5, dtype=torch.bool), torch.tensor([False, False, False, True, False])
     votes = {"reference_before": torch.tensor([0, 0, 1, 0, 0]), "reference_after": torch.tensor([0, 1, 0, 1, 1])}
     after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
-    asked, judged = answers(right=yes, right_worst=no, after=after, **votes)
+    asked, judged = answers(right_clean=yes, right_worst_case=no, after=after, **votes)
     check = LabelCheck(asked, judged)
     assert check.flipped.tolist() == [True, True, True, False, True]
     assert check.kept.tolist() == [True, False, False, False, False]
@@ -238,8 +238,12 @@ def share(value: float) -> dict[str, float]:
 
 
 def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict[str, Any]:
-    shares = {"right": share(right), "right_small": share(right), "right_reconstruction": share(drawn)}
-    shares |= {"right_mixed": share(drawn), "right_worst": share(worst), "right_checked": share(worst)}
+    shares = {"accuracy_clean": share(right), "accuracy_small": share(right), "accuracy_reconstruction": share(drawn)}
+    shares |= {
+        "accuracy_random_mix": share(drawn),
+        "accuracy_worst_case": share(worst),
+        "accuracy_checked": share(worst),
+    }
     return {"kind": kind, "name": name, "images": 30, **shares}
 
 
@@ -248,7 +252,7 @@ def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, re
     known = {"name": "net", "swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
     classifiers = [known | {"parts": parts} for parts in entries]
     results = {"classifiers": classifiers, "comparison": comparison or [], "residual": residual}
-    return list(audit_sentences(results | {"reference": {"right": 0.8, "right_train": 0.85, "trusted": True}}))
+    return list(audit_sentences(results | {"reference": {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True}}))
 
 
 def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
@@ -318,22 +322,22 @@ def test_the_commonest_answer_is_counted() -> None:
 
 
 def test_what_the_size_alone_costs_is_not_the_encoders_error() -> None:
-    small = part("all", "all", 0.9, 0.68, 0.3) | {"right_small": share(0.7)}
+    small = part("all", "all", 0.9, 0.68, 0.3) | {"accuracy_small": share(0.7)}
     assert said([small])[0].startswith("90.0% right as they are")
 
 
 def test_where_mixes_are_small_the_size_is_not_the_classifiers_error() -> None:
     """Without residuals the worst case begins with the small reconstruction, and would fall by the size alone."""
-    small = part("all", "all", 0.9, 0.68, 0.3) | {"right_small": share(0.7)}
+    small = part("all", "all", 0.9, 0.68, 0.3) | {"accuracy_small": share(0.7)}
     (sentence,) = said([small], residual=False)
     assert sentence.startswith("No headline: 68.0% right on reconstructions and 90.0% on the images. ")
     assert "Leave out --no-residual" in sentence
-    (blurred,) = said([small | {"right_small": share(0.9)}], residual=False)
+    (blurred,) = said([small | {"accuracy_small": share(0.9)}], residual=False)
     assert "--fit-steps" in blurred
 
 
 def test_a_classifier_without_a_verdict_is_compared_with_none() -> None:
-    row = {"classifier": "b", "less": "a", "right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    row = {"classifier": "b", "less": "a", "accuracy_worst_case": {"value": 0.2, "low": 0.1, "high": 0.3}}
     sharp, blurred = [part("all", "all", 0.9, 0.9, 0.3)], [part("all", "all", 0.9, 0.8, 0.3)]
     assert any("points more than a" in words for words in said(sharp, sharp, comparison=[row]))
     for pair in ((sharp, blurred), (blurred, sharp)):
@@ -352,7 +356,7 @@ def test_the_worst_class_and_group_are_named() -> None:
 def test_what_the_reference_was_not_shown_is_counted_apart() -> None:
     check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 2, "flipped_unseen": 3}
     entry = {"parts": [part("all", "all", 0.9, 0.9, 0.3)], "label_check": check}
-    words = check_words(entry, {"right": 0.8, "right_train": 0.85, "trusted": True})
+    words = check_words(entry, {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True})
     assert "cannot vote on 2, being wrong on the image itself" in words
     assert "3 were flipped by another picture" in words
 
@@ -360,10 +364,12 @@ def test_what_the_reference_was_not_shown_is_counted_apart() -> None:
 def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None:
     row = {"classifier": "b", "less": "a"}
     parts = [part("all", "all", 0.9, 0.9, 0.3)]
-    sure = said(parts, parts, comparison=[row | {"right_worst": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
+    sure = said(parts, parts, comparison=[row | {"accuracy_worst_case": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
     ends = "95 % interval of the difference +10.0 to +30.0"
     assert sure == f"b: in the worst case right on 20.0 points more than a ({ends})."
-    assert "no difference to be sure of" in said(parts, parts, comparison=[row | {"right_worst": share(0.05)}])[-1]
+    assert (
+        "no difference to be sure of" in said(parts, parts, comparison=[row | {"accuracy_worst_case": share(0.05)}])[-1]
+    )
 
 
 def test_latents_keep_the_residual_of_any_size() -> None:

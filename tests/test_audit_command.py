@@ -18,6 +18,7 @@ import torch
 
 from advmix.audit.page import Gallery, ImagePair, render_audit
 from advmix.audit.records import AuditRecords
+from advmix.audit.statistics import accuracy_of
 from advmix.classifiers import load_classifier
 from advmix.cli import main
 from advmix.data.photos import PhotoOptions, load_photos
@@ -79,10 +80,10 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
     assert [row["name"] for row in by_kind["group"]] == ["a", "b"]
     for rows in by_kind.values():
         assert sum(row["images"] for row in rows) == len(found)
-        for key in ("right", "right_worst", "right_mixed_drawn"):
-            mean = sum(row["images"] * row[key]["value"] for row in rows) / len(found)
+        for key in ("right_clean", "right_worst_case", "right_random_mix_drawn"):
+            mean = sum(row["images"] * row[accuracy_of(key)]["value"] for row in rows) / len(found)
             assert mean == pytest.approx(float(getattr(judged, key).double().mean()))
-    assert not (judged.right_worst & ~judged.right).any()
+    assert not (judged.right_worst_case & ~judged.right_clean).any()
 
 
 def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
     """As it is where the generator is good enough for a verdict."""
     results = results_of(done)
     entry = results["classifiers"][0]
-    entry["parts"][0]["right_reconstruction"] = entry["parts"][0]["right_small"]
+    entry["parts"][0]["accuracy_reconstruction"] = entry["parts"][0]["accuracy_small"]
     shot = ImagePair(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
     shown = [*entry["telling"], *entry["label_lost"]]
     swaps = {swap["name"]: shot for swap in entry["swaps"]}
@@ -127,16 +128,16 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
         assert row["name"].replace("<", "&lt;").replace(">", "&gt;") in page
     assert tags.sources
     assert all(source.startswith("data:image/") for source in tags.sources)
-    assert f"{100 * entry['parts'][0]['right_worst']['value']:.1f} %" in page
+    assert f"{100 * entry['parts'][0]['accuracy_worst_case']['value']:.1f} %" in page
 
 
 def test_a_weak_generator_gets_a_remedy_and_no_worst_case_up_front(done: Path) -> None:
     page, everything = (done / "report.html").read_text(), results_of(done)["classifiers"][0]["parts"][0]
-    assert everything["right_small"]["value"] - everything["right_reconstruction"]["value"] > 0.05
+    assert everything["accuracy_small"]["value"] - everything["accuracy_reconstruction"]["value"] > 0.05
     head = page[page.index("<h1>") : page.index("<main>")]
     assert "No verdict: the generator draws too little" in head
     assert "--fit-steps" in head
-    assert f"{100 * everything['right_worst']['value']:.1f} %" not in head
+    assert f"{100 * everything['accuracy_worst_case']['value']:.1f} %" not in head
 
 
 def test_a_stopped_audit_goes_on_to_the_same_result(
@@ -188,8 +189,8 @@ def test_two_classifiers_under_one_search(runs: Path, done: Path, tmp_path: Path
     assert audit(runs, tmp_path / "out", "--compare", *both) == 0
     results, found = results_of(tmp_path / "out"), AuditRecords.load(tmp_path / "out")
     first, second = found.judged
-    expected = float(second.right_worst.double().mean() - first.right_worst.double().mean())
-    assert results["comparison"][0]["right_worst"]["value"] == pytest.approx(expected)
+    expected = float(second.right_worst_case.double().mean() - first.right_worst_case.double().mean())
+    assert results["comparison"][0]["accuracy_worst_case"]["value"] == pytest.approx(expected)
     assert results["classifiers"][0] == results_of(done)["classifiers"][0]
     assert results["classifiers"][0]["key"] == results["classifiers"][1]["key"]
 
@@ -309,9 +310,9 @@ def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: py
     everything = results_of(tmp_path / "out")["classifiers"][0]["parts"][0]
     found = AuditRecords.load(tmp_path / "out").judged[0]
     assert found.right_attacked is not None
-    assert everything["right_attacked"]["value"] == pytest.approx(float(found.right_attacked.double().mean()))
-    assert everything["right_attacked"]["value"] < everything["right"]["value"]
-    assert "another&#39;s attack" in (tmp_path / "out" / "report.html").read_text()
+    assert everything["accuracy_attacked"]["value"] == pytest.approx(float(found.right_attacked.double().mean()))
+    assert everything["accuracy_attacked"]["value"] < everything["accuracy_clean"]["value"]
+    assert "a third-party attack" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_an_attack_that_needs_gradients_is_refused_before_anything_is_made(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
 from experiments.cli import parse
@@ -21,7 +21,7 @@ from study_runs import ROOT, docs, study_runs
 def keep(folder: Path, runs: list[dict[str, Any]], config: ColoredMnistConfig | None = None, **search: Any) -> None:
     folder.mkdir(parents=True)
     settings = {"command": "study colored-mnist", **to_dict(config or ColoredMnistConfig())}
-    results = {"config": settings, "search": {**to_dict(SearchOptions()), **search}, "runs": runs}
+    results = {"config": settings, "search": {**to_dict(FINEST), **search}, "runs": runs}
     (folder / "results.json").write_text(json.dumps(results))
 
 
@@ -151,7 +151,7 @@ def test_results_are_kept_without_the_rest(tmp_path: Path) -> None:
     (target / "figures" / "old.png").touch()
     assert copy(source, target).returncode == 0
     kept = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
-    assert kept == ["config.json", "figures/data.png", "results.json"]
+    assert kept == ["figures/data.png", "results.json"]
 
 
 @pytest.mark.parametrize("folder", ["/somewhere/data", "../shared"])

@@ -25,13 +25,13 @@ from advmix.doctor.measure import (
     readable,
     survival,
     swap_changes,
-    unexplained,
 )
 from advmix.doctor.run import doctor_table
 from advmix.generators import Generator, State
 from advmix.inspect.scores import other_label
 from advmix.intervals import Interval
 from advmix.latents import Latents, Split
+from advmix.metrics import unexplained
 from advmix.utils.torch_tools import generator as seeded
 from tiny import make_generator
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,16 +13,26 @@ from advmix.data import ColoredDigits, DataConfig, ImageSet
 from advmix.data.painting import color_grid
 from advmix.encoders import Autoencoder
 from advmix.latents import Latents, Split
-from advmix.metrics import BATCH, WorstCase, accuracy, predict, recolor_worst, share, worst_case
-from advmix.mixing import AdvMix
+from advmix.metrics import (
+    BATCH,
+    Evaluation,
+    accuracy,
+    evaluate_batch,
+    evaluate_latents,
+    predict,
+    recolor_worst,
+    search_loss,
+    share,
+)
+from advmix.mixing import AdvMix, Mix, RandMix
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST
 from advmix.training.objectives import Nominal
 from advmix.utils.config import to_dict
 from advmix.utils.device import make_fabric
-from advmix.utils.torch_tools import global_seed
+from advmix.utils.torch_tools import eval_mode, generator, global_seed
 from tiny import assert_same_state, state_of
 
 CPU = torch.device("cpu")
@@ -45,11 +55,21 @@ class Trained:
 
     def worst(
         self, classifier: nn.Module | None = None, count: int = 60, seed: int = 0, **settings: object
-    ) -> WorstCase:
+    ) -> Evaluation:
         labels = self.data.shuffled.labels[:count]
-        return worst_case(
-            classifier or self.classifier, self.search(**settings), self.latents[:count], labels, self.pool, seed=seed
-        )
+        network, search = classifier or self.classifier, self.search(**settings)
+        return evaluate_latents(network, search, self.latents[:count], labels, self.pool, seed=seed)
+
+    def mix(self, classifier: nn.Module | None = None, count: int = 60, seed: int = 0, **settings: object) -> Mix:
+        """The candidates with the highest loss."""
+        network, search, latents = classifier or self.classifier, self.search(**settings), self.latents[:count]
+        loss, labels = search_loss(network, search.generator, latents), self.data.shuffled.labels[:count]
+        return evaluate_batch(network, search, latents, labels, self.pool, seed=seed, start=0, loss=loss)[1]
+
+    def seen(self, mix: Mix, classifier: nn.Module | None = None) -> Tensor:
+        with torch.no_grad(), eval_mode(classifier or self.classifier) as (model,):
+            answers: Tensor = model(mix.images).argmax(dim=1)
+        return answers
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +149,15 @@ def test_worst_recolouring_goes_on_when_no_digit_is_left(trained: Trained) -> No
 
 def test_worst_case_is_never_right_where_the_reconstruction_is_wrong(trained: Trained) -> None:
     found = trained.worst()
-    assert not found.right[~found.right_reconstruction].any()
-    assert 0 < int(found.right.sum()) < int(found.right_reconstruction.sum()) < 60
+    assert not found.right_worst_case[~found.right_start].any()
+    assert 0 < int(found.right_worst_case.sum()) < int(found.right_start.sum()) < 60
 
 
 def test_right_mixes_do_not_make_up_for_a_wrong_reconstruction(trained: Trained) -> None:
     found = trained.worst(restarts=1, steps=0)
-    right_mix = found.probabilities.argmax(dim=1) == trained.data.shuffled.labels
-    assert (right_mix & ~found.right_reconstruction).any()
-    assert torch.equal(found.right, right_mix & found.right_reconstruction)
+    right_mix = trained.seen(trained.mix(restarts=1, steps=0)) == trained.data.shuffled.labels
+    assert (right_mix & ~found.right_start).any()
+    assert torch.equal(found.right_worst_case, right_mix & found.right_start)
 
 
 def test_wrong_candidate_counts_even_if_another_has_the_higher_loss(trained: Trained) -> None:
@@ -150,10 +170,11 @@ def test_wrong_candidate_counts_even_if_another_has_the_higher_loss(trained: Tra
 
     labels = torch.zeros(60, dtype=torch.long)
     search = trained.search(restarts=4, steps=0)
-    found = worst_case(Torn(), search, trained.latents, labels, trained.pool, seed=0)
-    worst_is_right = found.probabilities.argmax(dim=1) == 0
-    assert (worst_is_right & found.right_reconstruction & ~found.right).any()
-    assert (worst_is_right & found.right_reconstruction & found.right).any()
+    loss = search_loss(Torn(), search.generator, trained.latents)
+    found, mix = evaluate_batch(Torn(), search, trained.latents, labels, trained.pool, seed=0, start=0, loss=loss)
+    worst_is_right = trained.seen(mix, Torn()) == 0
+    assert (worst_is_right & found.right_start & ~found.right_worst_case).any()
+    assert (worst_is_right & found.right_start & found.right_worst_case).any()
 
 
 def test_reconstruction_is_judged_without_mixing(trained: Trained) -> None:
@@ -161,43 +182,41 @@ def test_reconstruction_is_judged_without_mixing(trained: Trained) -> None:
         images = trained.model.generator(trained.latents)
         expected = trained.classifier.eval()(images).argmax(dim=1) == trained.data.shuffled.labels
     trained.classifier.train()
-    assert torch.equal(trained.worst().right_reconstruction, expected)
+    assert torch.equal(trained.worst().right_start, expected)
 
 
 def test_one_wrong_candidate_is_enough(trained: Trained) -> None:
     found = trained.worst()
-    wrong = found.probabilities.argmax(dim=1) != trained.data.shuffled.labels
-    assert not found.right[wrong].any()
+    wrong = trained.seen(trained.mix()) != trained.data.shuffled.labels
+    assert not found.right_worst_case[wrong].any()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_stopping_early_changes_no_verdict(trained: Trained, seed: int) -> None:
     full, early = trained.worst(seed=seed), trained.worst(seed=seed, stop_early=True)
-    assert torch.equal(full.right, early.right)
-    assert torch.equal(full.right_reconstruction, early.right_reconstruction)
+    assert torch.equal(full.right_worst_case, early.right_worst_case)
+    assert torch.equal(full.right_start, early.right_start)
 
 
 def test_more_restarts_and_steps_are_at_least_as_hard(trained: Trained) -> None:
     weak, strong = trained.worst(steps=0), trained.worst(steps=5)
-    assert not (strong.right & ~weak.right).any()
-    assert share(strong.right) < share(weak.right)
+    assert not (strong.right_worst_case & ~weak.right_worst_case).any()
+    assert share(strong.right_worst_case) < share(weak.right_worst_case)
 
 
-def test_worst_images_come_with_their_probabilities(trained: Trained) -> None:
-    found = trained.worst()
-    assert found.images.shape == (60, 3, 16, 16)
-    assert 0 <= found.images.min() <= found.images.max() <= 1
-    with torch.no_grad():
-        expected = trained.classifier.eval()(found.images).double().softmax(dim=1)
-    trained.classifier.train()
-    torch.testing.assert_close(found.probabilities, expected, atol=1e-5, rtol=1e-5)
+def test_random_mixes_are_those_of_randmix_for_every_classifier(trained: Trained) -> None:
+    rng, labels = generator(0, "random mix", 0), trained.data.shuffled.labels
+    mixer = RandMix(trained.model.generator, Split.fine(6, 2))
+    mix = mixer(None, trained.latents, labels, trained.pool, rng=rng)
+    assert torch.equal(trained.worst().right_random_mix, trained.seen(mix) == labels)
+    assert 0 < share(trained.worst().right_random_mix) < 1
 
 
 def test_first_images_do_not_depend_on_how_many_follow(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("advmix.metrics.BATCH", 20)
     some, every = trained.worst(count=40), trained.worst()
-    assert torch.equal(some.right, every.right[:40])
-    torch.testing.assert_close(some.images, every.images[:40])
+    assert torch.equal(some.right_worst_case, every.right_worst_case[:40])
+    assert torch.equal(some.right_random_mix, every.right_random_mix[:40])
 
 
 def test_classifiers_are_held_against_the_same_donors(trained: Trained) -> None:
@@ -205,9 +224,9 @@ def test_classifiers_are_held_against_the_same_donors(trained: Trained) -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1)[:, :10] * 0
 
-    first, second = (trained.worst(network, steps=0, restarts=1) for network in (Blind(), trained.classifier))
+    first, second = (trained.mix(network, steps=0, restarts=1) for network in (Blind(), trained.classifier))
     torch.testing.assert_close(first.images, second.images)
-    assert not torch.equal(first.images, trained.worst(Blind(), steps=0, restarts=1, seed=1).images)
+    assert not torch.equal(first.images, trained.mix(Blind(), steps=0, restarts=1, seed=1).images)
 
 
 def test_classifier_is_left_as_it_was(trained: Trained) -> None:
@@ -225,9 +244,9 @@ def test_classifier_is_left_as_it_was(trained: Trained) -> None:
         ({"radius": 0.1, "steps": 7}, []),
         ({"clean_weight": 0.5, "perp": [-2, -1]}, []),
         ({"clean_weight": 0.5, "perp": [0, 1]}, ["perp"]),
-        ({**to_dict(SearchOptions()), "steps": 9}, []),
-        ({**to_dict(SearchOptions()), "radius": None, "step": "gradient"}, ["radius", "step"]),
+        ({**to_dict(FINEST), "steps": 9}, []),
+        ({**to_dict(FINEST), "radius": None, "step": "gradient"}, ["radius", "step"]),
     ],
 )
 def test_a_search_unlike_the_training_s_is_remarked_on(setting: dict[str, Any], expected: list[str]) -> None:
-    assert unlike(setting, SearchOptions(steps=5)) == expected
+    assert unlike(setting, replace(FINEST, steps=5)) == expected

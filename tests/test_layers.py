@@ -28,7 +28,7 @@ from advmix.latents import Latents, Split
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+from advmix.training.methods import FINEST, BaselineOptions, make_recipe
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
@@ -332,7 +332,7 @@ def whole(split: Split) -> bool:
 
 
 def trained(method: str, target: str) -> nn.Module:
-    recipe = make_recipe(method, ColoredDigits(DataConfig(target=target)), 0, SearchOptions(), BaselineOptions())
+    recipe = make_recipe(method, ColoredDigits(DataConfig(target=target)), 0, FINEST, BaselineOptions())
     options = TrainOptions(epochs=4)
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, 0, make_fabric("cpu"))
     Loop(f"{method} {target}", options.steps(recipe.images)).train(trainee)

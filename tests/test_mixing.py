@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Mix, RandMix, ascend, draw_donors, project
+from advmix.mixing import AdvMix, Mix, RandMix, Search, ascend, draw_donors, project
+from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 from tiny import (
     SPATIAL,
@@ -263,8 +264,16 @@ def test_images_can_be_trained_on() -> None:
 
 @pytest.mark.parametrize("wrong", [{"restarts": 0}, {"steps": -1}, {"step_size": -0.1}, {"radius": -1.0}])
 def test_settings_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must"):
+    with pytest.raises(UserError, match="must"):
         AdvMix(GENERATOR, SPLIT, **wrong)
+
+
+def test_settings_are_those_of_the_search_but_for_what_is_named() -> None:
+    search = AdvMix(GENERATOR, SPLIT, Search(restarts=5, steps=5, radius=None), steps=3)
+    assert search.search == Search(restarts=5, steps=3, radius=None)
+    assert AdvMix(GENERATOR, SPLIT).search == Search()
+    with pytest.raises(TypeError, match="restart"):
+        AdvMix(GENERATOR, SPLIT, restart=5)
 
 
 def test_search_without_a_classifier_is_refused() -> None:
@@ -279,7 +288,7 @@ def test_trace_with_early_stop_is_refused() -> None:
 
 def test_repr_prints_every_setting() -> None:
     search = AdvMix(GENERATOR, SPLIT, restarts=2, steps=5, step_size=0.1, radius=None, step="gradient", stop_early=True)
-    expected = "AdvMix(restarts=2, steps=5, step_size=0.1, radius=None, step='gradient', stop_early=True)"
+    expected = "AdvMix(Search(restarts=2, steps=5, step_size=0.1, radius=None, step='gradient'), stop_early=True)"
     assert repr(search) == expected
     assert repr(RandMix(GENERATOR, SPLIT)) == "RandMix()"
 

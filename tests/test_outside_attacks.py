@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -32,6 +33,11 @@ from tiny import VECTOR, assert_same_state, make_classifier, make_generator, no_
 CPU = torch.device("cpu")
 DEC, SPLIT = make_generator(), Split.fine(6, 2)
 SEARCH = AdvMix(DEC, SPLIT, restarts=3, steps=2)
+
+
+class Encoded(NamedTuple):
+    encoder: StyleEncoder
+    pool: Latents
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,7 @@ def test_mix_attack_is_encode_search_decode(
     mixer: Mixer, residual: bool, encoder: StyleEncoder, pool: Latents, pixels: Tensor, judge: Judge
 ) -> None:
     labels = labels_of(judge, pixels)
-    found = MixAttack(mixer, encoder, pool, residual, seeded(3))(judge, pixels, labels)
+    found = MixAttack(mixer, Encoded(encoder, pool), residual, seeded(3))(judge, pixels, labels)
     with torch.no_grad():
         own = encoder(pixels)
     own = DEC.complete(own, pixels) if residual else own
@@ -102,7 +108,7 @@ def test_mix_attack_is_encode_search_decode(
 
 
 def test_mix_attack_restores_modes_and_refuses_other_sizes(encoder: StyleEncoder, pool: Latents, judge: Judge) -> None:
-    attack, images = MixAttack(SEARCH, encoder.train(), pool), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    attack, images = MixAttack(SEARCH, Encoded(encoder.train(), pool)), torch.rand(2, 3, 8, 8, dtype=torch.float64)
     attack(judge.train(), images, torch.tensor([0, 1]))
     assert encoder.training
     assert judge.network[1].training
@@ -137,10 +143,10 @@ def test_the_search_reaches_foolbox_unchanged(
 ) -> None:
     foolbox, labels = import_foolbox(), labels_of(judge, pixels)
     model = foolbox.PyTorchModel(judge, bounds=(0, 1), device="cpu")
-    attacked, _, success = to_foolbox(MixAttack(SEARCH, encoder, pool, rng=seeded(3)))(
+    attacked, _, success = to_foolbox(MixAttack(SEARCH, Encoded(encoder, pool), rng=seeded(3)))(
         model, pixels, labels, epsilons=None
     )
-    assert torch.allclose(attacked, MixAttack(SEARCH, encoder, pool, rng=seeded(3))(judge, pixels, labels))
+    assert torch.allclose(attacked, MixAttack(SEARCH, Encoded(encoder, pool), rng=seeded(3))(judge, pixels, labels))
     assert success.any()
 
 

@@ -31,7 +31,7 @@ from advmix.report import (
 )
 from advmix.report.drawing import METHODS, RIGHT, WRONG
 from advmix.report.page import duration, png
-from advmix.report.tables import RUN_COLUMNS
+from advmix.report.tables import DIGIT_COLUMNS
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -58,7 +58,7 @@ def gallery(digits: tuple[Tensor, Tensor], data: ColoredDigits) -> Gallery:
 
 
 def run(method: str, seed: int = 0, **numbers: Any) -> dict[str, Any]:
-    tests = {column.key: 0.5 for column in RUN_COLUMNS}
+    tests = {column.key: 0.5 for column in DIGIT_COLUMNS}
     searched = {"generator": "0123456789abcdef", "worst_case_images": 60}
     return {
         "method": method,
@@ -216,7 +216,7 @@ def test_chart_shows_means_and_leaves_out_what_is_not_there() -> None:
 def test_chart_drops_a_test_that_nobody_took() -> None:
     runs = [run("nominal", accuracy_uniform=None), run("advmix", accuracy_uniform=None)]
     figure = accuracy_chart(runs)
-    assert len(figure.axes) == len(RUN_COLUMNS) - 1
+    assert len(figure.axes) == len(DIGIT_COLUMNS) - 1
     assert "Uniform" not in words(figure)
 
 
@@ -245,15 +245,25 @@ def test_page_is_self_contained(gallery: Gallery) -> None:
 
 
 def test_every_number_is_in_the_table() -> None:
-    numbers: dict[str, Any] = {column.key: 0.111 * (index + 1) for index, column in enumerate(RUN_COLUMNS)}
+    numbers: dict[str, Any] = {column.key: 0.111 * (index + 1) for index, column in enumerate(DIGIT_COLUMNS)}
     page = Page(render(results(run("linf", train_seconds=54.32, **numbers)), {}))
-    assert page.row(method_label("linf")) == ["l∞ adversarial", "11.1", "22.2", "33.3", "44.4", "55.5", "66.6", "54.3"]
+    assert page.row(method_label("linf")) == [
+        "l∞ adversarial",
+        "11.1",
+        "22.2",
+        "33.3",
+        "44.4",
+        "55.5",
+        "66.6",
+        "77.7",
+        "54.3",
+    ]
 
 
 def test_every_method_is_in_the_table() -> None:
     page = Page(render(results(*(run(name) for name in [*METHODS, "my own"])), {}))
     for name in [*METHODS, "my own"]:
-        assert len(page.row(method_label(name))) == 2 + len(RUN_COLUMNS)
+        assert len(page.row(method_label(name))) == 2 + len(DIGIT_COLUMNS)
 
 
 def test_seeds_are_averaged_and_their_spread_is_shown() -> None:
@@ -263,7 +273,7 @@ def test_seeds_are_averaged_and_their_spread_is_shown() -> None:
 
 def test_missing_numbers_are_dashes() -> None:
     bare = {"method": "mixup", "seed": 0, "accuracy_biased": None}
-    assert Page(render({"runs": [bare]}, {})).row("mixup") == ["mixup", *"–––––––"]
+    assert Page(render({"runs": [bare]}, {})).row("mixup") == ["mixup", *"––––––––"]
 
 
 def best_cells(html: str) -> list[str]:
@@ -271,11 +281,11 @@ def best_cells(html: str) -> list[str]:
 
 
 def test_best_of_each_column_is_marked_but_never_a_control() -> None:
-    high: dict[str, Any] = {column.key: 0.6 for column in RUN_COLUMNS}
+    high: dict[str, Any] = {column.key: 0.6 for column in DIGIT_COLUMNS}
     runs = [run("nominal", train_seconds=5.0), run("advmix", **high), run("ceiling", train_seconds=1.0)]
-    assert best_cells(render(results(*runs), {})) == ["5.0", *["60.0"] * len(RUN_COLUMNS)]
-    runs[2].update({column.key: 0.99 for column in RUN_COLUMNS})
-    assert best_cells(render(results(*runs), {})) == ["5.0", *["60.0"] * len(RUN_COLUMNS)]
+    assert best_cells(render(results(*runs), {})) == ["5.0", *["60.0"] * len(DIGIT_COLUMNS)]
+    runs[2].update({column.key: 0.99 for column in DIGIT_COLUMNS})
+    assert best_cells(render(results(*runs), {})) == ["5.0", *["60.0"] * len(DIGIT_COLUMNS)]
 
 
 def test_headline_says_what_the_numbers_say() -> None:

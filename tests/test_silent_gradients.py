@@ -103,7 +103,7 @@ def test_a_gradient_of_zero_is_none_and_other_donors_are_tried() -> None:
     lent = (perp[..., None, :] == pool).all(dim=-1)
     assert lent.any(dim=-1).all(), "every candidate is what another image has"
     tried = lent.float().argmax(dim=-1).flatten(0, 1)
-    assert all(len(set(column.tolist())) > SEARCH.restarts for column in tried.T), "and not the same ones again"
+    assert all(len(set(column.tolist())) > SEARCH.search.restarts for column in tried.T), "and not the same ones again"
     torch.testing.assert_close(SPLIT.perp_of(mix.latents), pool[mix.donors])
 
 

@@ -7,7 +7,7 @@ shuffled colours, and under every colour of the grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from advmix.metrics import accuracy, recolor_worst, share
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+from advmix.training.methods import FINEST, BaselineOptions, SearchOptions, make_recipe
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SETTINGS = (
-    *(SearchOptions(radius=r, step_size=r / 2, step="sign") for r in (0.25, 0.5, 1.0, 1.5)),
-    *(SearchOptions(radius=r, step_size=r, step="sign") for r in (0.5, 1.0)),
-    *(SearchOptions(radius=r, step_size=4 * r, step="gradient") for r in (0.25, 0.5, 1.0)),
-    SearchOptions(radius=0.5, step_size=0.1, steps=7),
-    SearchOptions(radius=1.0, step_size=0.2, steps=7),
-    SearchOptions(radius=0.5, step_size=0.25, restarts=2),
-    SearchOptions(radius=0.0, step_size=0.0, steps=0, restarts=3),
+    *(replace(FINEST, radius=r, step_size=r / 2, step="sign") for r in (0.25, 0.5, 1.0, 1.5)),
+    *(replace(FINEST, radius=r, step_size=r, step="sign") for r in (0.5, 1.0)),
+    *(replace(FINEST, radius=r, step_size=4 * r, step="gradient") for r in (0.25, 0.5, 1.0)),
+    replace(FINEST, radius=0.5, step_size=0.1, steps=7),
+    replace(FINEST, radius=1.0, step_size=0.2, steps=7),
+    replace(FINEST, radius=0.5, step_size=0.25, restarts=2),
+    replace(FINEST, radius=0.0, step_size=0.0, steps=0, restarts=3),
 )
 """The last one is the best of three random donors: what compute buys without a gradient."""
 
@@ -93,7 +93,7 @@ def run_sweep(config: SweepConfig) -> dict[str, Any]:
         data = HeldOutDigits(
             DataConfig(color_std=config.color_std), seed, apart_colors(10, generator(seed, "sweep", "means"))
         )
-        methods = [("nominal", SearchOptions()), ("randmix", SearchOptions())]
+        methods = [("nominal", FINEST), ("randmix", FINEST)]
         wanted = [*methods, *(("advmix", setting) for setting in SETTINGS)]
         missing = [key for key in wanted if not any(_same(run, seed, *key) for run in runs)]
         if not missing:

@@ -16,8 +16,8 @@ from advmix.audit.results import WorstCaseKey, as_record
 from advmix.data import ImageSet, slices
 from advmix.encoders import Encoder, encoded
 from advmix.latents import Latents
-from advmix.metrics import predict, worst_case
-from advmix.mixing import AdvMix, RandMix
+from advmix.metrics import evaluate_latents, predict
+from advmix.mixing import AdvMix
 from advmix.utils.config import to_dict
 from advmix.utils.files import read_tensors, write_tensors
 from advmix.utils.torch_tools import answers, eval_mode, generator
@@ -76,17 +76,11 @@ def verdicts(
     if residual:
         pixels = images.batch(slice(None))[0].to(device)
         latents = Latents.cat([dec.complete(latents[part], pixels[part]) for part in slices(len(images), BATCH)])
-    found = worst_case(classifier, search, latents, labels, pool, seed=seed, title=title)
-    plain, mixed, mixer = [], [], RandMix(dec, search.split)
-    for part in slices(len(images), BATCH):
-        rng = generator(seed, "random mix", part.start)
-        mix = mixer(classifier, latents[part], labels[part], pool, rng=rng)
-        assert mix.fooled is not None
-        mixed.append(~mix.fooled)
-        with torch.no_grad(), eval_mode(classifier, dec) as (model, decoder):
-            plain.append(answers(model(decoder(reconstructed[part]))) == labels[part])
+    found = evaluate_latents(classifier, search, latents, labels, pool, seed=seed, title=title)
+    with torch.no_grad(), eval_mode(classifier, dec) as (model, decoder):
+        seen = torch.cat([answers(model(decoder(reconstructed[part]))) for part in slices(len(images), BATCH)])
     right = answers(predict(classifier, images, device)) == images.labels
-    return Verdicts(right, torch.cat(plain).cpu(), torch.cat(mixed).cpu(), found.right)
+    return Verdicts(right, (seen == labels).cpu(), found.right_random_mix, found.right_worst_case)
 
 
 KIND = "celeba"

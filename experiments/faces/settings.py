@@ -308,7 +308,7 @@ class FaceSettings(RunSettings):
     variant: str = BASE
     fit: FitOptions = field(default_factory=lambda: FitOptions(grid_channels=8, l1_weight=1.0))
     train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=10, flip=True))
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
+    search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=lambda: BaselineOptions(residual=True))
     cells: Path = Path("runs/cells")
 

@@ -146,15 +146,7 @@ def search_of(cast: Cast, options: SearchOptions) -> AdvMix:
     """
     network = cast.generator
     split = Split.fine(network.layers, network.layers // 2) if cast.made_up else options.split(network.layers)
-    return AdvMix(
-        network,
-        split,
-        restarts=options.restarts,
-        steps=options.steps,
-        step_size=options.step_size,
-        radius=options.radius,
-        step=options.step,
-    )
+    return AdvMix(network, split, options)
 
 
 def probability(classifier: nn.Module, images: Tensor) -> Tensor:

@@ -13,17 +13,18 @@ import torch
 from rich import box
 from rich.table import Table
 
-from advmix.audit.results import Measured, WorstCaseKey, as_record, check_same, difference
+from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers import load_classifier
 from advmix.commands.fit_gan import judged
 from advmix.data import slices
 from advmix.encoders import OptimizeOptions, fingerprint
 from advmix.generators import StyleGan
 from advmix.report.drawing import method_label
-from advmix.report.tables import TERMINAL_COLUMNS, comparable, mean_and_spread
+from advmix.report.tables import DIGIT_COLUMNS, comparable, mean_and_spread
 from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.utils.errors import UserError
 from experiments.cells import REFERENCE, Cell
+from experiments.comparison import Measured, check_same, difference
 from experiments.controls import NEEDS_LATENTS
 from experiments.encoding.measure import Bench, make_bench, make_part
 from experiments.jobs import Job
@@ -260,13 +261,14 @@ def classifier_table(runs: Sequence[Record]) -> Table:
     note = "worst cases compare within a pipeline only"
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False, caption=note)
     view.add_column("accuracy, %", width=FIRST_COLUMN)
-    for name in TERMINAL_COLUMNS.values():
-        view.add_column("\n".join(name.split()), justify="right")
+    columns = [column for column in DIGIT_COLUMNS if any(run.get(column.key) is not None for run in runs)]
+    for column in columns:
+        view.add_column(column.short, justify="right")
     for pipeline, mine in by_pipeline(runs):
         view.add_row(f"[bold]{PIPELINES[pipeline].label}[/]")
         for method in dict.fromkeys(run["method"] for run in mine):
             rows = [run for run in mine if run["method"] == method]
-            view.add_row(method_label(method), *(percent([run[key] for run in rows]) for key in TERMINAL_COLUMNS))
+            view.add_row(method_label(method), *(percent([run[column.key] for run in rows]) for column in columns))
         view.add_section()
     return view
 

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from advmix.audit.results import Measured, check_same, difference, strength
 from advmix.data.painting import MIN_BRIGHTNESS
 from advmix.report import save_figures
 from advmix.report.drawing import MUTED, method_color, method_label
 from advmix.report.tables import Score, mean_and_spread, score
 from advmix.utils.files import read_tensors
 from advmix.utils.progress import console
+from experiments.comparison import Measured, check_same, difference, strength
 from experiments.controls import NEEDS_LATENTS
 from experiments.search.figures import (
     Matrix,

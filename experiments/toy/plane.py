@@ -99,7 +99,7 @@ class PlaneDecoder(Generator):
 def mixers(search: SearchOptions) -> dict[str, Mixer]:
     """`randmix` and `advmix` over the true decoder."""
     decoder, split = PlaneDecoder(), search.split(PlaneDecoder.layers)
-    advmix = AdvMix(decoder, split, search.restarts, search.steps, search.step_size, search.radius, search.step)
+    advmix = AdvMix(decoder, split, search)
     return {"randmix": RandMix(decoder, split), "advmix": advmix}
 
 

@@ -10,61 +10,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from advmix.classifiers import Classifier
-    from advmix.encoders import Encoder, LatentStore, OptimizeEncoder, StyleEncoder, load_autoencoder
-    from advmix.generators import Generator, StyleConfig, StyleGan, StyleGanConfig, StyleGenerator
+    from advmix.attacks import MixAttack
+    from advmix.audit.results import AuditResult
+    from advmix.audit.run import audit_classifier
+    from advmix.classifiers import Classifier, open_classifier
+    from advmix.commands.fit import fit
+    from advmix.data import open_images
+    from advmix.encoders import Autoencoder
     from advmix.latents import Latents, Split
     from advmix.marginalized import Marginalized
-    from advmix.mixing import AdvMix, Mix, Mixer, RandMix
-    from advmix.pools import FittedModel, load
+    from advmix.mixing import AdvMix, RandMix, Search
+    from advmix.pools import load
     from advmix.utils.errors import UserError
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "classifiers": ("Classifier",),
-    "encoders": ("Encoder", "LatentStore", "OptimizeEncoder", "StyleEncoder", "load_autoencoder"),
-    "utils.errors": ("UserError",),
-    "generators": ("Generator", "StyleConfig", "StyleGan", "StyleGanConfig", "StyleGenerator"),
-    "latents": ("Latents", "Split"),
-    "marginalized": ("Marginalized",),
-    "mixing": ("AdvMix", "Mix", "Mixer", "RandMix"),
-    "pools": ("FittedModel", "load"),
+    "AdvMix": "mixing",
+    "AuditResult": "audit.results",
+    "Autoencoder": "encoders",
+    "Classifier": "classifiers",
+    "Latents": "latents",
+    "Marginalized": "marginalized",
+    "MixAttack": "attacks",
+    "RandMix": "mixing",
+    "Search": "mixing",
+    "Split": "latents",
+    "UserError": "utils.errors",
+    "audit_classifier": "audit.run",
+    "fit": "commands.fit",
+    "load": "pools",
+    "open_classifier": "classifiers",
+    "open_images": "data",
 }
 
 __all__ = [
     "AdvMix",
+    "AuditResult",
+    "Autoencoder",
     "Classifier",
-    "Encoder",
-    "FittedModel",
-    "Generator",
-    "LatentStore",
     "Latents",
     "Marginalized",
-    "Mix",
-    "Mixer",
-    "OptimizeEncoder",
+    "MixAttack",
     "RandMix",
+    "Search",
     "Split",
-    "StyleConfig",
-    "StyleEncoder",
-    "StyleGan",
-    "StyleGanConfig",
-    "StyleGenerator",
     "UserError",
-    "__version__",
+    "audit_classifier",
+    "fit",
     "load",
-    "load_autoencoder",
+    "open_classifier",
+    "open_images",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """A public name, from the module where it lives."""
-    home = next((module for module, names in _HOMES.items() if name in names), None)
-    if home is None:
-        raise AttributeError(f"module 'advmix' has no attribute {name!r}")
-    return getattr(import_module(f"advmix.{home}"), name)
+if not TYPE_CHECKING:  # or else no wrong name would be found
 
+    def __getattr__(name: str) -> Any:
+        """A public name, from the module where it lives."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'advmix' has no attribute {name!r}")
+        return getattr(import_module(f"advmix.{_HOMES[name]}"), name)
 
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__() -> list[str]:
+        return [*__all__, "__version__"]

@@ -1,6 +1,6 @@
 """Attacks as functions `(model, x, y) -> x`: our search among them, and to foolbox and back.
 
->>> attack = MixAttack(AdvMix(parts.generator, split, restarts=5, steps=5), parts.encoder, parts.pool)
+>>> attack = MixAttack(AdvMix(model.generator, model.split, restarts=5, steps=5), model)
 >>> worse = attack(model, images, labels)              # images in [0, 1], and so is what comes back
 >>> attack = FoolboxAttack(foolbox.attacks.LinfPGD(), epsilon=8 / 255)
 >>> to_foolbox(mix_attack)(fmodel, images, labels, epsilons=None)
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,16 @@ shape and range that the classifier may get wrong.
 """
 
 
+class EncodedPool(Protocol):
+    """Latents that are borrowed, and the encoder that made them: a `FittedModel`, or anything that has both."""
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    @property
+    def pool(self) -> Latents: ...
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class MixAttack:
     """A mixer's search as an attack: encode, look for the worst `z⊥` of the pool, decode.
@@ -45,16 +55,15 @@ class MixAttack:
 
     Args:
         mixer: the search, with the generator; `RandMix` for a random mix.
-        encoder: of the images, the one that made the pool.
-        pool: whose `z⊥` are borrowed; networks, pool and images are on one device.
+        model: with the pool whose `z⊥` are borrowed, and the encoder that made it, as `advmix.load` has them;
+            networks, pool and images are on one device.
         residual: whether the mix keeps what the generator cannot draw of the image.
         rng: CPU random generator of the donors; torch's global one when None.
         loss: logits and labels to `(B,)`, which is climbed; by default `advmix.mixing.calibrated` on the images.
     """
 
     mixer: Mixer
-    encoder: Encoder
-    pool: Latents
+    model: EncodedPool
     residual: bool = True
     rng: torch.Generator | None = None
     loss: Loss | None = None
@@ -73,13 +82,13 @@ class MixAttack:
         shape = (dec.channels, dec.resolution, dec.resolution)
         if images.shape[1:] != shape:
             raise ValueError(f"images are {tuple(images.shape[1:])}, but the generator draws {shape}")
-        with eval_mode(self.encoder):
-            latents = self.encoder(images)
+        with eval_mode(self.model.encoder) as (encoder,):
+            latents = encoder(images)
         if self.residual:
             latents = dec.complete(latents, images)
         judge = model if self.mixer.needs_classifier else None
         loss = cross_entropy if judge is None else self.loss or calibrated(judge, images)
-        return self.mixer(judge, latents, labels, self.pool, loss=loss, rng=self.rng).images
+        return self.mixer(judge, latents, labels, self.model.pool, loss=loss, rng=self.rng).images
 
 
 @dataclass(frozen=True)

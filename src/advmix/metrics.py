@@ -4,7 +4,7 @@ recolouring.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from advmix.data import GrayDigits, ImageSet, Painting, slices
 from advmix.generators import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Loss, calibrated
+from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
@@ -38,25 +38,71 @@ def share(right: Tensor) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class WorstCase:
-    """The search's answer for N images, on the CPU.
+class Evaluation:
+    """What becomes of a classifier's answers to N images when they are mixed: `(N,)` boolean each.
 
     Attributes:
-        right: `(N,)`, whether the reconstruction *and* every candidate of the search are classified rightly.
-        right_reconstruction: `(N,)`, the reconstruction alone.
-        images: `(N, C, H, W)` in [0, 1], the candidate with the highest loss.
-        probabilities: `(N, classes)` on `images`.
-        vanished: `(N,)`, where the gradient said nothing and the search was a random one.
+        right_start: right on what the mixes begin with: the reconstruction, or the image itself where mixes keep what
+            the generator cannot draw of it.
+        right_random_mix: right with the z⊥ of one other image, drawn at random.
+        right_worst_case: right on what the mixes begin with, and on every candidate of the search.
+        unanswered: whether some answer was not a number; such an image is not right there.
+        vanished: whether the gradient said nothing, so that the search was a random one.
     """
 
-    right: Tensor
-    right_reconstruction: Tensor
-    images: Tensor
-    probabilities: Tensor
+    right_start: Tensor
+    right_random_mix: Tensor
+    right_worst_case: Tensor
+    unanswered: Tensor
     vanished: Tensor
 
 
-def worst_case(
+def evaluate_batch(
+    classifier: nn.Module,
+    search: AdvMix,
+    latents: Latents,
+    labels: Tensor,
+    pool: Latents,
+    *,
+    seed: int,
+    start: int,
+    loss: Loss,
+) -> tuple[Evaluation, Mix]:
+    """Mix B images at random, and search around each. All classifiers meet the same donors: these follow from the seed
+    and from the batch's place.
+
+    Args:
+        classifier: images in [0, 1] to logits.
+        search: the search; its generator, `latents` and `pool` are on the classifier's device.
+        latents: codes of the images, length B, not members of the pool.
+        labels: `(B,)`.
+        pool: whose `z⊥` are borrowed.
+        seed: seed of the donors.
+        start: place of the first image among all.
+        loss: what the search climbs.
+
+    Returns:
+        The evaluation, and the candidates with the highest loss.
+    """
+    worst = search(classifier, latents, labels, pool, loss=loss, rng=generator(seed, "worst-case", start))
+    mixer, rng = RandMix(search.generator, search.split), generator(seed, "random mix", start)
+    random = mixer(classifier, latents, labels, pool, rng=rng)
+    assert worst.unanswered is not None
+    assert random.unanswered is not None
+    with torch.no_grad(), eval_mode(classifier, search.generator) as (model, decoder):
+        seen = answers(model(decoder(latents)))
+    plain = seen == labels
+    found = Evaluation(
+        right_start=plain,
+        right_random_mix=random.withstood,
+        right_worst_case=plain & worst.withstood,
+        unanswered=(seen < 0) | worst.unanswered | random.unanswered,
+        vanished=torch.zeros_like(plain) if worst.vanished is None else worst.vanished,
+    )
+    return found, worst
+
+
+def evaluate_latents(
     classifier: nn.Module,
     search: AdvMix,
     latents: Latents,
@@ -65,27 +111,25 @@ def worst_case(
     *,
     seed: int,
     title: str = "worst case",
-) -> WorstCase:
-    """Search around every one of N latents. Donors follow from the seed and the batch's place, so classifiers are
-    compared fairly.
+) -> Evaluation:
+    """The same for N images, on the CPU; the search climbs cross-entropy at a temperature measured on the first ones.
 
     Args:
-        classifier: images in [0, 1] to logits.
-        search: the search; its generator, `latents` and `pool` are on the classifier's device.
-        latents: codes of the images, length N, not members of the pool.
+        classifier: as `evaluate_batch`, and so are the others.
+        search: the search.
+        latents: of length N.
         labels: `(N,)`.
         pool: whose `z⊥` are borrowed.
-        seed: of the donors.
-        title: of the progress bar.
+        seed: seed of the donors.
+        title: title of the progress bar.
     """
-    parts: list[tuple[Tensor, ...]] = []
-    loss = search_loss(classifier, search.generator, latents)
+    found, loss = [], search_loss(classifier, search.generator, latents)
     with track(title, len(latents)) as advance:
         for part in slices(len(latents), BATCH):
-            rng = generator(seed, "worst-case", part.start)
-            parts.append(_search(classifier, search, latents[part], labels[part], pool, rng, loss))
+            batch = latents[part], labels[part], pool
+            found.append(evaluate_batch(classifier, search, *batch, seed=seed, start=part.start, loss=loss)[0])
             advance(part.stop - part.start, "")
-    return WorstCase(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
+    return Evaluation(*(torch.cat(column).cpu() for column in zip(*map(astuple, found), strict=True)))
 
 
 @torch.no_grad()
@@ -95,22 +139,24 @@ def search_loss(classifier: nn.Module, generator: Generator, latents: Latents) -
         return calibrated(classifier, decoder(latents[:BATCH]))
 
 
-def _search(
-    classifier: nn.Module,
-    search: AdvMix,
-    latents: Latents,
-    labels: Tensor,
-    pool: Latents,
-    rng: torch.Generator,
-    loss: Loss,
-) -> tuple[Tensor, ...]:
-    mix = search(classifier, latents, labels, pool, loss=loss, rng=rng)
-    assert mix.fooled is not None
-    assert mix.unanswered is not None
-    lost = torch.zeros_like(mix.fooled) if mix.vanished is None else mix.vanished
-    with torch.no_grad(), eval_mode(classifier, search.generator) as (model, decoder):
-        plain = answers(model(decoder(latents))) == labels
-        return ~mix.fooled & ~mix.unanswered & plain, plain, mix.images, probabilities(model(mix.images)), lost
+@torch.no_grad()
+def unexplained(generator: Generator, latents: Latents, images: ImageSet) -> float | None:
+    """Share of the images' variance that reconstructions miss: squared error over squared distance to the mean image.
+
+    0 is perfect, 1 is as good as the mean image, and more is worse than that; None where all images are the same.
+
+    Args:
+        generator: `dec`.
+        latents: of N images.
+        images: the same ones.
+    """
+    pixels = images.batch(slice(None))[0].double()
+    total = (pixels - pixels.mean(dim=0)).square().sum()
+    with eval_mode(generator) as (decoder,):
+        errors = [
+            (decoder(latents[part]).cpu().double() - pixels[part]).square().sum() for part in slices(len(images), BATCH)
+        ]
+    return float(torch.stack(errors).sum() / total) if float(total) > 0 else None
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from advmix.generators import Generator, State
 from advmix.latents import Latents, Split
+from advmix.utils.config import check_values
+from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, eval_mode, mistakes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -23,6 +25,35 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 Step = Literal["sign", "gradient"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of Algorithm 1. None of the paper's is known to us: these are our own choice, found by a sweep.
+
+    Args:
+        restarts: starts per example, R.
+        steps: gradient steps per start, K; each start gives K + 1 candidates.
+        step_size: length of a step, in standard deviations of the pool per latent number (`sign`: of each number's
+            move; `gradient`: of the whole vector's).
+        radius: half-width of the box around each start, in the same unit; None for no box.
+        step: along the gradient's sign, or along the gradient normalised to unit length.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    restarts: int = 1
+    steps: int = 2
+    step_size: float = 0.25
+    radius: float | None = 0.5
+    step: Step = "sign"
+
+    def __post_init__(self) -> None:
+        if self.step not in get_args(Step):
+            raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
+        check_values(self, "restarts", least=1)
+        check_values(self, "steps step_size radius", least=0)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -89,6 +120,13 @@ class Mix:
     unanswered: Tensor | None = None
     vanished: Tensor | None = None
     trace: Trace | None = None
+
+    @property
+    def withstood(self) -> Tensor:
+        """`(B,)`, whether the classifier was right on every candidate."""
+        assert self.fooled is not None
+        assert self.unanswered is not None
+        return ~self.fooled & ~self.unanswered
 
 
 def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: torch.Generator | None) -> Tensor:
@@ -196,40 +234,32 @@ class Mixer(ABC):
 class AdvMix(Mixer):
     """The worst `z⊥` found near those of other examples: Algorithm 1, all restarts of the batch at once.
 
+    >>> AdvMix(generator, split, Search(restarts=5, steps=5))
+    >>> AdvMix(generator, split, restarts=5, steps=5)             # the same
+
     Args:
         generator: `dec`.
         split: which layers are `z⊥`.
-        restarts: R, starts per example.
-        steps: K, gradient steps per start; each start gives K + 1 candidates.
-        step_size: length of a step, in standard deviations of the pool per latent number.
-        radius: half-width of the box around each start, in the same unit; None for no box.
-        step: along the gradient's `sign`, or along the `gradient` normalised to unit length (both in that unit).
+        search: how far and how long it looks.
         stop_early: leave an example alone once one of its candidates is misclassified.
+        settings: of `Search`, in place of those of `search`.
     """
 
     def __init__(
         self,
         generator: Generator,
         split: Split,
-        restarts: int = 1,
-        steps: int = 2,
-        step_size: float = 0.25,
-        radius: float | None = 0.5,
-        step: Step = "sign",
+        search: Search | None = None,
+        *,
         stop_early: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(generator, split)
-        if restarts < 1 or steps < 0 or step_size < 0 or (radius is not None and radius < 0):
-            raise ValueError("restarts must be at least 1; steps, step_size and radius must not be negative")
-        self.restarts, self.steps = restarts, steps
-        self.step_size, self.radius, self.step = step_size, radius, step
+        self.search = replace(search or Search(), **settings)
         self.stop_early = stop_early
 
     def __repr__(self) -> str:
-        return (
-            f"AdvMix(restarts={self.restarts}, steps={self.steps}, step_size={self.step_size}, "
-            f"radius={self.radius}, step={self.step!r}, stop_early={self.stop_early})"
-        )
+        return f"AdvMix({self.search}, stop_early={self.stop_early})"
 
     @torch.inference_mode(False)  # Lightning validates in inference mode, and the search needs gradients
     def __call__(
@@ -250,19 +280,19 @@ class AdvMix(Mixer):
         if trace and self.stop_early:
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
         latents, pool = latents.detach(), pool.detach()
-        donors = draw_donors((self.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
+        donors = draw_donors((self.search.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
         lent = donors.flatten()
         start = self.split.perp_of(pool[lent])
         unit = self.split.perp_of(pool.spread)
-        labels = labels.repeat(self.restarts)
+        labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
         with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
-            state = self.generator.prefix(latents, self.split).repeat(self.restarts)
-            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.steps > 0)
+            state = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
+            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.search.steps > 0)
             history.append((start, worst.losses))
-            perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.steps else None
-            for step in range(1, self.steps + 1):
+            perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.search.steps else None
+            for step in range(1, self.search.steps + 1):
                 if self.stop_early:
                     kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
                     rows, perp, gradient, state = rows[kept], perp[kept], gradient[kept], state[kept]
@@ -271,10 +301,10 @@ class AdvMix(Mixer):
                 blind = says_nothing(gradient)
                 if blind.any():
                     lent, start = self._lend_anew(rows[blind], lent, start, pool, exclude, rng)
-                perp = ascend(perp, gradient, unit, self.step_size, self.step)
-                perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.radius))
+                perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
+                perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
                 found, gradient = self._judge(
-                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.steps
+                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.search.steps
                 )
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
@@ -290,13 +320,13 @@ class AdvMix(Mixer):
         rng: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
         """Donors and starts with other ones at `rows`, where no gradient says which way is up."""
-        own = None if exclude is None else exclude.repeat(self.restarts)[rows.to(exclude.device)]
+        own = None if exclude is None else exclude.repeat(self.search.restarts)[rows.to(exclude.device)]
         donors = draw_donors((1, len(rows)), len(pool), own, rng)[0].to(lent)
         return lent.index_copy(0, rows, donors), start.index_copy(0, rows, self.split.perp_of(pool[donors]))
 
     def _not_fooled(self, worst: Candidates) -> Tensor:
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
-        return ~worst.fooled.view(self.restarts, -1).any(dim=0).repeat(self.restarts)
+        return ~worst.fooled.view(self.search.restarts, -1).any(dim=0).repeat(self.search.restarts)
 
     def _judge(
         self, model: nn.Module, state: State, perp: Tensor, donors: Tensor, labels: Tensor, loss: Loss, climb: bool
@@ -323,7 +353,7 @@ class AdvMix(Mixer):
         history: list[tuple[Tensor, Tensor]] | None,
     ) -> Mix:
         """Keep, for each example, the restart with the highest loss."""
-        shape = (self.restarts, len(latents))
+        shape = (self.search.restarts, len(latents))
         restart = worst.losses.view(shape).argmax(dim=0)
         row = restart * len(latents) + torch.arange(len(latents), device=restart.device)
         trace = None

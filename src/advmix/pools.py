@@ -16,12 +16,13 @@ from advmix.encoders.network import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.encoders.store import LatentStore, open_latents
 from advmix.generators import Generator, MappedGenerator
-from advmix.latents import Latents
+from advmix.latents import Latents, Split
 from advmix.training.features import Features, open_features
 from advmix.training.methods import usual_split
 from advmix.utils import config as configs
 from advmix.utils.config import check_values, from_dict
 from advmix.utils.errors import UserError
+from advmix.utils.files import copy_folder
 from advmix.utils.torch_tools import generator
 
 
@@ -33,18 +34,25 @@ class FittedModel:
         model: generator and encoder network, frozen and in eval mode.
         pool: the latents of the training set, in its order.
         metadata: what the generator's file says of how it was made.
+        folder: where that file lies.
         store: the folder of the latents.
     """
 
     model: Autoencoder
     pool: Latents
     metadata: dict[str, Any]
+    folder: Path
     store: LatentStore
 
     @property
     def generator(self) -> Generator:
         """`dec`."""
         return self.model.generator
+
+    @cached_property
+    def split(self) -> Split:
+        """Which layers are z⊥ where nobody says otherwise, as in all commands."""
+        return usual_split((), False, self.model.config)
 
     @property
     def fingerprints(self) -> dict[str, str | None]:
@@ -63,6 +71,16 @@ class FittedModel:
     def data(self) -> Data:
         """The data set that generator and pool were made from, read again: `data.train` has the pool's order."""
         return data_of(self.store.index, self.store.folder)
+
+    def save(self, folder: str | Path) -> None:
+        """Copy generator and latents into one folder, which `load` reads.
+
+        Raises:
+            UserError: something lies there already.
+        """
+        copy_folder(self.folder, folder)
+        if not (Path(folder) / LATENTS).is_dir():
+            copy_folder(self.store.folder, Path(folder) / LATENTS)
 
 
 def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
@@ -168,23 +186,28 @@ def load_fitted_model(generator: Path | None, latents: Path | None, device: torc
     return load(generator, latents, device)
 
 
-def load(generator: str | Path, latents: str | Path, device: torch.device | str = "cpu") -> FittedModel:
+LATENTS = "latents"
+"""Where the latents lie in a folder that holds all of a model."""
+
+
+def load(generator: str | Path, latents: str | Path | None = None, device: torch.device | str = "cpu") -> FittedModel:
     """What a training loop, an attack or an audit of your own needs, from the folders that the commands wrote.
 
-    >>> parts = advmix.load("runs/fit", "runs/latents")
-    >>> parts.generator, parts.encoder, parts.pool, parts.data.train
+    >>> model = advmix.load("runs/fit", "runs/latents")
+    >>> model.generator, model.encoder, model.split, model.pool, model.data.train
 
     Args:
-        generator: folder that fit wrote.
-        latents: folder that encode wrote.
+        generator: folder that `advmix fit`, `advmix.fit` or `FittedModel.save` wrote.
+        latents: folder that `advmix encode` wrote; by default `latents` in the first one.
         device: where networks and pool shall be.
 
     Raises:
         UserError: missing or damaged files, or latents of another generator or encoder network.
     """
-    model, metadata = load_autoencoder(Path(generator))
-    store = open_latents(Path(latents), model, metadata)
-    return FittedModel(model.to(device), store.latents.to(device), metadata, store)
+    folder = Path(generator)
+    model, metadata = load_autoencoder(folder)
+    store = open_latents(folder / LATENTS if latents is None else Path(latents), model, metadata)
+    return FittedModel(model.to(device), store.latents.to(device), metadata, folder, store)
 
 
 def fingerprints_of(mixable: FittedModel | None) -> dict[str, str | None]:

@@ -23,7 +23,7 @@ from advmix.latents import Split
 from advmix.report.figures import Gallery
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
@@ -225,7 +225,7 @@ def test_variants_that_are_refused(
 
 def test_every_variant_is_another_one() -> None:
     fit = FitOptions(fit_steps=10)
-    made = {(variant.options(fit, 64), variant.mix) for variant in VARIANTS.values()}
+    made = {(variant.options(fit, 64), variant.survival_weight) for variant in VARIANTS.values()}
     assert len(made) == len(VARIANTS)
     assert VARIANTS["base"].options(fit, 64) == fit
     assert [name for name, variant in VARIANTS.items() if variant.is_taught] == ["perceptual", "survival"]
@@ -339,7 +339,7 @@ def test_made_up_faces_are_those_on_which_all_classifiers_agree(tmp_path: Path) 
 def test_perturbations_stay_in_their_bounds_and_the_searched_one_hurts_more(tmp_path: Path) -> None:
     classifier = linear(3)
     cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)
-    search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))
+    search = search_of(cast, replace(FINEST, restarts=3, steps=3, step_size=1.0, radius=None))
     found = perturbations(cast, classifier, search, steps=3, seed=0)
     assert list(found) == ["mixup", "linf4", "linf8", "randmix", "advmix"]
     for name, radius in (("linf4", 4 / 255), ("linf8", 8 / 255)):
@@ -357,7 +357,7 @@ def test_only_faces_that_a_classifier_gets_right_are_varied(tmp_path: Path, monk
     cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)
     wrong = torch.arange(len(cast.labels)) % 2
     changed = replace(cast, labels=(cast.labels + wrong) % 2)
-    search = search_of(cast, SearchOptions(restarts=1, steps=1))
+    search = search_of(cast, replace(FINEST, restarts=1, steps=1))
     gallery.misclassified(changed, classifier, search, "nominal", seed=0)
     torch.testing.assert_close(shown[0].originals, cast.images[wrong == 0])
 
@@ -367,7 +367,7 @@ def test_poles_are_two_sides_of_one_face(tmp_path: Path) -> None:
     classifier = linear(3)
     cast = made_up_cast(network, {"a": classifier}, ("no", "yes"), 6, seed=0)
     assert torch.equal(cast.labels, (probability(classifier, cast.images) > 0.5).long())
-    search = search_of(cast, SearchOptions(restarts=3, steps=3, step_size=1.0, radius=None))
+    search = search_of(cast, replace(FINEST, restarts=3, steps=3, step_size=1.0, radius=None))
     assert search.split == Split.fine(8, 4)
     found = poles(cast, classifier, search, seed=0)
     assert bool((found.p_low < found.p_high).all())

@@ -18,7 +18,7 @@ from advmix.data import DataConfig
 from advmix.report.tables import comparable, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
 from experiments.cells import Cell, make_cell
@@ -68,7 +68,7 @@ def test_a_part_made_otherwise_is_refused(tmp_path: Path) -> None:
 
 def test_cells_are_named_by_what_they_hold() -> None:
     def name(data: DataConfig, search: SearchOptions | None = None) -> str:
-        return make_cell(Path("c"), data, 3, replace(SETTINGS, search=search or SearchOptions())).name
+        return make_cell(Path("c"), data, 3, replace(SETTINGS, search=search or FINEST)).name
 
     assert name(DataConfig("mnist")) == "mnist-std0.1-seed3"
     assert name(DataConfig("mnist", color_variance=0.025, train_images=60000)) == "mnist-60000-var0.025-seed3"

@@ -26,7 +26,7 @@ from advmix.latents import Split
 from advmix.report import accuracy_chart, method_label
 from advmix.report import drawing as styles
 from advmix.report.page import facts, looks_at, png
-from advmix.report.tables import RUN_COLUMNS, columns, schema
+from advmix.report.tables import DIGIT_COLUMNS, columns, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import METHODS, SearchOptions
@@ -286,7 +286,7 @@ def test_every_method_has_a_name_a_colour_and_a_meaning() -> None:
 
 
 def test_words_suit_look_and_target() -> None:
-    assert columns([{"look": "colored"}]) == RUN_COLUMNS
+    assert columns([{"look": "colored"}]) == DIGIT_COLUMNS
     assert not any("colour" in column.hint for column in columns([{"look": "wildlife"}]))
     runs = study_runs(["advmix"], [0.1], accuracy_unbiased=0.99)
     assert looks_at(runs, "advmix") == "digit"

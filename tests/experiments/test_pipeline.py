@@ -14,7 +14,6 @@ import torch
 from running import cli
 from torch.nn import functional as F
 
-from advmix.audit.results import Measured, difference
 from advmix.classifiers import load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.fit import FitConfig
@@ -25,11 +24,12 @@ from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.training.gan import GanOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.config import load, to_dict
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
+from experiments.comparison import Measured, difference
 from experiments.pipeline.measure import Line, classifier_table, comparisons, quality_table, training
 from experiments.pipeline.study import PipelineConfig
 
@@ -239,7 +239,7 @@ def test_cells_as_they_ever_were_keep_names_and_settings(tmp_path: Path) -> None
 
 def test_cells_of_another_origin_have_folders_of_their_own() -> None:
     def name(origin: Origin, search: SearchOptions | None = None) -> str:
-        settings = replace(RunSettings(), search=search or SearchOptions())
+        settings = replace(RunSettings(), search=search or FINEST)
         return make_cell(Path("c"), DataConfig("mnist"), 3, settings, origin).name
 
     assert name(Origin()) == "mnist-std0.1-seed3"

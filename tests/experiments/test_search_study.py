@@ -14,19 +14,19 @@ import torch
 from running import cli
 from torch import nn
 
-from advmix.audit.results import Measured, difference
 from advmix.data import ColoredDigits, make_painting
 from advmix.encoders import load_autoencoder
 from advmix.latents import Latents
 from advmix.report.tables import schema
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import FINEST
 from advmix.utils.config import load
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_json
 from advmix.utils.torch_tools import generator
 from experiments.cells import Origin, make_cell
+from experiments.comparison import Measured, difference
 from experiments.search.figures import Matrix, transfer_matrix
 from experiments.search.generators import is_fitted
 from experiments.search.grid import FOUND, TRACE
@@ -57,8 +57,8 @@ SMALL += ["--methods", "nominal", "advmix", "--reference", "nominal", "--seeds",
     ],
 )
 def test_every_setting_of_a_search_is_in_its_name(other: dict[str, Any]) -> None:
-    assert in_words(replace(SearchOptions(), **other), 0) != in_words(SearchOptions(), 0)
-    assert in_words(SearchOptions(), 1) != in_words(SearchOptions(), 0)
+    assert in_words(replace(FINEST, **other), 0) != in_words(FINEST, 0)
+    assert in_words(FINEST, 1) != in_words(FINEST, 0)
 
 
 @pytest.mark.parametrize("look", ["colored", "double-colored"])

@@ -6,28 +6,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from advmix.attacks import Attack, open_attack, still_right
 from advmix.audit.measure import AuditBatch, AuditedClassifier
 from advmix.audit.settings import AuditConfig
-from advmix.classifiers import Classifier, OpenClassifier, load_classifier
+from advmix.classifiers import Classifier, OpenClassifier, load_classifier, open_classifier
 from advmix.classifiers.wrapper import with_size
-from advmix.data import Data, open_data, to_float
+from advmix.data import Data, ImageSet, open_data, to_float
 from advmix.data.datasets import OwnImages
 from advmix.data.photos import Native
-from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
-from advmix.encoders.store import LatentStore, open_latents
+from advmix.encoders import encoded, load_autoencoder
+from advmix.encoders.store import open_latents
 from advmix.generators import NetworkConfig, read_network
-from advmix.latents import Latents
 from advmix.mixing import calibrated
-from advmix.pools import data_for, data_of, load, own_data
+from advmix.pools import FittedModel, data_for, data_of, load, own_data
+from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
 from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.reference import ReferenceClassifier, check_independent, named_reference
 from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 CALIBRATION_IMAGES = 100
 """Images on which the scale of a classifier's logits is measured."""
@@ -35,23 +40,64 @@ CALIBRATION_IMAGES = 100
 
 @dataclass(frozen=True, eq=False)
 class AuditInputs:
-    """Images, and what mixes them; networks and pool are on one device.
+    """All that an audit is about, open; what is None is made by the audit.
 
     Attributes:
         data: whose test images are audited.
-        model: generator and encoder network.
-        metadata: of the generator's file.
-        encoder: the one that made the pool.
-        pool: latents of the generator's training images.
-        store: where these lie.
+        classifiers: that are asked.
+        model: generator and pool, on the device.
+        generator: folder of a generator whose pool is not there yet.
+        metadata: of the file of a generator that is there.
+        reference: votes whether a mix still shows its label.
+        attack: a third-party attack, tried besides.
     """
 
     data: Data
-    model: Autoencoder
-    metadata: dict[str, Any]
-    encoder: Encoder
-    pool: Latents
-    store: LatentStore
+    classifiers: tuple[OpenClassifier, ...]
+    model: FittedModel | None = None
+    generator: Path | None = None
+    metadata: dict[str, Any] | None = None
+    reference: ReferenceClassifier | None = None
+    attack: Attack | None = None
+
+    @staticmethod
+    def open(config: AuditConfig, device: torch.device, fabric: Fabric) -> AuditInputs:
+        """Everything that a config names, checked to go together before anything is made.
+
+        Args:
+            config: of the audit.
+            device: for networks and pool.
+            fabric: the machine; data are read by one of its processes first.
+
+        Raises:
+            UserError: missing or damaged files, or parts that do not go together.
+        """
+        with fabric.rank_zero_first(local=True):
+            data, metadata = audited_data(config)
+        images, done = data.test, (config.out / RESULTS).is_file()
+        opened = tuple(open_classifier(options, images.classes, images.shape) for options in config.subjects)
+        attack = open_attack(config.attack)
+        if attack is not None and not done:
+            _try_attack(attack, opened, images[:TRIED], device)
+        check_fit(config, data, metadata, opened)
+        reference = None
+        if config.reference:
+            reference = named_reference(config.reference, data.train, device, config.trust_code)
+            check_independent(config.reference, reference.network, opened, images, device)
+        model = None
+        if config.generator is not None and config.latents is not None and not done:
+            model = load(config.generator, config.latents, device)
+        return AuditInputs(data, opened, model, config.generator, metadata, reference, attack)
+
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """What a run remembers of what it reads."""
+        known: dict[str, str | None] = {
+            "images": self.data.test.fingerprint,
+            "generator": None if self.metadata is None else self.metadata["fingerprint"],
+            "reference": None if self.reference is None else self.reference.fingerprint,
+        }
+        return known | {f"classifier {place}": one.fingerprint for place, one in enumerate(self.classifiers, start=1)}
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -64,37 +110,49 @@ class AuditInputs:
             return [self.data.photos.test.names[row] for row in rows.tolist()]
         return [f"test image {row}" for row in rows.tolist()]
 
+    @property
+    def fitted(self) -> FittedModel:
+        """Generator and pool, where they are made."""
+        assert self.model is not None
+        return self.model
+
     def fitted_on(self, rows: Tensor) -> int | None:
         """How many of the test images at `rows` `(N,)` the generator was fitted on, pixel by pixel; None where its
         images are unknown, or not there any more.
         """
         train = self.data.train
-        if train.fingerprint != self.metadata.get("data_fingerprint"):
+        if train.fingerprint != self.fitted.metadata.get("data_fingerprint"):
             try:
-                train = data_of(self.metadata, self.store.folder).train
+                train = data_of(self.fitted.metadata, self.fitted.store.folder).train
             except UserError:
                 return None
         known = {hexdigest(image) for image in train.pixels}
         return sum(hexdigest(image) in known for image in self.data.test.pixels[rows])
 
-    def search(self, options: SearchOptions, gradients: bool) -> SearchOptions:
-        """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers; without
-        gradients as many random candidates as there would have been.
+    def search(self, options: SearchOptions) -> SearchOptions:
+        """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers. Where a
+        classifier gives no gradients, as many random candidates as there would have been.
         """
-        options = with_layers(options, self.model.config)
-        if gradients:
+        options = with_layers(options, self.fitted.model.config)
+        if all(one.differentiable for one in self.classifiers):
             return options
         return replace(options, restarts=options.restarts * (options.steps + 1), steps=0)
 
 
-def open_audit_inputs(data: Data, generator: Path, latents: Path, device: torch.device) -> AuditInputs:
-    """Everything read from its folders.
+TRIED = 4
 
-    Raises:
-        UserError: missing or damaged files, or images that are not of the generator's size.
-    """
-    parts = load(generator, latents, device)
-    return AuditInputs(data, parts.model, parts.metadata, parts.encoder, parts.pool, parts.store)
+"""Images on which an attack is tried before anything is made."""
+
+
+def _try_attack(attack: Attack, opened: Sequence[OpenClassifier], images: ImageSet, device: torch.device) -> None:
+    """What an attack raises it shall raise before anything is made."""
+    pixels, labels = (tensor.to(device) for tensor in images.batch(slice(None)))
+    for one in opened:
+        try:
+            still_right(one.network.to(device), attack, with_size(pixels, one.side), labels, seed=0)
+        except UserError as error:
+            doubt = "" if one.differentiable else f"; {one.name} gives no gradients, name an attack that needs none"
+            raise UserError(f"{error}{doubt}") from error
 
 
 def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
@@ -151,7 +209,7 @@ def _classifiers_own(config: AuditConfig) -> Data:
 
 def audited_classifier(opened: OpenClassifier, case: AuditInputs, device: torch.device) -> AuditedClassifier:
     """A classifier with the size of the images that it is shown."""
-    small = case.model.generator.resolution
+    small = case.fitted.generator.resolution
     network, side = opened.network, opened.side or small
     if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
@@ -168,7 +226,7 @@ def is_native(opened: OpenClassifier, data: Data, small: int) -> bool:
 @contextmanager
 def batches(case: AuditInputs, subjects: Sequence[AuditedClassifier]) -> Iterator[AuditImages]:
     """Reads the test images, in every size that some classifier is shown."""
-    small = case.model.generator.resolution
+    small = case.fitted.generator.resolution
     sides = sorted({subject.side for subject in subjects} - {small})
     context = case.data.native() if sides and isinstance(case.data, OwnImages) else nullcontext(None)
     with context as native:
@@ -185,11 +243,11 @@ class AuditImages:
 
     def read(self, start: int, rows: Tensor) -> AuditBatch:
         """The images at `rows` `(B,)`, the first of which is number `start` of all that are audited."""
-        case, device = self.case, self.case.pool.styles.device
+        case, device = self.case, self.case.fitted.pool.styles.device
         images = case.data.test[rows]
         groups = case.data.photos.test.groups[rows] if isinstance(case.data, OwnImages) else torch.zeros_like(rows)
         native = {side: self.pixels(rows, side).to(device) for side in self.sides}
-        latents = encoded(images, case.encoder)
+        latents = encoded(images, case.fitted.encoder)
         return AuditBatch(
             start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents
         )

@@ -16,7 +16,8 @@ from advmix.data import slices
 from advmix.generators import Generator, NetworkConfig
 from advmix.inspect.scores import unit_name, units
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Loss, Mix, RandMix, cross_entropy, draw_donors
+from advmix.metrics import Evaluation, evaluate_batch
+from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
 from advmix.utils.torch_tools import generator as seeded
 
@@ -151,7 +152,7 @@ class AuditSetup:
     """All that stays the same from image to image; everything is on one device.
 
     Attributes:
-        search: the search, with the generator.
+        mixer: the search, with the generator.
         pool: whose latents are borrowed.
         swaps: which layers are swapped by themselves.
         reference: votes whether a mix still shows the label.
@@ -160,7 +161,7 @@ class AuditSetup:
         attack: another's, tried besides.
     """
 
-    search: AdvMix
+    mixer: AdvMix
     pool: Latents
     swaps: tuple[Swap, ...]
     reference: nn.Module
@@ -171,12 +172,12 @@ class AuditSetup:
     @property
     def generator(self) -> Generator:
         """`dec`."""
-        return self.search.generator
+        return self.mixer.generator
 
     def batch_size(self, subjects: Sequence[AuditedClassifier]) -> int:
         """Images at once; the same for all subjects, so that they meet the same donors."""
         side = max(subject.side for subject in subjects)
-        return max(1, PIXELS // (side**2 * self.search.restarts))
+        return max(1, PIXELS // (side**2 * self.mixer.search.restarts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,42 +240,44 @@ def measure_images(bench: AuditSetup, batch: AuditBatch) -> ImageRecords:
 
 def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
     """Try one classifier on every image of a batch."""
-    shown, labels, drawn = batch.shown(subject.side), batch.labels, batch.latents
+    shown, labels, split = batch.shown(subject.side), batch.labels, bench.mixer.split
     begun = _begun(bench, batch, shown)
-    mix, mixed = _search(bench, subject, batch, begun), _mixed(bench, subject, batch, begun)
-    mix_drawn, mixed_drawn = mix, mixed
-    if bench.residual:
-        mix_drawn, mixed_drawn = _search(bench, subject, batch, drawn), _mixed(bench, subject, batch, drawn)
-    perp = bench.search.split.perp_of(mix.latents)
+    found, worst = _evaluated(bench, subject, batch, begun)
+    drawn = _evaluated(bench, subject, batch, batch.latents)[0] if bench.residual else found
+    perp = split.perp_of(worst.latents)
     with torch.no_grad(), eval_mode(subject.network, bench.generator, bench.reference) as (model, dec, reference):
         start = dec(begun)
-        seen_start, seen_drawn = (answers(model(images)) for images in (start, dec(drawn)))
-        before, seen_small = model(shown), answers(model(batch.pixels))
-        small = bench.search.split.with_perp(_begun(bench, batch, batch.pixels), perp)
+        before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
+        judged = dec(split.with_perp(_begun(bench, batch, batch.pixels), perp))
         donors = bench.pool[_swap_donors(bench, batch)]
-        after = model(mix.images)
-        seen = torch.stack([answers(before), answers(after), seen_small, seen_start, seen_drawn])
-        mixes = (mix, mixed, mix_drawn, mixed_drawn)
+        unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
-            right=(answers(before) == labels).cpu(),
-            right_small=(seen_small == labels).cpu(),
-            right_reconstruction=(seen_drawn == labels).cpu(),
-            right_mixed=_withstood(mixed).cpu(),
-            right_worst=(_withstood(mix) & (seen_start == labels)).cpu(),
-            right_mixed_drawn=_withstood(mixed_drawn).cpu(),
-            right_worst_drawn=(_withstood(mix_drawn) & (seen_drawn == labels)).cpu(),
-            unanswered=((seen < 0).any(dim=0) | torch.stack([_unanswered(one) for one in mixes]).any(dim=0)).cpu(),
-            vanished=_vanished(mix).cpu(),
-            donors=mix.donors.cpu(),
+            right_clean=(answers(before) == labels).cpu(),
+            right_small=(small == labels).cpu(),
+            right_reconstruction=drawn.right_start.cpu(),
+            right_random_mix=found.right_random_mix.cpu(),
+            right_worst_case=found.right_worst_case.cpu(),
+            right_random_mix_drawn=drawn.right_random_mix.cpu(),
+            right_worst_case_drawn=drawn.right_worst_case.cpu(),
+            unanswered=(unanswered | found.unanswered | drawn.unanswered).cpu(),
+            vanished=found.vanished.cpu(),
+            donors=worst.donors.cpu(),
             perp=perp.cpu(),
             losses=cross_entropy(after, labels).cpu(),
             before=probabilities(before),
             after=probabilities(after),
-            change=rms(mix.images - start).cpu(),
-            reference_after=answers(reference(dec(small))).cpu(),
+            change=rms(worst.images - start).cpu(),
+            reference_after=answers(reference(judged)).cpu(),
             swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
             right_attacked=_attacked(bench, subject, batch),
         )
+
+
+def _evaluated(
+    bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents
+) -> tuple[Evaluation, Mix]:
+    parts = subject.network, bench.mixer, latents, batch.labels, bench.pool
+    return evaluate_batch(*parts, seed=bench.seed, start=batch.start, loss=subject.loss)
 
 
 def _begun(bench: AuditSetup, batch: AuditBatch, images: Tensor) -> Latents:
@@ -287,36 +290,9 @@ def _swap_donors(bench: AuditSetup, batch: AuditBatch) -> Tensor:
     return draw_donors((1, len(batch.labels)), len(bench.pool), None, rng)[0].to(batch.labels.device)
 
 
-def _search(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents) -> Mix:
-    rng = seeded(bench.seed, "worst-case", batch.start)
-    return bench.search(subject.network, latents, batch.labels, bench.pool, loss=subject.loss, rng=rng)
-
-
-def _mixed(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents) -> Mix:
-    rng = seeded(bench.seed, "random mix", batch.start)
-    mixer = RandMix(bench.generator, bench.search.split)
-    return mixer(subject.network, latents, batch.labels, bench.pool, rng=rng)
-
-
 def _attacked(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> Tensor | None:
     if bench.attack is None:
         return None
     seed = derive(bench.seed, "attack", batch.start)
     with torch.enable_grad():
         return still_right(subject.network, bench.attack, batch.shown(subject.side), batch.labels, seed)
-
-
-def _withstood(mix: Mix) -> Tensor:
-    """Right on every candidate."""
-    assert mix.fooled is not None
-    return ~mix.fooled & ~_unanswered(mix)
-
-
-def _unanswered(mix: Mix) -> Tensor:
-    assert mix.unanswered is not None
-    return mix.unanswered
-
-
-def _vanished(mix: Mix) -> Tensor:
-    """Where the search had no gradient to follow, though it asked for one."""
-    return torch.zeros_like(_unanswered(mix)) if mix.vanished is None else mix.vanished

@@ -17,6 +17,7 @@ from advmix.audit.words import why_no_verdict
 from advmix.data import to_bytes
 from advmix.report.figures import rescaled_difference
 from advmix.report.page import SEARCH, environment, resource
+from advmix.report.tables import Column, columns_of
 
 LARGEST = 192
 
@@ -32,25 +33,6 @@ def image_uri(image: Tensor) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-FIGURES = (
-    ("right", "As it is", "The image itself."),
-    ("right_small", "At the generator's size", "The image made as small as the generator's."),
-    ("right_reconstruction", "Reconstructed", "Encoded and decoded: what is lost here is the generator's fault."),
-    ("right_mixed", "Random change", "With the z⊥ of one other image, drawn at random."),
-    ("right_worst", "Worst case", "Right as it is, and on every candidate of the search."),
-    (
-        "right_checked",
-        "Worst case, label checked",
-        "The same where the reference reads the image rightly, without those whose flipped mix shows it another class.",
-    ),
-    ("right_attacked", "Attacked", "Right as it is, and under another's attack on its pixels (--attack)."),
-    ("right_mixed_drawn", "Random, drawn", "The random change as the generator draws it, without the image's details."),
-    ("right_worst_drawn", "Worst, drawn", "The worst case of another search, in what the generator draws alone."),
-)
-
-"""Key, column, and what makes an image count as right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +74,7 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             results=results,
             classifiers=entries,
             style=Markup(resource("report.css") + resource("audit.css")),
-            figures=_figures(results),
+            columns=_columns(results),
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
             words=words,
@@ -100,16 +82,16 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
     )
 
 
-def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _columns(results: Mapping[str, Any]) -> list[Column]:
     """The columns that say something: the size only where it differs, the drawn ones where details are kept."""
     native = any(entry["side"] > results["generator"]["resolution"] for entry in results["classifiers"])
     drawn = bool(results["residual"])
     return [
-        figure
-        for figure in FIGURES
-        if figure[0] in results["classifiers"][0]["parts"][0]
-        and (native or figure[0] != "right_small")
-        and (drawn or not figure[0].endswith("drawn"))
+        column
+        for column in columns_of("page")
+        if column.key in results["classifiers"][0]["parts"][0]
+        and (native or column.key != "accuracy_small")
+        and (drawn or not column.key.endswith("drawn"))
     ]
 
 

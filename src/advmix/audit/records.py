@@ -23,13 +23,13 @@ class ClassifierRecords:
     """What becomes of one classifier's answers to N images of K classes, on the CPU.
 
     Attributes:
-        right: `(N,)`, right on the image as it is, in the size that the classifier is shown.
+        right_clean: `(N,)`, right on the image as it is, in the size that the classifier is shown.
         right_small: the same at the generator's size.
         right_reconstruction: encoded and decoded.
-        right_mixed: with the z⊥ of one other image, drawn at random.
-        right_worst: on what the search begins with, and on every candidate of it.
-        right_mixed_drawn: as `right_mixed`, on what the generator draws, without the image's own details.
-        right_worst_drawn: as `right_worst`, likewise.
+        right_random_mix: with the z⊥ of one other image, drawn at random.
+        right_worst_case: on what the search begins with, and on every candidate of it.
+        right_random_mix_drawn: as `right_random_mix`, on what the generator draws, without the image's own details.
+        right_worst_case_drawn: as `right_worst_case`, likewise.
         unanswered: whether some answer was not a number; such an image is not right there, and counts as no flip.
         vanished: whether the classifier's gradient said nothing, so that the search was a random one.
         donors: `(N,)`, place in the pool of the image whose z⊥ the search started from.
@@ -43,13 +43,13 @@ class ClassifierRecords:
         right_attacked: on the image as it is and under another's attack; None where none is tried.
     """
 
-    right: Tensor
+    right_clean: Tensor
     right_small: Tensor
     right_reconstruction: Tensor
-    right_mixed: Tensor
-    right_worst: Tensor
-    right_mixed_drawn: Tensor
-    right_worst_drawn: Tensor
+    right_random_mix: Tensor
+    right_worst_case: Tensor
+    right_random_mix_drawn: Tensor
+    right_worst_case_drawn: Tensor
     unanswered: Tensor
     vanished: Tensor
     donors: Tensor

@@ -1,18 +1,14 @@
-"""Which worst-case numbers may be held against each other: those of one generator, one pool, one search, the same
-images.
-
-A worst case is the worst that *one* search found, in the pictures of *one* generator. Two numbers of different searches
-differ because the searches do, whatever the classifiers are worth; so a number carries its circumstances with it, and
-what is computed from several asks for them first.
-"""
+"""What comes out of an audit: results.json, pictures, page, and `AuditResult` for Python."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,19 +29,21 @@ from advmix.audit.statistics import (
     strongest_failures,
     swap_entries,
 )
-from advmix.classifiers import OpenClassifier
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.data.datasets import broken_of
-from advmix.doctor.measure import unexplained
 from advmix.intervals import Resamples
 from advmix.latents import Latents
-from advmix.report.tables import RESULTS, header
+from advmix.metrics import unexplained
+from advmix.report.tables import RESULTS, as_text, header
 from advmix.training.methods import SearchOptions
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
-from advmix.utils.errors import UserError
-from advmix.utils.files import atomic_write, write_json
+from advmix.utils.files import atomic_write, copy_folder, write_json
 from advmix.utils.progress import PhaseTimer
 from advmix.utils.torch_tools import eval_mode
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -63,84 +61,6 @@ class WorstCaseKey:
     pool: str
     search: str
     images: str
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with what it was measured on.
-
-    Attributes:
-        value: an accuracy in [0, 1].
-        classifier: fingerprint of the classifier.
-        key: the circumstances.
-        name: how the number is called when it is refused.
-    """
-
-    value: float
-    classifier: str
-    key: WorstCaseKey
-    name: str = "a number"
-
-    @classmethod
-    def of(cls, record: dict[str, Any], value: str = "accuracy_worst_case") -> Measured:
-        """From an entry of `results.json` that has `classifier`, `key` and the number under `value`."""
-        name = " ".join(str(record[part]) for part in ("method", "trained_with", "generator") if part in record)
-        return cls(record[value], record["classifier"], WorstCaseKey(**record["key"]), f"{name} seed {record['seed']}")
-
-
-def check_same(numbers: Sequence[Measured], apart_from: Iterable[str] = ()) -> None:
-    """Refuse numbers that were not measured in the same circumstances.
-
-    Args:
-        numbers: any number of them.
-        apart_from: names of circumstances that may differ.
-
-    Raises:
-        UserError: naming two numbers, and in what they differ.
-    """
-    for number in numbers[1:]:
-        for field in fields(WorstCaseKey):
-            first, second = getattr(numbers[0].key, field.name), getattr(number.key, field.name)
-            if field.name not in apart_from and first != second:
-                raise UserError(
-                    f"{numbers[0].name} and {number.name}: worst cases under different {field.name} ({first}; "
-                    f"{second}); they compare only under one generator, pool, search and set of images"
-                )
-
-
-def difference(first: Measured, second: Measured) -> float:
-    """`first - second` of two classifiers in the same circumstances.
-
-    Raises:
-        UserError: other circumstances.
-    """
-    check_same([first, second])
-    return first.value - second.value
-
-
-def ranked(numbers: Sequence[Measured]) -> list[Measured]:
-    """Highest first, of classifiers in the same circumstances.
-
-    Raises:
-        UserError: other circumstances.
-    """
-    check_same(numbers)
-    return sorted(numbers, key=lambda number: -number.value)
-
-
-def strength(weak: Measured, strong: Measured) -> float:
-    """What a stronger search takes off the accuracy of *one* classifier, on the same images under the same generator.
-
-    Raises:
-        UserError: two classifiers, generators or sets of images.
-    """
-    if weak.classifier != strong.classifier:
-        raise UserError(
-            f"{weak.name} and {strong.name}: two classifiers under two searches; hold searches against each other on "
-            "one classifier, classifiers under one search"
-        )
-    check_same([weak, strong], apart_from=("pool", "search"))
-    return weak.value - strong.value
 
 
 def as_record(key: WorstCaseKey) -> dict[str, str]:
@@ -194,7 +114,7 @@ class Pictures:
     def _donor_names(self, donors: Tensor) -> list[str]:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
         data = self.images.case.data
-        same = data.train.fingerprint == self.images.case.store.index["images"]
+        same = data.train.fingerprint == self.images.case.fitted.store.index["images"]
         photos = getattr(data, "photos", None) if same else None
         return [f"pool image {donor}" if photos is None else photos.train.names[donor] for donor in donors.tolist()]
 
@@ -214,7 +134,7 @@ class Pictures:
     def _example(self, number: int, unit: int) -> ImagePair:
         """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
         asked, judged = self.found.asked, self.found.judged[number]
-        flipped = judged.right & (judged.swap_answers[:, unit] != asked.labels)
+        flipped = judged.right_clean & (judged.swap_answers[:, unit] != asked.labels)
         among = flipped if flipped.any() else torch.ones_like(flipped)
         change = asked.swap_change[:, unit].masked_fill(~among, torch.nan)
         place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
@@ -241,6 +161,10 @@ class Pictures:
 
 REPORT = "report.html"
 
+GENERATOR = "generator"
+
+"""Where an audit keeps a generator of its own."""
+
 UNEXPLAINED_IMAGES = 1000
 
 Entry = dict[str, Any]
@@ -254,7 +178,6 @@ class AuditRun:
     case: AuditInputs
     bench: AuditSetup
     options: SearchOptions
-    opened: Sequence[OpenClassifier]
     subjects: Sequence[AuditedClassifier]
     voter: ReferenceClassifier
 
@@ -270,20 +193,20 @@ class AuditRun:
 
     def metadata(self) -> Entry:
         """What `found.safetensors` says of itself: plain JSON values."""
-        data, split = self.case.data, self.bench.search.split
+        data, split = self.case.data, self.bench.mixer.split
         classifiers = [
             {"name": one.name, "fingerprint": one.fingerprint, "options": to_dict(named), "side": subject.side}
-            for one, named, subject in zip(self.opened, self.config.subjects, self.subjects, strict=True)
+            for one, named, subject in zip(self.case.classifiers, self.config.subjects, self.subjects, strict=True)
         ]
         values = {
             "data": to_dict(data.config),
             "data_seed": data.seed,
             "images": data.test.fingerprint,
-            "generator": str(self.config.generator or self.config.out / "generator"),
-            "latents": str(self.config.latents or self.config.out / "latents"),
-            "generator_fingerprint": self.case.metadata["fingerprint"],
+            "generator": None if self.config.generator is None else str(self.config.generator),
+            "latents": None if self.config.latents is None else str(self.config.latents),
+            "generator_fingerprint": self.case.fitted.metadata["fingerprint"],
             "pool": self.pool,
-            "encoder": self.case.store.index["encoder"],
+            "encoder": self.case.fitted.store.index["encoder"],
             "split": {"layers": split.layers, "perp": split.perp, "grid": split.grid},
             "swaps": [swap.to_dict() for swap in self.bench.swaps],
             "search": to_dict(self.options),
@@ -303,18 +226,119 @@ def write_audit(made: AuditRun, images: AuditImages, found: AuditRecords, clock:
     pictures = Pictures(made.bench, made.subjects, images, found)
     with clock("report"):
         results = _results(made, pictures, found)
-        galleries = [
-            pictures.gallery(number, entry["telling"], entry["label_lost"])
-            for number, entry in enumerate(results["classifiers"])
-        ]
+        shown = galleries(pictures, results)
     results["phases"] = clock.seconds
-    atomic_write(made.config.out / REPORT, render_audit(results, galleries).encode())
+    atomic_write(made.config.out / REPORT, render_audit(results, shown).encode())
     write_json(made.config.out / RESULTS, results)
+
+
+def galleries(pictures: Pictures, results: Entry) -> list[Gallery]:
+    """The pictures of every classifier."""
+    return [
+        pictures.gallery(number, entry["telling"], entry["label_lost"])
+        for number, entry in enumerate(results["classifiers"])
+    ]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditResult:
+    """What an audit found.
+
+    >>> result.table()                      # a pandas frame: accuracies of all images, each class, each group
+    >>> result.pictures()[0].after          # the mix that tells most, (C, H, W) in [0, 1]
+    >>> result.to_html("report.html"), result.save("runs/audit")
+
+    In a notebook it shows itself; `print(result)` says the same in a terminal.
+
+    Attributes:
+        results: all numbers, as in `results.json`.
+        folder: where they lie with records and page.
+        draw: makes the pictures.
+    """
+
+    results: Entry
+    folder: Path
+    draw: Callable[[], list[Gallery]]
+
+    @cached_property
+    def records(self) -> AuditRecords:
+        """What was found, image by image."""
+        return AuditRecords.load(self.folder)
+
+    @cached_property
+    def _galleries(self) -> list[Gallery]:
+        return self.draw()
+
+    def table(self) -> pandas.DataFrame:
+        """A row for each classifier and each part of its images: all, each class, each group, each class in a group.
+
+        Columns: `classifier`, `kind`, `name`, `images`; then each accuracy in [0, 1] with the ends of its 95 %
+        interval, `accuracy_worst_case`, `accuracy_worst_case_low`, `accuracy_worst_case_high`, and so on; NaN where
+        nothing was counted.
+        """
+        import pandas
+
+        entries = self.results["classifiers"]
+        rows = [{"classifier": entry["name"], **_flat(part)} for entry in entries for part in entry["parts"]]
+        return pandas.DataFrame(rows)
+
+    def pictures(self, kind: str = "telling", classifier: int = 0) -> list[ImagePair]:
+        """Images with the mixes that were found for them.
+
+        Args:
+            kind: `telling`, those that tell most, or `label_lost`, those where the reference sees another class too.
+            classifier: which one, counted from 0.
+
+        Raises:
+            ValueError: another kind.
+        """
+        if kind not in ("telling", "label_lost"):
+            raise ValueError(f"kind {kind!r}: unknown; use telling or label_lost")
+        found: list[ImagePair] = list(getattr(self._galleries[classifier], kind))
+        return found
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The page, which needs no other file; written to `path`, too, where one is named."""
+        page = (self.folder / REPORT).read_bytes()
+        if path is not None:
+            atomic_write(Path(path), page)
+        return page.decode()
+
+    def save(self, folder: str | Path) -> None:
+        """Copy everything into a new folder, which `advmix export --audit` and `advmix doctor` read.
+
+        Raises:
+            UserError: there is something in it already.
+        """
+        copy_folder(self.folder, folder)
+
+    def __repr__(self) -> str:
+        names = [entry["name"] for entry in self.results["classifiers"]]
+        return f"AuditResult({self.results['images']:,} images, {', '.join(names)}; in {self.folder})"
+
+    def __str__(self) -> str:
+        return as_text([*audit_tables(self.results), *audit_sentences(self.results)])
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_sentences(self.results))
+        shown = self.table().round(3).to_html(index=False, border=0, na_rep="–")
+        return f"<ul>{said}</ul>{shown}"
+
+
+def _flat(part: Entry) -> Entry:
+    """A row of a table: a share becomes three numbers."""
+    flat: Entry = {}
+    for key, value in part.items():
+        if isinstance(value, Mapping):
+            flat |= {key: value["value"], f"{key}_low": value["low"], f"{key}_high": value["high"]}
+        else:
+            flat[key] = float("nan") if value is None else value
+    return flat
 
 
 def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
     resamples = Resamples(made.config.resamples, made.config.seed)
-    names = [one.name for one in made.opened]
+    names = [one.name for one in made.case.classifiers]
     votes = LabelCheck(found.asked, found.judged[0]).votes
     return {
         **header("audit", made.config),
@@ -324,14 +348,14 @@ def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
         "generator": _generator_entry(made, found),
         "search": to_dict(made.options),
         "residual": made.config.residual,
-        "reference": {**made.voter.to_dict(), "right": _mean(votes), "trusted": is_trusted(found)},
+        "reference": {**made.voter.to_dict(), "accuracy": _mean(votes), "trusted": is_trusted(found)},
         "classifiers": [_classifier_entry(made, pictures, found, number) for number in range(len(names))],
         "comparison": comparison_entries(found, names, resamples),
     }
 
 
 def _generator_entry(made: AuditRun, found: AuditRecords) -> Entry:
-    metadata, network = made.case.metadata, made.case.model.config
+    metadata, network = made.case.fitted.metadata, made.case.fitted.model.config
     known = {key: metadata.get(key) for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
     return {
         **known,
@@ -346,16 +370,16 @@ def _generator_entry(made: AuditRun, found: AuditRecords) -> Entry:
 def _unexplained(case: AuditInputs, found: AuditRecords) -> float | None:
     """The share of the images' variance that reconstructions miss, on the first of them."""
     some = slice(0, UNEXPLAINED_IMAGES)
-    latents = found.asked.latents[some].to(case.pool.styles.device)
-    return unexplained(case.model.generator, latents, case.data.test[found.asked.rows[some]])
+    latents = found.asked.latents[some].to(case.fitted.pool.styles.device)
+    return unexplained(case.fitted.generator, latents, case.data.test[found.asked.rows[some]])
 
 
 def _classifier_entry(made: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
-    opened, subject, judged = made.opened[number], made.subjects[number], found.judged[number]
+    opened, subject, judged = made.case.classifiers[number], made.subjects[number], found.judged[number]
     check, count, trusted = LabelCheck(found.asked, judged), made.config.pictures, is_trusted(found)
     kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
     key = WorstCaseKey(
-        generator=made.case.metadata["fingerprint"],
+        generator=made.case.fitted.metadata["fingerprint"],
         pool=made.pool,
         search=f"{made.options}, residual {made.config.residual}, seed {made.config.seed}, {made.drawn}",
         images=f"{made.case.data.test.fingerprint}, {len(found)} of seed {made.config.seed}",

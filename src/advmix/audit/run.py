@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from advmix.attacks import Attack, open_attack, still_right
-from advmix.audit.inputs import (
-    AuditImages,
-    AuditInputs,
-    audited_classifier,
-    audited_data,
-    batches,
-    check_fit,
-    open_audit_inputs,
-)
+from advmix.attacks import Attack
+from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches, check_fit
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
+from advmix.audit.page import Gallery
 from advmix.audit.records import RECORDS_FILE, AuditRecords
-from advmix.audit.results import REPORT, AuditRun, write_audit
+from advmix.audit.results import GENERATOR, REPORT, AuditResult, AuditRun, Pictures, galleries, write_audit
 from advmix.audit.settings import AuditConfig
-from advmix.audit.words import audit_sentences, audit_table, swap_table
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers import OpenClassifier, open_classifier
-from advmix.classifiers.wrapper import with_size
-from advmix.commands.encode import run_encode
-from advmix.commands.fit import FitConfig, run_fit
-from advmix.data import Data, DataConfig, ImageSet, slices
-from advmix.pools import EncodeConfig, remembered
+from advmix.commands.encode import encode_images
+from advmix.commands.fit import FitConfig, fit_images
+from advmix.data import DataConfig, ImageSet, open_images, slices
+from advmix.data.datasets import Images
+from advmix.mixing import Search
+from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, load, remembered
 from advmix.report.tables import RESULTS
+from advmix.training.methods import WORST_CASE, SearchOptions
 from advmix.training.reference import (
     ReferenceClassifier,
     check_independent,
@@ -41,13 +37,16 @@ from advmix.training.reference import (
 )
 from advmix.utils.device import in_first_process, make_fabric
 from advmix.utils.errors import UserError
-from advmix.utils.files import make_folder, read_json
+from advmix.utils.files import folder_for, make_folder, read_json, with_folder
 from advmix.utils.progress import Advance, PhaseTimer, console, quietly, track
 from advmix.utils.runs import CHUNKS, open_run
 from advmix.utils.torch_tools import generator
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+REFERENCE = "reference"
+"""Where an audit keeps a reference of its own."""
 
 
 def search_all(
@@ -124,11 +123,6 @@ def chosen_rows(count: int, images: int, rng: torch.Generator) -> Tensor:
     return torch.randperm(count, generator=rng)[:images].sort().values
 
 
-TRIED = 4
-
-"""Images on which an attack is tried before anything is made."""
-
-
 def run_audit(config: AuditConfig) -> dict[str, Any]:
     """Audit, unless `out` holds the finished result already; returns what `results.json` holds.
 
@@ -137,114 +131,206 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     """
     fabric = make_fabric(config.device, config.devices)
     with quietly(not fabric.is_global_zero):
-        with fabric.rank_zero_first(local=True):
-            data, metadata = audited_data(config)
-            images = data.test
-        if metadata is not None:
+        inputs = AuditInputs.open(config, fabric.device, fabric)
+        if inputs.metadata is not None:
             config = replace(config, data=remembered(config.data))
-        opened = [open_classifier(options, images.classes, images.shape) for options in config.subjects]
-        attack, done = open_attack(config.attack), (config.out / RESULTS).is_file()
-        if attack is not None and not done:
-            _try_attack(attack, opened, images[:TRIED], fabric.device)
+        result = audit(config, inputs, fabric)
+        _show(config, result.results)
+    return result.results
+
+
+def audit_classifier(
+    classifier: Subject | Sequence[Subject] | Mapping[str, Subject],
+    images: Images,
+    *,
+    model: FittedModel | str | Path | None = None,
+    reference: Subject | None = None,
+    attack: Attack | None = None,
+    search: Search = WORST_CASE,
+    residual: bool = True,
+    count: int = 500,
+    pictures: int = 12,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+) -> AuditResult:
+    """What flips a classifier: how right it is on test images as they are, as the generator draws them, mixed at
+    random and in the worst case; by class, by group and by layer, with pictures. The call behind `advmix audit`.
+
+    >>> result = advmix.audit_classifier(net, advmix.open_images("photos", target="Smiling"))
+    >>> result.table(), result.pictures(), result.to_html("report.html")
+
+    Args:
+        classifier: a module from images in [0, 1] to logits (`advmix.Classifier` makes one of any), a name as
+            `--classifier` has it, or what `open_classifier` returned; or several, in a list or by name.
+        images: what `open_images` returned, or anything that it takes.
+        model: generator and pool, as `fit` or `load` returned them, or their folder; by default a generator is fitted
+            on the training images, which takes half an hour at 64 pixels.
+        reference: an independent classifier of these images, which votes whether a mix still shows its label; by
+            default one is trained on the training images.
+        attack: a third-party attack `(model, x, y) -> x`, tried besides.
+        search: how far and how long is searched.
+        residual: whether mixes keep what the generator cannot draw of an image.
+        count: at most so many test images, drawn at random.
+        pictures: at most so many of each kind.
+        seed: fixes images, donors, and what is fitted or trained here.
+        out: folder for everything; by default a temporary one, which goes with the result: see `AuditResult.save`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with an audit that was stopped, in `out`.
+
+    Raises:
+        UserError: bad input.
+    """
+    fabric, data = make_fabric(device), open_images(images, seed=seed)
+    test, train = data.test, data.train
+    opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
+    fitted = model if model is None or isinstance(model, FittedModel) else load(model, device=fabric.device)
+    if fitted is not None:
+        check_size(test, fitted.generator)
+    votes = None
+    if reference is not None:
+        named = _opened(reference, test, "reference")
+        votes = named_reference(named, train, fabric.device)
+        check_independent(named.name, votes.network, opened, test, fabric.device)
+    with folder_for(out) as folder:
+        config = AuditConfig(
+            opened[0].name,
+            compare=tuple(one.name for one in opened[1:]),
+            data=data.config,
+            generator=None if fitted is None else fitted.folder,
+            latents=None if fitted is None else fitted.store.folder,
+            search=search if isinstance(search, SearchOptions) else SearchOptions(**asdict(search)),
+            residual=residual,
+            images=count,
+            pictures=pictures,
+            seed=seed,
+            out=folder,
+            device=device,
+            resume=resume,
+        )
+        metadata = None if fitted is None else fitted.metadata
         check_fit(config, data, metadata, opened)
-        named = None
-        if config.reference:
-            named = named_reference(config.reference, data.train, fabric.device, config.trust_code)
-            check_independent(config.reference, named.network, opened, images, fabric.device)
-        inputs: dict[str, str | None] = {
-            "images": images.fingerprint,
-            "generator": metadata["fingerprint"] if metadata else None,
-            "reference": named.fingerprint if named else None,
-        }
-        inputs |= {f"classifier {number}": one.fingerprint for number, one in enumerate(opened, start=1)}
-        case: AuditInputs | None = None
-        if config.generator is not None and config.latents is not None and not done:
-            case = open_audit_inputs(data, config.generator, config.latents, fabric.device)
-        with open_run(config.out, "audit", config, config.resume, inputs, fabric=fabric):
-            if not done:
-                clock = PhaseTimer(config.out if fabric.is_global_zero else None)
-                if case is None:
-                    pooled = config.data if metadata and "data" not in metadata else DataConfig()
-                    folders = in_first_process(fabric, lambda: _generator(config, data, pooled, clock))
-                    case = open_audit_inputs(data, *folders, fabric.device)
-                _audit(config, fabric, case, opened, named, attack, clock)
-            results: dict[str, Any] = read_json(config.out / RESULTS)
-            _show(config, results)
-    return results
+        inputs = AuditInputs(data, tuple(opened), fitted, config.generator, metadata, votes, attack)
+        result = audit(config, inputs, fabric)
+    return result if out is not None else with_folder(result, folder)
 
 
-def _try_attack(attack: Attack, opened: Sequence[OpenClassifier], images: ImageSet, device: torch.device) -> None:
-    """What an attack raises it shall raise before anything is made."""
-    pixels, labels = (tensor.to(device) for tensor in images.batch(slice(None)))
-    for one in opened:
-        try:
-            still_right(one.network.to(device), attack, with_size(pixels, one.side), labels, seed=0)
-        except UserError as error:
-            doubt = "" if one.differentiable else f"; {one.name} gives no gradients, name an attack that needs none"
-            raise UserError(f"{error}{doubt}") from error
+Subject = nn.Module | OpenClassifier | str | Path
+"""A classifier, as `open_classifier` takes it."""
 
 
-def _audit(
-    config: AuditConfig,
-    fabric: Fabric,
-    case: AuditInputs,
-    opened: Sequence[OpenClassifier],
-    named: ReferenceClassifier | None,
-    attack: Attack | None,
-    clock: PhaseTimer,
-) -> None:
-    """Everything up to the files."""
-    voter = named or _own_voter(config, fabric, case, clock)
-    options = case.search(config.search, all(one.differentiable for one in opened))
-    subjects = [audited_classifier(one, case, fabric.device) for one in opened]
-    bench = AuditSetup(
-        search=options.mixer(case.model, stop_early=True),
-        pool=case.pool,
-        swaps=swaps(case.model.config, options.split(case.model.generator.layers)),
-        reference=voter.network,
+def _by_name(
+    classifier: Subject | Sequence[Subject] | Mapping[str, Subject],
+) -> list[tuple[str, Subject]]:
+    if isinstance(classifier, Mapping):
+        return list(classifier.items())
+    if isinstance(classifier, str | Path | nn.Module | OpenClassifier):
+        return [("", classifier)]
+    return [("", one) for one in classifier]
+
+
+def _opened(classifier: Subject, images: ImageSet, name: str) -> OpenClassifier:
+    opened = open_classifier(classifier, images.classes, images.shape)
+    return replace(opened, name=name) if name else opened
+
+
+def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResult:
+    """The audit itself, in `config.out`, unless that holds the finished result already.
+
+    Args:
+        config: its settings; what they name is not read again.
+        inputs: everything that is there.
+        fabric: the machine; its processes share the work.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
+        if not (config.out / RESULTS).is_file():
+            clock = PhaseTimer(config.out if fabric.is_global_zero else None)
+            if inputs.model is None:
+                inputs = replace(inputs, model=_made_model(config, inputs, fabric, clock))
+            if inputs.reference is None:
+                inputs = replace(inputs, reference=_made_reference(config, inputs, fabric, clock))
+            _measure(config, inputs, fabric, clock)
+        return AuditResult(read_json(config.out / RESULTS), config.out, partial(_drawn, config, inputs, fabric.device))
+
+
+def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassifier, device: torch.device) -> AuditRun:
+    """Everything that takes part, on its device."""
+    options, model = inputs.search(config.search), inputs.fitted
+    setup = AuditSetup(
+        mixer=options.mixer(model.model, stop_early=True),
+        pool=model.pool,
+        swaps=swaps(model.model.config, options.split(model.generator.layers)),
+        reference=reference.network,
         residual=config.residual,
         seed=config.seed,
-        attack=attack,
+        attack=inputs.attack,
     )
-    rows = chosen_rows(len(case.data.test), config.images, generator(config.seed, "audit", "images"))
-    made = AuditRun(config, case, bench, options, opened, subjects, voter)
-    with batches(case, subjects) as images:
+    subjects = [audited_classifier(one, inputs, device) for one in inputs.classifiers]
+    return AuditRun(config, inputs, setup, options, subjects, reference)
+
+
+def _measure(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> None:
+    """Everything up to the files."""
+    assert inputs.reference is not None
+    made = _setup(config, inputs, inputs.reference, fabric.device)
+    rows = chosen_rows(len(inputs.data.test), config.images, generator(config.seed, "audit", "images"))
+    with batches(inputs, made.subjects) as images:
         with clock("search"):
-            found = search_all(config.out, fabric, bench, subjects, images, rows, made.metadata(), config.chunk)
+            parts = made.bench, made.subjects, images, rows, made.metadata()
+            found = search_all(config.out, fabric, *parts, config.chunk)
         in_first_process(fabric, lambda: write_audit(made, images, found, clock))
 
 
-def _generator(config: AuditConfig, data: Data, pooled: DataConfig, clock: PhaseTimer) -> tuple[Path, Path]:
-    """The folders of generator and latents; what is not named is made here: a generator of the audited `data`, the pool
-    of `pooled`: by default of the generator's own images, which an imported one does not have.
+def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> list[Gallery]:
+    """The pictures of a finished audit, drawn again."""
+    results, found = read_json(config.out / RESULTS), AuditRecords.load(config.out)
+    if inputs.model is None:
+        folders = config.generator or config.out / GENERATOR, config.latents or config.out / LATENTS
+        inputs = replace(inputs, model=load(*folders, device))
+    reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
+    made = _setup(config, inputs, reference, device)
+    with batches(inputs, made.subjects) as images:
+        return galleries(Pictures(made.bench, made.subjects, images, found), results)
+
+
+def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> FittedModel:
+    """Generator and pool; what is not there is made: a generator of the audited data, a pool of the generator's own
+    images, or of the audited data where it has none.
     """
-    fitted, latents = config.generator, config.latents
-    if fitted is None:
-        fitted = config.out / "generator"
-        with clock("fit"):
-            run_fit(
-                FitConfig(data.config, fit=config.fit, seed=data.seed, out=fitted, device=config.device, resume=True)
-            )
-    if latents is None:
-        latents = config.out / "latents"
-        with clock("encode"):
-            run_encode(EncodeConfig(fitted, pooled, out=latents, device=config.device, resume=True))
-    return fitted, latents
+
+    def make() -> tuple[Path, Path]:
+        fitted, latents, data = inputs.generator, config.latents, inputs.data
+        if fitted is None:
+            fitted = config.out / GENERATOR
+            with clock("fit"):
+                fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=fitted), data.train)
+        if latents is None:
+            latents = config.out / LATENTS
+            foreign = inputs.metadata is not None and "data" in inputs.metadata
+            pooled = DataConfig() if foreign or inputs.metadata is None else config.data
+            with clock("encode"):
+                encode_images(EncodeConfig(fitted, pooled, out=latents, **common), None if foreign else data)
+        return fitted, latents
+
+    common: dict[str, Any] = {"device": config.device, "resume": True}
+    return load(*in_first_process(fabric, make), fabric.device)
 
 
-def _own_voter(config: AuditConfig, fabric: Fabric, case: AuditInputs, clock: PhaseTimer) -> ReferenceClassifier:
+def _made_reference(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> ReferenceClassifier:
     """A reference of our own, trained where it is not there yet."""
-    images, folder, alone = case.data.train, config.out / "reference", make_fabric(config.device)
+    images, folder, alone = inputs.data.train, config.out / REFERENCE, make_fabric(config.device)
     with clock("reference"):
         in_first_process(fabric, lambda: train_reference(folder, images, config.seed, alone))
     return own_reference(folder, images, fabric.device)
 
 
 def _show(config: AuditConfig, results: dict[str, Any]) -> None:
-    for entry in results["classifiers"]:
-        console.print(f"\n{entry['name']}", markup=False, style="bold")
-        console.print(audit_table(entry["parts"]))
-        console.print(swap_table(entry["swaps"]))
+    for part in audit_tables(results):
+        console.print(part)
     for sentence in audit_sentences(results):
         console.print(sentence, markup=False)
     known = results["generator"].get("fitted_on_audited")

@@ -9,7 +9,7 @@ from advmix.attacks import AttackOptions
 from advmix.classifiers import ClassifierOptions
 from advmix.data import DataConfig
 from advmix.training.autoencode import FitOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.methods import WORST_CASE, SearchOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 
@@ -55,7 +55,7 @@ class AuditConfig(ClassifierOptions):
     latents: Path | None = None
     reference: str | None = None
     fit: FitOptions = field(default_factory=FitOptions)
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    search: SearchOptions = WORST_CASE
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
     images: int = 500

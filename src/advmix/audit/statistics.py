@@ -14,12 +14,8 @@ from torch import Tensor
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
 from advmix.intervals import Interval, Resamples, share_of
 from advmix.latents import Split
+from advmix.training.reference import MIN_REFERENCE_RATIO
 from advmix.utils.torch_tools import answers, mistakes
-
-MIN_REFERENCE_RATIO = 0.9
-
-"""A reference that is right on the audited images less than this share as often as on the training images reads a bias
-of these, or knows them by heart: its votes say nothing."""
 
 MIN_PIXEL_CHANGE = 0.02
 
@@ -39,7 +35,7 @@ class LabelCheck:
     @cached_property
     def flipped(self) -> Tensor:
         """Right as they are, and wrong on what was found."""
-        return self.judged.right & ~self.judged.right_worst & ~self.judged.unanswered
+        return self.judged.right_clean & ~self.judged.right_worst_case & ~self.judged.unanswered
 
     @cached_property
     def votes(self) -> Tensor:
@@ -85,7 +81,7 @@ class LabelCheck:
 def is_trusted(found: AuditRecords) -> bool:
     """Whether the reference's votes count."""
     right = float((found.asked.reference_before == found.asked.labels).double().mean())
-    trusted: bool = right >= MIN_REFERENCE_RATIO * found.metadata["reference"]["right_train"]
+    trusted: bool = right >= MIN_REFERENCE_RATIO * found.metadata["reference"]["accuracy_train"]
     return trusted
 
 
@@ -115,13 +111,13 @@ def strongest_failures(asked: ImageRecords, judged: ClassifierRecords, among: Te
 
 
 FIGURES = (
-    "right",
+    "right_clean",
     "right_small",
     "right_reconstruction",
-    "right_mixed",
-    "right_worst",
-    "right_mixed_drawn",
-    "right_worst_drawn",
+    "right_random_mix",
+    "right_worst_case",
+    "right_random_mix_drawn",
+    "right_worst_case_drawn",
 )
 
 """The shares of right answers that are given for all images, each class and each group."""
@@ -136,6 +132,11 @@ Entry = dict[str, Any]
 def figures_of(judged: ClassifierRecords) -> tuple[str, ...]:
     """`FIGURES`, and what another's attack leaves where one was tried."""
     return FIGURES if judged.right_attacked is None else (*FIGURES, "right_attacked")
+
+
+def accuracy_of(figure: str) -> str:
+    """The key in `results.json` of the share of a record's answers, `right_clean` to `accuracy_clean`."""
+    return figure.replace("right", "accuracy", 1)
 
 
 def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
@@ -164,9 +165,9 @@ def part_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
             continue
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
         for figure in figures_of(judged):
-            row[figure] = entry(share_of(getattr(judged, figure), mask))
+            row[accuracy_of(figure)] = entry(share_of(getattr(judged, figure), mask))
         checked = votes & mask
-        row["right_checked"] = entry(share_of(judged.right_worst, checked))
+        row["accuracy_checked"] = entry(share_of(judged.right_worst_case, checked))
         row["checked_images"] = int(checked.sum())
         rows.append(row)
     return rows
@@ -183,7 +184,7 @@ def commonest_entry(found: AuditRecords, judged: ClassifierRecords) -> Entry:
 def swap_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
     """A row for each swap: how many right answers it flips, how far it changes the images, and what of them."""
     asked, split = found.asked, found.split
-    begun = judged.right if found.metadata["residual"] else judged.right_reconstruction
+    begun = judged.right_clean if found.metadata["residual"] else judged.right_reconstruction
     votes, labels = asked.reference_before == asked.labels, asked.labels
     rows = []
     for place, swap in enumerate(found.metadata["swaps"]):
@@ -209,7 +210,7 @@ def check_entry(asked: ImageRecords, judged: ClassifierRecords) -> Entry:
     check = LabelCheck(asked, judged)
     return {
         "images": len(asked.labels),
-        "right": int(judged.right.sum()),
+        "right": int(judged.right_clean.sum()),
         "votes": int(check.votes.sum()),
         "flipped": int(check.flipped.sum()),
         "flipped_label_kept": int(check.kept.sum()),
@@ -226,10 +227,10 @@ def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Res
         row: Entry = {"classifier": name, "less": names[0]}
         for figure in figures_of(judged):
             pair = getattr(judged, figure), getattr(first, figure)
-            row[figure] = entry(resamples.difference(*pair, f"{figure} {name}"))
+            row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name}"))
         among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked & is_trusted(found)
-        pair = judged.right_worst, first.right_worst
-        row["right_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
+        pair = judged.right_worst_case, first.right_worst_case
+        row["accuracy_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
         row["checked_images"] = int(among.sum())
         rows.append(row)
     return rows

@@ -9,6 +9,10 @@ from typing import Any
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from advmix.report.tables import columns_of
+from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
 
@@ -66,11 +70,15 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
     the generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
     everything, residual = entry["parts"][0], results["residual"]
-    drawn, small, native = (everything[key]["value"] for key in ("right_reconstruction", "right_small", "right"))
+    drawn, small, native = (
+        everything[key]["value"] for key in ("accuracy_reconstruction", "accuracy_small", "accuracy_clean")
+    )
     clean = small if residual else native
     if clean - drawn <= TOO_BLURRED:
         return None
-    size = " at the generator's size" if residual and everything["right_small"] != everything["right"] else ""
+    size = (
+        " at the generator's size" if residual and everything["accuracy_small"] != everything["accuracy_clean"] else ""
+    )
     by_size = not residual and small - drawn <= TOO_BLURRED
     return NoVerdict(
         "the generator draws too little of these images",
@@ -136,7 +144,7 @@ def headline(entry: Entry, results: Entry) -> str:
     doubted = why_no_verdict(entry, results)
     if doubted is not None:
         return f"No verdict: {doubted.reason}"
-    if not entry["parts"][0]["right"]["value"]:
+    if not entry["parts"][0]["accuracy_clean"]["value"]:
         return "No right answer to flip"
     rate = flip_rate(entry)
     strongest = first_layers(entry)
@@ -177,13 +185,15 @@ def worst_part(entry: Entry, kind: str) -> Entry | None:
     """The part of a kind that is right least often in the worst case; None where there is only one."""
     rows = [part for part in entry["parts"] if part["kind"] == kind]
     rows = [part for part in rows if part["images"] >= FEW] or rows
-    return min(rows, key=lambda part: float(part["right_worst"]["value"])) if len(rows) > 1 else None
+    return min(rows, key=lambda part: float(part["accuracy_worst_case"]["value"])) if len(rows) > 1 else None
 
 
 def verdict_words(entry: Entry) -> str:
     """The headline's numbers, in one sentence."""
     everything = entry["parts"][0]
-    clean, mixed, worst = (everything[key]["value"] for key in ("right", "right_mixed", "right_worst"))
+    clean, mixed, worst = (
+        everything[key]["value"] for key in ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")
+    )
     return f"{clean:.1%} right as they are; {mixed:.1%} after a random change; {worst:.1%} whatever the search tried."
 
 
@@ -194,16 +204,16 @@ def check_words(entry: Entry, reference: Entry) -> str:
         return "No right answer was flipped."
     if not reference["trusted"]:
         return (
-            f"Not known: the reference is right on {reference['right_train']:.1%} of the training images and on "
-            f"{reference['right']:.1%} of these. It reads a bias of the training images, or knows them by heart, and "
-            "its votes say nothing. Look at the pictures, or name a --reference that is right here."
+            f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "
+            f"{reference['accuracy']:.1%} of these. It reads a bias of the training images, or knows them by heart, "
+            "and its votes say nothing. Look at the pictures, or name a --reference that is right here."
         )
-    checked = entry["parts"][0]["right_checked"]
+    checked = entry["parts"][0]["accuracy_checked"]
     words = (
         f"Of {check['flipped']:,} flipped answers, the reference still sees the label in "
         f"{check['flipped_label_kept']:,}, "
         f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
-        f"on the image itself (it is right on {reference['right']:.1%})."
+        f"on the image itself (it is right on {reference['accuracy']:.1%})."
     )
     if check["flipped_unseen"]:
         words = (
@@ -220,7 +230,7 @@ def comparison_words(results: Entry) -> list[str]:
     for entry, row in zip(others, results["comparison"], strict=True):
         if why_no_verdict(first, results) or why_no_verdict(entry, results):
             continue
-        share = row["right_worst"]
+        share = row["accuracy_worst_case"]
         word = "more" if share["value"] > 0 else "less"
         points = f"{abs(100 * share['value']):.1f} points {word}"
         ends = f"95 % interval of the difference {100 * share['low']:+.1f} to {100 * share['high']:+.1f}"
@@ -236,9 +246,9 @@ def comparison_headline(results: Entry) -> str:
         doubted = why_no_verdict(entry, results)
         if doubted is not None:
             return f"No verdict on {entry['name']}: {doubted.reason}"
-    worst = [entry["parts"][0]["right_worst"]["value"] for entry in entries]
+    worst = [entry["parts"][0]["accuracy_worst_case"]["value"] for entry in entries]
     best = max(range(len(entries)), key=lambda place: worst[place])
-    if len(entries) == 2 and _is_sure(results["comparison"][0]["right_worst"]):
+    if len(entries) == 2 and _is_sure(results["comparison"][0]["accuracy_worst_case"]):
         return f"{entries[best]['name']} withstands {100 * abs(worst[1] - worst[0]):.0f} points more"
     if len(entries) == 2:
         return "No difference in the worst case to be sure of"
@@ -252,30 +262,29 @@ def _is_sure(share: Entry) -> bool:
 
 Part = Mapping[str, Any]
 
-COLUMNS = {
-    "right": "as it is",
-    "right_reconstruction": "recon-\nstruct.",
-    "right_mixed": "mixed at\nrandom",
-    "right_worst": "worst\ncase",
-    "right_checked": "label\nchecked",
-    "right_attacked": "attacked",
-}
-
 
 def audit_table(parts: Sequence[Part]) -> Table:
     """Accuracies in percent with their 95 % intervals: all, each class, each group."""
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     view.add_column("accuracy, %")
     view.add_column("images", justify="right")
-    columns = {key: head for key, head in COLUMNS.items() if key in parts[0]}
-    for head in columns.values():
-        view.add_column(head, justify="right")
+    columns = [column for column in columns_of("terminal") if column.key in parts[0]]
+    for column in columns:
+        view.add_column(column.short, justify="right")
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
-        cells = [_cell(part[key]) for key in columns]
+        cells = [_cell(part[column.key]) for column in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
+
+
+def audit_tables(results: Mapping[str, Any]) -> Iterator[Any]:
+    """What rich prints for each classifier: its name, its accuracies, what its swaps flip."""
+    for entry in results["classifiers"]:
+        yield Text(f"\n{printable(entry['name'])}", style="bold")
+        yield audit_table(entry["parts"])
+        yield swap_table(entry["swaps"])
 
 
 def swap_table(swaps: Sequence[Part]) -> Table:
@@ -319,6 +328,6 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
     for kind in ("class", "group", "class in group"):
         worst = worst_part(entry, kind)
         if worst is not None:
-            right, share = worst["right"]["value"], worst["right_worst"]["value"]
+            right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]
             yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
     yield check_words(entry, results["reference"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -199,17 +200,20 @@ class Outside:
     fingerprint: str
 
 
-def open_outside(options: ClassifierOptions, image: tuple[int, int, int] | None = None) -> Outside:
+def open_outside(
+    options: ClassifierOptions, image: tuple[int, int, int] | None = None, module: nn.Module | None = None
+) -> Outside:
     """Find, load, wrap and try; a line says how images are brought to it.
 
     Args:
         options: which one.
         image: `(C, H, W)` of what it will be asked about.
+        module: the network, where it is in memory; it is copied.
 
     Raises:
         UserError: one line for whatever is wrong.
     """
-    found = _find(options)
+    found = _find(options) if module is None else FoundNetwork(copy.deepcopy(module), options.classifier, True)
     if options.weights is not None:
         load_weights(found.network, options.weights)
     elif not found.trained:
@@ -294,6 +298,8 @@ def _channels(found: FoundNetwork, options: ClassifierOptions, image: tuple[int,
 
 def _wrapped(found: FoundNetwork, options: ClassifierOptions, channels: int) -> Classifier:
     """A user's own weights were trained as the user says; a library's as the library says, unless told otherwise."""
+    if isinstance(found.network, Classifier):
+        return found.network.eval().requires_grad_(False)
     known = options.weights is None
     mean, std = options.mean or (found.mean if known else ()), options.std or (found.std if known else ())
     if not found.normalised and (mean or std):
@@ -427,26 +433,46 @@ class OpenClassifier:
 
 
 def open_classifier(
-    options: ClassifierOptions,
+    classifier: ClassifierOptions | OpenClassifier | str | Path | nn.Module,
     classes: tuple[str, ...] | None = None,
     image: tuple[int, int, int] | None = None,
+    **options: Any,
 ) -> OpenClassifier:
-    """The classifier that the options name.
+    """A classifier, whoever made it.
+
+    >>> net = advmix.open_classifier("timm:resnet18", weights="mine.safetensors", mean=MEAN, std=STD, input_size=224)
+    >>> net = advmix.open_classifier(module, mean=MEAN, std=STD, classes=("cat", "dog"))
 
     Args:
-        options: which one, and how images are brought to it.
+        classifier: its name, as `--classifier` has it; a module, which is copied, in eval mode; options with a name in
+            them; or one that is open.
         classes: of the images that it will be asked about: a classifier that has names of its own must have the same,
             and answers in the order of these; another must have as many classes, and takes these names.
         image: `(C, H, W)` of these images, on which others' networks are tried once.
+        options: fields of `ClassifierOptions`, beside a name or a module.
 
     Raises:
         UserError: it cannot be read, does not run, or tells other classes apart.
     """
-    options = _read_json(options)
-    opened = (
-        _open_outside(options, image, classes) if options.folder is None else _open_trained(options, options.folder)
-    )
+    opened = classifier if isinstance(classifier, OpenClassifier) else _opened(classifier, classes, image, options)
     return opened if classes is None else opened.named(classes)
+
+
+def _opened(
+    classifier: ClassifierOptions | str | Path | nn.Module,
+    classes: tuple[str, ...] | None,
+    image: tuple[int, int, int] | None,
+    given: Mapping[str, Any],
+) -> OpenClassifier:
+    if isinstance(classifier, nn.Module):
+        wrapped = isinstance(classifier, Classifier)
+        if wrapped and given:
+            raise UserError(f"{', '.join(given)}: say it to advmix.Classifier, which this network is in")
+        name = type(classifier.network if wrapped else classifier).__name__
+        return _open_outside(ClassifierOptions(name, **given), image, classes, classifier)
+    options = classifier if isinstance(classifier, ClassifierOptions) else ClassifierOptions(str(classifier), **given)
+    options = _read_json(options)
+    return _open_outside(options, image, classes) if options.folder is None else _open_trained(options, options.folder)
 
 
 def _read_json(options: ClassifierOptions) -> ClassifierOptions:
@@ -500,10 +526,13 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
 
 
 def _open_outside(
-    options: ClassifierOptions, image: tuple[int, int, int] | None, wanted: tuple[str, ...] | None
+    options: ClassifierOptions,
+    image: tuple[int, int, int] | None,
+    wanted: tuple[str, ...] | None,
+    module: nn.Module | None = None,
 ) -> OpenClassifier:
     """Another's, whose classes have no names yet unless the options, its maker or the images give them."""
-    outside = open_outside(options, image)
+    outside = open_outside(options, image, module)
     network: nn.Module = outside.network
     classes, outputs = options.classes, outside.outputs
     if options.merges:

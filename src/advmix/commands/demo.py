@@ -33,7 +33,7 @@ from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.loop import read_log
-from advmix.training.methods import METHODS, BaselineOptions, SearchOptions, check_methods
+from advmix.training.methods import FINEST, METHODS, WORST_CASE, BaselineOptions, SearchOptions, check_methods
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json
@@ -136,10 +136,10 @@ class RunSettings:
 
     fit: FitOptions = field(default_factory=FitOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
-    search: SearchOptions = field(default_factory=SearchOptions)
+    search: SearchOptions = FINEST
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
-    worst_restarts: int = 5
-    worst_steps: int = 5
+    worst_restarts: int = WORST_CASE.restarts
+    worst_steps: int = WORST_CASE.steps
     worst_images: int = 1000
     device: str = "auto"
 

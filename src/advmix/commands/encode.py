@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from advmix.data import Data
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.pools import (
@@ -28,9 +29,19 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     Raises:
         UserError: bad input.
     """
+    return encode_images(config, None)
+
+
+def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
+    """The same, with the data, where they are there already.
+
+    Raises:
+        UserError: bad input.
+    """
     device = open_device(config.device)
     model, metadata = load_autoencoder(config.generator)
-    data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
+    if data is None:
+        data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
     config = replace(config, data=remembered(config.data))
     features = features_of(config, images)
@@ -60,7 +71,7 @@ def run_encode(config: EncodeConfig) -> LatentStore:
                 shard_size=config.shard_size,
                 device=device,
                 metadata={
-                    "data": to_dict(data.config),
+                    **({"data": to_dict(data.config)} if data.config.data else {}),
                     "data_seed": data.seed,
                     "data_fingerprint": images.fingerprint,
                 },

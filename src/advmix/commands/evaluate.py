@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import ColoredDigits, Data, DataConfig, open_data, painted_digits
 from advmix.latents import Latents
-from advmix.metrics import WorstCase, accuracy, predict, recolor_worst, share, worst_case
+from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.report.tables import RESULTS, header, table
-from advmix.training.methods import SearchOptions, with_layers
+from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json, write_tensors
 from advmix.utils.progress import console
 from advmix.utils.runs import open_run
-from advmix.utils.torch_tools import answers, generator
+from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
@@ -54,7 +54,7 @@ class EvaluateConfig(ClassifierOptions):
     generator: Path | None = None
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    search: SearchOptions = WORST_CASE
     worst_images: int = 1000
     seed: int = 0
     out: Path = Path("runs/evaluation")
@@ -184,6 +184,7 @@ def _identity(config: EvaluateConfig, opened: OpenClassifier, data: ColoredDigit
         "train_seconds": trained.get("train_seconds"),
         "setting": trained.get("setting", {}),
         "accuracy_reconstruction": None,
+        "accuracy_random_mix": None,
         "accuracy_worst_case": None,
         "generator": None,
     }
@@ -223,11 +224,8 @@ def _searched(
     with torch.no_grad():
         latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
 
-    def search(rows: slice, stop_early: bool, title: str) -> WorstCase:
-        mixer, theirs = config.search.mixer(mixable.model, stop_early), labels[rows].to(device)
-        return worst_case(network, mixer, latents[rows], theirs, mixable.pool, seed=config.seed, title=title)
-
-    found = search(slice(None), True, "search the worst case")
+    search, pool = config.search.mixer(mixable.model, stop_early=True), mixable.pool
+    found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed)
     vanished = int(found.vanished.sum())
     if vanished:
         _note(
@@ -237,21 +235,28 @@ def _searched(
     write_tensors(
         config.out / GALLERY,
         "gallery",
-        _gallery(images[shown], labels[shown], search(shown, False, "search for the pictures")),
+        _gallery(config, network, images[shown], labels[shown], latents[shown], mixable),
         {},
     )
     return {
-        "accuracy_reconstruction": share(found.right_reconstruction),
-        "accuracy_worst_case": share(found.right),
+        "accuracy_reconstruction": share(found.right_start),
+        "accuracy_random_mix": share(found.right_random_mix),
+        "accuracy_worst_case": share(found.right_worst_case),
     }
 
 
-def _gallery(images: Tensor, labels: Tensor, found: WorstCase) -> dict[str, Tensor]:
+def _gallery(
+    config: EvaluateConfig, network: nn.Module, images: Tensor, labels: Tensor, latents: Latents, mixable: FittedModel
+) -> dict[str, Tensor]:
     """The first of the searched images with the worst of *all* candidates: nothing is picked."""
-    confidence, predictions = found.probabilities.max(dim=1)
+    search, loss = config.search.mixer(mixable.model), search_loss(network, mixable.generator, latents)
+    theirs = labels.to(mixable.pool.styles.device)
+    _, mix = evaluate_batch(network, search, latents, theirs, mixable.pool, seed=config.seed, start=0, loss=loss)
+    with torch.no_grad(), eval_mode(network) as (model,):
+        confidence, predictions = probabilities(model(mix.images)).max(dim=1)
     return {
         "originals": images,
-        "variations": found.images,
+        "variations": mix.images.cpu(),
         "labels": labels,
         "predictions": predictions,
         "confidence": confidence,

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advmix.classifiers import OpenClassifier
+from advmix.commands.encode import encode_images
 from advmix.commands.fit_gan import Finished, GanFit, judged
-from advmix.data import DataConfig, ImageSet, open_data
+from advmix.data import DataConfig, ImageSet, open_data, open_images
+from advmix.data.datasets import Images
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
 from advmix.generators import MappedGenerator
-from advmix.pools import check_size, in_size
+from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, in_size, load
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
 from advmix.training.features import Features, activations, features_input, open_features
@@ -20,8 +22,9 @@ from advmix.training.invert import InvertOptions
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
 from advmix.utils.config import check_values, to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import UserError
+from advmix.utils.files import folder_for, with_folder
 from advmix.utils.progress import console, quietly
 from advmix.utils.runs import open_run
 
@@ -104,13 +107,59 @@ def run_fit(config: FitConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
+    fit_images(config, None)
+
+
+def fit(
+    images: Images,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    **settings: Any,
+) -> FittedModel:
+    """A generator of images and its encoder, trained together by reconstruction, with the pool of the training images.
+
+    >>> model = advmix.fit(advmix.open_images("photos", size=64), fit_steps=2000)
+    >>> model.generator, model.encoder, model.split, model.pool
+    >>> model.save("runs/model")
+
+    Args:
+        images: what `open_images` returned, or anything that it takes; labels are not looked at.
+        seed: fixes the first weights and every batch.
+        out: folder for everything; by default a temporary one, which goes with the model: see `FittedModel.save`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        resume: go on with a run that was stopped, in `out`.
+        settings: fields of `FitOptions`, such as `fit_steps` and `grid_channels`.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
+    data = open_images(images, seed=seed)
+    with folder_for(out) as folder:
+        options = FitOptions(**settings)
+        fit_images(FitConfig(data.config, fit=options, seed=seed, out=folder, device=device, resume=resume), data.train)
+        pool = EncodeConfig(folder, data.config, out=folder / LATENTS, seed=seed, device=device, resume=True)
+        encode_images(pool, data)
+        model = load(folder, device=open_device(device))
+    return model if out is not None else with_folder(model, folder)
+
+
+def fit_images(config: FitConfig, images: ImageSet | None) -> None:
+    """The same, with the training images, where they are there already.
+
+    Raises:
+        UserError: bad input, or a loss that is not finite.
+    """
     fabric = make_fabric(config.device, config.devices, config.precision)
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else Finished.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
-        with fabric.rank_zero_first(local=True):
-            images = open_data(config.data, config.seed).train
+        if images is None:
+            with fabric.rank_zero_first(local=True):
+                images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
         inputs, judges = _inputs(config, images, finished, features), features_input(judge)
         with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
@@ -203,7 +252,7 @@ def _keep(
     """Write the result, the generator last, and say how good it is."""
     mse = reconstruction_mse(model.eval(), images, next(model.parameters()).device)
     metadata = {
-        "data": to_dict(config.data),
+        **({"data": to_dict(config.data)} if config.data.data else {}),
         "data_seed": config.seed,
         "data_fingerprint": images.fingerprint,
         **settings,

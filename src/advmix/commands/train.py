@@ -52,7 +52,7 @@ class TrainConfig:
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainOptions = field(default_factory=TrainOptions)
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=()))
+    search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     seed: int = 0
     out: Path = Path("runs/classifier")

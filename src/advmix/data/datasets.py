@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from advmix.data.digits import class_names, load_gray
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.data.painting import COLOR_NAMES, MEAN_COLORS, Painting, make_painting
 from advmix.data.photos import Broken, Native, PhotoOptions, Photos, load_photos, native_photos
+from advmix.data.photos.decode import PhotoShape
+from advmix.data.photos.labels import hold_out
 from advmix.data.photos.load import say_left_out, say_notes
+from advmix.data.photos.memory import image_set
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import derive, generator
@@ -202,6 +208,86 @@ class OwnImages:
     def test(self) -> ImageSet:
         """The test images; those of `val` where there are none."""
         return self.photos.test.images
+
+
+@dataclass(frozen=True, eq=False)
+class GivenImages:
+    """Images that are in memory already.
+
+    Args:
+        train: the training images.
+        test: images that nothing is trained on.
+        seed: fixed the split, where they had none.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    seed: int = 0
+
+    @property
+    def config(self) -> DataConfig:
+        """Names nothing: they cannot be read again."""
+        return DataConfig(data="")
+
+
+Images = str | Path | Data | ImageSet | Dataset[Any] | tuple[Tensor, Tensor]
+"""What can be opened: a place as `--data` names it, what is open already, a data set of torch, images with labels."""
+
+
+def open_images(
+    images: Images,
+    *,
+    test: Images | None = None,
+    target: str | None = None,
+    classes: Sequence[str] = (),
+    seed: int = 0,
+    **shape: Any,
+) -> Data:
+    """Images with labels, for training and for testing.
+
+    >>> images = advmix.open_images("photos", target="Smiling", size=64)
+    >>> images = advmix.open_images(CIFAR10("data"), test=CIFAR10("data", train=False))
+    >>> images = advmix.open_images((pixels, labels), classes=("cat", "dog"))
+    >>> images.train, images.test                      # an `ImageSet` each
+
+    Args:
+        images: a folder, .zip or .csv file, `torchvision:NAME` or `hf:NAME`; a data set of torch whose items are an
+            image (of Pillow, or a tensor `(C, H, W)`, uint8 or floating in [0, 1]) and its class number; or all images
+            `(N, C, H, W)` with their labels `(N,)`.
+        test: images that nothing is trained on, of the same kind; by default those of the source or, where it has
+            none, a fifth of each class, drawn at random (`holdout`).
+        target: column of the labels, of a folder or table; may be left out where it is plain.
+        classes: names of the classes, of tensors or a data set without any; numbers by default.
+        seed: fixes what is drawn at random.
+        shape: fields of `PhotoShape`: `size` (64 pixels by default; tensors stay as they are), `channels`, `crop`,
+            `group`, `holdout`, `split_by`, `limit` and others.
+
+    Raises:
+        UserError: no such images, or some that cannot be used.
+    """
+    if isinstance(images, OwnImages | ColoredDigits | GivenImages):
+        return images
+    if isinstance(images, str | Path):
+        if test is not None:
+            raise UserError(f"{images}: has its own test images, or a holdout; test= goes with images in memory")
+        return open_data(DataConfig(str(images), target=target, photos=_photo_shape(shape)), seed)
+    options = _photo_shape(shape)
+    sized = options.size if "size" in shape else None
+    read = image_set(cast(Any, images), classes, options, sized)
+    if test is not None:
+        return GivenImages(read, image_set(cast(Any, test), read.classes, options, sized), seed)
+    held = hold_out(read.labels.tolist(), [f"{place:09d}" for place in range(len(read))], options.holdout, seed)
+    mask = torch.zeros(len(read), dtype=torch.bool).index_fill(0, torch.tensor(sorted(held), dtype=torch.int64), True)
+    if not mask.any():
+        raise UserError("too few images to hold any out for the test; name them with test=")
+    return GivenImages(read[~mask], read[mask], seed)
+
+
+def _photo_shape(shape: Mapping[str, Any]) -> PhotoShape:
+    unknown = shape.keys() - {part.name for part in fields(PhotoShape)}
+    if unknown:
+        raise TypeError(f"open_images() has no argument {', '.join(sorted(unknown))}")
+    return PhotoShape(**shape)
 
 
 def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from advmix.doctor.measure import Found, Moves, Pool
 from advmix.inspect.scores import IDLE
 from advmix.intervals import Interval
+from advmix.training.reference import MIN_REFERENCE_RATIO
 
 Verdict = Literal["ok", "doubtful", "bad", "not known"]
 
@@ -75,11 +76,6 @@ SURVIVAL_OK, SURVIVAL_BAD = 0.95, 0.8
 
 """Labels that mixes keep. 95 % is what `advmix inspect` asks of a split; what cannot be told from it by its interval
 passes, too. Below 80 %, one mix in five is labelled wrong, more noise than most real data sets have."""
-
-HONEST = 0.9
-
-"""A reference that is right on unseen images less than this share as often as on the training images knows these by
-heart, or reads a bias of theirs; `advmix inspect` draws the line at the same place."""
 
 ENOUGH = 30
 
@@ -174,7 +170,7 @@ def survival(kept: Interval | None, images: int, train: float, test: float) -> F
         test: on unseen ones.
     """
     numbers = {"kept": kept and vars(kept), "images": images, "reference_train": train, "reference_test": test}
-    if test < HONEST * train:
+    if test < MIN_REFERENCE_RATIO * train:
         why = f"The reference is right on {train:.1%} of the training and {test:.1%} of unseen images: it cannot judge."
         remedy = "Name another --reference, trained on more or on unbiased images."
         return Finding("label survival", "not known", why, remedy, numbers)

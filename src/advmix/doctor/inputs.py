@@ -20,7 +20,7 @@ from advmix.data import Data, DataConfig, ImageSet
 from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
 from advmix.latents import Latents, Split
 from advmix.pools import EncodeConfig, data_for, data_of, in_size, load
-from advmix.training.methods import NEEDS_LATENTS, SearchOptions, with_layers
+from advmix.training.methods import NEEDS_LATENTS, WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import OWN
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError
@@ -54,7 +54,6 @@ REFERENCE = "reference"
 
 """The folder of an audit's own reference in its own."""
 
-AUDIT = SearchOptions(perp=(), restarts=5, steps=5)
 
 """What audits search with by default; no layers stand for those that fit the generator."""
 
@@ -187,9 +186,9 @@ def _settings(loaded: Iterable[Loaded]) -> tuple[SearchOptions, bool]:
     if "evaluate" in runs:
         return runs["evaluate"].search, False
     if "train" in runs:
-        search = replace(runs["train"].search, restarts=AUDIT.restarts, steps=AUDIT.steps)
+        search = replace(runs["train"].search, restarts=WORST_CASE.restarts, steps=WORST_CASE.steps)
         return search, runs["train"].baseline.residual
-    return AUDIT, False
+    return WORST_CASE, False
 
 
 PROBED = 1000

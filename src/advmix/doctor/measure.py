@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, slices
+from advmix.data import slices
 from advmix.encoders import Autoencoder
 from advmix.generators import Generator
 from advmix.inspect.scores import join, unit_name, units
@@ -200,27 +200,6 @@ MEASURED_AT_ONCE = 100
 FINE = 1e-3
 
 """Two codes are the same when no number differs by more than about this many standard deviations of the pool."""
-
-
-@torch.no_grad()
-def unexplained(generator: Generator, latents: Latents, images: ImageSet) -> float | None:
-    """Share of the images' variance that reconstructions miss: squared error over squared distance to the mean image.
-
-    0 is perfect, 1 is as good as the mean image, and more is worse than that; None where all images are the same.
-
-    Args:
-        generator: `dec`.
-        latents: of N images.
-        images: the same ones.
-    """
-    pixels = images.batch(slice(None))[0].double()
-    total = (pixels - pixels.mean(dim=0)).square().sum()
-    with eval_mode(generator) as (decoder,):
-        errors = [
-            (decoder(latents[part]).cpu().double() - pixels[part]).square().sum()
-            for part in slices(len(images), MEASURED_AT_ONCE)
-        ]
-    return float(torch.stack(errors).sum() / total) if float(total) > 0 else None
 
 
 @torch.no_grad()

@@ -29,11 +29,10 @@ from advmix.doctor.measure import (
     moves,
     nested_search,
     survival,
-    unexplained,
 )
 from advmix.inspect.scores import other_label
 from advmix.latents import Latents
-from advmix.metrics import accuracy, predict, share
+from advmix.metrics import accuracy, predict, share, unexplained
 from advmix.training.methods import SearchOptions
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, to_dict

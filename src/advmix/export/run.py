@@ -12,14 +12,15 @@ from torch import Tensor
 
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
+from advmix.audit.results import GENERATOR
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, DataConfig, ImageSet, open_data, slices, to_float
 from advmix.data.datasets import OwnImages, names_of
 from advmix.export.variations import TABLE, Finder, Item, Sources, VariationFolder, compared, kept_words, read_table
 from advmix.generators import Generator
 from advmix.mixing import RandMix, calibrated
-from advmix.pools import FittedModel, load
-from advmix.training.methods import SearchOptions, with_layers
+from advmix.pools import LATENTS, FittedModel, load
+from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, from_dict
 from advmix.utils.device import open_device
@@ -96,9 +97,14 @@ def open_audit(
     """
     found = AuditRecords.load(audit)
     metadata = found.metadata
-    parts = load(generator or metadata["generator"], latents or metadata["latents"], device)
+    place = audit if audit.is_dir() else audit.parent
+    parts = load(
+        generator or metadata["generator"] or place / GENERATOR,
+        latents or metadata["latents"] or place / LATENTS,
+        device,
+    )
     if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
-        raise UserError(f"{audit}: found with another generator than the one in {generator or metadata['generator']}")
+        raise UserError(f"{audit}: found with another generator than the one in {parts.folder}")
     data = _audited(metadata, parts.data, audit)
     rows = found.asked.rows
     names = names_of(data, "test")
@@ -164,7 +170,7 @@ class ExportConfig:
     generator: Path | None = None
     latents: Path | None = None
     method: str = "advmix"
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(perp=(), restarts=5, steps=5))
+    search: SearchOptions = WORST_CASE
     variants: int = 1
     which: str = "all"
     split: str = "test"

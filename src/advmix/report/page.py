@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from advmix.report.drawing import DPI, Method, method, method_label
-from advmix.report.tables import RUN_COLUMNS, Run, Score, best, columns, method_names, scores
+from advmix.report.tables import DIGIT_COLUMNS, Run, Score, best, columns, method_names, scores
 from advmix.utils.files import atomic_write, make_folder
 
 CAPTIONS = {
@@ -127,7 +127,7 @@ def looks_at(runs: Sequence[Run], name: str) -> str:
 
 def rows(runs: Sequence[Run]) -> list[Row]:
     """The table, controls last."""
-    table = {column.key: scores(runs, column.key) for column in RUN_COLUMNS}
+    table = {column.key: scores(runs, column.key) for column in DIGIT_COLUMNS}
     seconds = scores(runs, "train_seconds")
     return [
         Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from advmix.report.drawing import METHODS
@@ -23,14 +25,124 @@ RESULTS = "results.json"
 
 SCHEMA_VERSION = 1
 
-TERMINAL_COLUMNS = {
-    "accuracy_biased": "biased",
-    "accuracy_unbiased": "shuffled",
-    "accuracy_uniform": "uniform",
-    "accuracy_reconstruction": "recon- struct.",
-    "accuracy_worst_case": "worst case",
-    "accuracy_recolor_worst": "worst recolour",
-}
+
+@dataclass(frozen=True)
+class Column:
+    """An accuracy: what it is called, and what it counts, known here alone.
+
+    Attributes:
+        key: in `results.json`, in [0, 1].
+        title: on pages, in figures and in the docs.
+        short: in a terminal, a line for each word.
+        meaning: a sentence for a reader who is new here.
+        hint: a few words for a chart.
+        shown: `digits`, in what evaluate measures on painted digits; `page` and `terminal`, in what audit measures.
+    """
+
+    key: str
+    title: str
+    short: str
+    meaning: str
+    hint: str = ""
+    shown: tuple[str, ...] = ("page",)
+
+
+COLUMNS = (
+    Column(
+        "accuracy_biased",
+        "Biased",
+        "biased",
+        "New digits, each in the colour its class had in training. The two go together, so that looking at the wrong "
+        "one is enough here.",
+        "colours as in training",
+        ("digits",),
+    ),
+    Column(
+        "accuracy_unbiased",
+        "Shuffled",
+        "shuffled",
+        "The same digits in the same ten colours, drawn at random: digit and colour say nothing about each other.",
+        "training colours at random",
+        ("digits",),
+    ),
+    Column(
+        "accuracy_uniform",
+        "Uniform",
+        "uniform",
+        "The same digits in colours drawn evenly from all bright ones, most of them never seen in training.",
+        "any colour at all",
+        ("digits",),
+    ),
+    Column("accuracy_clean", "As it is", "as it\nis", "The image itself.", shown=("page", "terminal")),
+    Column("accuracy_small", "At the generator's size", "small", "The image made as small as the generator's."),
+    Column(
+        "accuracy_reconstruction",
+        "Reconstruction",
+        "recon-\nstruct.",
+        "Encoded and decoded again. What is lost here is lost by the generator, not by the search.",
+        "as the generator draws them",
+        ("digits", "page", "terminal"),
+    ),
+    Column(
+        "accuracy_random_mix",
+        "Random mix",
+        "random\nmix",
+        "With the z⊥ of one other image, drawn at random.",
+        "the z⊥ of any other image",
+        ("digits", "page", "terminal"),
+    ),
+    Column(
+        "accuracy_worst_case",
+        "Worst case",
+        "worst\ncase",
+        "Right on what the mixes begin with, the image or its reconstruction, and on every mix that the search tried.",
+        "right on all the search tried",
+        ("digits", "page", "terminal"),
+    ),
+    Column(
+        "accuracy_checked",
+        "Worst case, label checked",
+        "label\nchecked",
+        "The worst case where the reference reads the image rightly, without those images whose flipped mix shows it "
+        "another class.",
+        shown=("page", "terminal"),
+    ),
+    Column(
+        "accuracy_attacked",
+        "Attacked",
+        "attacked",
+        "Right as it is, and under a third-party attack on its pixels (--attack).",
+        shown=("page", "terminal"),
+    ),
+    Column(
+        "accuracy_random_mix_drawn",
+        "Random, drawn",
+        "random\ndrawn",
+        "The random mix as the generator draws it, without the image's details.",
+    ),
+    Column(
+        "accuracy_worst_case_drawn",
+        "Worst, drawn",
+        "worst\ndrawn",
+        "The worst case of another search, in what the generator draws alone.",
+    ),
+    Column(
+        "accuracy_recolor_worst",
+        "Worst recolour",
+        "worst\nrecolour",
+        "Right on the real digit under every colour of a fixed grid: an exact worst case, no generator needed.",
+        "right in every colour of a grid",
+        ("digits",),
+    ),
+)
+
+
+def columns_of(place: str) -> tuple[Column, ...]:
+    """The columns that are shown in a place: `digits`, `page` or `terminal`."""
+    return tuple(column for column in COLUMNS if place in column.shown)
+
+
+DIGIT_COLUMNS = columns_of("digits")
 
 
 def schema() -> dict[str, Any]:
@@ -50,15 +162,24 @@ def header(command: str, config: Any) -> dict[str, Any]:
     }
 
 
+def as_text(parts: Iterable[Any]) -> str:
+    """What rich would print of tables and sentences, without colours."""
+    file = io.StringIO()
+    view = Console(file=file, width=100, color_system=None)
+    for part in parts:
+        view.print(part, markup=not isinstance(part, str), highlight=False)
+    return file.getvalue()
+
+
 def table(runs: list[dict[str, Any]]) -> Table:
     """Accuracies in percent, one row per run."""
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     view.add_column("accuracy, %")
-    for name in TERMINAL_COLUMNS.values():
-        view.add_column("\n".join(name.split()), justify="right")
+    for column in DIGIT_COLUMNS:
+        view.add_column(column.short, justify="right")
     view.add_column("train\nseconds", justify="right")
     for run in runs:
-        cells = [_percent(run[key]) for key in TERMINAL_COLUMNS]
+        cells = [_percent(run.get(column.key)) for column in DIGIT_COLUMNS]
         view.add_row(run["method"], *cells, _seconds(run["train_seconds"]))
     return view
 
@@ -108,8 +229,9 @@ def sweep_table(runs: Sequence[Run], key: str) -> Table:
     methods = list(dict.fromkeys(run["method"] for run in runs))
     upright = len(methods) >= len(spreads)
     headings = [f"{unit}\n{spread:g}" for spread in spreads] if upright else methods
+    short = next(column.title.lower() for column in DIGIT_COLUMNS if column.key == key)
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column(f"{TERMINAL_COLUMNS[key].replace('- ', '')}, %", no_wrap=True)
+    view.add_column(f"{short}, %", no_wrap=True)
     for heading in headings:
         view.add_column(heading, justify="right", no_wrap=True)
 
@@ -142,68 +264,17 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-@dataclass(frozen=True)
-class Column:
-    """One test: key in a run, title, a few words for a chart, a sentence for a reader who is new here."""
-
-    key: str
-    title: str
-    hint: str
-    meaning: str
-
-
-RUN_COLUMNS = (
-    Column(
-        "accuracy_biased",
-        "Biased",
-        "colours as in training",
-        "New digits, each in the colour its class had in training. The two go together, so that looking at the wrong "
-        "one is enough here.",
-    ),
-    Column(
-        "accuracy_unbiased",
-        "Shuffled",
-        "training colours at random",
-        "The same digits in the same ten colours, drawn at random: digit and colour say nothing about each other.",
-    ),
-    Column(
-        "accuracy_uniform",
-        "Uniform",
-        "any colour at all",
-        "The same digits in colours drawn evenly from all bright ones, most of them never seen in training.",
-    ),
-    Column(
-        "accuracy_reconstruction",
-        "Reconstruction",
-        "as the generator draws them",
-        "Digits encoded and decoded again. What is lost here is lost by the generator, not by the search.",
-    ),
-    Column(
-        "accuracy_worst_case",
-        "Worst case",
-        "right on all the search tried",
-        "Right on the reconstruction and on every variation of it that the latent search tried.",
-    ),
-    Column(
-        "accuracy_recolor_worst",
-        "Worst recolour",
-        "right in every colour of a grid",
-        "Right on the real digit under every colour of a fixed grid: an exact worst case, no generator needed.",
-    ),
-)
-
-
 def columns(runs: Sequence[Run]) -> tuple[Column, ...]:
-    """`RUN_COLUMNS`, in words that suit the look of the runs."""
+    """`DIGIT_COLUMNS`, in words that suit the look of the runs."""
     if not any(run.get("look") == "wildlife" for run in runs):
-        return RUN_COLUMNS
+        return DIGIT_COLUMNS
     return tuple(
         replace(
             column,
             hint=column.hint.replace("colour", "texture"),
             meaning=column.meaning.replace("colour", "texture"),
         )
-        for column in RUN_COLUMNS
+        for column in DIGIT_COLUMNS
     )
 
 

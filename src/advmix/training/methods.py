@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from advmix.data import Data, ImageSet, painted_digits
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators import NetworkConfig
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Mixer, RandMix, Step
+from advmix.mixing import AdvMix, Mixer, RandMix, Search
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.errors import UserError
@@ -23,34 +23,17 @@ NEEDS_LATENTS = ("randmix", "advmix")
 
 
 @dataclass(frozen=True)
-class SearchOptions:
-    """Algorithm 1's settings. None of the paper's is known to us: these are our own choice, found by a sweep.
+class SearchOptions(Search):
+    """A search, and the layers in which it looks.
 
     Args:
-        perp: layers that are z⊥; negative ones count from the finest, as in Python. Where a command names none, all
-            styles beside a spatial grid, else the two finest layers.
+        perp: layers that are z⊥; negative ones count from the finest, as in Python. By default all styles beside a
+            spatial grid, else the two finest layers.
         perp_grid: whether a spatial grid is z⊥ too (the reversed task).
-        restarts: starts per example.
-        steps: gradient steps per start.
-        step_size: length of a step, in standard deviations of the pool per latent number (`sign`: of each number's
-            move; `gradient`: of the whole vector's).
-        radius: half-width of the box around each start, in the same unit; None for no box.
-        step: along the gradient's sign, or along the gradient normalised to unit length.
     """
 
-    perp: tuple[int, ...] = (-2, -1)
+    perp: tuple[int, ...] = ()
     perp_grid: bool = False
-    restarts: int = 1
-    steps: int = 2
-    step_size: float = 0.25
-    radius: float | None = 0.5
-    step: Step = "sign"
-
-    def __post_init__(self) -> None:
-        if self.step not in get_args(Step):
-            raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
-        check_values(self, "restarts", least=1)
-        check_values(self, "steps step_size radius", least=0)
 
     def split(self, layers: int) -> Split:
         """The split for a generator with so many layers.
@@ -62,16 +45,14 @@ class SearchOptions:
 
     def mixer(self, model: Autoencoder, stop_early: bool = False) -> AdvMix:
         """The search over a generator."""
-        return AdvMix(
-            model.generator,
-            self.split(model.generator.layers),
-            restarts=self.restarts,
-            steps=self.steps,
-            step_size=self.step_size,
-            radius=self.radius,
-            step=self.step,
-            stop_early=stop_early,
-        )
+        return AdvMix(model.generator, self.split(model.generator.layers), self, stop_early=stop_early)
+
+
+WORST_CASE = SearchOptions(restarts=5, steps=5)
+"""The search that judges a classifier; training searches less."""
+
+FINEST = SearchOptions(perp=(-2, -1))
+"""The search in the two finest layers, which hold the colour of the painted digits."""
 
 
 def with_layers(search: SearchOptions, network: NetworkConfig) -> SearchOptions:
@@ -228,7 +209,7 @@ def _mixing(
 ) -> Made:
     if model is None or pool is None:
         raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
-    setting = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
+    setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
     mixer: Mixer
     if method == "advmix":
         mixer, setting = search.mixer(model), {**setting, **to_dict(search)}

@@ -35,9 +35,10 @@ UNBIASED = ("train", "test")
 
 COMPARED = 32
 
-READS_BIAS = 0.9
+MIN_REFERENCE_RATIO = 0.9
 
-"""A reference reads the bias when its accuracy on unbiased images is below this share of that on the generator's."""
+"""A reference that is right on unseen images less than this share as often as on the training images reads a bias of
+these, or knows them by heart: its votes say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +245,7 @@ def _honesty(
     measured = ""
     if unbiased is not None:
         measured = f"right on {unbiased:.1%} of the unbiased images and on {right:.1%} of the generator's own"
-        if unbiased < READS_BIAS * right:
+        if unbiased < MIN_REFERENCE_RATIO * right:
             return (
                 "yes",
                 f"{measured}: it reads the bias, and the split is about what it looks at, not about the label.",
@@ -275,26 +276,31 @@ class ReferenceClassifier:
         network: images of the generator's size, in [0, 1], to logits.
         name: what a person reads.
         fingerprint: of weights and architecture.
-        right_train: its accuracy on training images, 1,000 at most.
+        accuracy_train: its accuracy on training images, 1,000 at most.
     """
 
     network: nn.Module
     name: str
     fingerprint: str
-    right_train: float
+    accuracy_train: float
 
     def to_dict(self) -> dict[str, Any]:
         """As it goes into a file."""
-        return {"name": self.name, "fingerprint": self.fingerprint, "right_train": self.right_train}
+        return {"name": self.name, "fingerprint": self.fingerprint, "accuracy_train": self.accuracy_train}
 
 
-def named_reference(name: str, images: ImageSet, device: torch.device, trust_code: bool) -> ReferenceClassifier:
+def named_reference(
+    reference: str | OpenClassifier, images: ImageSet, device: torch.device, trust_code: bool = False
+) -> ReferenceClassifier:
     """Somebody's classifier of these images.
 
     Raises:
         UserError: it cannot be read, tells other classes apart, or is for images of another size.
     """
-    opened = open_reference(name, images, trust_code)
+    if isinstance(reference, OpenClassifier):
+        opened = _of_size(images, reference, reference.name)
+    else:
+        opened = open_reference(reference, images, trust_code)
     return _voter(opened.network, opened.name, opened.fingerprint, images, device)
 
 

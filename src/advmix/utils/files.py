@@ -8,9 +8,13 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -126,6 +130,49 @@ def make_folder(path: Path, parents: bool = False) -> Path:
     except OSError as error:
         raise _not_written(path, error) from error
     return path
+
+
+@contextmanager
+def folder_for(out: str | Path | None) -> Iterator[Path]:
+    """The folder that is named, or a temporary one, which is removed if what is done in it fails."""
+    if out is not None:
+        yield Path(out)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="advmix-"))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+Kept = TypeVar("Kept")
+
+
+def with_folder(thing: Kept, folder: Path) -> Kept:
+    """The same; its temporary folder is removed when nobody needs it any more."""
+    weakref.finalize(thing, shutil.rmtree, folder, ignore_errors=True)
+    return thing
+
+
+def copy_folder(source: Path, target: str | Path) -> None:
+    """Copy what a run wrote into a new folder.
+
+    Raises:
+        UserError: there is something in it already.
+    """
+    out = Path(target)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: there is something in it already; save into a new folder")
+    _copy(source, make_folder(out, parents=True))
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            _copy(path, make_folder(target / path.name))
+        elif not path.name.startswith("."):
+            atomic_write(target / path.name, path.read_bytes())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
