@@ -16,7 +16,16 @@ from advmix.audit.results import GENERATOR
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, DataConfig, ImageSet, open_data, slices, to_float
 from advmix.data.datasets import OwnImages, names_of
-from advmix.export.variations import TABLE, Finder, Item, Sources, VariationFolder, compared, kept_words, read_table
+from advmix.export.variations import (
+    TABLE,
+    Finder,
+    Item,
+    SourceImages,
+    VariationFolder,
+    compared,
+    kept_words,
+    read_table,
+)
 from advmix.generators import Generator
 from advmix.mixing import RandMix, calibrated
 from advmix.pools import LATENTS, FittedModel, load
@@ -44,7 +53,7 @@ class AuditVariations:
 
     found: AuditRecords
     data: Data
-    sources: Sources
+    sources: SourceImages
     lenders: Sequence[str]
     generator: Generator
 
@@ -108,7 +117,7 @@ def open_audit(
     data = _audited(metadata, parts.data, audit)
     rows = found.asked.rows
     names = names_of(data, "test")
-    sources = Sources(data.test[rows], [names[row] for row in rows.tolist()], rows)
+    sources = SourceImages(data.test[rows], [names[row] for row in rows.tolist()], rows)
     inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
     judges = [about["fingerprint"] for about in metadata["classifiers"]]
     found_by = {"classifier": " ".join(judges), "search": f"{metadata['search']} {metadata['seed']}"}
@@ -212,7 +221,7 @@ class Exports:
         inputs: fingerprints of all that they come from.
     """
 
-    sources: Sources
+    sources: SourceImages
     find: Callable[[slice], Iterable[Item]]
     originals: Callable[[slice], Tensor]
     inputs: dict[str, str | None]
@@ -293,10 +302,10 @@ def _open(config: ExportConfig, images: ImageSet) -> OpenClassifier:
     return opened
 
 
-def chosen(data: Data, config: ExportConfig) -> Sources:
+def chosen(data: Data, config: ExportConfig) -> SourceImages:
     """The images that are varied, with their names."""
     images = data.train if config.split == "train" else data.test
-    everything = Sources(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
+    everything = SourceImages(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
     order = torch.randperm(len(images), generator=generator(config.seed, "export", "images"))
     return everything[order[: config.images].sort().values]
 
