@@ -89,7 +89,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """One method of the table: a cell per column, then training seconds."""
 
     method: Method
@@ -125,12 +125,12 @@ def looks_at(runs: Sequence[Run], name: str) -> str:
     return right if kept > 0.9 else wrong if kept < 0.5 else "both"
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
+def rows(runs: Sequence[Run]) -> list[MethodRow]:
     """The table, controls last."""
     table = {column.key: scores(runs, column.key) for column in DIGIT_COLUMNS}
     seconds = scores(runs, "train_seconds")
     return [
-        Row(
+        MethodRow(
             method(name),
             tuple(Cell(found.get(name), name in best(found)) for found in table.values()),
             Cell(seconds.get(name), name in best(seconds, highest=False)),
