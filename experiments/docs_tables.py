@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.cli import COMMANDS
-from advmix.report import method_label
+from advmix.report.drawing import method_label
 from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
 from advmix.utils.config import to_dict
 from experiments.cli import EXPERIMENTS
