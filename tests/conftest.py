@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits, GrayDigits
+from advmix.data.colored import ColoredDigits, GrayDigits
 from advmix.data.images import ImageSet
 from advmix.data.painting import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
 from advmix.data.settings import DataConfig

@@ -11,9 +11,7 @@ import jsonschema
 import pytest
 
 from advmix.cli import main
-from advmix.data.digits import SOURCES
-from advmix.data.painting import PAINTINGS
-from advmix.data.settings import TARGETS
+from advmix.data.settings import PAINTINGS, SOURCES, TARGETS
 from advmix.report.tables import schema
 
 SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--epochs", "1", "--worst-images", "20"]

@@ -21,9 +21,9 @@ from advmix.inspect.figures import headline, layer_bars, layer_table, sentences
 from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split
 from advmix.metrics import accuracy
-from advmix.pools import EncodeConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from advmix.training.encode import EncodeConfig
 from advmix.training.reference import Reference, judge_reference, open_reference, unbiased_test
 from advmix.utils.config import to_dict
 from advmix.utils.files import make_folder, read_tensors, write_tensors

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.generators.base import Generator, State
 from advmix.generators.style import StyleConfig
@@ -16,21 +16,19 @@ from advmix.inspect.scores import (
     IDLE,
     LayerScores,
     dimension_scores,
-    join,
     layer_scores,
-    neighbours,
     other_label,
-    parts,
-    rest,
-    unit_name,
-    units,
 )
 from advmix.intervals import wilson
-from advmix.latents import Latents, Split
+from advmix.latents import Latents, Split, join, neighbours, parts, rest, unit_name, units
+from advmix.mixing import FINEST
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import FINEST, BaselineOptions, make_recipe
+from advmix.training.methods import (
+    BaselineOptions,
+    make_recipe,
+)
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded

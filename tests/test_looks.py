@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.painting import (
     MIN_CONTRAST,
-    PAINTINGS,
     TEXTURES,
     DoubleColored,
     Wildlife,
@@ -21,7 +20,7 @@ from advmix.data.painting import (
     make_painting,
     texture,
 )
-from advmix.data.settings import DataConfig
+from advmix.data.settings import PAINTINGS, DataConfig
 from advmix.utils.torch_tools import generator as seeded
 
 SEEDS = st.integers(0, 2**32)

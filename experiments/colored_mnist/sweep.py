@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 import tyro
 
-from advmix.data.datasets import ColoredDigits, GrayDigits
+from advmix.data.colored import ColoredDigits, GrayDigits
 from advmix.data.painting import apart_colors
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import accuracy, recolor_worst, share
+from advmix.mixing import FINEST, SearchOptions
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import FINEST, BaselineOptions, SearchOptions, make_recipe
+from advmix.training.methods import (
+    BaselineOptions,
+    make_recipe,
+)
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError

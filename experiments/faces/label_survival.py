@@ -289,7 +289,7 @@ def _of_split(
     boot: GroupBootstrap,
 ) -> Record:
     survival, change = mixed
-    search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model)
+    search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model.generator)
     labels, classes = scene.images.labels, scene.images.classes
     return {
         "survival": share_entry(survival, boot),

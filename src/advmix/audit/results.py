@@ -34,8 +34,8 @@ from advmix.data.datasets import broken_of
 from advmix.intervals import Resamples
 from advmix.latents import Latents
 from advmix.metrics import unexplained
+from advmix.mixing import SearchOptions
 from advmix.report.tables import RESULTS, as_text, header
-from advmix.training.methods import SearchOptions
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json

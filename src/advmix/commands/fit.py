@@ -14,9 +14,16 @@ from advmix.data.images import ImageSet
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
 from advmix.generators.stylegan import MappedGenerator
-from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, in_size, load
+from advmix.pools import (
+    LATENTS,
+    FittedModel,
+    check_size,
+    in_size,
+    load,
+)
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
+from advmix.training.encode import EncodeConfig
 from advmix.training.features import Features, activations, features_input, open_features
 from advmix.training.gan import FLAT, GanOptions
 from advmix.training.invert import InvertOptions

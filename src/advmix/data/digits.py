@@ -16,7 +16,6 @@ from advmix.utils.config import expanded
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator
 
-SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
 DIGITS_TEST = 500
 CLASS_NAMES = {
     "fashion-mnist": ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"),

@@ -85,8 +85,6 @@ MIN_BRIGHTNESS = 0.3
 
 MIN_CONTRAST = 0.5
 
-PAINTINGS = ("colored", "double-colored", "wildlife")
-
 
 def noisy(means: Tensor, std: float, rng: torch.Generator) -> Tensor:
     """`clip(mean + N(0, std²), 0, 1)`, `(N, ...)`."""

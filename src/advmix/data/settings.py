@@ -8,12 +8,14 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from advmix.data.digits import SOURCES
-from advmix.data.painting import PAINTINGS
 from advmix.data.photos.decode import PhotoOptions, PhotoShape
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, printable
 
+SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
+"""The digits that we paint."""
+PAINTINGS = ("colored", "double-colored", "wildlife")
+"""How they are painted."""
 TARGETS = ("digit", "color")
 PAINT = ("look", "color_std", "color_variance", "train_images", "test_images")
 """Fields of painted digits alone, as `photos` are of a user's own images."""

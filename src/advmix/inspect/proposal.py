@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advmix.inspect.scores import LayerScores, parts
-from advmix.latents import Split
+from advmix.inspect.scores import (
+    LayerScores,
+)
+from advmix.latents import Split, parts
 
 SURE, FAIRLY_SURE = 0.95, 0.8
 """Shares of the resamples that have to propose the same split."""

@@ -35,15 +35,11 @@ from advmix.inspect.scores import (
     LayerScores,
     SwapScore,
     dimension_scores,
-    join,
     layer_scores,
     other_label,
-    parts,
-    rest,
-    unit_name,
 )
 from advmix.intervals import Interval
-from advmix.latents import Latents, Split
+from advmix.latents import Latents, Split, join, parts, rest, unit_name
 from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header

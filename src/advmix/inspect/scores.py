@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.intervals import Interval, wilson
-from advmix.latents import Latents, Split
+from advmix.latents import Latents, Split, join, neighbours, units
 from advmix.utils.errors import UserError
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
@@ -106,41 +106,6 @@ class LayerScores:
     def ending(self, unit: Split) -> Split:
         """A unit with all coarser ones."""
         return join(self.units[: self.units.index(unit) + 1])
-
-
-def units(layers: int, grid: bool) -> tuple[Split, ...]:
-    """What can be swapped by itself, coarse to fine: the grid, where there is one, then every layer."""
-    single = tuple(Split(layers, (layer,)) for layer in range(layers))
-    return (Split(layers, (), grid=True), *single) if grid else single
-
-
-def join(splits: Sequence[Split]) -> Split:
-    """All layers of several splits."""
-    perp = tuple(layer for split in splits for layer in split.perp)
-    return Split(splits[0].layers, perp, any(split.grid for split in splits))
-
-
-def parts(split: Split) -> tuple[Split, ...]:
-    """The units of a split, coarse to fine: the inverse of `join`."""
-    return tuple(unit for unit in units(split.layers, split.grid) if unit.grid or unit.perp[0] in split.perp)
-
-
-def rest(split: Split, grid: bool) -> Split | None:
-    """All that a split leaves out, in a generator with or without a grid; None where that is nothing."""
-    others = [unit for unit in units(split.layers, grid) if unit not in parts(split)]
-    return join(others) if others else None
-
-
-def neighbours(layers: int, grid: bool) -> tuple[Split, ...]:
-    """All runs of neighbouring units, `U * (U + 1) / 2` of them."""
-    every = units(layers, grid)
-    count = len(every)
-    return tuple(join(every[first:last]) for first in range(count) for last in range(first + 1, count + 1))
-
-
-def unit_name(unit: Split) -> str:
-    """`"grid"`, or the layer's number."""
-    return "grid" if unit.grid else str(unit.perp[0])
 
 
 def other_label(labels: Tensor, pool_labels: Tensor, rng: torch.Generator | None = None) -> Tensor:
