@@ -74,6 +74,26 @@ def classifier(method: str = "nominal") -> Path:
     return made("train", "--method", method, *mixing(), *BRIEF, "--seed", "1")
 
 
+BIASED = ("--color-std", "0.02", "--train-images", "600", "--test-images", "200", *CPU)
+"""Enough digits for the main job to succeed, under the strongest bias."""
+
+
+def good_fitted() -> Path:
+    """A generator of `BIASED` that draws them well."""
+    return made("fit", *BIASED, "--fit-steps", "400", "--fit-batch", "16")
+
+
+def good_mixing() -> list[str]:
+    """Flags of what mixes them."""
+    generator = good_fitted()
+    return ["--generator", str(generator), "--latents", str(made("encode", "--generator", generator, *CPU)), *CPU]
+
+
+def good_classifier(method: str, *flags: str) -> Path:
+    """Trained on them."""
+    return made("train", "--method", method, *(flags or good_mixing()), "--epochs", "8", "--batch", "32")
+
+
 def mixing() -> list[str]:
     """Flags of what mixes."""
     return ["--generator", str(fitted()), "--latents", str(latents()), *CPU]
