@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import experiments.paintings  # noqa: F401  its looks of digits
 from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
