@@ -27,8 +27,7 @@ from advmix.generators.style import NetworkConfig
 from advmix.pools import EncodeConfig, FittedModel, load_fitted_model
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
-from advmix.training.gan import GanOptions, gan_config
-from advmix.training.invert import InvertOptions
+from advmix.training.gan import GanOptions, InvertOptions, gan_config
 from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from advmix.commands import demo
-from advmix.data.painting import MEAN_COLORS, PAINTINGS, Painting, noisy
+from advmix.data.digits import MEAN_COLORS, PAINTINGS, Painting, noisy
 
 MIN_CONTRAST = 0.5
 

@@ -11,7 +11,6 @@ from advmix.data.datasets import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.generators.base import Generator, State
 from advmix.generators.style import StyleConfig
-from advmix.inspect.proposal import propose_split, verdict
 from advmix.inspect.scores import (
     IDLE,
     LayerScores,
@@ -21,9 +20,11 @@ from advmix.inspect.scores import (
     neighbours,
     other_label,
     parts,
+    propose_split,
     rest,
     unit_name,
     units,
+    verdict,
 )
 from advmix.intervals import wilson
 from advmix.latents import Latents, Split

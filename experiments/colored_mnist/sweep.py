@@ -17,7 +17,7 @@ import tyro
 from torch import Tensor
 
 from advmix.data.datasets import ColoredDigits, GrayDigits
-from advmix.data.painting import uniform_colors
+from advmix.data.digits import uniform_colors
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.data.datasets import GrayDigits
+from advmix.data.digits import Painting
 from advmix.data.images import ImageSet, slices
-from advmix.data.painting import Painting
 from advmix.generators.base import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated

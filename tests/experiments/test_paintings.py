@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from advmix.data.datasets import ColoredDigits
-from advmix.data.painting import PAINTINGS, make_painting
+from advmix.data.digits import PAINTINGS, make_painting
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded

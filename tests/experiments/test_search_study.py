@@ -15,12 +15,11 @@ from running import cli
 from torch import nn
 
 from advmix.data.datasets import ColoredDigits
-from advmix.data.painting import make_painting
+from advmix.data.digits import make_painting
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.latents import Latents
 from advmix.report.tables import schema
-from advmix.training.gan import GanOptions
-from advmix.training.invert import InvertOptions
+from advmix.training.gan import GanOptions, InvertOptions
 from advmix.training.methods import FINEST
 from advmix.utils.config import load
 from advmix.utils.errors import UserError

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from advmix.data.digits import class_names, load_gray
+from advmix.data.digits import COLOR_NAMES, MEAN_COLORS, Painting, class_names, load_gray, make_painting
 from advmix.data.images import ImageSet, slices, to_bytes
-from advmix.data.painting import COLOR_NAMES, MEAN_COLORS, Painting, make_painting
 from advmix.data.photos.decode import Broken, PhotoOptions, PhotoShape
-from advmix.data.photos.labels import hold_out
 from advmix.data.photos.load import Native, Photos, load_photos, native_photos, say_left_out, say_notes
 from advmix.data.photos.memory import image_set
+from advmix.data.photos.rows import hold_out
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import derive, generator

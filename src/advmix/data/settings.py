@@ -8,8 +8,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from advmix.data.digits import SOURCES
-from advmix.data.painting import PAINTINGS
+from advmix.data.digits import PAINTINGS, SOURCES
 from advmix.data.photos.decode import PhotoOptions, PhotoShape
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, printable

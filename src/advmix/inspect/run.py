@@ -29,18 +29,20 @@ from advmix.inspect.figures import (
     row_name,
     sentences,
 )
-from advmix.inspect.proposal import Proposal, propose_split, verdict
 from advmix.inspect.scores import (
     DimensionScores,
     LayerScores,
+    Proposal,
     SwapScore,
     dimension_scores,
     join,
     layer_scores,
     other_label,
     parts,
+    propose_split,
     rest,
     unit_name,
+    verdict,
 )
 from advmix.intervals import Interval
 from advmix.latents import Latents, Split
