@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import experiments.paintings  # noqa: F401  its looks of digits
 from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
@@ -35,8 +36,11 @@ from advmix.pools import (
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.encode import EncodeConfig
-from advmix.training.gan import GanOptions, gan_config
-from advmix.training.invert import InvertOptions
+from advmix.training.gan import (
+    GanOptions,
+    InvertOptions,
+    gan_config,
+)
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from advmix.classifiers.networks import conv_net
 from advmix.commands.evaluate import unlike
 from advmix.data.colored import ColoredDigits
+from advmix.data.digits import color_grid
 from advmix.data.images import ImageSet
-from advmix.data.painting import color_grid
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents, Split

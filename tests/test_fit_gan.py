@@ -18,7 +18,7 @@ from torch import nn
 
 from advmix.classifiers.networks import conv_net
 from advmix.cli import main
-from advmix.commands.fit_gan import GanFit
+from advmix.commands.fit import GanFit
 from advmix.encoders.autoencoder import fingerprint, load_autoencoder
 from advmix.generators.stylegan import StyleGan
 from advmix.report.page import save_figures
@@ -223,7 +223,7 @@ def test_pictures_are_drawn_on_the_way_and_at_the_end(tmp_path: Path, monkeypatc
         save_figures(figures, out)
         drawn.append((out / "samples.png").read_bytes())
 
-    monkeypatch.setattr("advmix.commands.fit_gan.save_figures", kept)
+    monkeypatch.setattr("advmix.commands.fit.save_figures", kept)
     assert main([*FIT, "--out", str(tmp_path)]) == 0  # a preview every two of three steps
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]

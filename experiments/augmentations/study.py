@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from advmix.commands.evaluate import generator_summary
 from advmix.data.colored import ColoredDigits
+from advmix.data.digits import Painting
 from advmix.data.images import slices, to_bytes, to_float
-from advmix.data.painting import Painting
 from advmix.metrics import share
 from advmix.mixing import Mixer, RandMix, SearchOptions
 from advmix.pools import FittedModel

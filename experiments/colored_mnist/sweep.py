@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from advmix.data.colored import ColoredDigits, GrayDigits
-from advmix.data.painting import apart_colors
+from advmix.data.digits import uniform_colors
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
@@ -87,6 +88,16 @@ class HeldOutDigits(ColoredDigits):
         cut = 2 * len(whole.labels) // 3
         part = slice(0, cut) if train else slice(cut, None)
         return whole[part]
+
+
+def apart_colors(count: int, rng: torch.Generator) -> Tensor:
+    """`(count, 3)` bright colours, each one as far as possible from those before it among 512 random ones."""
+    pool = uniform_colors(512, rng)
+    chosen = pool[:1]
+    while len(chosen) < count:
+        distance = torch.cdist(pool, chosen).min(dim=1).values
+        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
+    return chosen
 
 
 def run_sweep(config: SweepConfig) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from advmix.data.images import ImageSet, slices
 from advmix.data.photos.load import Photos
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.encoders.network import encoded
-from advmix.inspect.proposal import propose_split
 from advmix.inspect.run import flags, resolutions
-from advmix.inspect.scores import layer_scores, other_label
+from advmix.inspect.scores import layer_scores, other_label, propose_split
 from advmix.inspect.survival import Survival, mixes
 from advmix.intervals import GroupBootstrap
 from advmix.latents import Latents, Split

@@ -21,7 +21,9 @@ from matplotlib.image import imread
 
 from advmix.commands.demo import RunSettings, data_figure, roles
 from advmix.data.colored import ColoredDigits
-from advmix.data.painting import MEAN_COLORS
+from advmix.data.digits import (
+    MEAN_COLORS,
+)
 from advmix.data.settings import DataConfig
 from advmix.latents import Split
 from advmix.mixing import SearchOptions

@@ -51,8 +51,6 @@ GRID_ROWS, GRID_COLUMNS = 7, 9
 
 HINTS = {
     "colored": ("each class has\nits own colour", "colours drawn\nat random"),
-    "double-colored": ("each class has\nits own colours", "both colours\nat random"),
-    "wildlife": ("each class has\nits own textures", "both textures\nat random"),
     "color": ("each class has\nits own digit", "digits drawn\nat random"),
 }
 """What the data strip says of training and test, by look; by target where that is the colour."""

@@ -8,9 +8,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from advmix.data.digits import class_names, load_gray
+from advmix.data.digits import (
+    COLOR_NAMES,
+    MEAN_COLORS,
+    Painting,
+    class_names,
+    load_gray,
+    make_painting,
+)
 from advmix.data.images import ImageSet, slices, to_bytes
-from advmix.data.painting import COLOR_NAMES, MEAN_COLORS, Painting, make_painting
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import derive, generator

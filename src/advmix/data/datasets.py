@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 
 from advmix.data.images import ImageSet
 from advmix.data.photos.decode import Broken, PhotoOptions, PhotoShape
-from advmix.data.photos.labels import hold_out
 from advmix.data.photos.load import Native, Photos, load_photos, native_photos, say_left_out, say_notes
 from advmix.data.photos.memory import image_set
+from advmix.data.photos.rows import hold_out
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 
