@@ -4,7 +4,8 @@ A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->
 `results/NAME/results.json` (or of `results/NAME/*/results.json` together). Further words choose tests by their names in
 `TESTS`, `all` of them, and figures, which are left out where there is no such file:
 `<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
-rows alone, without what stands below a table.
+rows alone, without what stands below a table. Between `<!-- columns: page -->` and `<!-- end of columns -->` stands
+what every accuracy means that is shown in that place.
 
 Run after results change; a test holds pages and results together.
 """
@@ -22,7 +23,17 @@ from typing import Any
 
 from advmix.cli import COMMANDS
 from advmix.report import method_label
-from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
+from advmix.report.tables import (
+    Column,
+    Run,
+    color_spread,
+    columns,
+    columns_of,
+    comparable,
+    in_percent,
+    is_control,
+    method_names,
+)
 from advmix.utils.config import with_defaults
 from experiments.cli import EXPERIMENTS
 from experiments.figures import TEST, caveat, published
@@ -31,6 +42,7 @@ from experiments.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
+MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
@@ -90,7 +102,14 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return SECTION.sub(section, page)
+    return MEANINGS.sub(meanings, SECTION.sub(section, page))
+
+
+def meanings(match: re.Match[str]) -> str:
+    """The table of what is counted, from the one list of columns."""
+    rows = [[column.title, f"`{column.key}`", column.meaning] for column in columns_of(match[1])]
+    table = grid(["column", "in results.json", "an image is right"], rows, left=3)
+    return f"<!-- columns: {match[1]} -->\n\n{table}\n\n<!-- end of columns -->"
 
 
 def pictures(source: Path, words: Sequence[str], folder: Path) -> Iterator[str]:
