@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test test-experiments check docs format clean
+.PHONY: demo test test-experiments test-lowest check docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/advmix demo $(ARGS)
@@ -15,10 +15,20 @@ test: $(VENV)/.installed-dev
 test-experiments: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/experiments $(ARGS)
 
+# In a venv of its own: the oldest versions that pyproject.toml allows of what is named there.
+test-lowest:
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet uv
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable ".[test]"
+	build/lowest/bin/python -m pytest -W default -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/experiments $(ARGS)
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	rm -rf build/wheel
+	$(BIN)/python -m build --no-isolation --outdir build/wheel > build/wheel.log
+	$(BIN)/twine check --strict build/wheel/*
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -18,11 +18,13 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from advmix.cli import COMMANDS
 from advmix.report import method_label
+<<<<<<< HEAD
 from advmix.report.tables import (
     Column,
     Run,
@@ -35,7 +37,12 @@ from advmix.report.tables import (
     method_names,
 )
 from advmix.utils.config import with_defaults
+=======
+from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
+from advmix.utils.config import to_dict
+>>>>>>> main
 from experiments.cli import EXPERIMENTS
+from experiments.controls import EQUAL_COMPUTE
 from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid
 from experiments.tables import TABLES
@@ -46,7 +53,7 @@ MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.D
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
-    "shuffled": "accuracy_unbiased",
+    "shuffled": "accuracy_shuffled",
     "uniform": "accuracy_uniform",
     "reconstruction": "accuracy_reconstruction",
     "worst-case": "accuracy_worst_case",
@@ -75,7 +82,6 @@ ALT = {
     "worst-case": "Worst-case accuracy against the colour spread in training, a line for each method",
     "worst-recolor": "Accuracy under the worst colour against the colour spread in training, a line for each method",
 }
-EQUAL_COMPUTE = {"nominal-long", "randmix-long", "randmix-best"}
 NEEDS_GENERATOR = ("accuracy_reconstruction", "accuracy_worst_case")
 WITHIN = "; compare within a column, each has generators of its own"
 
@@ -244,7 +250,7 @@ def training_time(runs: Sequence[Run]) -> Iterator[str]:
     seconds: dict[str, float] = {}
     for run in runs:
         seconds[run["method"]] = seconds.get(run["method"], 0) + (run["train_seconds"] or 0)
-    if EQUAL_COMPUTE & seconds.keys() and "advmix" in seconds:
+    if seconds.keys() & set(EQUAL_COMPUTE) and "advmix" in seconds:
         shares = [
             f"{method_label(name)} {100 * seconds[name] / seconds['advmix']:.0f} %"
             for name in method_names(runs)
@@ -258,16 +264,22 @@ def command(config: dict[str, Any]) -> str:
     kinds = {**COMMANDS, **{f"study {name}": study for name, study in EXPERIMENTS.items()}}
     words = config["command"]
     typed = f"python -m experiments {words[6:]}" if words.startswith("study ") else f"advmix {words}"
-    return shlex.join([*typed.split(), *flags(config, with_defaults(kinds[words].load()[0], {})[0])])
+    return shlex.join([*typed.split(), *flags(config, defaults(kinds[words].load()[0]))])
+
+
+def defaults(kind: type[Any]) -> dict[str, Any]:
+    """The settings of a command as they are where nothing is said; None for what must be."""
+    required = [part.name for part in fields(kind) if part.default is part.default_factory is MISSING]
+    return to_dict(kind(**dict.fromkeys(required)))
 
 
 def flags(config: dict[str, Any], default: dict[str, Any]) -> Iterator[str]:
-    """Of every setting that differs, nested ones by their own names."""
-    for key, value in config.items():
-        flag = key.replace("_", "-")
+    """Of every setting that differs, nested ones by their own names; settings that are none any more are left out."""
+    for key in filter(default.__contains__, config):
+        value, flag = config[key], key.replace("_", "-")
         if isinstance(value, dict):
             yield from flags(value, default[key])
-        elif key != "command" and value != default.get(key):
+        elif value != default[key]:
             if isinstance(value, bool):
                 yield f"--{flag}" if value else f"--no-{flag}"
             else:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from advmix.report.tables import RESULTS, Run, color_spread
-from advmix.utils.config import to_dict, with_defaults
+from advmix.utils.config import to_dict
 from advmix.utils.device import give_back_memory
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json
@@ -103,11 +103,9 @@ class Finished:
         return found
 
     def environment(self, run: Run) -> dict[str, Any]:
-        """Where a run was made: an older file was written where all of its runs were made."""
-        if "environments" in self.results:
-            found: dict[str, Any] = self.results["environments"][run["environment"]]
-            return found
-        return dict(self.results["environment"])
+        """Where a run was made."""
+        found: dict[str, Any] = self.results["environments"][run["environment"]]
+        return found
 
 
 def read_finished(paths: Sequence[Path], command: str, config: Any) -> list[Finished]:
@@ -126,9 +124,9 @@ def _read(path: Path, command: str, config: Any) -> dict[str, Any]:
         raise UserError(
             f"--finished {path}: not the {RESULTS} of python -m experiments {command.removeprefix('study ')}"
         )
-    (theirs, _), wanted = with_defaults(type(config), given), to_dict(config)
+    wanted = to_dict(config)
     for key in wanted:
-        if key not in MAY_DIFFER and theirs[key] != wanted[key]:
-            words = f"{key} {first_difference(theirs[key], wanted[key])}"
+        if key not in MAY_DIFFER and given.get(key) != wanted[key]:
+            words = f"{key} {first_difference(given.get(key), wanted[key])}"
             raise UserError(f"--finished {path}: made with other settings ({words}); give the same")
     return results

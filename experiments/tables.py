@@ -137,7 +137,8 @@ def marginalize(results: Record) -> Iterator[str]:
 
 def pipeline(results: Record) -> Iterator[str]:
     """Of `study pipeline`: accuracies, worst cases by the search of each pipeline, then generators and latents."""
-    config, tests = results["config"], columns(results["runs"])
+    config, runs = results["config"], results["runs"]
+    tests = [column for column in columns(runs) if column.key in runs[0]]
     yield _facts(results, f"worst cases on {config['worst_images']} test images; they compare within a pipeline only")
     rows = []
     for name, mine in by_pipeline(results["runs"]):

@@ -1,4 +1,4 @@
-"""Tiles of a few photographs, as a folder that the commands read: the class of a tile is the photograph it is from.
+"""Tiles of a few photographs, as a folder that the commands read: a tile's class is the photograph it was cut from.
 
     python scripts/photo_tiles.py OUT stream=life.jpg mountain=picosdeeuropa.jpg ...
 

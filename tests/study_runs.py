@@ -48,7 +48,7 @@ def study_runs(
             "worst_case_images": 1000,
             "generator": f"{seed:08x}{round(1000 * spread):08x}",
             "accuracy_biased": 1.0,
-            "accuracy_unbiased": 0.5 + spread + 0.02 * seed,
+            "accuracy_shuffled": 0.5 + spread + 0.02 * seed,
             "accuracy_uniform": 0.4,
             "accuracy_reconstruction": 0.3,
             "accuracy_worst_case": 0.2,

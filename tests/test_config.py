@@ -92,30 +92,6 @@ def test_missing_key_is_named_with_its_place(path: str) -> None:
         from_dict(DemoConfig, changed(path, lambda place, name: place.__delitem__(name)), "here")
 
 
-def test_settings_younger_than_a_file_get_their_defaults_and_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    old = {"command": "demo", **to_dict(DemoConfig(data=DATA, seed=3))}
-    del old["data"]["look"], old["methods"]
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    assert configs.load(tmp_path / "config.json", "demo", DemoConfig, edited=True) == DemoConfig(data=DATA, seed=3)
-    said = capsys.readouterr().out
-    assert "no data.look in it, taken as colored" in said
-    assert "no methods in it, taken as ['nominal', " in said
-
-
-def test_a_part_that_is_younger_than_a_file_gets_its_defaults(tmp_path: Path) -> None:
-    old = {"command": "fit", **to_dict(FitConfig(data=DATA))}
-    del old["gan"], old["data"]["look"]
-    (tmp_path / "config.json").write_text(json.dumps(old))
-    assert configs.load(tmp_path / "config.json", "fit", FitConfig, edited=True).gan == FitConfig().gan
-    filled, added = configs.with_defaults(FitConfig, old)
-    assert filled["gan"] == to_dict(FitConfig().gan)
-    assert added == {"gan": filled["gan"], "data.look": "colored"}
-    assert "gan" not in old
-    assert "look" not in old["data"]
-
-
 def test_several_unknown_keys_are_named_together() -> None:
     data = to_dict(DemoConfig()) | {"b": 1, "a": 2}
     with pytest.raises(UserError, match="unknown keys a, b"):

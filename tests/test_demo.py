@@ -63,7 +63,7 @@ def test_the_schema_knows_all_data() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"accuracy_unbiased": 97.4},
+        {"accuracy_shuffled": 97.4},
         {"color_variance": 0.02},
         {"worst_case_images": None},
         {"method": "magic"},

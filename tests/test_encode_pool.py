@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.cli import main
 from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders import Autoencoder, LatentStore, OptimizeEncoder
+from advmix.encoders import Autoencoder, OptimizeEncoder
 from advmix.encoders.autoencoder import save_autoencoder
 from advmix.generators import StyleConfig
-from advmix.pools import EncodeConfig, make_encoder, pool_encoder
-from advmix.utils.files import make_folder, write_json
+from advmix.pools import EncodeConfig, make_encoder
+from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
 
 SMALL = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))
@@ -56,35 +55,3 @@ def test_images_in_the_order_of_their_classes_are_drawn_from_all(tmp_path: Path)
     torch.testing.assert_close(pool_of(encoder), codes(model, by_class[rows]))
     assert len(by_class[:24].labels.unique()) < 5
     assert len(by_class[rows].labels.unique()) > 7
-
-
-def test_a_store_that_an_older_version_began_keeps_its_rule(tmp_path: Path) -> None:
-    model, out = made(tmp_path / "fit"), tmp_path / "latents"
-    encode = [
-        "encode",
-        "--generator",
-        str(tmp_path / "fit"),
-        "--data",
-        "digits",
-        "--train-images",
-        "64",
-        "--device",
-        "cpu",
-        "--seed",
-        "0",
-    ]
-    encode += ["--encoder", "refine", "--optimize-steps", "1", "--shard-size", "32", "--out", str(out)]
-    assert main(encode) == 0
-    new, data = LatentStore.open(out), images()
-    assert new.index["optimize_pool"] == "drawn"
-    assert not torch.equal(pool_of(pool_encoder(out, model, data, CPU)), codes(model, data[:24]))
-    old = {key: value for key, value in new.index.items() if key != "optimize_pool"}
-    write_json(out / "store.json", old)
-    (out / "seconds.json").unlink()
-    (out / "latents-00001.safetensors").unlink()
-    assert main([*encode, "--resume"]) == 0
-    assert LatentStore.open(out).index["optimize_pool"] == "first"
-    encoder = pool_encoder(out, model, data, CPU)
-    torch.testing.assert_close(pool_of(encoder), codes(model, data[:24]))
-    found = encoder(data.batch(slice(32, 64))[0]).styles
-    torch.testing.assert_close(found, LatentStore.open(out).latents.styles[32:], rtol=1e-4, atol=1e-4)

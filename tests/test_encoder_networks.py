@@ -12,7 +12,7 @@ from advmix.cli import main
 from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, save_autoencoder
 from advmix.generators import NetworkConfig, StyleConfig, StyleGanConfig
 from advmix.utils.errors import UserError
-from advmix.utils.files import make_folder, read_json, read_tensors, write_json, write_tensors
+from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import global_seed
 
 VECTOR = StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5))
@@ -73,19 +73,3 @@ def test_latents_of_a_generator_without_a_network_are_not_those_of_one(
     train = ["train", "--method", "randmix", "--generator", str(later), "--latents", str(out)]
     assert main([*train, "--device", "cpu", "--out", str(tmp_path / "randmix")]) == 2
     assert "made with no encoder network" in capsys.readouterr().err
-
-
-def test_an_older_store_does_not_say_and_is_taken_as_before(tmp_path: Path) -> None:
-    folder, out = save(tmp_path / "a"), tmp_path / "latents"
-    assert encode(folder, out) == 0
-    styles, index = LatentStore.open(out).latents.styles, read_json(out / "store.json")
-    assert index.pop("encoder_network") == load_autoencoder(folder)[0].network_fingerprint
-    write_json(out / "store.json", index)
-    for path in out.glob("*.safetensors"):
-        _forget_network(path)
-    assert torch.equal(advmix.load(folder, out).pool.styles, styles)
-
-
-def _forget_network(path: Path) -> None:
-    tensors, metadata = read_tensors(path, "latents")
-    write_tensors(path, "latents", tensors, {key: value for key, value in metadata.items() if key != "encoder_network"})

@@ -79,7 +79,7 @@ def test_evaluate_without_generator_takes_the_data_of_the_flags(tmp_path: Path) 
     measured = run("evaluate", tmp_path / "e", "--classifier", *THEIRS, *SIZE, "--worst-images", "5")["runs"][0]
     data = ColoredDigits(DataConfig(train_images=80, test_images=30), seed=0)
     network, _ = load_classifier(Path("ours"))
-    assert measured["accuracy_unbiased"] == accuracy(network, data.shuffled, torch.device("cpu"))
+    assert measured["accuracy_shuffled"] == accuracy(network, data.shuffled, torch.device("cpu"))
     assert measured["accuracy_worst_case"] is None
 
 

@@ -46,7 +46,7 @@ def test_torchvision_fetches_nothing_unasked(tmp_path: Path) -> None:
 
 def test_hugging_face_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match="pip install datasets"):
+    with pytest.raises(UserError, match=r"pip install 'advmix\[hf\]'"):
         load_photos("hf:mnist", WHOLE)
 
 

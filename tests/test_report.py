@@ -18,7 +18,7 @@ from torch import Tensor
 
 from advmix.data import ColoredDigits, DataConfig
 from advmix.report import (
-    Gallery,
+    VariationGallery,
     accuracy_chart,
     data_strip,
     method_label,
@@ -47,12 +47,12 @@ def digits(data: ColoredDigits) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def gallery(digits: tuple[Tensor, Tensor], data: ColoredDigits) -> Gallery:
+def gallery(digits: tuple[Tensor, Tensor], data: ColoredDigits) -> VariationGallery:
     """Six digits with channels rotated; the third is taken for its neighbour."""
     images, labels = digits
     predictions = labels.clone()
     predictions[2] = (labels[2] + 1) % 10
-    return Gallery(
+    return VariationGallery(
         "advmix", images, images.roll(1, dims=1), labels, predictions, torch.full((6,), 0.75), data.shuffled.classes
     )
 
@@ -169,7 +169,7 @@ def test_png_has_the_aspect_of_the_figure(digits: tuple[Tensor, Tensor], count: 
     assert width / height == pytest.approx(inches[0] / inches[1], rel=0.01)
 
 
-def test_pixels_are_squares(gallery: Gallery) -> None:
+def test_pixels_are_squares(gallery: VariationGallery) -> None:
     figure = variations(gallery)
     width, height = figure.get_size_inches()
     for axes in figure.axes:
@@ -177,7 +177,7 @@ def test_pixels_are_squares(gallery: Gallery) -> None:
         assert box.width * width == pytest.approx(box.height * height)
 
 
-def test_difference_is_rescaled_to_full_range(gallery: Gallery) -> None:
+def test_difference_is_rescaled_to_full_range(gallery: VariationGallery) -> None:
     faint = gallery.originals + 0.01 * (gallery.variations - gallery.originals)
     difference = rescaled_difference(gallery.originals, faint)
     torch.testing.assert_close(difference.amax(dim=(1, 2, 3)), torch.ones(6))
@@ -185,7 +185,7 @@ def test_difference_is_rescaled_to_full_range(gallery: Gallery) -> None:
     assert rescaled_difference(gallery.originals, gallery.originals).max() == 0
 
 
-def test_variations_frame_right_and_wrong(gallery: Gallery) -> None:
+def test_variations_frame_right_and_wrong(gallery: VariationGallery) -> None:
     figure = variations(gallery)
     frames = [axes.spines["left"].get_edgecolor() for axes in figure.axes[6:12]]
     assert frames == [to_rgba(WRONG if index == 2 else RIGHT) for index in range(6)]
@@ -194,8 +194,8 @@ def test_variations_frame_right_and_wrong(gallery: Gallery) -> None:
     assert "AdvMix: right on 5 of 6" in words(figure)
 
 
-def test_class_names_are_no_formulas(gallery: Gallery) -> None:
-    odd = Gallery(**{**vars(gallery), "classes": ("$\\frac{", *"abcdefghi")})
+def test_class_names_are_no_formulas(gallery: VariationGallery) -> None:
+    odd = VariationGallery(**{**vars(gallery), "classes": ("$\\frac{", *"abcdefghi")})
     assert decoded(variations(odd)).shape[2] == 4
 
 
@@ -233,7 +233,7 @@ def test_training_curve_is_logarithmic() -> None:
     assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.2, 0.002]
 
 
-def test_page_is_self_contained(gallery: Gallery) -> None:
+def test_page_is_self_contained(gallery: VariationGallery) -> None:
     figures = {"accuracy": accuracy_chart([run("advmix")]), "variations-advmix": variations(gallery), "own": Figure()}
     html = render(results(run("nominal"), run("advmix")), figures)
     page = Page(html)
@@ -290,9 +290,9 @@ def test_best_of_each_column_is_marked_but_never_a_control() -> None:
 
 def test_headline_says_what_the_numbers_say() -> None:
     nominal = [
-        run("nominal", seed, accuracy_biased=1.0, accuracy_unbiased=value) for seed, value in ((0, 0.1), (1, 0.2))
+        run("nominal", seed, accuracy_biased=1.0, accuracy_shuffled=value) for seed, value in ((0, 0.1), (1, 0.2))
     ]
-    good, bad = (run("advmix", accuracy_biased=1.0, accuracy_unbiased=value) for value in (0.99, 0.3))
+    good, bad = (run("advmix", accuracy_biased=1.0, accuracy_shuffled=value) for value in (0.99, 0.3))
     page = Page(render(results(*nominal, good), {})).text
     assert "15.0 %" in page
     assert "99.0 %" in page

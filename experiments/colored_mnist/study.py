@@ -118,7 +118,7 @@ def run_colored_mnist(config: ColoredMnistConfig) -> dict[str, Any]:
     results = gather(config, runs)
     write_json(config.out / RESULTS, results)
     draw(config.out, cells, results["runs"])
-    for key in ("accuracy_unbiased", "accuracy_worst_case", "accuracy_recolor_worst"):
+    for key in ("accuracy_shuffled", "accuracy_worst_case", "accuracy_recolor_worst"):
         console.print(sweep_table(results["runs"], key))
     console.print("Worst cases compare within a column: every colour spread and seed has a generator of its own.")
     console.print(f"Numbers: {config.out / RESULTS}, pictures: {config.out / 'figures'}")
@@ -209,7 +209,7 @@ def gather(config: ColoredMnistConfig, runs: list[_Run]) -> dict[str, Any]:
 
 
 CURVES = {
-    "shuffled": "accuracy_unbiased",
+    "shuffled": "accuracy_shuffled",
     "uniform": "accuracy_uniform",
     "worst-case": "accuracy_worst_case",
     "worst-recolor": "accuracy_recolor_worst",

@@ -147,7 +147,7 @@ def _run(
         "method": method,
         "seed": seed,
         "search": to_dict(setting),
-        "accuracy_unbiased": unbiased,
+        "accuracy_shuffled": unbiased,
         "accuracy_recolor_worst": recolored,
         "score": (unbiased + recolored) / 2,
     }

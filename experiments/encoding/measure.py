@@ -19,7 +19,7 @@ from advmix.generators import Generator
 from advmix.inspect.survival import kept_labels, mixes
 from advmix.latents import Latents, Split
 from advmix.metrics import accuracy
-from advmix.pools import DRAWN, EncodeConfig, FittedModel, features_of, make_encoder
+from advmix.pools import EncodeConfig, FittedModel, features_of, make_encoder
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
 from advmix.utils.progress import track
@@ -285,7 +285,6 @@ class Bench:
         return {
             "generator": self.mixable.metadata["fingerprint"],
             "reference": fingerprint(self.reference),
-            "optimize_pool": DRAWN,
         }
 
     def encoder(self, name: str, options: OptimizeOptions) -> Encoder:

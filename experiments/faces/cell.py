@@ -26,7 +26,7 @@ from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.utils.config import to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import naming
-from advmix.utils.files import hexdigest, read_json, read_tensors, write_tensors
+from advmix.utils.files import hexdigest, read_tensors, write_tensors
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import eval_mode
@@ -68,34 +68,16 @@ def tagged(plain: Path, changed: Mapping[str, Any]) -> Path:
     return plain.with_name(f"{plain.name}-{tag}") if changed else plain
 
 
-def holds(folder: Path, changed: Mapping[str, Any], groups: Sequence[str]) -> bool:
-    """Whether a folder holds a part that was made with these settings: older versions had one name for all."""
-    path = folder / "config.json"
-    saved = read_json(path, edited=True) if path.is_file() else None
-    return isinstance(saved, dict) and changes(saved, groups) == changed
-
-
 def fitted_place(plain: Path, config: CelebaConfig) -> Path:
     """Where a generator is; a variant's name is the end of the folder's."""
-    changed = changes(to_dict(config), FITTED)
-    place = plain if holds(plain, changed, FITTED) else tagged(plain, changed)
+    place = tagged(plain, changes(to_dict(config), FITTED))
     return place if config.variant == BASE else place.with_name(f"{place.name}-{config.variant}")
 
 
-def trained_place(plain: Path, config: CelebaConfig, plainly_fitted: bool) -> Path:
-    """Where the classifiers are that are trained with a generator.
-
-    Args:
-        plain: the name without any tag.
-        config: of the study.
-        plainly_fitted: whether the generator's folder has no tag.
-    """
-    settings = to_dict(config)
-    changed = changes(settings, TRAINED)
-    if plainly_fitted and any(holds(path.parent, changed, TRAINED) for path in plain.glob("*/config.json")):
-        return plain
+def trained_place(plain: Path, config: CelebaConfig) -> Path:
+    """Where the classifiers are that are trained with a generator; `plain` is the name without any tag."""
     variant = {} if config.variant == BASE else {"variant": config.variant}
-    return tagged(plain, changes(settings, FITTED + TRAINED) | variant)
+    return tagged(plain, changes(to_dict(config), FITTED + TRAINED) | variant)
 
 
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -226,7 +208,7 @@ class Bench:
         labelled = config.labelled or "all"
         size = f"-{config.size}px" if config.size != SIZE else ""
         plain = config.cells / f"celeba-{config.target}-{labelled}{size}{tint}{cue}-seed{self.seed}"
-        return trained_place(plain, config, self.home(ALL) == self._plain_home(ALL))
+        return trained_place(plain, config)
 
     @cached_property
     def device(self) -> torch.device:
@@ -379,7 +361,7 @@ class Bench:
 
     def classifier(self, method: str) -> tuple[nn.Module, dict[str, Any]]:
         """A trained classifier in eval mode, on the device, and what its file says: the seconds of its training, and of
-        encoding its images (which older versions did not write down).
+        encoding its images.
         """
         tensors, metadata = read_tensors(self.folder / method / CLASSIFIER, "classifier")
         name = base_of(method)

@@ -20,7 +20,7 @@ from advmix.data.photos import Photos
 from advmix.encoders import fingerprint
 from advmix.report import save_figures
 from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, method_color, method_label
-from advmix.report.figures import Gallery, rescaled_difference, variations
+from advmix.report.figures import VariationGallery, rescaled_difference, variations
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
@@ -205,7 +205,7 @@ def misclassified(cast: Cast, classifier: nn.Module, search: Any, method: str, s
     answers = (p > 0.5).long()
     confidence = torch.where(answers == 1, p, 1 - p)
     shown = (part.images.cpu(), changed.cpu(), part.labels.cpu())
-    gallery = Gallery(method, *shown, answers.cpu(), confidence.cpu(), brief(cast.classes))
+    gallery = VariationGallery(method, *shown, answers.cpu(), confidence.cpu(), brief(cast.classes))
     return variations(gallery, "The face")
 
 

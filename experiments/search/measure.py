@@ -219,7 +219,7 @@ def recoloring(bench: Bench, method: str) -> Record:
     return {
         "method": method,
         "seed": bench.cell.seed,
-        "accuracy_unbiased": share(bench.read(judge, bench.images).argmax(dim=1) == labels),
+        "accuracy_shuffled": share(bench.read(judge, bench.images).argmax(dim=1) == labels),
         "accuracy_reconstruction": share(plain),
         "accuracy_recolor_worst": share(recolor_worst(judge, bench.gray, look, look.grid(), bench.device)),
         "accuracy_recolor_decoded": share(decoded),

@@ -260,7 +260,7 @@ def _recoloring(results: Mapping[str, Any]) -> Figure:
     """From the exact worst case to the searched one, a panel each."""
     records, search = results["recolouring"], results["search"]
     panels = [
-        ("accuracy_unbiased", "Test images", "shuffled looks"),
+        ("accuracy_shuffled", "Test images", "shuffled looks"),
         ("accuracy_recolor_worst", "Real digit", "in every colour\nof the grid: exact"),
         ("accuracy_reconstruction", "Reconstruction", "of the test image"),
         ("accuracy_recolor_decoded", "Decoded", "every recolouring,\nencoded and decoded"),

@@ -14,15 +14,15 @@ from advmix.data import Data, DataConfig, ImageSet, open_data
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
-from advmix.encoders.store import INDEX, LatentStore, open_latents
+from advmix.encoders.store import LatentStore, open_latents
 from advmix.generators import Generator, MappedGenerator
 from advmix.latents import Latents, Split
 from advmix.training.features import Features, open_features
 from advmix.training.methods import usual_split
 from advmix.utils import config as configs
-from advmix.utils.config import check_values, from_dict, with_defaults
+from advmix.utils.config import check_values, from_dict
 from advmix.utils.errors import UserError
-from advmix.utils.files import copy_folder, read_json
+from advmix.utils.files import copy_folder
 from advmix.utils.torch_tools import generator
 
 
@@ -106,8 +106,7 @@ def config_of(metadata: Mapping[str, Any], source: Path) -> DataConfig:
         raise UserError(
             f"{source}: does not say what data it was made from; name them with --data, or make it again with advmix"
         )
-    filled, _ = with_defaults(DataConfig, metadata["data"])
-    return from_dict(DataConfig, filled, str(source))
+    return from_dict(DataConfig, metadata["data"], str(source))
 
 
 def data_for(metadata: Mapping[str, Any], source: Path, flags: DataConfig, seed: int, dec: Generator) -> Data:
@@ -151,7 +150,7 @@ def own_data(metadata: Mapping[str, Any], source: Path, flags: DataConfig, dec: 
 
 
 def remembered(flags: DataConfig) -> DataConfig:
-    """The flags as a run's config has them where images need not be named: older runs go on if nothing is said."""
+    """The flags as a run's config has them where images need not be named."""
     return DataConfig() if flags.says_nothing else flags
 
 
@@ -223,10 +222,6 @@ POOL = 1024
 """Latents behind Algorithm 2's mean latent and mixing loss."""
 
 
-DRAWN, FIRST = "drawn", "first"
-"""Of which training images. Older versions took the first ones: of images in folders, those of the first classes."""
-
-
 @dataclass(frozen=True)
 class EncodeConfig:
     """Encode training images into a latent store, the pool of every search.
@@ -282,20 +277,12 @@ def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:
     return open_features(config.features, images.shape, config.trust_code)
 
 
-def pool_rule(store: Path) -> str:
-    """Of which training images Algorithm 2's pool is, in a folder of latents: one is gone on with as it was begun."""
-    path = store / INDEX
-    index = read_json(path) if path.is_file() else {"optimize_pool": DRAWN}
-    return str(index.get("optimize_pool", FIRST)) if isinstance(index, dict) else FIRST
-
-
 def make_encoder(
     config: EncodeConfig,
     model: Autoencoder,
     images: ImageSet,
     device: torch.device,
     features: Features | None = None,
-    rule: str = DRAWN,
 ) -> Encoder:
     """The encoder that a config asks for. The mean latent and the partners of the mixing loss are the network's own
     codes of training images; where there is no encoder network, the generator's mean and what it makes up.
@@ -306,7 +293,6 @@ def make_encoder(
         images: the training set.
         device: for the encoder's other parts.
         features: what compares images.
-        rule: as `pool_rule`.
 
     Raises:
         UserError: an encoder network that is not there.
@@ -317,7 +303,7 @@ def make_encoder(
         raise UserError(f"--one-style: {config.generator} has no mapping network; its layers have styles of their own")
     if config.encoder == "network":
         return model.encoder
-    pool, start = _pool_and_start(config, model, images, device, rule)
+    pool, start = _pool_and_start(config, model, images, device)
     return OptimizeEncoder(
         model.generator,
         usual_split(config.perp, config.perp_grid, model.config),
@@ -330,12 +316,12 @@ def make_encoder(
 
 @torch.no_grad()
 def _pool_and_start(
-    config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device, rule: str
+    config: EncodeConfig, model: Autoencoder, images: ImageSet, device: torch.device
 ) -> tuple[Latents, Encoder | None]:
     rng = generator(config.seed, "encode", "pool")
     if model.has_encoder:
-        rows = torch.arange(len(images)) if rule == FIRST else torch.randperm(len(images), generator=rng)
-        pool = model.encoder(images.batch(rows[:POOL])[0].to(device))
+        rows = torch.randperm(len(images), generator=rng)[:POOL]
+        pool = model.encoder(images.batch(rows)[0].to(device))
         return pool, model.encoder if config.encoder == "refine" else None
     dec = model.generator
     assert isinstance(dec, MappedGenerator)  # nothing else comes without an encoder
@@ -355,4 +341,4 @@ def pool_encoder(latents: Path, model: Autoencoder, images: ImageSet, device: to
         UserError: a folder of something else.
     """
     config = configs.load(latents / "config.json", "encode", EncodeConfig)
-    return make_encoder(config, model, images, device, features_of(config, images), pool_rule(latents))
+    return make_encoder(config, model, images, device, features_of(config, images))

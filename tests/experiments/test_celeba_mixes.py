@@ -20,7 +20,7 @@ from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
 from advmix.generators import StyleGanConfig
 from advmix.inspect.survival import label_survival
 from advmix.latents import Split
-from advmix.report.figures import Gallery
+from advmix.report.figures import VariationGallery
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.methods import FINEST, SearchOptions
@@ -351,7 +351,7 @@ def test_perturbations_stay_in_their_bounds_and_the_searched_one_hurts_more(tmp_
 
 
 def test_only_faces_that_a_classifier_gets_right_are_varied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[Gallery] = []
+    shown: list[VariationGallery] = []
     monkeypatch.setattr(gallery, "variations", lambda found, called: shown.append(found))
     classifier = linear(3)
     cast = made_up_cast(open_gan(make_gan(tmp_path), (3, 32, 32)), {"a": classifier}, ("no", "yes"), 6, seed=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,9 @@ from running import parse
 
 from advmix.data import ImageSet
 from advmix.training.autoencode import style_shape
-from advmix.training.classify import TrainOptions
 from advmix.training.methods import SearchOptions
-from advmix.utils.config import save
 from advmix.utils.errors import UserError
-from advmix.utils.files import make_folder
-from experiments.faces.cell import ALL, Bench, ClassifierPart, FitPart
+from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import Faces, load, load_cues
 from experiments.faces.settings import CelebaConfig
 from experiments.faces.study import open_faces
@@ -134,23 +130,3 @@ def test_generators_that_learn_from_other_classifiers_are_kept_apart(variant: st
     longer = replace(usual, train=replace(usual.train, epochs=20))
     others = [usual, longer, replace(usual, target="Young"), replace(usual, labelled=100)]
     assert len({places(config)[0] for config in others}) == (4 if is_taught else 1)
-
-
-def test_what_an_older_version_made_under_other_settings_is_found(tmp_path: Path) -> None:
-    """It had one name for all settings, and knew fewer of them."""
-    usual = CelebaConfig(cells=tmp_path)
-    mine = replace(usual, fit=replace(usual.fit, fit_steps=800), train=TrainOptions(epochs=3, flip=True))
-    home, folder = (tmp_path / name for name in places(usual))
-    make_folder(home)
-    make_folder(folder / "advmix", parents=True)
-    save(home, "study celeba: fit", FitPart(mine.fit, 0, home), {})
-    part = ClassifierPart("advmix", mine.train, mine.search, mine.baseline, 0, folder / "advmix")
-    save(folder / "advmix", "study celeba: classifier", part, {})
-    old = json.loads((folder / "advmix" / "config.json").read_text())
-    del old["baseline"]["best_of"]
-    (folder / "advmix" / "config.json").write_text(json.dumps(old))
-    assert places(mine) == (home.name, folder.name)
-    assert places(replace(mine, train=replace(mine.train, epochs=4)))[1] != folder.name
-    assert places(replace(mine, fit=replace(mine.fit, fit_steps=9)))[0] != home.name
-    with pytest.raises(UserError, match=r"fit_steps 800 there, None here.*choose another folder with --cells"):
-        bench_of(usual).fit(ALL)

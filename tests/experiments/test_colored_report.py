@@ -115,7 +115,7 @@ def test_what_was_not_measured_has_no_curve() -> None:
 
 
 def test_a_curve_is_the_mean_over_the_seeds() -> None:
-    figure = curves(study_runs(["nominal", "ceiling"], STDS), "accuracy_unbiased")
+    figure = curves(study_runs(["nominal", "ceiling"], STDS), "accuracy_shuffled")
     (axes,) = figure.axes
     line = line_of(axes, "nominal")
     assert line.get_xdata() == pytest.approx(STDS)
@@ -126,20 +126,20 @@ def test_a_curve_is_the_mean_over_the_seeds() -> None:
     line_of(axes, "ceiling", "--")
     assert {"Nominal", "Ceiling", "Shuffled"} <= set(words(figure))
     assert "Mean over the seeds; band: lowest to highest seed. Dashed: controls." in words(figure)
-    assert "One seed." in words(curves(study_runs(["nominal"], STDS, [4]), "accuracy_unbiased"))
+    assert "One seed." in words(curves(study_runs(["nominal"], STDS, [4]), "accuracy_shuffled"))
 
 
 def test_a_method_may_lack_a_spread() -> None:
     runs = study_runs(["nominal"], STDS) + study_runs(["advmix"], STDS[:2])
-    figure = curves(runs, "accuracy_unbiased")
+    figure = curves(runs, "accuracy_shuffled")
     assert line_of(figure.axes[0], "advmix").get_xdata() == pytest.approx(STDS[:2])
     assert "AdvMix" in words(figure)
 
 
 def test_axes_are_numbers_logarithmic_where_far_apart() -> None:
-    far = curves(study_runs(["nominal"], STDS), "accuracy_unbiased").axes[0]
-    near = curves(study_runs(["nominal"], [0.02, 0.03, 0.05], unit="color_variance"), "accuracy_unbiased").axes[0]
-    zero = curves(study_runs(["nominal"], [0.0, 0.5]), "accuracy_unbiased").axes[0]
+    far = curves(study_runs(["nominal"], STDS), "accuracy_shuffled").axes[0]
+    near = curves(study_runs(["nominal"], [0.02, 0.03, 0.05], unit="color_variance"), "accuracy_shuffled").axes[0]
+    zero = curves(study_runs(["nominal"], [0.0, 0.5]), "accuracy_shuffled").axes[0]
     assert [axes.get_xscale() for axes in (far, near, zero)] == ["log", "linear", "linear"]
     assert tick_labels((0.0, 0.01, 0.1, 0.5), False) == ["0", "", "0.1", "0.5"]
     assert tick_labels(STDS, True) == ["0.02", "0.1", "0.3"]
@@ -148,8 +148,8 @@ def test_axes_are_numbers_logarithmic_where_far_apart() -> None:
 def test_what_lies_close_together_at_the_top_is_enlarged() -> None:
     runs = study_runs(["nominal"], STDS)
     for name, value in (("randmix", 0.971), ("advmix", 0.979)):
-        runs += study_runs([name], STDS, accuracy_unbiased=value)
-    full, enlarged = curves(runs, "accuracy_unbiased").axes
+        runs += study_runs([name], STDS, accuracy_shuffled=value)
+    full, enlarged = curves(runs, "accuracy_shuffled").axes
     assert full.get_ylim() == pytest.approx((-0.02, 1.02))
     assert enlarged.get_ylim() == pytest.approx((0.96 - 0.0004, 0.98 + 0.0004))
     assert [text.get_text() for text in enlarged.texts] == ["RandMix", "AdvMix"]
@@ -158,7 +158,7 @@ def test_what_lies_close_together_at_the_top_is_enlarged() -> None:
 
 def test_published_numbers_are_drawn_on_the_test_like_theirs() -> None:
     runs = study_runs(["advmix"], [0.02, 0.03, 0.05], unit="color_variance")
-    figure = curves(runs, "accuracy_unbiased", published(runs))
+    figure = curves(runs, "accuracy_shuffled", published(runs))
     grey = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
     assert [np.asarray(line.get_ydata()).tolist() for line in grey] == [
         [0.4055, 0.5996, 0.845],
@@ -288,7 +288,7 @@ def test_every_method_has_a_name_a_colour_and_a_meaning() -> None:
 def test_words_suit_look_and_target() -> None:
     assert columns([{"look": "colored"}]) == DIGIT_COLUMNS
     assert not any("colour" in column.hint for column in columns([{"look": "wildlife"}]))
-    runs = study_runs(["advmix"], [0.1], accuracy_unbiased=0.99)
+    runs = study_runs(["advmix"], [0.1], accuracy_shuffled=0.99)
     assert looks_at(runs, "advmix") == "digit"
     assert looks_at([{**run, "target": "color"} for run in runs], "advmix") == "colour"
     lnl = study_runs(["advmix"], [0.02], unit="color_variance", target="color")
@@ -298,6 +298,6 @@ def test_words_suit_look_and_target() -> None:
 
 def test_figures_are_the_same_every_time() -> None:
     runs = study_runs(["nominal", "advmix"], STDS)
-    one, other = (png(curves(runs, "accuracy_unbiased")) for _ in range(2))
+    one, other = (png(curves(runs, "accuracy_shuffled")) for _ in range(2))
     assert one == other
     assert imread(io.BytesIO(one)).ndim == 3

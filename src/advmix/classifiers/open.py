@@ -22,7 +22,7 @@ from advmix.classifiers.wrapper import Answer, Classifier, Merged, Reordered
 from advmix.classifiers.zoo import FoundNetwork, blame, from_factory, from_pretrained, from_timm, from_torchvision
 from advmix.data.photos.rows import first_few
 from advmix.encoders.autoencoder import fingerprint
-from advmix.utils.config import expanded, from_dict, with_defaults
+from advmix.utils.config import expanded, from_dict, to_dict
 from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest, read_json
 from advmix.utils.progress import console
@@ -488,7 +488,7 @@ def _read_json(options: ClassifierOptions) -> ClassifierOptions:
         given = given | ({"classifier_args": json.dumps(arguments)} if isinstance(arguments, dict) else {})
         classes = given.get("classes")
         given |= {"classes": [f"{part}={name}" for part, name in classes.items()]} if isinstance(classes, dict) else {}
-        given = with_defaults(ClassifierOptions, given)[0]
+        given = to_dict(ClassifierOptions("")) | given
     found = from_dict(ClassifierOptions, given, options.classifier)
     if names_code(found.classifier):
         check_trusted(found.classifier, options.classifier, options.trust_code)

@@ -20,7 +20,7 @@ from advmix.encoders import Encoder
 from advmix.latents import Split
 from advmix.pools import EncodeConfig, FittedModel, data_of, load_fitted_model
 from advmix.report import (
-    Gallery,
+    VariationGallery,
     accuracy_chart,
     data_strip,
     mixing_grid,
@@ -111,7 +111,7 @@ def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str,
 
 def _variations_figure(out: Path, method: str, classes: tuple[str, ...]) -> Figure:
     tensors, _ = read_tensors(out / method / "evaluation" / GALLERY, "gallery")
-    return variations(Gallery(method=method, classes=classes, **tensors))
+    return variations(VariationGallery(method=method, classes=classes, **tensors))
 
 
 def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:

@@ -13,7 +13,6 @@ from advmix.pools import (
     data_for,
     features_of,
     make_encoder,
-    pool_rule,
     remembered,
 )
 from advmix.training.features import features_input
@@ -45,8 +44,8 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
         data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     images = data.train
     config = replace(config, data=remembered(config.data))
-    features, rule = features_of(config, images), pool_rule(config.out)
-    encoder = make_encoder(config, model.to(device), images, device, features, rule)
+    features = features_of(config, images)
+    encoder = make_encoder(config, model.to(device), images, device, features)
     network = model.network_fingerprint
     inputs = {
         "generator": metadata["fingerprint"],
@@ -75,7 +74,6 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
                     **({"data": to_dict(data.config)} if data.config.data else {}),
                     "data_seed": data.seed,
                     "data_fingerprint": images.fingerprint,
-                    **({} if config.encoder == "network" else {"optimize_pool": rule}),
                 },
             )
         write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])

@@ -209,7 +209,7 @@ def _accuracies(
         _note(f"{unanswered:,} of {len(seen):,} answers are no numbers (NaN or infinite) and count as wrong")
     return {
         "accuracy_biased": accuracy(network, data.biased, device),
-        "accuracy_unbiased": share(seen == data.shuffled.labels),
+        "accuracy_shuffled": share(seen == data.shuffled.labels),
         "accuracy_uniform": accuracy(network, data.uniform, device),
         "accuracy_recolor_worst": worst,
     }

@@ -64,7 +64,7 @@ class PictureOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class NamedImages:
     """N images.
 
     Attributes:
@@ -126,7 +126,7 @@ class Sources:
         return shape
 
 
-def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictures:
+def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> NamedImages:
     """The images that the options name, else those of the classifier's or the generator's data set.
 
     Args:
@@ -142,12 +142,12 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Pictu
         data = replace(data, photos=sources.shaped(data.photos))
     if options.unlabelled:
         pixels, names, broken = load_pictures(data.data, data.photo_options(), options.part)
-        return Pictures(pixels, names, broken=broken)
+        return NamedImages(pixels, names, broken=broken)
     own = sources.data(data) if data.says_nothing or not data.data else None
     return _part(own or open_data(data, seed), options.part)
 
 
-def _part(data: Data, name: str) -> Pictures:
+def _part(data: Data, name: str) -> NamedImages:
     if isinstance(data, OwnImages):
         splits = data.photos.splits
         if name not in splits:
@@ -160,14 +160,16 @@ def _part(data: Data, name: str) -> Pictures:
     return _labelled(images, tuple(str(index) for index in range(len(images))))
 
 
-def _labelled(images: ImageSet, names: tuple[str, ...], broken: tuple[Broken, ...] = ()) -> Pictures:
-    return Pictures(images.pixels, names, images.labels, images.classes, broken)
+def _labelled(images: ImageSet, names: tuple[str, ...], broken: tuple[Broken, ...] = ()) -> NamedImages:
+    return NamedImages(images.pixels, names, images.labels, images.classes, broken)
 
 
 PREDICTIONS = "predictions.csv"
 
 
-def write_predictions(path: Path, probabilities: Tensor, pictures: Pictures, classes: tuple[str, ...] | None) -> None:
+def write_predictions(
+    path: Path, probabilities: Tensor, pictures: NamedImages, classes: tuple[str, ...] | None
+) -> None:
     """A row for each image: `image`, `label` where known, `prediction`, and the probability of each class; empty cells
     where the answer is not a number.
 
@@ -275,7 +277,7 @@ def _predict(
     config: PredictConfig,
     opened: OpenClassifier,
     network: nn.Module,
-    pictures: Pictures,
+    pictures: NamedImages,
     mixable: FittedModel | None,
     run: str,
     device: torch.device,

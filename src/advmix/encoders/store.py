@@ -24,7 +24,7 @@ INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
 """What every shard repeats, so that shards of different stores are never joined."""
 NETWORK = "encoder_network"
-"""Fingerprint of the encoder network, which shards repeat too; None where there is none. Older stores do not say."""
+"""Fingerprint of the encoder network, which shards repeat too; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class LatentStore:
 
     @property
     def _shard_metadata(self) -> dict[str, Any]:
-        return {key: self.index[key] for key in (*IDENTITY, NETWORK) if key in self.index}
+        return {key: self.index[key] for key in (*IDENTITY, NETWORK)}
 
     @property
     def is_whole(self) -> bool:
@@ -121,7 +121,7 @@ class LatentStore:
 def _read_index(path: Path) -> dict[str, Any]:
     index = read_json(path)
     known = isinstance(index, dict) and all(type(index.get(key)) is kind for key, kind in IDENTITY.items())
-    if not known or index["count"] < 1 or index["shard_size"] < 1:
+    if not known or NETWORK not in index or index["count"] < 1 or index["shard_size"] < 1:
         raise UserError(f"{path}: not the index of a latent store, or damaged; encode the data again")
     return dict(index)
 
@@ -143,7 +143,7 @@ def open_latents(folder: Path, model: Autoencoder, metadata: Mapping[str, Any]) 
         UserError: as `LatentStore.open`, or latents made with another encoder network.
     """
     store, network = LatentStore.open(folder, metadata["fingerprint"]), model.network_fingerprint
-    made_with = store.index.get(NETWORK, network)
+    made_with = store.index[NETWORK]
     if made_with != network:
         raise UserError(
             f"{folder}: latents made with {_network(made_with)}, but this generator has {_network(network)}; name the "

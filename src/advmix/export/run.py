@@ -16,13 +16,22 @@ from advmix.audit.results import GENERATOR
 from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.data import Data, DataConfig, ImageSet, open_data, slices, to_float
 from advmix.data.datasets import OwnImages, names_of
-from advmix.export.variations import TABLE, Finder, Item, Sources, VariationFolder, compared, kept_words, read_table
+from advmix.export.variations import (
+    TABLE,
+    Finder,
+    Item,
+    SourceImages,
+    VariationFolder,
+    compared,
+    kept_words,
+    read_table,
+)
 from advmix.generators import Generator
 from advmix.mixing import RandMix, calibrated
 from advmix.pools import LATENTS, FittedModel, load
 from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
-from advmix.utils.config import check_values, from_dict, with_defaults
+from advmix.utils.config import check_values, from_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
@@ -44,7 +53,7 @@ class AuditVariations:
 
     found: AuditRecords
     data: Data
-    sources: Sources
+    sources: SourceImages
     lenders: Sequence[str]
     generator: Generator
 
@@ -108,7 +117,7 @@ def open_audit(
     data = _audited(metadata, parts.data, audit)
     rows = found.asked.rows
     names = names_of(data, "test")
-    sources = Sources(data.test[rows], [names[row] for row in rows.tolist()], rows)
+    sources = SourceImages(data.test[rows], [names[row] for row in rows.tolist()], rows)
     inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
     judges = [about["fingerprint"] for about in metadata["classifiers"]]
     found_by = {"classifier": " ".join(judges), "search": f"{metadata['search']} {metadata['seed']}"}
@@ -117,8 +126,7 @@ def open_audit(
 
 def _audited(metadata: Mapping[str, Any], ours: Data, audit: Path) -> Data:
     """The data set that was audited; the generator's, where it is that one."""
-    filled, _ = with_defaults(DataConfig, metadata["data"])
-    config, seed = from_dict(DataConfig, filled, str(audit)), int(metadata["data_seed"])
+    config, seed = from_dict(DataConfig, metadata["data"], str(audit)), int(metadata["data_seed"])
     data = ours if (config, seed) == (ours.config, ours.seed) else open_data(config, seed, download=False)
     if data.test.fingerprint != metadata["images"]:
         raise UserError(f"{audit}: found in other images than those in {data.config.data} now; audit again")
@@ -213,7 +221,7 @@ class Exports:
         inputs: fingerprints of all that they come from.
     """
 
-    sources: Sources
+    sources: SourceImages
     find: Callable[[slice], Iterable[Item]]
     originals: Callable[[slice], Tensor]
     inputs: dict[str, str | None]
@@ -294,10 +302,10 @@ def _open(config: ExportConfig, images: ImageSet) -> OpenClassifier:
     return opened
 
 
-def chosen(data: Data, config: ExportConfig) -> Sources:
+def chosen(data: Data, config: ExportConfig) -> SourceImages:
     """The images that are varied, with their names."""
     images = data.train if config.split == "train" else data.test
-    everything = Sources(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
+    everything = SourceImages(images, names_of(data, config.split), torch.arange(len(images)), config.split == "train")
     order = torch.randperm(len(images), generator=generator(config.seed, "export", "images"))
     return everything[order[: config.images].sort().values]
 

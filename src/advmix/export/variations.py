@@ -250,7 +250,7 @@ def _csv(rows: Sequence[dict[str, str]]) -> bytes:
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
+class SourceImages:
     """Some images of a data set.
 
     Args:
@@ -265,7 +265,7 @@ class Sources:
     places: Tensor
     in_pool: bool = False
 
-    def __getitem__(self, part: slice | Tensor) -> Sources:
+    def __getitem__(self, part: slice | Tensor) -> SourceImages:
         places = range(len(self.names))[part] if isinstance(part, slice) else part.tolist()
         return replace(self, images=self.images[part], names=[self.names[i] for i in places], places=self.places[part])
 
@@ -298,7 +298,7 @@ class Finder:
     seed: int = 0
     loss: Loss = cross_entropy
 
-    def find(self, sources: Sources, kind: str, number: int) -> list[Item]:
+    def find(self, sources: SourceImages, kind: str, number: int) -> list[Item]:
         """The variation of each source that a mixer finds at its try `number`, called `kind-number`."""
         device = self.pool.styles.device
         pixels, labels = (tensor.to(device) for tensor in sources.images.batch(slice(None)))
@@ -342,7 +342,7 @@ def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:
 
 
 def compared(
-    sources: Sources,
+    sources: SourceImages,
     classifier: str,
     variant: str,
     donors: Sequence[str],

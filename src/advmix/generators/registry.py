@@ -12,11 +12,8 @@ from advmix.generators.stylegan2 import StyleGan2, StyleGan2Config
 from advmix.utils.config import from_dict, to_dict
 from advmix.utils.errors import UserError
 
-FIRST = "style"
-"""Files older than this registry hold a `StyleGenerator` and do not say so."""
-
 NETWORKS: dict[str, tuple[type[Any], Callable[[Any], Generator]]] = {
-    FIRST: (StyleConfig, StyleGenerator),
+    "style": (StyleConfig, StyleGenerator),
     "stylegan": (StyleGanConfig, StyleGan),
     "stylegan2": (StyleGan2Config, StyleGan2),
 }
@@ -38,7 +35,7 @@ def read_network(metadata: dict[str, Any], source: str) -> NetworkConfig:
     Raises:
         UserError: a network that this advmix does not know, or a shape that is none.
     """
-    name, shape = metadata.get("architecture", FIRST), metadata.get("network")
+    name, shape = metadata.get("architecture"), metadata.get("network")
     if not isinstance(name, str) or name not in NETWORKS:
         raise UserError(f"{source}: holds a {str(name)[:40]!r} generator, but this advmix knows {', '.join(NETWORKS)}")
     try:

@@ -42,7 +42,7 @@ NO_GENERATOR = f"{NO_SNAPSHOT}, and no g_ema, as the checkpoints of rosinality's
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class StateDict:
     """Tensors by name, without the prefix that their file puts before them all.
 
     Attributes:
@@ -83,7 +83,7 @@ class State:
         return stated
 
 
-def state_in(content: Any, size: int) -> State:
+def state_in(content: Any, size: int) -> StateDict:
     """The tensors of a checkpoint's generator: `g_ema`, or the only ones that are those of a generator.
 
     Args:
@@ -113,7 +113,7 @@ def state_in(content: Any, size: int) -> State:
     values, prefix = found[place]
     mean = content.get("latent_avg", values.get("latent_avg"))
     named = {name: value for name, value in values.items() if isinstance(name, str)}
-    return State(named, prefix, place[:80] or "the file", Budget(SHARED * size), mean, content.get("args"))
+    return StateDict(named, prefix, place[:80] or "the file", Budget(SHARED * size), mean, content.get("args"))
 
 
 def _generators(content: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], dict[Any, Any], str]]:
@@ -145,7 +145,7 @@ def _refuse_others(content: dict[Any, Any]) -> None:
     raise RefusedError(f"{NO_GENERATOR}, but {held}")
 
 
-def read_rosinality(state: State, mapping_lr: float | None = None) -> tuple[Found, list[str]]:
+def read_rosinality(state: StateDict, mapping_lr: float | None = None) -> tuple[Found, list[str]]:
     """A generator as our network, and what is to be said about it.
 
     Args:
@@ -164,7 +164,7 @@ def read_rosinality(state: State, mapping_lr: float | None = None) -> tuple[Foun
     return (_config(tensors), tensors), [GUESSED] if multiplier is None else []
 
 
-def _multiplier(state: State, given: float | None) -> float | None:
+def _multiplier(state: StateDict, given: float | None) -> float | None:
     """Learning rate of the mapping network, or None where nothing says it."""
     stated = state.stated_lr()
     if stated is not None and given not in (None, stated):
@@ -197,7 +197,7 @@ def _config(tensors: dict[str, Tensor]) -> StyleGan2Config:
     )
 
 
-def _network(state: State, multiplier: float | None) -> dict[str, Tensor]:
+def _network(state: StateDict, multiplier: float | None) -> dict[str, Tensor]:
     """All tensors by our names, multipliers multiplied in."""
     levels = 1 + len(state.names("to_rgbs."))
     if not 2 <= levels <= 1 + len(RESOLUTIONS):
@@ -210,7 +210,7 @@ def _network(state: State, multiplier: float | None) -> dict[str, Tensor]:
     return {**tensors, **_kernels(state, levels)}
 
 
-def _mapping(state: State, multiplier: float | None) -> dict[str, Tensor]:
+def _mapping(state: StateDict, multiplier: float | None) -> dict[str, Tensor]:
     depth = len(state.names("style."))
     if not 0 < depth <= DEEPEST:
         raise RefusedError(f"{state.place} has a mapping network of {depth:,} layers; 1 to {DEEPEST} are possible")
@@ -224,7 +224,7 @@ def _mapping(state: State, multiplier: float | None) -> dict[str, Tensor]:
     return tensors
 
 
-def _conv(state: State, layer: int) -> dict[str, Tensor]:
+def _conv(state: StateDict, layer: int) -> dict[str, Tensor]:
     source, name = f"convs.{layer - 1}" if layer else "conv1", f"convs.{layer}"
     drawn, side = f"noises.noise_{layer}", 4 * 2 ** ((layer + 1) // 2)
     # a generator that only ever drew its noise is searched without
@@ -237,7 +237,7 @@ def _conv(state: State, layer: int) -> dict[str, Tensor]:
     }
 
 
-def _to_rgb(state: State, level: int) -> dict[str, Tensor]:
+def _to_rgb(state: StateDict, level: int) -> dict[str, Tensor]:
     source, name = f"to_rgbs.{level - 1}" if level else "to_rgb1", f"to_rgb.{level}"
     return {
         f"{name}.conv.weight": _scaled(state[f"{source}.conv.weight"]),
@@ -251,7 +251,7 @@ def _scaled(weight: Tensor) -> Tensor:
     return weight[0] / math.sqrt(weight[0, 0].numel())
 
 
-def _affine(state: State, source: str, name: str) -> dict[str, Tensor]:
+def _affine(state: StateDict, source: str, name: str) -> dict[str, Tensor]:
     weight = state[f"{source}.conv.modulation.weight"]
     return {
         f"{name}.affine.weight": weight / math.sqrt(weight.shape[1]),
@@ -259,7 +259,7 @@ def _affine(state: State, source: str, name: str) -> dict[str, Tensor]:
     }
 
 
-def _kernels(state: State, levels: int) -> dict[str, Tensor]:
+def _kernels(state: StateDict, levels: int) -> dict[str, Tensor]:
     """The filters behind the convolutions and behind the RGB outputs, which may differ: both `(T, T)`."""
     convs = _filter(state, [f"convs.{2 * level}.conv.blur.kernel" for level in range(levels - 1)])
     images = _filter(state, [f"to_rgbs.{level}.upsample.kernel" for level in range(levels - 1)])
@@ -267,7 +267,7 @@ def _kernels(state: State, levels: int) -> dict[str, Tensor]:
     return {"kernel": _padded(convs, taps), "beside_kernel": _padded(images, taps)}
 
 
-def _filter(state: State, names: list[str]) -> Tensor:
+def _filter(state: StateDict, names: list[str]) -> Tensor:
     first = state[names[0]]
     if first.ndim != 2 or first.shape[0] != first.shape[1] or not 2 <= len(first) <= MAX_TAPS or len(first) % 2:
         raise RefusedError(

@@ -397,7 +397,7 @@ def _kind(head: bytes) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Archive:
+class TorchArchive:
     """The zip archive of `torch.save`: its members are stored as they are, so that nothing has to be unpacked."""
 
     data: memoryview
@@ -438,7 +438,7 @@ def _read_zip(path: Path, data: memoryview, names: Mapping[str, Maker]) -> Any:
             infos = file.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
         raise RefusedError(f"damaged: not a whole zip archive ({first_line(error)}); copy it again") from error
-    archive = Archive(data, {info.filename: info for info in infos}, {})
+    archive = TorchArchive(data, {info.filename: info for info in infos}, {})
     root = next((name.removesuffix("data.pkl") for name in archive.members if name.endswith("/data.pkl")), None)
     if root is None:
         first = infos[0].filename[:40] if infos else "nothing"

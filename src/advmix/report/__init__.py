@@ -2,7 +2,7 @@
 
 from advmix.report.drawing import method_label
 from advmix.report.figures import (
-    Gallery,
+    VariationGallery,
     accuracy_chart,
     data_strip,
     mixing_grid,
@@ -13,7 +13,7 @@ from advmix.report.figures import (
 from advmix.report.page import render, save_figures
 
 __all__ = [
-    "Gallery",
+    "VariationGallery",
     "accuracy_chart",
     "data_strip",
     "method_label",

@@ -34,7 +34,7 @@ from advmix.report.tables import Column, Run, Score, columns, comparable, method
 
 
 @dataclass(frozen=True, eq=False)
-class Gallery:
+class VariationGallery:
     """Test images beside the worst variation found of each, and what the classifier says of the variation.
 
     Args:
@@ -128,7 +128,7 @@ def accuracy_chart(runs: Sequence[Run], others: Mapping[str, float] = MappingPro
         _panel_head(canvas, column, x, y)
         axes = canvas.axes(x, y, width, height)
         _bars(axes, names, found)
-        for value in others.values() if column.key == "accuracy_unbiased" else ():
+        for value in others.values() if column.key == "accuracy_shuffled" else ():
             axes.axvline(value, color="white", linewidth=3.2, alpha=0.7)
             axes.axvline(value, color=INK, linewidth=1.4, linestyle=":")
         if place == 0:
@@ -168,7 +168,7 @@ def rescaled_difference(originals: Tensor, variations: Tensor) -> Tensor:
     return difference / difference.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
 
 
-def variations(gallery: Gallery, called: str = "Test image") -> Figure:
+def variations(gallery: VariationGallery, called: str = "Test image") -> Figure:
     """Images, which are called so, the worst variation found of each with the classifier's answer, and what was
     changed.
     """
@@ -192,7 +192,7 @@ def variations(gallery: Gallery, called: str = "Test image") -> Figure:
     return canvas.figure
 
 
-def _captions(canvas: Canvas, gallery: Gallery, left: float, pitch: float) -> None:
+def _captions(canvas: Canvas, gallery: VariationGallery, left: float, pitch: float) -> None:
     for column, (label, answer) in enumerate(zip(gallery.labels.tolist(), gallery.predictions.tolist(), strict=True)):
         x, right = left + column * pitch, label == answer
         canvas.text(x, 0.57, shorten(gallery.classes[label]), 9.5)

@@ -54,7 +54,7 @@ SEARCH = {
 }
 
 HEADLINES = (
-    ("accuracy_unbiased", "in random colours"),
+    ("accuracy_shuffled", "in random colours"),
     ("accuracy_worst_case", "on the worst variation found"),
     ("accuracy_biased", "in the colours of training"),
 )
@@ -89,7 +89,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """One method of the table: a cell per column, then training seconds."""
 
     method: Method
@@ -117,20 +117,20 @@ def looks_at(runs: Sequence[Run], name: str) -> str:
     `colour` when they cost more than half, else `both`. In the reversed task, where it should look at the colour, the
     other way round.
     """
-    biased, unbiased = (scores(runs, f"accuracy_{test}").get(name) for test in ("biased", "unbiased"))
-    if biased is None or unbiased is None:
+    biased, shuffled = (scores(runs, f"accuracy_{test}").get(name) for test in ("biased", "shuffled"))
+    if biased is None or shuffled is None:
         return ""
-    kept = unbiased.mean / max(biased.mean, 1e-12)
+    kept = shuffled.mean / max(biased.mean, 1e-12)
     right, wrong = ("colour", "digit") if any(run.get("target") == "color" for run in runs) else ("digit", "colour")
     return right if kept > 0.9 else wrong if kept < 0.5 else "both"
 
 
-def rows(runs: Sequence[Run]) -> list[Row]:
+def rows(runs: Sequence[Run]) -> list[MethodRow]:
     """The table, controls last."""
     table = {column.key: scores(runs, column.key) for column in DIGIT_COLUMNS}
     seconds = scores(runs, "train_seconds")
     return [
-        Row(
+        MethodRow(
             method(name),
             tuple(Cell(found.get(name), name in best(found)) for found in table.values()),
             Cell(seconds.get(name), name in best(seconds, highest=False)),

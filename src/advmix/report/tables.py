@@ -58,7 +58,7 @@ COLUMNS = (
         ("digits",),
     ),
     Column(
-        "accuracy_unbiased",
+        "accuracy_shuffled",
         "Shuffled",
         "shuffled",
         "The same digits in the same ten colours, drawn at random: digit and colour say nothing about each other.",

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import dacite
 
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
-from advmix.utils.progress import console
 from advmix.utils.trust import untrusting
 
 LARGEST = 2**31 - 1
@@ -32,8 +31,8 @@ def check_values(
     """Refuse a field of `options` that is not finite, too large, below `least`, not above `above`, or not `within` both
     ends; None passes.
 
-    >>> require(self, "fit_batch fit_lr", above=0)
-    >>> require(self, "clean_weight", within=(0, 1))
+    >>> check_values(self, "fit_batch fit_lr", above=0)
+    >>> check_values(self, "clean_weight", within=(0, 1))
 
     Raises:
         UserError: naming the flag and its value.
@@ -141,7 +140,7 @@ def save(folder: Path, command: str, config: Any, inputs: Mapping[str, str | Non
 
 
 def load(path: Path, command: str, kind: type[T], edited: bool = False) -> T:
-    """Read a saved config of `command`. Settings that are younger than the file get their defaults; a line says so.
+    """Read a saved config of `command`.
 
     Args:
         path: of the file.
@@ -150,7 +149,7 @@ def load(path: Path, command: str, kind: type[T], edited: bool = False) -> T:
         edited: whether a person may have written or changed it.
 
     Raises:
-        UserError: missing, damaged, or of another command or with unknown settings.
+        UserError: missing, damaged, or of another command, or with unknown or missing settings.
     """
     data = read_json(path, edited)
     if isinstance(data, dict) and "study" in data:
@@ -159,29 +158,4 @@ def load(path: Path, command: str, kind: type[T], edited: bool = False) -> T:
     if not isinstance(data, dict) or data.get("command") != command:
         made_by = data.get("command") if isinstance(data, dict) else None
         raise UserError(f"{path}: a config of {made_by!r}, not of {command!r}")
-    given, added = with_defaults(kind, {key: value for key, value in data.items() if key not in ("command", INPUTS)})
-    for name, value in added.items():
-        console.print(f"  {path}: no {name} in it, taken as {value}")
-    return from_dict(kind, given, str(path))
-
-
-def with_defaults(kind: type[Any], data: dict[str, Any], prefix: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings that are younger than saved data get their defaults.
-
-    Returns:
-        The data with them, and what was added, by name, `{"data.look": "colored"}`.
-    """
-    filled, added, hints = dict(data), {}, get_type_hints(kind)
-    for field in fields(kind):
-        name, default = field.name, _default(field)
-        if name not in data and default is not MISSING:
-            filled[name] = added[prefix + name] = _plain(default)
-        elif is_dataclass(hints[name]) and isinstance(data.get(name), dict):
-            nested = cast(type[Any], hints[name])
-            filled[name], inner = with_defaults(nested, data[name], f"{prefix}{name}.")
-            added |= inner
-    return filled, added
-
-
-def _default(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+    return from_dict(kind, {key: value for key, value in data.items() if key not in ("command", INPUTS)}, str(path))

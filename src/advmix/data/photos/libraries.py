@@ -306,7 +306,7 @@ def open_hugging_face(name: str, download: bool) -> Source:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"hf:{name}: needs another package; pip install datasets") from error
+        raise UserError(f"hf:{name}: needs datasets; pip install 'advmix[hf]'") from error
     place = f"hf:{printable(name)}"
     parts, notes = _parts(place, load(datasets, name, download))
     rows: list[Row] = []
