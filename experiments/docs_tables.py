@@ -24,7 +24,6 @@ from typing import Any
 
 from advmix.cli import COMMANDS
 from advmix.report import method_label
-<<<<<<< HEAD
 from advmix.report.tables import (
     Column,
     Run,
@@ -36,11 +35,7 @@ from advmix.report.tables import (
     is_control,
     method_names,
 )
-from advmix.utils.config import with_defaults
-=======
-from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
 from advmix.utils.config import to_dict
->>>>>>> main
 from experiments.cli import EXPERIMENTS
 from experiments.controls import EQUAL_COMPUTE
 from experiments.figures import TEST, caveat, published
