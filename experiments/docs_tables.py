@@ -155,7 +155,7 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
     for runs in groups.values():
         comparable(runs)
         yield facts(runs, found[0]["search"])
-        yield from tables(runs, wanted)
+        yield from tables(runs, wanted, others=not rows)
         yield from neighbours(runs) if TEST in wanted and not rows else ()
         yield from training_time(runs) if not rows else ()
     if len(found) == 1 and not rows:
@@ -201,31 +201,35 @@ def facts(runs: Sequence[Run], search: dict[str, Any]) -> str:
     )
 
 
-def tables(runs: Sequence[Run], wanted: Sequence[str]) -> Iterator[str]:
+def tables(runs: Sequence[Run], wanted: Sequence[str], others: bool) -> Iterator[str]:
     """One for each test with a column per colour spread; where spreads are one or two, the other way round."""
     measured = [key for key in wanted if any(run[key] is not None for run in runs)]
     shown, spreads = [column for column in columns(runs) if column.key in measured], _spreads(runs)
     for column in shown if len(spreads) > 2 else ():
         yield f"**{column.title}**, {column.hint}{WITHIN if column.key in NEEDS_GENERATOR else ''}:"
-        yield table(runs, _unit(runs), [(column, spread) for spread in spreads], [f"{spread:g}" for spread in spreads])
+        yield table(
+            runs, _unit(runs), [(column, spread) for spread in spreads], [f"{spread:g}" for spread in spreads], others
+        )
     for spread in spreads if len(spreads) <= 2 else ():
         if len(spreads) > 1:
             yield f"**Colour {_unit(runs)} {spread:g}**:"
-        yield table(runs, "", [(column, spread) for column in shown], [column.title for column in shown])
+        yield table(runs, "", [(column, spread) for column in shown], [column.title for column in shown], others)
 
 
-def table(runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]], heads: Sequence[str]) -> str:
-    """A row per method, controls in italics, and one for everybody else who has a number for it."""
+def table(
+    runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]], heads: Sequence[str], others: bool
+) -> str:
+    """A row per method, controls in italics; with `others` also one for everybody else who has a number."""
     lines = []
     for name in method_names(runs):
         label = f"*{method_label(name)}*" if is_control(name) else method_label(name)
         mine = [run for run in runs if run["method"] == name]
         numbers = [[run[column.key] for run in mine if color_spread(run) == spread] for column, spread in cells]
         lines.append([f"**{label}**" if name == "advmix" else label, *map(in_percent, numbers)])
-    for row in published(runs):
-        others = [row.at(spread) if column.key == TEST else None for column, spread in cells]
-        if any(value is not None for value in others):
-            lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in others)])
+    for row in published(runs) if others else ():
+        known = [row.at(spread) if column.key == TEST else None for column, spread in cells]
+        if any(value is not None for value in known):
+            lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in known)])
     return grid([corner, *heads], lines)
 
 
