@@ -69,7 +69,7 @@ ALT = {
     "classifiers": "Error of classifiers trained with each variant of the autoencoder, and less that under base",
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",
-    "mixing": "A grid of mixes: rows keep z∥, columns lend z⊥",
+    "mixing": "A grid of mixes: rows keep their shape, columns lend their style",
     "marginalize": "Accuracy of the plain answer, on the reconstruction, and of the mean over N z⊥",
     "accuracy": "Bar charts of the accuracy of each method on each test",
     "shuffled": "Accuracy in random colours against the colour spread in training, a line for each method",
