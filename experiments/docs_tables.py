@@ -109,7 +109,7 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
 def meanings(match: re.Match[str]) -> str:
     """The table of what is counted, from the one list of columns."""
     rows = [[column.title, f"`{column.key}`", column.meaning] for column in columns_of(match[1])]
-    table = grid(["column", "in results.json", "an image is right"], rows, left=3)
+    table = grid(["column", "in results.json", "what is counted"], rows, left=3)
     return f"<!-- columns: {match[1]} -->\n\n{table}\n\n<!-- end of columns -->"
 
 
