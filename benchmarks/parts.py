@@ -24,9 +24,10 @@ from timing import Layer, Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifiers import conv_net
-from advmix.data import ImageSet
-from advmix.encoders import Autoencoder, OptimizeEncoder, OptimizeOptions
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.latents import Latents, Split
 from advmix.mixing import cross_entropy
 from advmix.training.autoencode import FitOptions, style_config

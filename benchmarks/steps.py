@@ -18,8 +18,9 @@ from rich.table import Table
 from timing import Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 
-from advmix.classifiers import conv_net
-from advmix.generators import Generator, State, StyleConfig, StyleGenerator
+from advmix.classifiers.networks import conv_net
+from advmix.generators.base import Generator, State
+from advmix.generators.style import StyleConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix
 from advmix.training.autoencode import WIDTHS

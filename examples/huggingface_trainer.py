@@ -16,7 +16,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, Trainer, Tr
 
 import advmix
 from advmix import AdvMix, Classifier
-from advmix.data import ImageSet
+from advmix.data.images import ImageSet
 from advmix.pools import FittedModel
 
 parser = argparse.ArgumentParser()

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import advmix
 from advmix import AdvMix
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet
 from advmix.pools import FittedModel
 
 parser = argparse.ArgumentParser()
@@ -58,7 +59,7 @@ torch.set_flush_denormal(True)
 parts = advmix.load(args.generator, args.latents)
 
 
-def loader(images: advmix.data.ImageSet, shuffle: bool) -> DataLoader[tuple[Tensor, ...]]:
+def loader(images: ImageSet, shuffle: bool) -> DataLoader[tuple[Tensor, ...]]:
     """Images in [0, 1], labels, and each example's place in the pool."""
     x, y = images.batch(slice(None))
     return DataLoader(TensorDataset(x, y, torch.arange(len(y))), batch_size=64, shuffle=shuffle)

@@ -14,7 +14,8 @@ import torch
 import advmix
 from advmix import AdvMix
 from advmix.attacks import FoolboxAttack, MixAttack, right_attacked, to_foolbox
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")

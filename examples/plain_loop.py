@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from advmix import AdvMix, Latents, Split
-from advmix.data import ColoredDigits, DataConfig
-from advmix.encoders import StyleEncoder
-from advmix.generators import StyleConfig, StyleGenerator
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
+from advmix.encoders.network import StyleEncoder
+from advmix.generators.style import StyleConfig, StyleGenerator
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--fit-steps", type=int, default=600)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 import advmix
 from advmix import Latents, RandMix
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")

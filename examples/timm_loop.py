@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 import advmix
 from advmix import AdvMix, Classifier
-from advmix.data import epoch_batches
+from advmix.data.images import epoch_batches
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--generator", default="runs/fit")

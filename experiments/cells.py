@@ -12,16 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from advmix.classifiers import load_classifier
-from advmix.classifiers.networks import FILE
+from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
 from advmix.commands.evaluate import EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data import ColoredDigits, DataConfig, ImageSet, open_data, painted_digits
-from advmix.encoders import OptimizeOptions
-from advmix.generators import NetworkConfig
+from advmix.data.datasets import ColoredDigits, open_data, painted_digits
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
+from advmix.encoders.optimize import OptimizeOptions
+from advmix.generators.style import NetworkConfig
 from advmix.pools import EncodeConfig, FittedModel, load_fitted_model
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.commands.train import TrainConfig
-from advmix.data import Data, DataConfig, Painting, open_data, painted_digits
+from advmix.data.datasets import Data, open_data, painted_digits
+from advmix.data.painting import Painting
+from advmix.data.settings import DataConfig
 from advmix.report import drawing
 from advmix.report.drawing import Method
 from advmix.training import methods

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.cli import COMMANDS
-from advmix.report import method_label
+from advmix.report.drawing import method_label
 from advmix.report.tables import (
     Column,
     Run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from advmix.report import method_label
+from advmix.report.drawing import method_label
 from advmix.report.tables import in_percent
 from experiments.faces.figures import auc, compared, mean_seconds, percent, relative, relative_span, signed_span, span
 from experiments.faces.variants import by_variant, compared_with_base, survivals, yes_no

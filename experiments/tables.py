@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from advmix.report import method_label
+from advmix.report.drawing import method_label
 from advmix.report.tables import columns, in_percent
 from experiments.face_tables import FACE_TABLES, setting
 from experiments.marginalize.study import marginal_rows, tests_of

@@ -9,7 +9,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("steady")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.generators import Generator
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.mixing import Step
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from advmix.encoders import OptimizeEncoder
+from advmix.encoders.optimize import OptimizeEncoder
 from advmix.latents import Latents
 from advmix.utils.torch_tools import generator as seeded
 from reference import crossed, perp_numbers

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import Classifier, ClassifierOptions
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.classifiers.wrapper import Classifier
 from advmix.utils.errors import UserError
 from asked import IMAGES, MakesGrey, Named, Net, opened, refusal
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
 from advmix.classifiers.safe_archive import check_archive
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.utils.errors import UserError
 
 SOUND = {"nodes": [{"target": "torch.ops.aten.relu.default"}], "sizes": [{"as_expr": {"expr_str": "Symbol('s0')"}}]}

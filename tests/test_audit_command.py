@@ -19,10 +19,11 @@ import torch
 from advmix.audit.page import Gallery, ImagePair, render_audit
 from advmix.audit.records import AuditRecords
 from advmix.audit.statistics import accuracy_of
-from advmix.classifiers import load_classifier
+from advmix.classifiers.networks import load_classifier
 from advmix.cli import main
-from advmix.data.photos import PhotoOptions, load_photos
-from advmix.encoders import load_autoencoder
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import load_photos
+from advmix.encoders.autoencoder import load_autoencoder
 from advmix.pools import data_of
 from advmix.report.tables import schema
 from pictures import digit, digit_label, encoded, write

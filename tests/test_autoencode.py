@@ -5,9 +5,9 @@ import torch
 from sklearn.datasets import load_sample_images
 from torch import nn
 
-from advmix.classifiers import conv_net
-from advmix.data import ImageSet
-from advmix.encoders import Autoencoder
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet
+from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.optimize import Activations
 from advmix.latents import Split
 from advmix.training.autoencode import (

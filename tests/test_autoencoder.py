@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from advmix.encoders import Autoencoder, StyleEncoder, fingerprint, load_autoencoder, save_autoencoder
-from advmix.encoders.autoencoder import FILE
-from advmix.generators import StyleConfig
+from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, load_autoencoder, save_autoencoder
+from advmix.encoders.network import StyleEncoder
+from advmix.generators.style import StyleConfig
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
 from advmix.utils.torch_tools import global_seed

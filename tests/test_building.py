@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from advmix.audit.records import AuditRecords
-from advmix.classifiers import load_classifier
-from advmix.classifiers.networks import build_network
-from advmix.data import ColoredDigits
-from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, open_latents, save_autoencoder, write_store
-from advmix.generators import NetworkConfig, StyleConfig, StyleGan2Config, StyleGanConfig
+from advmix.classifiers.networks import build_network, load_classifier
+from advmix.data.datasets import ColoredDigits
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.encoders.store import LatentStore, open_latents, write_store
+from advmix.generators.style import NetworkConfig, StyleConfig
+from advmix.generators.stylegan import StyleGanConfig
+from advmix.generators.stylegan2 import StyleGan2Config
 from advmix.latents import Latents
 from advmix.training.discriminator import Discriminator, load_discriminator, save_discriminator
 from advmix.training.reference import own_reference

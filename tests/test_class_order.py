@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.cli import main
-from advmix.data.photos import PhotoOptions, load_photos
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import load_photos
 from advmix.utils.errors import UserError
 from pictures import digit, encoded, write
 from test_digits import write_idx

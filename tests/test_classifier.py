@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.classifiers import Classifier, ClassifierOptions, Grayscale, conv_net
+from advmix.classifiers.networks import Grayscale, conv_net
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.classifiers.wrapper import Classifier
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 

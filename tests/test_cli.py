@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from advmix.cli import main
-from advmix.encoders import load_autoencoder
+from advmix.encoders.autoencoder import load_autoencoder
 from advmix.report.tables import schema
 from advmix.utils.files import read_checkpoint
 

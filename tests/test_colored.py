@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data import ColoredDigits, DataConfig, GrayDigits, ImageSet
+from advmix.data.datasets import ColoredDigits, GrayDigits
+from advmix.data.images import ImageSet
 from advmix.data.painting import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
+from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 

@@ -12,9 +12,9 @@ from advmix.commands.demo import DemoConfig
 from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
 from advmix.commands.train import TrainConfig
-from advmix.data import DataConfig
-from advmix.encoders import OptimizeOptions
-from advmix.generators import StyleConfig
+from advmix.data.settings import DataConfig
+from advmix.encoders.optimize import OptimizeOptions
+from advmix.generators.style import StyleConfig
 from advmix.pools import EncodeConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data.datasets import ColoredDigits
 from advmix.data.digits import class_names, load_gray
+from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 
 FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST"}

@@ -9,8 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from advmix.data import ImageSet
-from advmix.data.images import to_bytes
+from advmix.data.images import ImageSet, to_bytes
 from advmix.doctor import checks as diagnose
 from advmix.doctor.checks import Finding, Verdict
 from advmix.doctor.measure import (
@@ -27,7 +26,7 @@ from advmix.doctor.measure import (
     swap_changes,
 )
 from advmix.doctor.run import doctor_table
-from advmix.generators import Generator, State
+from advmix.generators.base import Generator, State
 from advmix.inspect.scores import other_label
 from advmix.intervals import Interval
 from advmix.latents import Latents, Split

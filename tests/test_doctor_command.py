@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from advmix.classifiers import ClassifierOptions
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.cli import main
 from advmix.commands.demo import RunSettings
-from advmix.data import DataConfig
+from advmix.data.settings import DataConfig
 from advmix.doctor.inputs import find_runs
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
 from advmix.training.autoencode import FitOptions, style_config

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.data import DataConfig, ImageSet, open_data
-from advmix.encoders import Autoencoder, OptimizeEncoder
-from advmix.encoders.autoencoder import save_autoencoder
-from advmix.generators import StyleConfig
+from advmix.data.datasets import open_data
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
+from advmix.encoders.optimize import OptimizeEncoder
+from advmix.generators.style import StyleConfig
 from advmix.pools import EncodeConfig, make_encoder
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed

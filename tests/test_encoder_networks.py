@@ -9,8 +9,10 @@ import torch
 
 import advmix
 from advmix.cli import main
-from advmix.encoders import Autoencoder, LatentStore, load_autoencoder, save_autoencoder
-from advmix.generators import NetworkConfig, StyleConfig, StyleGanConfig
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.encoders.store import LatentStore
+from advmix.generators.style import NetworkConfig, StyleConfig
+from advmix.generators.stylegan import StyleGanConfig
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import global_seed

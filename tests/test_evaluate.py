@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
 from advmix.commands.evaluate import unlike
-from advmix.data import ColoredDigits, DataConfig, ImageSet
+from advmix.data.datasets import ColoredDigits
+from advmix.data.images import ImageSet
 from advmix.data.painting import color_grid
-from advmix.encoders import Autoencoder
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents, Split
 from advmix.metrics import (
     BATCH,

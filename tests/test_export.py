@@ -18,9 +18,12 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from advmix.audit.records import AuditRecords
-from advmix.classifiers import ClassifierOptions, load_classifier, open_classifier
+from advmix.classifiers.networks import load_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.cli import main
-from advmix.data.photos import PhotoOptions, load_photos
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import load_photos
 from advmix.export.variations import LONGEST, TABLE, Variation, VariationFolder, class_folders, file_stems, safe_name
 from pictures import digit, digit_label, encoded, write
 

@@ -16,11 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
 from advmix.cli import main
 from advmix.commands.fit_gan import GanFit
-from advmix.encoders import fingerprint, load_autoencoder
-from advmix.generators import StyleGan
+from advmix.encoders.autoencoder import fingerprint, load_autoencoder
+from advmix.generators.stylegan import StyleGan
 from advmix.report.page import save_figures
 from advmix.training.discriminator import load_discriminator
 from advmix.utils.torch_tools import global_seed

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.data import ImageSet, to_bytes
-from advmix.generators import StyleGanConfig
+from advmix.data.images import ImageSet, to_bytes
+from advmix.generators.stylegan import StyleGanConfig
 from advmix.training.discriminator import r1_penalty
 from advmix.training.gan import GanOptions, GanTrainee, gan_config, point_out_groups
 from advmix.training.loop import Loop

@@ -11,7 +11,8 @@ import torch
 import transformers
 from PIL import Image
 
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator, global_seed
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advmix.data import ColoredDigits, ImageSet, balanced_batches, epoch_batches, slices, to_bytes, to_float
+from advmix.data.datasets import ColoredDigits
+from advmix.data.images import ImageSet, balanced_batches, epoch_batches, slices, to_bytes, to_float
 from advmix.training.classify import batches_per_epoch
 
 

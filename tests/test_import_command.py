@@ -15,10 +15,12 @@ from PIL import Image
 import foreign_nvidia
 import foreign_rosinality
 from advmix.cli import main
-from advmix.encoders import LatentStore, NoEncoder, load_autoencoder
-from advmix.generators import StyleGan2
+from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.network import NoEncoder
+from advmix.encoders.store import LatentStore
+from advmix.generators.stylegan2 import StyleGan2
 from advmix.latents import Split
-from advmix.pretrained import read_generator
+from advmix.pretrained.read import read_generator
 from study_runs import ROOT
 
 CPU = ["--device", "cpu"]

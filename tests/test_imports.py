@@ -14,11 +14,10 @@ from torch import Tensor
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.generators import StyleGan2
+from advmix.generators.stylegan2 import StyleGan2
 from advmix.latents import Latents, Split
-from advmix.pretrained import read_generator
 from advmix.pretrained.nvidia import Found
-from advmix.pretrained.read import read_found
+from advmix.pretrained.read import read_found, read_generator
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.pretrained import read_generator
+from advmix.pretrained.read import read_generator
 from advmix.utils.errors import UserError
 from bounded import little_memory
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.pretrained import read_generator
+from advmix.pretrained.read import read_generator
 from advmix.utils.errors import UserError
 
 CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=4)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 import foreign_nvidia
 import foreign_rosinality
-from advmix.generators import StyleGan2
-from advmix.pretrained import import_generator, read_generator
+from advmix.generators.stylegan2 import StyleGan2
+from advmix.pretrained.read import import_generator, read_generator
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 

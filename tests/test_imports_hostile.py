@@ -21,10 +21,9 @@ from torch import nn
 import foreign_nvidia
 import foreign_rosinality
 from advmix.cli import main
-from advmix.pretrained import read_generator
 from advmix.pretrained import safe_pickle as pickles
 from advmix.pretrained import tensors as storages
-from advmix.pretrained.read import NAMES
+from advmix.pretrained.read import NAMES, read_generator
 from advmix.pretrained.safe_pickle import Record, RefusedError, read_pickle
 from advmix.pretrained.tensors import Budget
 from advmix.utils.errors import UserError

@@ -14,9 +14,9 @@ from advmix.cli import parse
 from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data import DataConfig
+from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
-from advmix.generators import StyleConfig
+from advmix.generators.style import StyleConfig
 from advmix.inspect.figures import headline, layer_bars, layer_table, sentences
 from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split

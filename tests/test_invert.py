@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.generators import StyleGan
+from advmix.generators.stylegan import StyleGan
 from advmix.training.invert import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.utils.device import make_fabric

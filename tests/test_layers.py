@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ColoredDigits, DataConfig
-from advmix.generators import Generator, State, StyleConfig
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
+from advmix.generators.base import Generator, State
+from advmix.generators.style import StyleConfig
 from advmix.inspect.proposal import propose_split, verdict
 from advmix.inspect.scores import (
     IDLE,

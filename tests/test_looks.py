@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data import ColoredDigits, DataConfig, make_painting
+from advmix.data.datasets import ColoredDigits
 from advmix.data.painting import (
     MIN_CONTRAST,
     PAINTINGS,
@@ -18,8 +18,10 @@ from advmix.data.painting import (
     class_textures,
     contrast,
     half_of,
+    make_painting,
     texture,
 )
+from advmix.data.settings import DataConfig
 from advmix.utils.torch_tools import generator as seeded
 
 SEEDS = st.integers(0, 2**32)

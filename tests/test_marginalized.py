@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from advmix import Latents, Marginalized, Split
 from advmix.cli import main
-from advmix.encoders import Encoder
-from advmix.generators import Generator
-from advmix.generators.base import State
+from advmix.encoders.network import Encoder
+from advmix.generators.base import Generator, State
 from advmix.marginalized import draw_perp
 from advmix.utils.torch_tools import eval_mode
 from advmix.utils.torch_tools import generator as seeded

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.classifiers import Grayscale, InstanceNorm, build_network
-from advmix.data import ColoredDigits
-from advmix.encoders import Autoencoder
-from advmix.generators import StyleConfig
+from advmix.classifiers.networks import Grayscale, InstanceNorm, build_network
+from advmix.data.datasets import ColoredDigits
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.methods import (

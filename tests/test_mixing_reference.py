@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from advmix.generators import StyleConfig
+from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, draw_donors
 from advmix.utils.torch_tools import generator as seeded

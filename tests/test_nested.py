@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data import slices
+from advmix.data.images import slices
 from advmix.doctor import measure as nested
 from advmix.doctor.measure import nested_search
-from advmix.encoders import Autoencoder
+from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import evaluate_batch, evaluate_latents, search_loss
 from advmix.mixing import AdvMix, cross_entropy

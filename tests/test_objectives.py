@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import ColorJitter, RandomChannelPermutation
 
-from advmix.classifiers import conv_net
-from advmix.data import ColoredDigits
-from advmix.encoders import Autoencoder
-from advmix.generators import StyleConfig
+from advmix.classifiers.networks import conv_net
+from advmix.data.datasets import ColoredDigits
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.style import StyleConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.classify import ClassifierTrainee, TrainOptions, flipped

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import conv_net
-from advmix.encoders import Activations, Encoder, OptimizeEncoder, OptimizeOptions
-from advmix.generators import StyleConfig
+from advmix.classifiers.networks import conv_net
+from advmix.encoders.network import Encoder
+from advmix.encoders.optimize import Activations, OptimizeEncoder, OptimizeOptions
+from advmix.generators.style import StyleConfig
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import global_seed

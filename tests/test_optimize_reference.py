@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advmix.encoders import OptimizeEncoder, OptimizeOptions
-from advmix.generators import StyleConfig
+from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
+from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from reference_optimize import encode_one
 from test_optimize import make_features

@@ -17,7 +17,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from advmix.classifiers import Classifier, ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.classifiers.wrapper import Classifier
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import eval_mode, generator, global_seed
 

@@ -10,9 +10,10 @@ import jsonschema
 import pytest
 import torch
 
-from advmix.classifiers import load_classifier
+from advmix.classifiers.networks import load_classifier
 from advmix.cli import main
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
 from advmix.metrics import accuracy
 from advmix.report.tables import schema
 

@@ -21,8 +21,8 @@ from advmix.attacks import (
     still_right,
     to_foolbox,
 )
-from advmix.data import ImageSet
-from advmix.encoders import StyleEncoder
+from advmix.data.images import ImageSet
+from advmix.encoders.network import StyleEncoder
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, calibrated
 from advmix.utils.errors import UserError

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from advmix.audit.inputs import audited_data
-from advmix.classifiers import conv_net, load_classifier
+from advmix.classifiers.networks import conv_net, load_classifier
 from advmix.cli import main, parse
-from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
-from advmix.data.datasets import OwnImages
-from advmix.data.photos import PhotoShape
-from advmix.encoders import load_autoencoder
+from advmix.data.datasets import ColoredDigits, OwnImages, open_data, painted_digits
+from advmix.data.photos.decode import PhotoShape
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import load_autoencoder
 from advmix.pools import data_of
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from advmix.cli import main
-from advmix.data import DataConfig
-from advmix.data.photos import PhotoOptions, Photos, load_photos, load_pictures
 from advmix.data.photos import containers as files
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import Photos, load_photos, load_pictures
 from advmix.data.photos.rows import split_word
+from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from pictures import digit, digit_files, encoded, write
 from test_photos import WHOLE, refused

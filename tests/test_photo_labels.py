@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from advmix.data.photos import PhotoOptions, load_photos
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import load_photos
 from advmix.data.photos.rows import class_names
 from pictures import digit, digit_files, encoded, write
 from test_photos import WHOLE, refused

@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from advmix.data.photos import PhotoOptions, load_photos, load_pictures
+from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.labels import make_table
+from advmix.data.photos.load import load_photos, load_pictures
 from advmix.data.photos.rows import Source
 from advmix.utils.errors import UserError
 from pictures import digit, digit_label, encoded, write

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 import advmix
 from advmix.audit.results import AuditResult
-from advmix.classifiers import conv_net
-from advmix.data import ColoredDigits, Data, DataConfig
+from advmix.classifiers.networks import conv_net
+from advmix.data.datasets import ColoredDigits, Data
+from advmix.data.settings import DataConfig
 from advmix.pools import FittedModel
 from advmix.training.methods import SearchOptions
 from advmix.utils.errors import UserError

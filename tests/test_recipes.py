@@ -16,7 +16,7 @@ import torch
 import advmix
 from advmix import UserError
 from advmix.cli import main
-from advmix.encoders import OptimizeEncoder
+from advmix.encoders.optimize import OptimizeEncoder
 from study_runs import ROOT
 
 EXAMPLES = ROOT / "examples"

@@ -16,21 +16,19 @@ from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from advmix.data import ColoredDigits, DataConfig
-from advmix.report import (
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
+from advmix.report.drawing import METHODS, RIGHT, WRONG, method_label
+from advmix.report.figures import (
     VariationGallery,
     accuracy_chart,
     data_strip,
-    method_label,
     mixing_grid,
-    render,
     rescaled_difference,
-    save_figures,
     training_curves,
     variations,
 )
-from advmix.report.drawing import METHODS, RIGHT, WRONG
-from advmix.report.page import duration, png
+from advmix.report.page import duration, png, render, save_figures
 from advmix.report.tables import DIGIT_COLUMNS
 
 HOSTILE = "<script>alert(1)</script>"

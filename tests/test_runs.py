@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from advmix.commands.fit import FitConfig
-from advmix.data import DataConfig
+from advmix.data.settings import DataConfig
 from advmix.pools import EncodeConfig
 from advmix.report.page import save_figures
 from advmix.utils import config as configs

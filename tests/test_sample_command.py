@@ -13,9 +13,9 @@ from torch import Tensor
 
 from advmix.cli import main
 from advmix.data.images import to_bytes
-from advmix.encoders import Autoencoder, load_autoencoder
-from advmix.encoders.autoencoder import save_autoencoder
-from advmix.generators import MappedGenerator, StyleConfig, StyleGanConfig
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.generators.style import StyleConfig
+from advmix.generators.stylegan import MappedGenerator, StyleGanConfig
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
 

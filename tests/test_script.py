@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.utils.errors import UserError
 
 

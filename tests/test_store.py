@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from advmix.data import ColoredDigits, ImageSet
-from advmix.encoders import Encoder, LatentStore, StyleEncoder, encoded, write_store
-from advmix.generators import StyleConfig
+from advmix.data.datasets import ColoredDigits
+from advmix.data.images import ImageSet
+from advmix.encoders.network import Encoder, StyleEncoder, encoded
+from advmix.encoders.store import LatentStore, write_store
+from advmix.generators.style import StyleConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import global_seed

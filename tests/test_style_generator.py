@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from advmix.generators import StyleConfig, StyleGenerator
+from advmix.generators.style import StyleConfig, StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 from tiny import SPATIAL, VECTOR, make_generator, make_latents

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.encoders import Autoencoder, load_autoencoder, save_autoencoder
-from advmix.encoders.autoencoder import FILE
-from advmix.generators import StyleGan, StyleGanConfig
+from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
 from advmix.generators.layers import EqualizedConv2d, EqualizedLinear
-from advmix.generators.stylegan import NoisyLayer
+from advmix.generators.stylegan import NoisyLayer, StyleGan, StyleGanConfig
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors

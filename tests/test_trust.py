@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from advmix.audit.settings import AuditConfig
-from advmix.classifiers import ClassifierOptions, open_classifier
+from advmix.classifiers.open import open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.cli import main, parse
 from advmix.commands.predict import PredictConfig
 from advmix.doctor.inputs import find_runs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.cli import main
-from advmix.generators import StyleConfig, StyleGenerator
+from advmix.generators.style import StyleConfig, StyleGenerator
 from advmix.latents import Latents
 from advmix.training.loop import Stepper
 from advmix.utils.torch_tools import generator as seeded

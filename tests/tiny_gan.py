@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from advmix.data import ImageSet, to_bytes
-from advmix.generators import StyleGanConfig
+from advmix.data.images import ImageSet, to_bytes
+from advmix.generators.stylegan import StyleGanConfig
 from advmix.training.gan import GanOptions, GanTrainee
 from advmix.utils.device import make_fabric
 from advmix.utils.torch_tools import generator as seeded

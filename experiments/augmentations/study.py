@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advmix.commands.evaluate import generator_summary
-from advmix.data import ColoredDigits, Painting, slices, to_bytes, to_float
+from advmix.data.datasets import ColoredDigits
+from advmix.data.images import slices, to_bytes, to_float
+from advmix.data.painting import Painting
 from advmix.metrics import share
 from advmix.mixing import Mixer, RandMix
 from advmix.pools import FittedModel
-from advmix.report import save_figures
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.methods import BaselineOptions, SearchOptions
 from advmix.training.objectives import pgd

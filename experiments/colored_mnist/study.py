@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from advmix.commands.demo import data_figure, mixing_figure
-from advmix.data import ColoredDigits, DataConfig, Painting, make_painting
-from advmix.data.painting import COLOR_NAMES
+from advmix.data.datasets import ColoredDigits
+from advmix.data.painting import COLOR_NAMES, Painting, make_painting
+from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import load_autoencoder
-from advmix.report import accuracy_chart, save_figures
+from advmix.report.figures import accuracy_chart
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, Run, color_spread, comparable, header, sweep_table
 from advmix.training.methods import METHODS
 from advmix.utils.config import to_dict

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import tyro
 
-from advmix.data import ColoredDigits, DataConfig, GrayDigits
+from advmix.data.datasets import ColoredDigits, GrayDigits
 from advmix.data.painting import apart_colors
-from advmix.encoders import Autoencoder
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import accuracy, recolor_worst, share
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions

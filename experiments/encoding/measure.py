@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ColoredDigits, ImageSet, slices
-from advmix.encoders import Encoder, Encoding, OptimizeEncoder, OptimizeOptions, fingerprint
-from advmix.generators import Generator
+from advmix.data.datasets import ColoredDigits
+from advmix.data.images import ImageSet, slices
+from advmix.encoders.autoencoder import fingerprint
+from advmix.encoders.network import Encoder
+from advmix.encoders.optimize import Encoding, OptimizeEncoder, OptimizeOptions
+from advmix.generators.base import Generator
 from advmix.inspect.survival import kept_labels, mixes
 from advmix.latents import Latents, Split
 from advmix.metrics import accuracy

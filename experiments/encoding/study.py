@@ -19,8 +19,8 @@ from rich import box
 from rich.table import Table
 
 from advmix.commands.evaluate import generator_summary
-from advmix.encoders import OptimizeOptions
-from advmix.report import save_figures
+from advmix.encoders.optimize import OptimizeOptions
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from advmix.data import ImageSet
-from advmix.data.photos import Photos
-from advmix.encoders import encoded
+from advmix.data.images import ImageSet
+from advmix.data.photos.load import Photos
+from advmix.encoders.network import encoded
 from advmix.utils.device import open_device
 from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import generator

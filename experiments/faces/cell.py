@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, slices
-from advmix.encoders import fingerprint
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import FILE as GENERATOR
-from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop

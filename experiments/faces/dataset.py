@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advmix.data import ImageSet, to_bytes
+from advmix.data.images import ImageSet, to_bytes
 from advmix.data.painting import MEAN_COLORS
-from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
+from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.labels import make_table
-from advmix.data.photos.load import open_source
+from advmix.data.photos.load import Photos, PhotoSet, load_photos, open_source
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, naming
 from advmix.utils.torch_tools import derive, generator

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.results import WorstCaseKey, as_record
-from advmix.data import ImageSet, slices
-from advmix.encoders import Encoder, encoded
+from advmix.data.images import ImageSet, slices
+from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents
 from advmix.metrics import evaluate_latents, predict
 from advmix.mixing import AdvMix

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advmix.commands.fit_gan import preview
-from advmix.data.photos import Photos
-from advmix.encoders import fingerprint
-from advmix.report import save_figures
+from advmix.data.photos.load import Photos
+from advmix.encoders.autoencoder import fingerprint
 from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, method_color, method_label
 from advmix.report.figures import VariationGallery, rescaled_difference, variations
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError

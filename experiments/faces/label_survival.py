@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, slices
-from advmix.data.photos import Photos
-from advmix.encoders import Autoencoder, encoded, fingerprint
+from advmix.data.images import ImageSet, slices
+from advmix.data.photos.load import Photos
+from advmix.encoders.autoencoder import Autoencoder, fingerprint
+from advmix.encoders.network import encoded
 from advmix.inspect.proposal import propose_split
 from advmix.inspect.run import flags, resolutions
 from advmix.inspect.scores import layer_scores, other_label
@@ -24,8 +25,8 @@ from advmix.inspect.survival import Survival, mixes
 from advmix.intervals import GroupBootstrap
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
-from advmix.report import save_figures
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device

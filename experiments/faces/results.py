@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.data import ImageSet
+from advmix.data.images import ImageSet
 from advmix.intervals import GroupBootstrap, Interval
 from advmix.utils.torch_tools import generator
 from experiments.controls import REFIT

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
 from advmix.commands.demo import RunSettings
-from advmix.data import ImageSet, slices, to_bytes, to_float
-from advmix.encoders import Autoencoder, Encoder, encoded
+from advmix.data.images import ImageSet, slices, to_bytes, to_float
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.network import Encoder, encoded
 from advmix.encoders.optimize import Activations
 from advmix.latents import Latents
 from advmix.metrics import predict

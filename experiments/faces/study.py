@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from advmix.data import ImageSet
-from advmix.report import save_figures
+from advmix.data.images import ImageSet
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import to_dict
 from advmix.utils.files import write_json

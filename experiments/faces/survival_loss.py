@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet
+from advmix.data.images import ImageSet
 from advmix.latents import Latents, Split
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.utils.errors import UserError

@@ -15,11 +15,11 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.intervals import GroupBootstrap
 from advmix.metrics import predict
-from advmix.report import save_figures
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device

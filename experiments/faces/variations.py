@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, slices
-from advmix.encoders import encoded
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import load_autoencoder
-from advmix.generators import Generator, StyleGan
+from advmix.encoders.network import encoded
+from advmix.generators.base import Generator
+from advmix.generators.stylegan import StyleGan
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.methods import SearchOptions

@@ -14,9 +14,9 @@ from matplotlib.ticker import FuncFormatter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet, slices
-from advmix.encoders import Encoder
-from advmix.generators import Generator
+from advmix.data.images import ImageSet, slices
+from advmix.encoders.network import Encoder
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.marginalized import Marginalized, encode, renditions
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label

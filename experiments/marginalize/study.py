@@ -13,12 +13,13 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from advmix.data import ImageSet
-from advmix.encoders import Encoder
-from advmix.generators import Generator
+from advmix.data.images import ImageSet
+from advmix.encoders.network import Encoder
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.marginalized import draw_perp
-from advmix.report import method_label, save_figures
+from advmix.report.drawing import method_label
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header, in_percent
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device

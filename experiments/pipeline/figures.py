@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from advmix.commands.demo import mixing_figure
 from advmix.commands.sample import sample_grid
-from advmix.encoders import Autoencoder
-from advmix.generators import StyleGan
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.stylegan import StyleGan
 from advmix.report.drawing import MUTED, Canvas, method_color, method_label
 from advmix.report.tables import Run, columns, comparable, method_names, scores
 from advmix.utils.torch_tools import generator

@@ -14,11 +14,12 @@ from rich import box
 from rich.table import Table
 
 from advmix.audit.results import WorstCaseKey, as_record
-from advmix.classifiers import load_classifier
+from advmix.classifiers.networks import load_classifier
 from advmix.commands.fit_gan import judged
-from advmix.data import slices
-from advmix.encoders import OptimizeOptions, fingerprint
-from advmix.generators import StyleGan
+from advmix.data.images import slices
+from advmix.encoders.autoencoder import fingerprint
+from advmix.encoders.optimize import OptimizeOptions
+from advmix.generators.stylegan import StyleGan
 from advmix.report.drawing import method_label
 from advmix.report.tables import DIGIT_COLUMNS, comparable, mean_and_spread
 from advmix.training.features import PenultimateFeatures, frechet_distance

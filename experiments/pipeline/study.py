@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.encoders import OptimizeOptions
-from advmix.report import save_figures
+from advmix.encoders.optimize import OptimizeOptions
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.gan import GanOptions
 from advmix.training.invert import InvertOptions

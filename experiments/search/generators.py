@@ -13,9 +13,10 @@ from advmix.classifiers.networks import FILE as CLASSIFIER
 from advmix.commands.encode import run_encode
 from advmix.commands.evaluate import generator_summary
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data import DataConfig, ImageSet
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
-from advmix.generators import NetworkConfig, StyleConfig
+from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.pools import EncodeConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
 from advmix.training.gan import gan_config

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.results import WorstCaseKey, as_record
-from advmix.classifiers import load_classifier
-from advmix.data import ColoredDigits, GrayDigits
+from advmix.classifiers.networks import load_classifier
+from advmix.data.datasets import ColoredDigits, GrayDigits
 from advmix.doctor.measure import Nested, nested_search
-from advmix.encoders import Autoencoder, fingerprint
+from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.latents import Latents, Split
 from advmix.metrics import recolor_worst, share
 from advmix.pools import FittedModel, load_fitted_model

@@ -14,8 +14,8 @@ from rich import box
 from rich.table import Table
 
 from advmix.data.painting import MIN_BRIGHTNESS
-from advmix.report import save_figures
 from advmix.report.drawing import MUTED, method_color, method_label
+from advmix.report.page import save_figures
 from advmix.report.tables import Score, mean_and_spread, score
 from advmix.utils.files import read_tensors
 from advmix.utils.progress import console

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators import Generator, State
+from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix
 from advmix.report.drawing import INK, MUTED

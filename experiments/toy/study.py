@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from advmix.classifiers import Classifier
-from advmix.report import save_figures
+from advmix.classifiers.wrapper import Classifier
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective

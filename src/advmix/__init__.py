@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from advmix.attacks import MixAttack
     from advmix.audit.results import AuditResult
     from advmix.audit.run import audit_classifier
-    from advmix.classifiers import Classifier, open_classifier
+    from advmix.classifiers.open import open_classifier
+    from advmix.classifiers.wrapper import Classifier
     from advmix.commands.fit import fit
-    from advmix.data import open_images
-    from advmix.encoders import Autoencoder
+    from advmix.data.datasets import open_images
+    from advmix.encoders.autoencoder import Autoencoder
     from advmix.latents import Latents, Split
     from advmix.marginalized import Marginalized
     from advmix.mixing import AdvMix, RandMix, Search
@@ -28,8 +29,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdvMix": "mixing",
     "AuditResult": "audit.results",
-    "Autoencoder": "encoders",
-    "Classifier": "classifiers",
+    "Autoencoder": "encoders.autoencoder",
+    "Classifier": "classifiers.wrapper",
     "Latents": "latents",
     "Marginalized": "marginalized",
     "MixAttack": "attacks",
@@ -40,8 +41,8 @@ _HOMES = {
     "audit_classifier": "audit.run",
     "fit": "commands.fit",
     "load": "pools",
-    "open_classifier": "classifiers",
-    "open_images": "data",
+    "open_classifier": "classifiers.open",
+    "open_images": "data.datasets",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.zoo import blame, import_own
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, calibrated, cross_entropy

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.classifiers.wrapper import with_channels, with_size
-from advmix.encoders import Encoder
-from advmix.generators import Generator
+from advmix.encoders.network import Encoder
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.utils.torch_tools import generator as seeded
 

@@ -9,8 +9,10 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor, nn
 
-from advmix.data import GrayDigits, ImageSet, Painting, slices
-from advmix.generators import Generator
+from advmix.data.datasets import GrayDigits
+from advmix.data.images import ImageSet, slices
+from advmix.data.painting import Painting
+from advmix.generators.base import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated
 from advmix.utils.progress import track

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators import Generator, State
+from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError

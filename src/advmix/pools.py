@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 
-from advmix.data import Data, DataConfig, ImageSet, open_data
+from advmix.data.datasets import Data, open_data
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.encoders.store import LatentStore, open_latents
-from advmix.generators import Generator, MappedGenerator
+from advmix.generators.base import Generator
+from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents, Split
 from advmix.training.features import Features, open_features
 from advmix.training.methods import usual_split

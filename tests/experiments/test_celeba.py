@@ -16,9 +16,8 @@ from PIL import Image
 from running import cli, parse
 from sklearn.datasets import load_sample_images
 
-from advmix.data.photos import Photos
-from advmix.encoders import Autoencoder
-from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
+from advmix.data.photos.load import Photos
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.intervals import GroupBootstrap
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions, style_config

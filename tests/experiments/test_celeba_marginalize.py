@@ -14,8 +14,8 @@ from running import main, parse
 from test_celeba import SMALL, folder, photos
 
 from advmix import Marginalized
-from advmix.data.photos import Photos
-from advmix.encoders import encoded
+from advmix.data.photos.load import Photos
+from advmix.encoders.network import encoded
 from advmix.metrics import accuracy
 from advmix.report.tables import schema
 from experiments.faces.averaging import FaceMarginalizeConfig

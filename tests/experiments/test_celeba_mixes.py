@@ -14,10 +14,9 @@ from running import main
 from test_celeba import SMALL, folder, other_generator, photos, study
 from test_survival import make_model, tiny_images
 
-from advmix.data import ImageSet
-from advmix.encoders import Autoencoder
-from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
-from advmix.generators import StyleGanConfig
+from advmix.data.images import ImageSet
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.generators.stylegan import StyleGanConfig
 from advmix.inspect.survival import label_survival
 from advmix.latents import Split
 from advmix.report.figures import VariationGallery

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from running import parse
 
-from advmix.data import ImageSet
+from advmix.data.images import ImageSet
 from advmix.training.autoencode import style_shape
 from advmix.training.methods import SearchOptions
 from advmix.utils.errors import UserError

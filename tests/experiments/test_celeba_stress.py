@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from test_celeba import SMALL, folder, study
 from torch import nn
 
-from advmix.classifiers import conv_net
-from advmix.data import ImageSet
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet
 from advmix.intervals import GroupBootstrap
 from advmix.latents import Split
 from advmix.mixing import RandMix

@@ -14,7 +14,7 @@ import torch
 from running import cli
 
 from advmix.commands.demo import RunSettings
-from advmix.data import DataConfig
+from advmix.data.settings import DataConfig
 from advmix.report.tables import comparable, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions

@@ -20,11 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from advmix.commands.demo import RunSettings, data_figure, roles
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data.datasets import ColoredDigits
 from advmix.data.painting import MEAN_COLORS
+from advmix.data.settings import DataConfig
 from advmix.latents import Split
-from advmix.report import accuracy_chart, method_label
 from advmix.report import drawing as styles
+from advmix.report.drawing import method_label
+from advmix.report.figures import accuracy_chart
 from advmix.report.page import facts, looks_at, png
 from advmix.report.tables import DIGIT_COLUMNS, columns, schema
 from advmix.training.autoencode import FitOptions

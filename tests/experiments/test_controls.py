@@ -7,7 +7,8 @@ import torch
 
 from advmix.classifiers.networks import build_network
 from advmix.commands.train import TrainConfig
-from advmix.data import ColoredDigits, DataConfig
+from advmix.data.datasets import ColoredDigits
+from advmix.data.settings import DataConfig
 from advmix.training.classify import TrainOptions
 from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
 from advmix.training.objectives import Augment, Batch

@@ -13,8 +13,9 @@ import torch
 from running import cli
 from torch import Tensor
 
-from advmix.data import ColoredDigits
-from advmix.encoders import Encoder, OptimizeEncoder, OptimizeOptions
+from advmix.data.datasets import ColoredDigits
+from advmix.encoders.network import Encoder
+from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.latents import Latents, Split
 from advmix.utils.files import read_tensors, write_tensors
 from experiments.encoding.figures import error_curves, mixability_bars

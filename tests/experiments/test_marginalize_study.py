@@ -12,7 +12,7 @@ import torch
 from running import main
 
 from advmix import Marginalized
-from advmix.data import DataConfig
+from advmix.data.settings import DataConfig
 from advmix.metrics import accuracy
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions

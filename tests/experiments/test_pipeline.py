@@ -14,11 +14,11 @@ import torch
 from running import cli
 from torch.nn import functional as F
 
-from advmix.classifiers import load_classifier
+from advmix.classifiers.networks import load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.fit import FitConfig
-from advmix.data import DataConfig
-from advmix.encoders import OptimizeOptions
+from advmix.data.settings import DataConfig
+from advmix.encoders.optimize import OptimizeOptions
 from advmix.pools import EncodeConfig, pool_encoder
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions

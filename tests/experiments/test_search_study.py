@@ -14,8 +14,9 @@ import torch
 from running import cli
 from torch import nn
 
-from advmix.data import ColoredDigits, make_painting
-from advmix.encoders import load_autoencoder
+from advmix.data.datasets import ColoredDigits
+from advmix.data.painting import make_painting
+from advmix.encoders.autoencoder import load_autoencoder
 from advmix.latents import Latents
 from advmix.report.tables import schema
 from advmix.training.gan import GanOptions

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet
-from advmix.encoders import Autoencoder
-from advmix.generators import StyleConfig
+from advmix.data.images import ImageSet
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.style import StyleConfig
 from advmix.inspect.survival import Survival, label_survival
 from advmix.intervals import GroupBootstrap, wilson
 from advmix.latents import Latents, Split

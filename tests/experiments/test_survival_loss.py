@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import conv_net
-from advmix.data import ImageSet
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet
 from advmix.latents import Latents
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.loop import Loop

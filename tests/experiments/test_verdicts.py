@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advmix.data import ImageSet
-from advmix.encoders import StyleEncoder
+from advmix.data.images import ImageSet
+from advmix.encoders.network import StyleEncoder
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.utils.torch_tools import generator as seeded

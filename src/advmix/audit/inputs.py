@@ -14,14 +14,17 @@ from torch import Tensor
 from advmix.attacks import Attack, open_attack, still_right
 from advmix.audit.measure import AuditBatch, AuditedClassifier
 from advmix.audit.settings import AuditConfig
-from advmix.classifiers import Classifier, OpenClassifier, load_classifier, open_classifier
-from advmix.classifiers.wrapper import with_size
-from advmix.data import Data, ImageSet, open_data, to_float
-from advmix.data.datasets import OwnImages
-from advmix.data.photos import Native
-from advmix.encoders import encoded, load_autoencoder
+from advmix.classifiers.networks import load_classifier
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.wrapper import Classifier, with_size
+from advmix.data.datasets import Data, OwnImages, open_data
+from advmix.data.images import ImageSet, to_float
+from advmix.data.photos.load import Native
+from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.network import encoded
 from advmix.encoders.store import open_latents
-from advmix.generators import NetworkConfig, read_network
+from advmix.generators.registry import read_network
+from advmix.generators.style import NetworkConfig
 from advmix.mixing import calibrated
 from advmix.pools import FittedModel, data_for, data_of, load, own_data
 from advmix.report.tables import RESULTS

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from advmix.attacks import Attack, still_right
 from advmix.audit.records import ClassifierRecords, ImageRecords
-from advmix.data import slices
-from advmix.generators import Generator, NetworkConfig
+from advmix.data.images import slices
+from advmix.generators.base import Generator
+from advmix.generators.style import NetworkConfig
 from advmix.inspect.scores import unit_name, units
 from advmix.latents import Latents, Split
 from advmix.metrics import Evaluation, evaluate_batch

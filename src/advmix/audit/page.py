@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advmix.audit import words
 from advmix.audit.words import why_no_verdict
-from advmix.data import to_bytes
+from advmix.data.images import to_bytes
 from advmix.report.figures import rescaled_difference
 from advmix.report.page import SEARCH, environment, resource
 from advmix.report.tables import Column, columns_of

@@ -19,11 +19,12 @@ from advmix.audit.records import RECORDS_FILE, AuditRecords
 from advmix.audit.results import GENERATOR, REPORT, AuditResult, AuditRun, Pictures, galleries, write_audit
 from advmix.audit.settings import AuditConfig
 from advmix.audit.words import audit_sentences, audit_tables
-from advmix.classifiers import OpenClassifier, open_classifier
+from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.commands.encode import encode_images
 from advmix.commands.fit import FitConfig, fit_images
-from advmix.data import DataConfig, ImageSet, open_images, slices
-from advmix.data.datasets import Images
+from advmix.data.datasets import Images, open_images
+from advmix.data.images import ImageSet, slices
+from advmix.data.settings import DataConfig
 from advmix.mixing import Search
 from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, load, remembered
 from advmix.report.tables import RESULTS

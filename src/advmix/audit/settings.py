@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from advmix.attacks import AttackOptions
-from advmix.classifiers import ClassifierOptions
-from advmix.data import DataConfig
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.data.settings import DataConfig
 from advmix.training.autoencode import FitOptions
 from advmix.training.methods import WORST_CASE, SearchOptions
 from advmix.utils.config import check_values

@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from advmix.data import to_float
-from advmix.data.photos import PhotoOptions, Photos, PhotoSet, load_photos
-from advmix.report import save_figures
+from advmix.data.images import to_float
+from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.load import Photos, PhotoSet, load_photos
 from advmix.report.drawing import MUTED, Canvas, shorten, tile
+from advmix.report.page import save_figures
 from advmix.utils.config import check_values
 from advmix.utils.errors import printable
 from advmix.utils.files import write_json

@@ -15,20 +15,13 @@ from advmix.commands.encode import run_encode
 from advmix.commands.evaluate import GALLERY, EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data import ColoredDigits, DataConfig, open_data, painted_digits
-from advmix.encoders import Encoder
+from advmix.data.datasets import ColoredDigits, open_data, painted_digits
+from advmix.data.settings import DataConfig
+from advmix.encoders.network import Encoder
 from advmix.latents import Split
 from advmix.pools import EncodeConfig, FittedModel, data_of, load_fitted_model
-from advmix.report import (
-    VariationGallery,
-    accuracy_chart,
-    data_strip,
-    mixing_grid,
-    render,
-    save_figures,
-    training_curves,
-    variations,
-)
+from advmix.report.figures import VariationGallery, accuracy_chart, data_strip, mixing_grid, training_curves, variations
+from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions

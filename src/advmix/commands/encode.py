@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from advmix.data import Data
+from advmix.data.datasets import Data
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.pools import (

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
-from advmix.data import ColoredDigits, Data, DataConfig, open_data, painted_digits
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.data.datasets import ColoredDigits, Data, open_data, painted_digits
+from advmix.data.settings import DataConfig
 from advmix.latents import Latents
 from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model

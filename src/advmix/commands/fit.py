@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advmix.classifiers import OpenClassifier
+from advmix.classifiers.open import OpenClassifier
 from advmix.commands.encode import encode_images
 from advmix.commands.fit_gan import Finished, GanFit, judged
-from advmix.data import DataConfig, ImageSet, open_data, open_images
-from advmix.data.datasets import Images
+from advmix.data.datasets import Images, open_data, open_images
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
-from advmix.generators import MappedGenerator
+from advmix.generators.stylegan import MappedGenerator
 from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, in_size, load
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advmix.commands.sample import sample_grid
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder
-from advmix.generators import MappedGenerator
+from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents, Split
-from advmix.report import mixing_grid
+from advmix.report.figures import mixing_grid
 from advmix.report.page import save_figures
 from advmix.training.discriminator import Discriminator
 from advmix.training.features import PenultimateFeatures, class_shares, frechet_distance

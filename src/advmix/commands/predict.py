@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import generator_summary
-from advmix.data import ColoredDigits, Data, DataConfig, ImageSet, open_data, slices
-from advmix.data.datasets import OwnImages
-from advmix.data.photos import Broken, PhotoShape, load_pictures
+from advmix.data.datasets import ColoredDigits, Data, OwnImages, open_data
+from advmix.data.images import ImageSet, slices
+from advmix.data.photos.decode import Broken, PhotoShape
+from advmix.data.photos.load import load_pictures
+from advmix.data.settings import DataConfig
 from advmix.marginalized import Marginalized
 from advmix.pools import FittedModel, fingerprints_of, load_fitted_model, own_data, remembered
 from advmix.report.tables import RESULTS, header

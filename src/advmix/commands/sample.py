@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from advmix.data.images import png
 from advmix.encoders.autoencoder import FILE, Autoencoder, load_autoencoder, save_autoencoder
-from advmix.generators import MappedGenerator, StyleGan2
-from advmix.pretrained import import_generator
+from advmix.generators.stylegan import MappedGenerator
+from advmix.generators.stylegan2 import StyleGan2
+from advmix.pretrained.read import import_generator
 from advmix.report.drawing import Canvas, tile
 from advmix.report.page import save_figures
 from advmix.utils.config import check_values

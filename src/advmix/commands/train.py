@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from advmix.classifiers.networks import FILE
-from advmix.data import Data, DataConfig, open_data
+from advmix.data.datasets import Data, open_data
+from advmix.data.settings import DataConfig
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop

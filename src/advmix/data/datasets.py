@@ -16,10 +16,9 @@ from torch.utils.data import Dataset
 from advmix.data.digits import class_names, load_gray
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.data.painting import COLOR_NAMES, MEAN_COLORS, Painting, make_painting
-from advmix.data.photos import Broken, Native, PhotoOptions, Photos, load_photos, native_photos
-from advmix.data.photos.decode import PhotoShape
+from advmix.data.photos.decode import Broken, PhotoOptions, PhotoShape
 from advmix.data.photos.labels import hold_out
-from advmix.data.photos.load import say_left_out, say_notes
+from advmix.data.photos.load import Native, Photos, load_photos, native_photos, say_left_out, say_notes
 from advmix.data.photos.memory import image_set
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError

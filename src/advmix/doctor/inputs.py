@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from advmix.audit.settings import AuditConfig
-from advmix.classifiers import ClassifierOptions
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
 from advmix.commands.sample import ImportConfig
 from advmix.commands.train import TrainConfig
-from advmix.data import Data, DataConfig, ImageSet
-from advmix.encoders import Autoencoder, Encoder, encoded, load_autoencoder
+from advmix.data.datasets import Data
+from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
+from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents, Split
 from advmix.pools import EncodeConfig, data_for, data_of, in_size, load
 from advmix.training.methods import NEEDS_LATENTS, WORST_CASE, SearchOptions, with_layers

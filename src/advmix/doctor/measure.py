@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from advmix.data import slices
-from advmix.encoders import Autoencoder
-from advmix.generators import Generator
+from advmix.data.images import slices
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.base import Generator
 from advmix.inspect.scores import join, unit_name, units
 from advmix.inspect.survival import Survival, mixed_answers
 from advmix.latents import Latents, Split

@@ -15,8 +15,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from advmix.audit.inputs import is_native
-from advmix.classifiers import OpenClassifier, open_classifier
-from advmix.data import ImageSet, slices
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.data.images import ImageSet, slices
 from advmix.doctor import checks as diagnose
 from advmix.doctor.checks import Finding, Verdict
 from advmix.doctor.inputs import PROBED, DoctorInputs, find_runs, open_doctor_inputs

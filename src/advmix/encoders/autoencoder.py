@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
-from advmix.generators import NetworkConfig, build_generator, read_network, write_network
+from advmix.generators.registry import build_generator, read_network, write_network
+from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError

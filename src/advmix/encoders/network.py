@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet, slices
-from advmix.generators import MappedGenerator
+from advmix.data.images import ImageSet, slices
 from advmix.generators.layers import instance_norm
 from advmix.generators.style import NetworkConfig
+from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import eval_mode

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import slices
+from advmix.data.images import slices
 from advmix.encoders.network import Encoder
-from advmix.generators import Generator, State
+from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
 from advmix.utils.torch_tools import eval_mode

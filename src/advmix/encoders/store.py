@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.network import Encoder
-from advmix.generators import NetworkConfig
+from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors

@@ -13,9 +13,11 @@ from torch import Tensor
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
 from advmix.audit.results import GENERATOR
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
-from advmix.data import Data, DataConfig, ImageSet, open_data, slices, to_float
-from advmix.data.datasets import OwnImages, names_of
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
+from advmix.data.datasets import Data, OwnImages, names_of, open_data
+from advmix.data.images import ImageSet, slices, to_float
+from advmix.data.settings import DataConfig
 from advmix.export.variations import (
     TABLE,
     Finder,
@@ -26,7 +28,7 @@ from advmix.export.variations import (
     kept_words,
     read_table,
 )
-from advmix.generators import Generator
+from advmix.generators.base import Generator
 from advmix.mixing import RandMix, calibrated
 from advmix.pools import LATENTS, FittedModel, load
 from advmix.training.methods import WORST_CASE, SearchOptions, with_layers

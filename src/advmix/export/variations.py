@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, to_bytes, to_float
-from advmix.data.images import png
-from advmix.encoders import Encoder, encoded
+from advmix.data.images import ImageSet, png, to_bytes, to_float
+from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, cross_entropy
 from advmix.utils.errors import UserError

@@ -12,11 +12,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from advmix.classifiers import OpenClassifier
+from advmix.classifiers.open import OpenClassifier
 from advmix.commands.evaluate import generator_summary
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data import Data, ImageSet
-from advmix.generators import Generator, NetworkConfig
+from advmix.data.datasets import Data
+from advmix.data.images import ImageSet
+from advmix.generators.base import Generator
+from advmix.generators.style import NetworkConfig
 from advmix.inspect.figures import (
     GridRow,
     dimension_maps,
@@ -43,7 +45,7 @@ from advmix.inspect.scores import (
 from advmix.intervals import Interval
 from advmix.latents import Latents, Split
 from advmix.pools import FittedModel, data_of, load_fitted_model
-from advmix.report import save_figures
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.classify import TrainOptions
 from advmix.training.reference import (

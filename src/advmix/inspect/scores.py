@@ -20,8 +20,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from advmix.data import slices
-from advmix.generators import Generator
+from advmix.data.images import slices
+from advmix.generators.base import Generator
 from advmix.intervals import Interval, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError

@@ -14,9 +14,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.network import Encoder, encoded
-from advmix.generators import Generator
+from advmix.generators.base import Generator
 from advmix.intervals import GroupBootstrap, Interval, wilson
 from advmix.latents import Latents, Split
 from advmix.utils.progress import track

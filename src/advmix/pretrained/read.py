@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advmix.generators import StyleGan2
+from advmix.generators.stylegan2 import StyleGan2
 from advmix.pretrained.nvidia import Found, generator_in, make_module, make_tensorflow, read_nvidia
 from advmix.pretrained.rosinality import read_rosinality, state_in
 from advmix.pretrained.safe_pickle import Maker, RefusedError, first_line

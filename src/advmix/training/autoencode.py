@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet, slices
+from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.generators import StyleConfig
+from advmix.generators.style import StyleConfig
 from advmix.training.loop import Trainee
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from advmix.data import ImageSet, balanced_batches, epoch_batches
+from advmix.data.images import ImageSet, balanced_batches, epoch_batches
 from advmix.training.loop import Trainee
 from advmix.training.objectives import Batch, Objective
 from advmix.utils.config import check_values

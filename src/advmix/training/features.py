@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
-from advmix.encoders import fingerprint
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.encoders.autoencoder import FILE as GENERATOR
+from advmix.encoders.autoencoder import fingerprint
 from advmix.encoders.optimize import Activations
 from advmix.training.discriminator import FILE, DiscriminatorFeatures, load_discriminator
 from advmix.utils.errors import UserError

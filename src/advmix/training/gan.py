@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from advmix.data import ImageSet
-from advmix.generators import StyleGan, StyleGanConfig
+from advmix.data.images import ImageSet
+from advmix.generators.stylegan import StyleGan, StyleGanConfig
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.discriminator import GROUP, Adversary, Discriminator, adam, descend, group_size
 from advmix.training.loop import Stepper

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data import ImageSet
+from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.network import StyleEncoder
-from advmix.generators import MappedGenerator
+from advmix.generators.stylegan import MappedGenerator
 from advmix.training.loop import Trainee
 from advmix.utils.config import check_values
 from advmix.utils.device import own_part

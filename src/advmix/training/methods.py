@@ -9,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from advmix.classifiers.networks import build_network
-from advmix.data import Data, ImageSet, painted_digits
+from advmix.data.datasets import Data, painted_digits
+from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.generators import NetworkConfig
+from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, Search
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective

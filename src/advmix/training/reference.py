@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from advmix.classifiers import ClassifierOptions, OpenClassifier, open_classifier
 from advmix.classifiers.networks import patch_net
+from advmix.classifiers.open import OpenClassifier, open_classifier
+from advmix.classifiers.settings import ClassifierOptions
 from advmix.classifiers.wrapper import with_size
-from advmix.data import Data, DataConfig, ImageSet, open_data, painted_digits
+from advmix.data.datasets import Data, open_data, painted_digits
+from advmix.data.images import ImageSet
 from advmix.data.photos.rows import first_few
-from advmix.encoders import fingerprint
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import fingerprint
 from advmix.metrics import accuracy
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
