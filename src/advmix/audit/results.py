@@ -29,13 +29,13 @@ from advmix.audit.statistics import (
     strongest_failures,
     swap_entries,
 )
-from advmix.audit.words import audit_sentences, audit_tables
+from advmix.audit.words import audit_sentences, audit_tables, cell
 from advmix.data.datasets import broken_of
 from advmix.intervals import Resamples
 from advmix.latents import Latents
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
-from advmix.report.tables import RESULTS, as_text, header
+from advmix.report.tables import RESULTS, as_text, columns_of, header
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
@@ -323,8 +323,20 @@ class AuditResult:
 
     def _repr_html_(self) -> str:
         said = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_sentences(self.results))
-        shown = self.table().round(3).to_html(index=False, border=0, na_rep="–")
-        return f"<ul>{said}</ul>{shown}"
+        return f"<ul>{said}</ul>{self._brief().to_html(index=False, border=0)}"
+
+    def _brief(self) -> pandas.DataFrame:
+        """The columns of the terminal in percent, with their intervals, as text."""
+        import pandas
+
+        entries, shown = self.results["classifiers"], columns_of("terminal")
+        rows = [
+            {"classifier": entry["name"], "": part["name"], "images": part["images"]}
+            | {f"{column.title}, %": cell(part[column.key]) for column in shown if column.key in part}
+            for entry in entries
+            for part in entry["parts"]
+        ]
+        return pandas.DataFrame(rows).drop(columns=[] if len(entries) > 1 else ["classifier"])
 
 
 def _flat(part: Entry) -> Entry:

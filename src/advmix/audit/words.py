@@ -274,7 +274,7 @@ def audit_table(parts: Sequence[Part]) -> Table:
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
-        cells = [_cell(part[column.key]) for column in columns]
+        cells = [_dim(cell(part[column.key])) for column in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
 
@@ -295,14 +295,19 @@ def swap_table(swaps: Sequence[Part]) -> Table:
     view.add_column("flips, %", justify="right")
     for swap in swaps:
         if swap["kind"] != "layer" or swap["grid"]:
-            view.add_row(swap_title(swap), "z⊥" if swap["perp"] else "z∥", changes(swap), _cell(swap["flips"]))
+            view.add_row(swap_title(swap), "z⊥" if swap["perp"] else "z∥", changes(swap), _dim(cell(swap["flips"])))
     return view
 
 
-def _cell(share: Mapping[str, float] | None) -> str:
+def _dim(text: str) -> str:
+    return text.replace("(", "[dim](").replace(")", ")[/]")
+
+
+def cell(share: Mapping[str, float] | None) -> str:
+    """`31.4 (28–34)`, a share in percent with its interval; a dash where nothing was counted."""
     if share is None:
         return "–"
-    return f"{100 * share['value']:.1f} [dim]({100 * share['low']:.0f}–{100 * share['high']:.0f})[/]"
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
 
 
 def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
