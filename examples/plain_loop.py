@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from advmix import AdvMix, Latents, Split
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import StyleEncoder
 from advmix.generators.style import StyleConfig, StyleGenerator

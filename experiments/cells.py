@@ -12,23 +12,35 @@ from typing import Any
 import torch
 from torch import nn
 
+import experiments.paintings  # noqa: F401  its looks of digits
 from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
 from advmix.commands.evaluate import EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data.datasets import ColoredDigits, open_data, painted_digits
+from advmix.data.colored import ColoredDigits
+from advmix.data.datasets import (
+    open_data,
+    painted_digits,
+)
 from advmix.data.images import ImageSet
 from advmix.data.settings import DataConfig
 from advmix.encoders.optimize import OptimizeOptions
 from advmix.generators.style import NetworkConfig
-from advmix.pools import EncodeConfig, FittedModel, load_fitted_model
+from advmix.mixing import FINEST, SearchOptions
+from advmix.pools import (
+    FittedModel,
+    load_fitted_model,
+)
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
-from advmix.training.gan import GanOptions, gan_config
-from advmix.training.invert import InvertOptions
-from advmix.training.methods import FINEST, SearchOptions
+from advmix.training.encode import EncodeConfig
+from advmix.training.gan import (
+    GanOptions,
+    InvertOptions,
+    gan_config,
+)
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advmix.commands.train import TrainConfig
 from advmix.data.datasets import Data, open_data, painted_digits
-from advmix.data.painting import Painting
+from advmix.data.digits import Painting
 from advmix.data.settings import DataConfig
 from advmix.report import drawing
 from advmix.report.drawing import Method

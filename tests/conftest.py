@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from advmix.data.datasets import ColoredDigits
+import trained
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
@@ -18,6 +20,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
     signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # many small operations, and other processes may run beside the tests
 torch.set_flush_denormal(True)  # as `make_fabric` does, so that the order of the tests does not matter
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_folder_for_all_processes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where `trained` keeps what it makes: of one run of the tests, so that changed code is never hidden."""
+    own = tmp_path_factory.getbasetemp()
+    trained.root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
 
 
 LONGEST = ("test_promise.py", "test_pipeline.py", "test_layers.py", "test_celeba.py", "test_recipes.py")

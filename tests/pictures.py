@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def write(place: Path, files: dict[str, bytes | str]) -> Path:
+def write(place: Path, files: Mapping[str, bytes | str]) -> Path:
     """Files by name, as a folder, or as a zip archive where `place` ends so."""
     contents = {name: text.encode() if isinstance(text, str) else text for name, text in files.items()}
     if place.suffix == ".zip":

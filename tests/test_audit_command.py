@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,17 +23,18 @@ from advmix.data.photos.load import load_photos
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.pools import data_of
 from advmix.report.tables import schema
+from forked import in_two_processes
 from pictures import digit, digit_label, encoded, write
+from trained import made, shared
 
 MARKUP = "<script>alert(1)</script>"
 DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place"]
 FEW = ["--images", "20", "--restarts", "2", "--steps", "1", "--resamples", "50", "--chunk", "8", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, a generator, latents, two classifiers."""
-    out = tmp_path_factory.mktemp("runs")
+@shared
+def runs(out: Path) -> None:
+    """Images, a generator, latents, classifiers."""
     names = [f"<script>{index:03}.png" for index in range(90)]
     classes = ["even", MARKUP]
     table = [f"{name},{classes[digit_label(i) % 2]},{'a' if i % 3 else 'b'}\n" for i, name in enumerate(names)]
@@ -49,14 +47,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     training = ["--method", "nominal", "--epochs", "4", "--batch", "16", "--generator", fit, "--latents", latents]
     for seed in ("0", "1", "2"):
         assert main(["train", *training, "--seed", seed, "--device", "cpu", "--out", str(out / f"nominal{seed}")]) == 0
-    return out
+
+
+def words(runs: Path, *flags: str, named: bool = True) -> list[str]:
+    mixing = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")] if named else []
+    judged = [] if {"--compare", "--classifier"} & set(flags) else ["--classifier", str(runs / "nominal0")]
+    voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal2")]
+    return ["audit", *judged, *mixing, *FEW, *voter, *flags]
 
 
 def audit(runs: Path, out: Path, *flags: str, named: bool = True) -> int:
-    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents")] if named else []
-    judged = [] if {"--compare", "--classifier"} & set(flags) else ["--classifier", str(runs / "nominal0")]
-    voter = [] if "--reference" in flags else ["--reference", str(runs / "nominal2")]
-    return main(["audit", *judged, *made, *FEW, *voter, "--out", str(out), *flags])
+    return main([*words(runs, *flags, named=named), "--out", str(out)])
 
 
 def results_of(out: Path) -> dict[str, Any]:
@@ -65,11 +66,9 @@ def results_of(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def done(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(runs: Path) -> Path:
     """A finished audit."""
-    out = tmp_path_factory.mktemp("audit") / "out"
-    assert audit(runs, out) == 0
-    return out
+    return made(*words(runs))
 
 
 def test_shares_are_counted_by_class_and_group(done: Path) -> None:
@@ -169,12 +168,7 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
 
 
 def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Path) -> None:
-    here = Path(__file__).parent
-    flags = ["--classifier", str(runs / "nominal0"), "--reference", str(runs / "nominal2"), *FEW, "--devices", "2"]
-    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--out", str(tmp_path / "out")]
-    command = [sys.executable, str(here / "two_audits.py"), "audit", *flags, *made]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
+    in_two_processes(main, [*words(runs), "--devices", "2", "--out", str(tmp_path / "out")])
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
 
 
@@ -232,10 +226,10 @@ def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
     assert 0 < results["generator"]["unexplained"] < 2
     assert results["reference"]["name"].startswith("a small ConvMixer")
     assert (tmp_path / "out" / "latents" / "store.json").is_file()
-    made = ["--generator", str(tmp_path / "out" / "generator"), "--latents", str(tmp_path / "out" / "latents")]
+    mixing = ["--generator", str(tmp_path / "out" / "generator"), "--latents", str(tmp_path / "out" / "latents")]
     few = ["--images", "10", "--dimension-images", "0", "--resamples", "2", "--device", "cpu"]
     named = ["--reference", str(tmp_path / "out" / "reference"), "--out", str(tmp_path / "inspected")]
-    assert main(["inspect", *made, *few, *named]) == 0
+    assert main(["inspect", *mixing, *few, *named]) == 0
 
 
 def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(

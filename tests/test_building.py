@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advmix.audit.records import AuditRecords
 from advmix.classifiers.networks import build_network, load_classifier
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.encoders.store import LatentStore, open_latents, write_store
 from advmix.generators.style import NetworkConfig, StyleConfig

@@ -7,7 +7,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -22,21 +21,21 @@ from advmix.cli import main
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.report.tables import schema
 from advmix.utils.files import read_checkpoint
+from forked import start
+from trained import shared
 
 CPU = ["--device", "cpu"]
 SMALL = ["--train-images", "120", "--test-images", "40", *CPU]
 
 
-@pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def stages(folder: Path) -> None:
     """`fit/`, `latents/` and `advmix/`, each made by its own command."""
-    folder = tmp_path_factory.mktemp("stages")
     fit, latents, advmix = (str(folder / name) for name in ("fit", "latents", "advmix"))
     assert main(["fit", *SMALL, "--fit-steps", "30", "--out", fit]) == 0
     assert main(["encode", *CPU, "--generator", fit, "--out", latents]) == 0
     train = ["train", *CPU, "--method", "advmix", "--epochs", "1", "--generator", fit, "--latents", latents]
     assert main([*train, "--out", advmix]) == 0
-    return folder
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -89,11 +88,10 @@ def test_one_style_is_for_generators_with_a_mapping_network(
     assert not (tmp_path / "latents").exists()
 
 
-def test_help_tells_units_and_defaults() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "advmix", "train", "--help"], capture_output=True, text=True, check=True
-    )
-    text = " ".join(done.stdout.replace("│", " ").split())
+def test_help_tells_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "length of a step, in standard deviations of the pool per latent number" in text
     assert "(default: 0.25)" in text
 
@@ -322,10 +320,18 @@ def test_little_memory_is_one_line(
     assert "Perhaps other programs use it too" in line
 
 
+def with_closed_outputs(words: list[str]) -> int:
+    """As Python begins after `<&- >&- 2>&-`."""
+    for number in range(3):
+        os.close(number)
+    sys.stdin = sys.stdout = sys.stderr = None
+    return main(words)
+
+
 def test_closed_outputs_do_no_harm(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "advmix", "fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")]
-    done = subprocess.run(["sh", "-c", f"{shlex.join(command)} <&- >&- 2>&-"], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = start(with_closed_outputs, ["fit", *SMALL, "--fit-steps", "2", "--out", str(tmp_path / "fit")])
+    done.join()
+    assert done.exitcode == 0
     assert load_autoencoder(tmp_path / "fit")[1]["data_seed"] == 0
     assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == [
         *("config.json", "generator.safetensors", "log.jsonl", "seconds.json")

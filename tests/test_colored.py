@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits, GrayDigits
+from advmix.data.colored import ColoredDigits, GrayDigits
+from advmix.data.digits import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
 from advmix.data.images import ImageSet
-from advmix.data.painting import LUMA, MEAN_COLORS, MIN_BRIGHTNESS, Colored, bright, color_grid, noisy, uniform_colors
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
@@ -176,9 +176,8 @@ def test_more_images_than_there_are_is_refused(flag: str, part: str) -> None:
     ("wrong", "words"),
     [
         ({"data": "cifar"}, "--data cifar: unknown; choose from digits mnist"),
-        ({"look": "plain"}, "--look plain: unknown; choose from colored double-colored wildlife"),
+        ({"look": "plain"}, "--look plain: unknown; choose from colored"),
         ({"target": "size"}, "--target size: unknown; choose from digit color"),
-        ({"target": "color", "look": "wildlife"}, "--target color: only with --look colored"),
         ({"color_std": -0.1}, "--color-std -0.1"),
         ({"color_variance": -0.1}, "--color-variance -0.1"),
         ({"color_std": float("nan")}, "--color-std nan"),

@@ -15,10 +15,10 @@ from advmix.commands.train import TrainConfig
 from advmix.data.settings import DataConfig
 from advmix.encoders.optimize import OptimizeOptions
 from advmix.generators.style import StyleConfig
-from advmix.pools import EncodeConfig
+from advmix.mixing import SearchOptions
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import SearchOptions
+from advmix.training.encode import EncodeConfig
 from advmix.utils import config as configs
 from advmix.utils.config import from_dict, to_dict
 from advmix.utils.errors import UserError

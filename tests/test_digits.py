@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.digits import class_names, load_gray
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError

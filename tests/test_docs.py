@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from advmix.training.methods import FINEST, SearchOptions
+from advmix.mixing import FINEST, SearchOptions
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
 from experiments.cli import parse

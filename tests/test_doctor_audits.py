@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from advmix.cli import main
 from advmix.utils.files import make_folder, write_json
 from pictures import digit, digit_label, encoded, write
+from trained import shared
 
 SHADES = """
 import torch
@@ -32,10 +32,9 @@ def shade(index: int) -> str:
     return ("1 dark", "2 middle", "3 bright")[min(range(3), key=lambda place: abs(mean - (0.2, 0.3, 0.4)[place]))]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@shared
+def runs(out: Path) -> None:
     """A generator fitted for one column, and a classifier of another column that is audited with it."""
-    out = tmp_path_factory.mktemp("runs")
     rows = [f"{index:03}.png,{digit_label(index) % 2},{shade(index)}\n" for index in range(150)]
     files: dict[str, bytes | str] = {f"{index:03}.png": encoded(digit(index).resize((24, 24))) for index in range(150)}
     write(out / "data", {**files, "labels.csv": "filename,odd,shade\n" + "".join(rows)})
@@ -49,7 +48,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert main(["fit", *data, "odd", "--fit-steps", "20", *CPU, "--out", str(out / "fit")]) == 0
         assert main(["encode", *made[:2], *CPU, "--out", str(out / "latents")]) == 0
         assert main(["audit", *judged, *made, *data, "shade", *few, "--out", str(out / "audit")]) == 0
-        yield out
+
+
+@pytest.fixture(autouse=True)
+def _classifier(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(runs))
 
 
 def doctor(out: Path, *words: Path | str) -> int:

@@ -14,7 +14,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
 from advmix.encoders.optimize import OptimizeEncoder
 from advmix.generators.style import StyleConfig
-from advmix.pools import EncodeConfig, make_encoder
+from advmix.training.encode import EncodeConfig, make_encoder
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from advmix.classifiers.networks import conv_net
 from advmix.commands.evaluate import unlike
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
+from advmix.data.digits import color_grid
 from advmix.data.images import ImageSet
-from advmix.data.painting import color_grid
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents, Split
@@ -26,11 +26,10 @@ from advmix.metrics import (
     search_loss,
     share,
 )
-from advmix.mixing import AdvMix, Mix, RandMix
+from advmix.mixing import FINEST, AdvMix, Mix, RandMix
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import FINEST
 from advmix.training.objectives import Nominal
 from advmix.utils.config import to_dict
 from advmix.utils.device import make_fabric

@@ -26,6 +26,7 @@ from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.load import load_photos
 from advmix.export.variations import LONGEST, TABLE, Variation, VariationFolder, class_folders, file_stems, safe_name
 from pictures import digit, digit_label, encoded, write
+from trained import made, shared
 
 CPU = ["--device", "cpu"]
 CLASSES = {0: "a/b", 1: "A/B", 2: ".two", 3: "three"}
@@ -33,10 +34,9 @@ CLASSES = {0: "a/b", 1: "A/B", 2: ".two", 3: "three"}
 Row = dict[str, str]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def runs(out: Path) -> None:
     """A generator and classifiers of small digits in a table with awkward class names."""
-    out = tmp_path_factory.mktemp("runs")
     places = [i for i in range(160) if digit_label(i) in CLASSES]
     rows = "".join(f"{i:03}.png,{CLASSES[digit_label(i)]}\n" for i in places)
     files: dict[str, bytes | str] = {f"images/{i:03}.png": encoded(digit(i)) for i in places}
@@ -48,13 +48,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = ["--generator", fit, "--latents", latents, "--epochs", "4", "--batch", "8", *CPU]
     for seed, name in enumerate(("nominal", "other")):
         assert main(["train", *made, "--method", "nominal", "--seed", str(seed), "--out", str(out / name)]) == 0
-    return out
+
+
+def words(runs: Path, *flags: str) -> list[str]:
+    mixing = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), *CPU]
+    return ["export", "--classifier", str(runs / "nominal"), *mixing, "--restarts", "2", "--steps", "2", *flags]
 
 
 def export(runs: Path, out: Path, *flags: str) -> int:
-    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), *CPU]
-    few = ["--restarts", "2", "--steps", "2"]
-    return main(["export", "--classifier", str(runs / "nominal"), *made, *few, "--out", str(out), *flags])
+    return main([*words(runs, *flags), "--out", str(out)])
 
 
 def table(out: Path) -> list[Row]:
@@ -68,11 +70,8 @@ def pixels(path: Path) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def exported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("exported") / "out"
-    flags = ["--variants", "2", "--originals", "--reference", str(runs / "other")]
-    assert export(runs, out, *flags) == 0
-    return out
+def exported(runs: Path) -> Path:
+    return made(*words(runs, "--variants", "2", "--originals", "--reference", str(runs / "other")))
 
 
 def test_the_table_says_what_the_classifier_says_of_the_files(runs: Path, exported: Path) -> None:
@@ -277,14 +276,16 @@ def tall():
 @pytest.fixture(scope="module")
 def audited(runs: Path) -> Path:
     """What `advmix audit` wrote of the nominal classifier."""
-    assert audit(runs, runs / "audit", "--classifier", str(runs / "nominal")) == 0
-    return runs / "audit"
+    return made(*audit_words(runs, "--classifier", str(runs / "nominal")))
+
+
+def audit_words(runs: Path, *flags: str) -> list[str]:
+    mixing = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--reference", str(runs / "other")]
+    return ["audit", *mixing, "--images", "15", "--restarts", "2", "--steps", "1", *CPU, *flags]
 
 
 def audit(runs: Path, out: Path, *flags: str) -> int:
-    made = ["--generator", str(runs / "fit"), "--latents", str(runs / "latents"), "--reference", str(runs / "other")]
-    few = ["--images", "15", "--restarts", "2", "--steps", "1", *CPU]
-    return main(["audit", *made, *few, "--out", str(out), *flags])
+    return main([*audit_words(runs, *flags), "--out", str(out)])
 
 
 def check_export(found: Path, out: Path, options: ClassifierOptions, side: int) -> None:

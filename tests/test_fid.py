@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.training.features import PenultimateFeatures, class_shares, frechet_distance
 from advmix.utils.torch_tools import global_seed
 from tiny import make_classifier

@@ -18,12 +18,13 @@ from torch import nn
 
 from advmix.classifiers.networks import conv_net
 from advmix.cli import main
-from advmix.commands.fit_gan import GanFit
+from advmix.commands.fit import GanFit
 from advmix.encoders.autoencoder import fingerprint, load_autoencoder
 from advmix.generators.stylegan import StyleGan
 from advmix.report.page import save_figures
 from advmix.training.discriminator import load_discriminator
 from advmix.utils.torch_tools import global_seed
+from trained import shared
 
 DATA = ["--train-images", "64", "--test-images", "20", "--device", "cpu"]
 GAN = ["--regime", "gan", "--gan-steps", "3", "--gan-batch", "4", "--preview-every", "2"]
@@ -31,14 +32,12 @@ INVERT = ["--invert-steps", "3", "--invert-batch", "4"]
 FIT = ["fit", *DATA, *GAN, *INVERT]
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def fitted(folder: Path) -> None:
     """`fit/`, made in one go, judged by `judge/`."""
-    folder = tmp_path_factory.mktemp("gan")
     judge = str(folder / "judge")
     assert main(["train", *DATA, "--method", "nominal", "--epochs", "1", "--out", judge]) == 0
     assert main([*FIT, "--features", judge, "--out", str(folder / "fit")]) == 0
-    return folder
 
 
 def test_the_file_holds_generator_and_encoder_and_how_good_they_are(fitted: Path) -> None:
@@ -224,7 +223,7 @@ def test_pictures_are_drawn_on_the_way_and_at_the_end(tmp_path: Path, monkeypatc
         save_figures(figures, out)
         drawn.append((out / "samples.png").read_bytes())
 
-    monkeypatch.setattr("advmix.commands.fit_gan.save_figures", kept)
+    monkeypatch.setattr("advmix.commands.fit.save_figures", kept)
     assert main([*FIT, "--out", str(tmp_path)]) == 0  # a preview every two of three steps
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +20,9 @@ from advmix.training.loop import Loop
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_checkpoint
+from forked import in_two_processes
 from tiny import assert_same_state, interrupt_at, no_gradients, state_of
-from tiny_gan import OPTIONS, SHAPE, make_trainee, pictures
+from tiny_gan import OPTIONS, SHAPE, make_trainee, pictures, train_rank
 
 
 def flat(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
@@ -183,11 +181,7 @@ def test_bf16_draws_the_fakes_of_both_networks_in_16_bits() -> None:
 
 
 def test_two_processes_agree_bit_for_bit(tmp_path: Path) -> None:
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    command = [sys.executable, str(here / "two_processes.py"), str(tmp_path)]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    in_two_processes(train_rank, tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert_same_state(flat(first["state"]), flat(second["state"]))
     assert first["history"] == second["history"]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.images import ImageSet, balanced_batches, epoch_batches, slices, to_bytes, to_float
 from advmix.training.classify import batches_per_epoch
 

@@ -10,57 +10,36 @@ import torch
 from matplotlib.image import imread
 from PIL import Image
 
+import trained
 from advmix.cli import parse
-from advmix.commands.demo import RunSettings
 from advmix.commands.encode import run_encode
 from advmix.commands.train import TrainConfig, run_train
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
+from advmix.encoders.store import (
+    LatentStore,
+)
 from advmix.generators.style import StyleConfig
 from advmix.inspect.figures import headline, layer_bars, layer_table, sentences
 from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split
 from advmix.metrics import accuracy
-from advmix.pools import EncodeConfig
-from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
+from advmix.training.encode import (
+    EncodeConfig,
+)
 from advmix.training.reference import Reference, judge_reference, open_reference, unbiased_test
 from advmix.utils.config import to_dict
 from advmix.utils.files import make_folder, read_tensors, write_tensors
 from advmix.utils.torch_tools import global_seed
-from experiments.cells import Cell
 from tiny import cli
 
 CPU = torch.device("cpu")
 SMALL = ["--images", "40", "--dimension-images", "2", "--resamples", "20", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
-    """A generator that shows something, a biased reference and an honest one."""
-    settings = RunSettings(
-        fit=FitOptions(fit_steps=60, fit_batch=32), train=TrainOptions(epochs=8, batch=32), device="cpu"
-    )
-    data = DataConfig(train_images=200, test_images=60)
-    made = Cell(tmp_path_factory.mktemp("cell") / "cell", data, 1, settings)
-    made.fit()
-    for method in ("nominal", "ceiling"):
-        made.train(method)
-    return made
-
-
-def words(cell: Cell, out: Path, *more: str) -> list[str]:
-    return [
-        "inspect",
-        "--generator",
-        str(cell.fitted),
-        "--latents",
-        str(cell.latents),
-        "--out",
-        str(out),
-        *SMALL,
-        *more,
-    ]
+def words(out: Path, *more: str) -> list[str]:
+    return ["inspect", *trained.mixing(), *SMALL, *more, "--out", str(out)]
 
 
 def results_of(out: Path) -> dict[str, Any]:
@@ -69,10 +48,8 @@ def results_of(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def inspected(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("inspected") / "run"
-    assert cli(words(cell, out, "--reference", str(cell.place("ceiling")))) == 0
-    return out
+def inspected() -> Path:
+    return trained.made("inspect", *trained.mixing(), *SMALL, "--reference", trained.classifier("ceiling"))
 
 
 def test_results_hold_every_layer_and_a_proposal(inspected: Path) -> None:
@@ -118,33 +95,34 @@ def test_figures_show_something(inspected: Path) -> None:
 
 
 def test_a_finished_run_is_shown_again_and_not_overwritten(
-    cell: Cell, inspected: Path, capsys: pytest.CaptureFixture[str]
+    inspected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (inspected / "results.json").read_bytes()
-    again = words(cell, inspected, "--reference", str(cell.place("ceiling")))
+    before, here = (inspected / "results.json").read_bytes(), tmp_path / "run"
+    shutil.copytree(inspected, here)
+    again = words(here, "--reference", str(trained.classifier("ceiling")))
     assert cli(again) == 2
     assert "--resume" in capsys.readouterr().err
     assert cli([*again, "--resume"]) == 0
     assert "Proposal: --perp" in capsys.readouterr().out
-    assert (inspected / "results.json").read_bytes() == before
-    assert cli([*words(cell, inspected, "--reference", str(cell.place("nominal"))), "--resume"]) == 2
+    assert (here / "results.json").read_bytes() == before
+    assert cli([*words(here, "--reference", str(trained.classifier("nominal"))), "--resume"]) == 2
     assert "another" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_that_of_other_latents(
-    cell: Cell, inspected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inspected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(cell.latents, tmp_path / "latents")
+    shutil.copytree(trained.latents(), tmp_path / "latents")
     shard = tmp_path / "latents" / "latents-00000.safetensors"
     tensors, metadata = read_tensors(shard, "latents")
     write_tensors(shard, "latents", {name: tensor + 0.1 for name, tensor in tensors.items()}, metadata)
-    again = words(cell, inspected, "--reference", str(cell.place("ceiling")), "--resume")
+    again = words(inspected, "--reference", str(trained.classifier("ceiling")), "--resume")
     again[again.index("--latents") + 1] = str(tmp_path / "latents")
     assert cli(again) == 2
     assert "began with another latents" in capsys.readouterr().err
 
 
-def test_same_seed_same_numbers(cell: Cell, inspected: Path, tmp_path: Path) -> None:
+def test_same_seed_same_numbers(inspected: Path, tmp_path: Path) -> None:
     assert cli(["inspect", "--config", str(inspected / "config.json"), "--out", str(tmp_path / "again")]) == 0
     measured = ("reference", "pairs", "layers", "swaps", "proposal", "dimensions")
     one, two = results_of(inspected), results_of(tmp_path / "again")
@@ -152,12 +130,12 @@ def test_same_seed_same_numbers(cell: Cell, inspected: Path, tmp_path: Path) -> 
 
 
 def test_a_reference_is_trained_on_unbiased_images_where_they_are_named(
-    cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["--epochs", "4", "--dimension-images", "0"]
-    assert cli(words(cell, tmp_path / "biased", *few)) == 0
+    assert cli(words(tmp_path / "biased", *few)) == 0
     assert "Careful. Reference: trained (nominal) on the generator's own images" in capsys.readouterr().out
-    assert cli(words(cell, tmp_path / "honest", *few, "--unbiased", "train")) == 0
+    assert cli(words(tmp_path / "honest", *few, "--unbiased", "train")) == 0
     assert "Careful" not in capsys.readouterr().out
     biased, honest = (results_of(tmp_path / name) for name in ("biased", "honest"))
     assert (biased["reference"]["method"], biased["reference"]["bias"]) == ("nominal", "unknown")
@@ -167,12 +145,12 @@ def test_a_reference_is_trained_on_unbiased_images_where_they_are_named(
     assert (tmp_path / "honest" / "reference" / "classifier.safetensors").is_file()
 
 
-def test_a_biased_reference_is_found_out(cell: Cell) -> None:
-    data = cell.check()
+def test_a_biased_reference_is_found_out() -> None:
+    data = trained.images()
 
     def judged(method: str, unbiased: str | None) -> Reference:
         images = None if unbiased is None else unbiased_test(unbiased, data)
-        return judge_reference(open_reference(cell.place(method), data.train), data, images, CPU)
+        return judge_reference(open_reference(trained.classifier(method), data.train), data, images, CPU)
 
     biased = judged("nominal", "test")
     assert biased.bias == "yes"
@@ -184,38 +162,35 @@ def test_a_biased_reference_is_found_out(cell: Cell) -> None:
     assert judged("ceiling", None).accuracy_unbiased is None
 
 
-@pytest.fixture(scope="module")
-def fair(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@trained.shared
+def fair(folder: Path) -> None:
     """A user's own unbiased images: digits in random colours, as files."""
-    folder, data = tmp_path_factory.mktemp("fair"), cell.check()
+    data = trained.images()
     for split, images in (("train", data.train_unbiased), ("test", data.shuffled)):
         for place, (pixels, label) in enumerate(zip(images.pixels, images.labels.tolist(), strict=True)):
             file = folder / split / images.classes[label] / f"{place}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file)
-    return folder
 
 
-def test_unbiased_images_of_ones_own(
-    cell: Cell, fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unbiased_images_of_ones_own(fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The test of a named reference, and the training of one that is not named."""
     few = ["--dimension-images", "0", "--unbiased", str(fair)]
-    assert cli(words(cell, tmp_path / "biased", *few, "--reference", str(cell.place("nominal")))) == 0
+    assert cli(words(tmp_path / "biased", *few, "--reference", str(trained.classifier("nominal")))) == 0
     assert "it reads the bias" in capsys.readouterr().out
     biased = results_of(tmp_path / "biased")["reference"]
-    shuffled = unbiased_test("test", cell.check())
-    reference = open_reference(cell.place("nominal"), shuffled).network
+    shuffled = unbiased_test("test", trained.images())
+    reference = open_reference(trained.classifier("nominal"), shuffled).network
     assert biased["bias"] == "yes"
     assert biased["accuracy_unbiased"] == pytest.approx(accuracy(reference, shuffled, CPU), abs=1e-4)
-    assert cli(words(cell, tmp_path / "honest", *few, "--epochs", "8", "--batch", "32")) == 0
+    assert cli(words(tmp_path / "honest", *few, "--epochs", "8", "--batch", "32")) == 0
     honest = results_of(tmp_path / "honest")["reference"]
     assert (honest["method"], honest["bias"]) == ("nominal", "no")
     assert honest["accuracy_unbiased"] > biased["accuracy_unbiased"]
 
 
 def test_unbiased_images_of_other_classes_are_refused(
-    cell: Cell, fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for split in ("train", "test"):
         for name in ("3", "8"):
@@ -227,12 +202,12 @@ def test_unbiased_images_of_other_classes_are_refused(
         (["digits"], "--unbiased digits: biased by its paint; choose from train test"),
         ([str(tmp_path / "none")], "none"),
     ):
-        assert cli(words(cell, tmp_path / "run", "--unbiased", *more)) == 2
+        assert cli(words(tmp_path / "run", "--unbiased", *more)) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colors = tmp_path / "colors"
     data = DataConfig(train_images=40, test_images=20, target="color")
     run_train(TrainConfig("nominal", data=data, train=TrainOptions(epochs=1), out=colors, device="cpu"))
@@ -243,21 +218,21 @@ def test_bad_input_is_one_line(cell: Cell, tmp_path: Path, capsys: pytest.Captur
         (["--reference", str(tmp_path / "nothing")], "no such folder"),
         (["--reference", str(colors)], "tells red green blue ... apart, but the images are labelled 0 1 2"),
     ):
-        assert cli(words(cell, tmp_path / "run", *more)) == 2
+        assert cli(words(tmp_path / "run", *more)) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_grid_is_one_more_layer(cell: Cell, tmp_path: Path) -> None:
+def test_a_grid_is_one_more_layer(tmp_path: Path) -> None:
     """A generator with a spatial grid, untrained: the grid is measured first, and can be proposed."""
-    data = cell.check()
+    data = trained.images()
     with global_seed(0):
         model = Autoencoder(StyleConfig(widths=(16, 16, 8), style_dim=4, grid_channels=4))
     metadata = {"data": to_dict(data.config), "data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
     save_autoencoder(make_folder(tmp_path / "fit"), model, {**metadata, "fit_seconds": 0.0, "reconstruction_mse": 1.0})
     run_encode(EncodeConfig(tmp_path / "fit", out=tmp_path / "latents", device="cpu"))
     folders = ["--generator", str(tmp_path / "fit"), "--latents", str(tmp_path / "latents")]
-    reference = ["--reference", str(cell.place("ceiling")), "--out", str(tmp_path / "run")]
+    reference = ["--reference", str(trained.classifier("ceiling")), "--out", str(tmp_path / "run")]
     assert cli(["inspect", *folders, *reference, *SMALL, "--images", "60"]) == 0
     results = results_of(tmp_path / "run")
     assert [row["name"] for row in results["layers"]] == ["grid", *"012345"]
@@ -267,8 +242,8 @@ def test_a_grid_is_one_more_layer(cell: Cell, tmp_path: Path) -> None:
     assert results["layers"][0]["alone"]["image_change"] > 0
 
 
-def test_donors_come_from_the_whole_pool(cell: Cell) -> None:
-    pool, labels = cell.mixable(CPU).pool, cell.check().train.labels
+def test_donors_come_from_the_whole_pool() -> None:
+    pool, labels = LatentStore.open(trained.latents()).latents, trained.images().train.labels
     pairs = draw_pairs(pool, labels, 30, seed=0)
     assert torch.equal(pairs.latents.styles, pool.styles[:30])
     assert torch.equal(pairs.labels, labels[:30])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from advmix.generators.stylegan import StyleGan
-from advmix.training.invert import InvertOptions, InvertTrainee
+from advmix.training.gan import InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError

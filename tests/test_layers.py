@@ -1,37 +1,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import ColoredDigits
-from advmix.data.settings import DataConfig
+import trained
+from advmix.classifiers.networks import (
+    load_classifier,
+)
 from advmix.generators.base import Generator, State
 from advmix.generators.style import StyleConfig
-from advmix.inspect.proposal import propose_split, verdict
 from advmix.inspect.scores import (
     IDLE,
     LayerScores,
     dimension_scores,
-    join,
     layer_scores,
-    neighbours,
     other_label,
+    propose_split,
+    verdict,
+)
+from advmix.intervals import wilson
+from advmix.latents import (
+    Latents,
+    Split,
+    join,
+    neighbours,
     parts,
     rest,
     unit_name,
     units,
 )
-from advmix.intervals import wilson
-from advmix.latents import Latents, Split
-from advmix.training.autoencode import AutoencoderTrainee, FitOptions
-from advmix.training.classify import ClassifierTrainee, TrainOptions
-from advmix.training.loop import Loop
-from advmix.training.methods import FINEST, BaselineOptions, make_recipe
-from advmix.utils.device import make_fabric
+from advmix.pools import data_of, load_fitted_model
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents, no_gradients
@@ -304,59 +306,27 @@ def test_wilson_interval() -> None:
     assert wilson(50, 50).low == pytest.approx(0.928652, abs=1e-6)
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A generator of biased digits, fitted briefly, and the codes of its training images."""
-
-    decoder: Generator
-    pool: Latents
-    labels: Tensor
-
-    def scores(self, method: str, target: str) -> LayerScores:
-        """By a reference of this kind, on the first images; of biased images, both targets have the same labels."""
-        rows = other_label(self.labels[:250], self.labels, seeded(0, "donors"))
-        return layer_scores(
-            self.decoder,
-            trained(method, target),
-            self.pool[:250],
-            self.labels[:250],
-            self.pool[rows],
-            self.labels[rows],
-            [*units(6, grid=False), *(split for split in neighbours(6, grid=False) if whole(split))],
-        )
-
-
 RESOLUTIONS = tuple(Split(6, (layer, layer + 1)) for layer in (0, 2, 4))
+SWAPS = [*units(6, grid=False), *(join(RESOLUTIONS[first:last]) for first in range(3) for last in range(first + 1, 4))]
 
 
-def whole(split: Split) -> bool:
-    return split.perp[0] % 2 == 0 and split.perp[-1] % 2 == 1
-
-
-def trained(method: str, target: str) -> nn.Module:
-    recipe = make_recipe(method, ColoredDigits(DataConfig(target=target)), 0, FINEST, BaselineOptions())
-    options = TrainOptions(epochs=4)
-    trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, 0, make_fabric("cpu"))
-    Loop(f"{method} {target}", options.steps(recipe.images)).train(trainee)
-    return recipe.network
-
-
-@pytest.fixture(scope="module")
-def fitted() -> Fitted:
-    images = ColoredDigits(DataConfig()).train
-    options = FitOptions(fit_steps=400, fit_batch=32)
-    trainee = AutoencoderTrainee(images, options, 0, make_fabric("cpu"))
-    Loop("fit", options.steps(16)).train(trainee)
-    model = trainee.model.requires_grad_(False).eval()
-    return Fitted(model.generator, model.encoder(images.batch(slice(None))[0]), images.labels)
+def scores_of(reference: Path) -> LayerScores:
+    """On the first images; these are biased: digit and colour have the same labels."""
+    generator, latents = Path(trained.good_mixing()[1]), Path(trained.good_mixing()[3])
+    fitted = load_fitted_model(generator, latents, torch.device("cpu"))
+    assert fitted is not None
+    labels, pool = data_of(fitted.metadata, generator).train.labels, fitted.pool
+    rows = other_label(labels[:150], labels, seeded(0, "donors"))
+    network = load_classifier(reference)[0]
+    return layer_scores(fitted.model.generator, network, pool[:150], labels[:150], pool[rows], labels[rows], SWAPS)
 
 
 THRESHOLD = 0.85
 """After fewer and smaller steps than usual, a swap of colours costs some labels."""
 
 
-def test_colour_layers_are_proposed_for_digits(fitted: Fitted) -> None:
-    scores = fitted.scores("ceiling", "digit")
+def test_colour_layers_are_proposed_for_digits() -> None:
+    scores = scores_of(trained.good_classifier("ceiling"))
     proposal = propose_split(scores, THRESHOLD, groups=RESOLUTIONS)
     assert proposal.split == COLOR_LAYERS
     assert proposal.agreement > 0.9
@@ -366,16 +336,16 @@ def test_colour_layers_are_proposed_for_digits(fitted: Fitted) -> None:
     assert max(singles) < 0.5  # the shape is written into several layers: alone, none of them is enough
 
 
-def test_colour_layers_are_not_proposed_when_colour_is_the_label(fitted: Fitted) -> None:
-    scores = fitted.scores("ceiling", "color")
+def test_colour_layers_are_not_proposed_when_colour_is_the_label() -> None:
+    scores = scores_of(trained.good_classifier("ceiling", *trained.BIASED, "--target", "color"))
     proposal = propose_split(scores, THRESHOLD, groups=RESOLUTIONS)
     assert proposal.split == Split(6, (0, 1, 2, 3))
     assert proposal.agreement > 0.9
     assert scores.of(COLOR_LAYERS).takes_donor.value > 0.8
 
 
-def test_a_biased_reference_does_not_propose_the_colour_layers(fitted: Fitted) -> None:
-    scores = fitted.scores("nominal", "digit")
+def test_a_biased_reference_does_not_propose_the_colour_layers() -> None:
+    scores = scores_of(trained.good_classifier("nominal"))
     assert scores.of(COLOR_LAYERS).label_changes.value > 0.5
     split = propose_split(scores, THRESHOLD, groups=RESOLUTIONS).split
     assert split is not None

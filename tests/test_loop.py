@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.loop import Loop, Trainee
 from advmix.utils.device import make_fabric

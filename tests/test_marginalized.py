@@ -18,6 +18,7 @@ from advmix.generators.base import Generator, State
 from advmix.marginalized import draw_perp
 from advmix.utils.torch_tools import eval_mode
 from advmix.utils.torch_tools import generator as seeded
+from trained import shared
 
 SPLIT = Split(2, (1,))
 SIDE = 4
@@ -168,10 +169,9 @@ def test_residual_has_the_size_of_the_image() -> None:
 SMALL = ["--data", "digits", "--train-images", "80", "--test-images", "30", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def runs(runs: Path) -> None:
     """A generator with its latents and a classifier, hardly trained."""
-    runs = tmp_path_factory.mktemp("runs")
     fit, latents = runs / "fit", runs / "latents"
     for words in (
         ["fit", *SMALL, "--fit-steps", "20", "--out", fit],
@@ -179,7 +179,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["train", *SMALL, "--method", "nominal", "--epochs", "2", "--out", runs / "nominal"],
     ):
         assert main([str(word) for word in words]) == 0
-    return runs
 
 
 def predict(out: Path, *words: object) -> tuple[dict[str, Any], list[dict[str, str]]]:

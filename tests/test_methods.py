@@ -6,17 +6,16 @@ import pytest
 import torch
 
 from advmix.classifiers.networks import Grayscale, InstanceNorm, build_network
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Split
-from advmix.mixing import AdvMix, RandMix
+from advmix.mixing import AdvMix, RandMix, SearchOptions
 from advmix.training.methods import (
     CONTROLS,
     METHODS,
     BaselineOptions,
     Recipe,
-    SearchOptions,
     check_method,
     make_recipe,
 )

@@ -15,8 +15,7 @@ from advmix.doctor.measure import nested_search
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import evaluate_batch, evaluate_latents, search_loss
-from advmix.mixing import AdvMix, cross_entropy
-from advmix.training.methods import FINEST
+from advmix.mixing import FINEST, AdvMix, cross_entropy
 from tiny import (
     VECTOR,
     assert_same_state,
@@ -62,7 +61,7 @@ def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.Mon
     found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
     shares = set()
     for restarts, steps in product((1, 2, 5), (0, 1, 3)):
-        mixer = replace(options, restarts=restarts, steps=steps).mixer(model)
+        mixer = replace(options, restarts=restarts, steps=steps).mixer(model.generator)
         expected = evaluate_latents(classifier, mixer, latents, labels, pool, seed=2)
         assert torch.equal(found.right(restarts, steps), expected.right_worst_case)
         assert torch.equal(found.plain, expected.right_start)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import ColorJitter, RandomChannelPermutation
 
 from advmix.classifiers.networks import conv_net
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Latents, Split

@@ -12,7 +12,7 @@ import torch
 
 from advmix.classifiers.networks import load_classifier
 from advmix.cli import main
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.metrics import accuracy
 from advmix.report.tables import schema

@@ -16,9 +16,8 @@ import torch
 from PIL import Image
 
 from advmix.data.photos.decode import PhotoOptions
-from advmix.data.photos.labels import make_table
 from advmix.data.photos.load import load_photos, load_pictures
-from advmix.data.photos.rows import Source
+from advmix.data.photos.rows import Source, make_table
 from advmix.utils.errors import UserError
 from pictures import digit, digit_label, encoded, write
 from test_digits import write_idx

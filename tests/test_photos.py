@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from advmix.data.photos import containers as files
 from advmix.data.photos.decode import PhotoOptions
-from advmix.data.photos.labels import hold_out
 from advmix.data.photos.load import Photos, load_photos
-from advmix.data.photos.rows import class_names
+from advmix.data.photos.rows import class_names, hold_out
 from advmix.utils.errors import UserError
 from pictures import digit, digit_files, digit_label, digit_table, encoded, write
 

@@ -17,10 +17,13 @@ from torch.utils.data import Dataset
 import advmix
 from advmix.audit.results import AuditResult
 from advmix.classifiers.networks import conv_net
-from advmix.data.datasets import ColoredDigits, Data
+from advmix.data.colored import ColoredDigits
+from advmix.data.datasets import (
+    Data,
+)
 from advmix.data.settings import DataConfig
+from advmix.mixing import SearchOptions
 from advmix.pools import FittedModel
-from advmix.training.methods import SearchOptions
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator, global_seed
 from tiny import cli, state_of

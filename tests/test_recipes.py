@@ -18,21 +18,20 @@ from advmix import UserError
 from advmix.cli import main
 from advmix.encoders.optimize import OptimizeEncoder
 from study_runs import ROOT
+from trained import shared
 
 EXAMPLES = ROOT / "examples"
 OVER_FOLDERS = ("huggingface_trainer", "lightning_loop", "randmix_loader", "timm_loop")
 CPU = ["--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def folders(out: Path) -> None:
     """`fit/`, `latents/` and `nominal/`."""
-    out = tmp_path_factory.mktemp("recipes")
     small = ["--train-images", "96", "--test-images", "50", *CPU]
     assert main(["fit", *small, "--fit-steps", "20", "--out", str(out / "fit")]) == 0
     assert main(["encode", *CPU, "--generator", str(out / "fit"), "--out", str(out / "latents")]) == 0
     assert main(["train", *small, "--method", "nominal", "--epochs", "2", "--out", str(out / "nominal")]) == 0
-    return out
 
 
 def run(name: str, capsys: pytest.CaptureFixture[str], *flags: object) -> str:
@@ -61,7 +60,7 @@ def test_every_example_is_run_and_short() -> None:
 
 
 def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    said = run("plain_loop", capsys, "--fit-steps", 20, "--epochs", 1)
+    said = run("plain_loop", capsys, "--fit-steps", 4, "--epochs", 1)
     assert re.search(r"epoch 1: \d+\.\d% right", said)
 
 
@@ -75,13 +74,13 @@ def test_workers_that_mix_are_deterministic_however_they_begin(
     folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = over(folders, "--epochs", 2)
-    fork = run("randmix_loader", capsys, *flags, "--start", "fork")
-    words = [sys.executable, EXAMPLES / "randmix_loader.py", *flags, "--start", "spawn"]
+    fork = run("randmix_loader", capsys, *flags, "--workers", 1, "--start", "fork")
+    words = [sys.executable, EXAMPLES / "randmix_loader.py", *flags, "--workers", 1, "--start", "spawn"]
     threads = {**os.environ, "OMP_NUM_THREADS": "1"}
     spawn = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=True, env=threads)
     assert fork == spawn.stdout
     assert fork.count("% right") == 2
-    assert fork != run("randmix_loader", capsys, *flags, "--workers", 1), "each worker has draws of its own"
+    assert fork != run("randmix_loader", capsys, *flags, "--workers", 2), "each worker has draws of its own"
 
 
 def test_attacks_both_ways(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.report.drawing import METHODS, RIGHT, WRONG, method_label
 from advmix.report.figures import (

@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
 from advmix.cli import main
+from forked import start_command
+from trained import shared
 
 SMALL = ["--train-images", "160", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@shared
+def fitted(folder: Path) -> None:
     """A tiny generator with its latents: `fit/` and `latents/`."""
-    folder = tmp_path_factory.mktemp("fitted")
-    assert main(["fit", *SMALL, "--fit-steps", "60", "--out", str(folder / "fit")]) == 0
+    assert main(["fit", *SMALL, "--fit-steps", "20", "--out", str(folder / "fit")]) == 0
     encode = ["encode", "--generator", str(folder / "fit"), "--device", "cpu", "--batch", "8", "--shard-size", "8"]
     assert main([*encode, "--out", str(folder / "latents")]) == 0
-    return folder
 
 
 def kill_when(ready: Callable[[], bool], arguments: list[str]) -> None:
     """Start the command in a process of its own and SIGKILL it as soon as `ready`."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }  # sums depend on the number of threads
-    job = subprocess.Popen([sys.executable, "-m", "advmix", *arguments], stdout=subprocess.DEVNULL, env=environment)
+    job = start_command(*arguments)
     try:
         while not ready():
-            assert job.poll() is None, "the job ended before it could be killed"
+            assert job.is_alive(), "the job ended before it could be killed"
             time.sleep(0.002)
     finally:
-        job.send_signal(signal.SIGKILL)
-        assert job.wait() in (-signal.SIGKILL, 0)
+        job.kill()
+        job.join()
+        assert job.exitcode in (-signal.SIGKILL, 0)
 
 
 def same_tensors(a: Path, b: Path) -> bool:
@@ -51,7 +44,7 @@ def same_tensors(a: Path, b: Path) -> bool:
 
 
 def test_killed_fit_resumes_to_the_same_weights(fitted: Path, tmp_path: Path) -> None:
-    arguments = ["fit", *SMALL, "--fit-steps", "60", "--out", str(tmp_path / "fit"), "--checkpoint-seconds", "0"]
+    arguments = ["fit", *SMALL, "--fit-steps", "20", "--out", str(tmp_path / "fit"), "--checkpoint-seconds", "0"]
     kill_when((tmp_path / "fit" / "checkpoint.pt").exists, arguments)
     assert not (tmp_path / "fit" / "generator.safetensors").exists()
     assert main(arguments) == 2  # without --resume nothing is touched

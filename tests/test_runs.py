@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from advmix.commands.fit import FitConfig
 from advmix.data.settings import DataConfig
-from advmix.pools import EncodeConfig
 from advmix.report.page import save_figures
+from advmix.training.encode import EncodeConfig
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError
 from advmix.utils.files import TEMPORARY, make_folder, write_json
 from advmix.utils.runs import claim_run, open_run
+from forked import SERVER, start
 
 INPUTS: dict[str, str | None] = {"images": "0123456789abcdef", "generator": None}
 
@@ -168,29 +169,20 @@ def raise_in(folder: Path) -> None:
     assert (folder / "checkpoint.pt").is_file()
 
 
-HOLD = """
-import sys
-from pathlib import Path
-from advmix.utils.files import TEMPORARY, make_folder, write_json
-from advmix.utils.runs import claim_run, open_run
-from advmix.commands.fit import FitConfig
-
-with open_run(Path(sys.argv[1]), "fit", FitConfig(), True, {"images": "0123456789abcdef", "generator": None}):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(folder: Path, held: Event) -> None:
+    with opened(folder):
+        held.set()
+        time.sleep(600)
 
 
 def test_two_processes_do_not_write_into_one_folder_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match=f"in use by process {other.pid}"), opened(tmp_path / "run"):
-            pass
-        other.kill()
-        other.wait()
+    held = SERVER.Event()
+    other = start(hold, tmp_path / "run", held)
+    assert held.wait(60)
+    with pytest.raises(UserError, match=f"in use by process {other.pid}"), opened(tmp_path / "run"):
+        pass
+    other.kill()
+    other.join()
     with opened(tmp_path / "run"):
         pass
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]

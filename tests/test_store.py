@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.images import ImageSet
 from advmix.encoders.network import Encoder, StyleEncoder, encoded
 from advmix.encoders.store import LatentStore, write_store

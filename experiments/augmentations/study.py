@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from advmix.commands.evaluate import generator_summary
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
+from advmix.data.digits import Painting
 from advmix.data.images import slices, to_bytes, to_float
-from advmix.data.painting import Painting
 from advmix.metrics import share
-from advmix.mixing import Mixer, RandMix
+from advmix.mixing import Mixer, RandMix, SearchOptions
 from advmix.pools import FittedModel
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.methods import (
+    BaselineOptions,
+)
 from advmix.training.objectives import pgd
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
@@ -297,7 +299,7 @@ def randmix(scene: Scene) -> Tensor:
 
 def advmix(scene: Scene) -> Tensor:
     """The `z⊥` found from the same start to hurt the attacked classifier most."""
-    return _mixed(scene, scene.search.mixer(scene.mixable.model))
+    return _mixed(scene, scene.search.mixer(scene.mixable.generator))
 
 
 def _mixed(scene: Scene, mixer: Mixer) -> Tensor:

@@ -18,8 +18,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from advmix.commands.demo import data_figure, mixing_figure
-from advmix.data.datasets import ColoredDigits
-from advmix.data.painting import COLOR_NAMES, Painting, make_painting
+from advmix.data.colored import ColoredDigits
+from advmix.data.digits import (
+    COLOR_NAMES,
+    Painting,
+    make_painting,
+)
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.report.figures import accuracy_chart

@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import tyro
+from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits, GrayDigits
-from advmix.data.painting import apart_colors
+from advmix.data.colored import ColoredDigits, GrayDigits
+from advmix.data.digits import uniform_colors
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import accuracy, recolor_worst, share
+from advmix.mixing import FINEST, SearchOptions
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import FINEST, BaselineOptions, SearchOptions, make_recipe
+from advmix.training.methods import (
+    BaselineOptions,
+    make_recipe,
+)
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError
@@ -83,6 +88,16 @@ class HeldOutDigits(ColoredDigits):
         cut = 2 * len(whole.labels) // 3
         part = slice(0, cut) if train else slice(cut, None)
         return whole[part]
+
+
+def apart_colors(count: int, rng: torch.Generator) -> Tensor:
+    """`(count, 3)` bright colours, each one as far as possible from those before it among 512 random ones."""
+    pool = uniform_colors(512, rng)
+    chosen = pool[:1]
+    while len(chosen) < count:
+        distance = torch.cdist(pool, chosen).min(dim=1).values
+        chosen = torch.cat([chosen, pool[distance.argmax()][None]])
+    return chosen
 
 
 def run_sweep(config: SweepConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import fingerprint
 from advmix.encoders.network import Encoder
@@ -22,7 +22,10 @@ from advmix.generators.base import Generator
 from advmix.inspect.survival import kept_labels, mixes
 from advmix.latents import Latents, Split
 from advmix.metrics import accuracy
-from advmix.pools import EncodeConfig, FittedModel, features_of, make_encoder
+from advmix.pools import (
+    FittedModel,
+)
+from advmix.training.encode import EncodeConfig, features_of, make_encoder
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
 from advmix.utils.progress import track

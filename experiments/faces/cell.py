@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
+from advmix.mixing import SearchOptions
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.methods import (
+    BaselineOptions,
+)
 from advmix.utils.config import to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import naming

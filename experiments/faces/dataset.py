@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from advmix.data.digits import MEAN_COLORS
 from advmix.data.images import ImageSet, to_bytes
-from advmix.data.painting import MEAN_COLORS
 from advmix.data.photos.decode import PhotoOptions
-from advmix.data.photos.labels import make_table
 from advmix.data.photos.load import Photos, PhotoSet, load_photos, open_source
+from advmix.data.photos.rows import make_table
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, naming
 from advmix.utils.torch_tools import derive, generator

@@ -140,7 +140,10 @@ class Judge:
         """
         bench, config, rows = self.bench, self.bench.config, self.searched()
         images, (network, facts), (model, _) = bench.faces.judged, bench.classifier(method), bench.generator(ALL)
-        pool, search = encoded(bench.faces.labelled, model.encoder), config.evaluation().mixer(model, stop_early=True)
+        pool, search = (
+            encoded(bench.faces.labelled, model.encoder),
+            config.evaluation().mixer(model.generator, stop_early=True),
+        )
         tried = verdicts(
             network,
             search,

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from advmix.commands.fit_gan import preview
+from advmix.commands.fit import preview
 from advmix.data.photos.load import Photos
 from advmix.encoders.autoencoder import fingerprint
 from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, method_color, method_label

@@ -18,9 +18,8 @@ from advmix.data.images import ImageSet, slices
 from advmix.data.photos.load import Photos
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.encoders.network import encoded
-from advmix.inspect.proposal import propose_split
 from advmix.inspect.run import flags, resolutions
-from advmix.inspect.scores import layer_scores, other_label
+from advmix.inspect.scores import layer_scores, other_label, propose_split
 from advmix.inspect.survival import Survival, mixes
 from advmix.intervals import GroupBootstrap
 from advmix.latents import Latents, Split
@@ -289,7 +288,7 @@ def _of_split(
     boot: GroupBootstrap,
 ) -> Record:
     survival, change = mixed
-    search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model)
+    search = replace(config.search, perp=split.perp, perp_grid=split.grid).mixer(scene.model.generator)
     labels, classes = scene.images.labels, scene.images.classes
     return {
         "survival": share_entry(survival, boot),

@@ -19,10 +19,13 @@ from advmix.encoders.network import Encoder, encoded
 from advmix.encoders.optimize import Activations
 from advmix.latents import Latents
 from advmix.metrics import predict
-from advmix.mixing import Mixer, RandMix
+from advmix.mixing import Mixer, RandMix, SearchOptions, with_layers
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, style_shape
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import BaselineOptions, Recipe, SearchOptions, with_layers
+from advmix.training.methods import (
+    BaselineOptions,
+    Recipe,
+)
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
@@ -247,7 +250,7 @@ class Kit:
     def _mixing(self, method: str) -> Mixing:
         model = self.autoencoder
         split = self.search.split(model.generator.layers)
-        mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model)
+        mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model.generator)
         pool, residual = encoded(self.images, model.encoder), self.baseline.residual and method != DECODED
         return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, residual)
 

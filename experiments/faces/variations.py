@@ -16,8 +16,7 @@ from advmix.encoders.network import encoded
 from advmix.generators.base import Generator
 from advmix.generators.stylegan import StyleGan
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, RandMix
-from advmix.training.methods import SearchOptions
+from advmix.mixing import AdvMix, RandMix, SearchOptions
 from advmix.training.objectives import pgd
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import eval_mode, generator, global_seed

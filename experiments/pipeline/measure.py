@@ -15,7 +15,7 @@ from rich.table import Table
 
 from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers.networks import load_classifier
-from advmix.commands.fit_gan import judged
+from advmix.commands.fit import judged
 from advmix.data.images import slices
 from advmix.encoders.autoencoder import fingerprint
 from advmix.encoders.optimize import OptimizeOptions

@@ -10,8 +10,7 @@ from typing import Any
 from advmix.encoders.optimize import OptimizeOptions
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.gan import GanOptions
-from advmix.training.invert import InvertOptions
+from advmix.training.gan import GanOptions, InvertOptions
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device
 from advmix.utils.files import write_json

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from advmix.training.methods import SearchOptions
+from advmix.mixing import SearchOptions
 from advmix.utils.files import read_json, write_json, write_tensors
 from experiments.jobs import Job
 from experiments.search.generators import (

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers.networks import load_classifier
-from advmix.data.datasets import ColoredDigits, GrayDigits
+from advmix.data.colored import ColoredDigits, GrayDigits
 from advmix.doctor.measure import Nested, nested_search
 from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.latents import Latents, Split
 from advmix.metrics import recolor_worst, share
+from advmix.mixing import SearchOptions
 from advmix.pools import FittedModel, load_fitted_model
-from advmix.training.methods import SearchOptions
 from advmix.utils.torch_tools import generator
 from experiments.cells import Cell
 from experiments.search.generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train

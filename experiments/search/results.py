@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
-from advmix.data.painting import MIN_BRIGHTNESS
+from advmix.data.digits import MIN_BRIGHTNESS
 from advmix.report.drawing import MUTED, method_color, method_label
 from advmix.report.page import save_figures
 from advmix.report.tables import Score, mean_and_spread, score

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.report.tables import RESULTS, header
-from advmix.training.gan import GanOptions
-from advmix.training.invert import InvertOptions
+from advmix.training.gan import GanOptions, InvertOptions
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError

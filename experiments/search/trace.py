@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advmix.training.methods import SearchOptions
+from advmix.mixing import SearchOptions
 from advmix.utils.torch_tools import generator
 from experiments.search.generators import OWN
 from experiments.search.measure import Bench, Searched
@@ -61,7 +61,7 @@ def trace(bench: Bench, method: str, search: SearchOptions) -> dict[str, Tensor]
     searched = bench.searched(OWN)
     latents, label, split = searched.latents[:1], bench.labels[:1], bench.split(searched)
     rng = generator(bench.cell.seed, "worst-case", 0)
-    mix = search.mixer(searched.model)(judge, latents, label, searched.pool, rng=rng, trace=True)
+    mix = search.mixer(searched.model.generator)(judge, latents, label, searched.pool, rng=rng, trace=True)
     assert mix.trace is not None
     perp, grid = mix.trace.perp[:, :, 0], mix.trace.losses.shape[:2]
     with torch.no_grad():

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.audit.results import as_record
-from advmix.data.painting import LUMA, MIN_BRIGHTNESS
+from advmix.data.digits import LUMA, MIN_BRIGHTNESS
 from advmix.metrics import share
-from advmix.mixing import RandMix
-from advmix.training.methods import SearchOptions
+from advmix.mixing import RandMix, SearchOptions
 from advmix.utils.torch_tools import generator
 from experiments.search.generators import OWN
 from experiments.search.measure import Bench, Record, search_of

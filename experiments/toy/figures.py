@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
+from advmix.mixing import SearchOptions
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas, method_color, method_label
 from advmix.report.tables import mean_and_spread
-from advmix.training.methods import SearchOptions
 from advmix.utils.torch_tools import draw_seed, generator, global_seed
 from experiments.toy.plane import (
     PERP_GAP,

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Mixer, RandMix
+from advmix.mixing import AdvMix, Mixer, RandMix, SearchOptions
 from advmix.report.drawing import INK, MUTED
-from advmix.training.methods import SearchOptions
 
 PERP_GAP, PARALLEL_GAP = 10.0, 20.0
 

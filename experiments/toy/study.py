@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from advmix.classifiers.wrapper import Classifier
+from advmix.mixing import SearchOptions
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import SearchOptions
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values
 from advmix.utils.device import one_thread, tune_cpu

@@ -20,12 +20,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers.zoo import blame, import_own
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, calibrated, cross_entropy
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, blame
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, derive, eval_mode, global_seed
 
@@ -234,6 +233,8 @@ def _of_foolbox(name: str, settings: dict[str, Any]) -> Attack:
 
 
 def _of_module(place: str, name: str, settings: dict[str, Any]) -> Attack:
+    from advmix.classifiers.zoo import import_own
+
     try:
         found: Any = getattr(import_own(place), name, None)
     except Exception as error:

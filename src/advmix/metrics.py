@@ -5,18 +5,27 @@ recolouring.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from advmix.data.datasets import GrayDigits
+from advmix.data.colored import (
+    GrayDigits,
+)
+from advmix.data.digits import Painting
 from advmix.data.images import ImageSet, slices
-from advmix.data.painting import Painting
 from advmix.generators.base import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
+
+if TYPE_CHECKING:
+    from advmix.data.colored import GrayDigits
+    from advmix.data.digits import (
+        Painting,
+    )
 
 BATCH = 250
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, eval_mode, mistakes
+
+if TYPE_CHECKING:
+    from advmix.generators.style import NetworkConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits `(B, C)` and labels `(B,)` to one loss per example, `(B,)`."""
@@ -405,3 +408,53 @@ class RandMix(Mixer):
         with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)
         return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)
+
+
+@dataclass(frozen=True)
+class SearchOptions(Search):
+    """A search, and the layers in which it looks.
+
+    Args:
+        perp: layers that are z⊥; negative ones count from the finest, as in Python. By default all styles beside a
+            spatial grid, else the two finest layers.
+        perp_grid: whether a spatial grid is z⊥ too (the reversed task).
+    """
+
+    perp: tuple[int, ...] = ()
+    perp_grid: bool = False
+
+    def split(self, layers: int) -> Split:
+        """The split for a generator with so many layers.
+
+        Raises:
+            UserError: a layer outside the network.
+        """
+        return Split.named(layers, self.perp, self.perp_grid)
+
+    def mixer(self, generator: Generator, stop_early: bool = False) -> AdvMix:
+        """The search over a generator."""
+        return AdvMix(generator, self.split(generator.layers), self, stop_early=stop_early)
+
+
+WORST_CASE = SearchOptions(restarts=5, steps=5)
+"""The search that judges a classifier; training searches less."""
+
+FINEST = SearchOptions(perp=(-2, -1))
+"""The search in the two finest layers, which hold the colour of the painted digits."""
+
+
+def with_layers(search: SearchOptions, network: NetworkConfig) -> SearchOptions:
+    """The same search with the usual z⊥ where none is named: all styles beside a grid, else the two finest layers."""
+    if search.perp or search.perp_grid:
+        return search
+    usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
+    return replace(search, perp=tuple(usual))
+
+
+def usual_split(perp: tuple[int, ...], perp_grid: bool, network: NetworkConfig) -> Split:
+    """The split that flags name, or the usual one.
+
+    Raises:
+        UserError: a layer outside the network.
+    """
+    return with_layers(SearchOptions(perp=perp, perp_grid=perp_grid), network).split(network.layers)

@@ -13,7 +13,7 @@ from running import main
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
 from advmix.training.objectives import pgd

@@ -19,10 +19,13 @@ from sklearn.datasets import load_sample_images
 from advmix.data.photos.load import Photos
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 from advmix.intervals import GroupBootstrap
+from advmix.mixing import SearchOptions
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import BaselineOptions, SearchOptions
+from advmix.training.methods import (
+    BaselineOptions,
+)
 from advmix.training.objectives import Batch, Mixing
 from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces.cell import ALL, Bench

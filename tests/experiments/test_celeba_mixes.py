@@ -19,10 +19,10 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_auto
 from advmix.generators.stylegan import StyleGanConfig
 from advmix.inspect.survival import label_survival
 from advmix.latents import Split
+from advmix.mixing import FINEST, SearchOptions
 from advmix.report.figures import VariationGallery
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
-from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
@@ -87,7 +87,7 @@ def test_searched_mixes_keep_fewer_labels_than_random_ones() -> None:
     scene = make_scene(model, images, lenders, reference, donors=3, residual=False)
     options = SearchOptions(perp=(0, 1, 2, 3), restarts=4, steps=3, step_size=1.0, radius=None)
     random, _ = random_mixes(scene, options.split(SPATIAL.layers))
-    searched = searched_mixes(scene, options.mixer(model), reference)
+    searched = searched_mixes(scene, options.mixer(model.generator), reference)
     assert torch.equal(random.right, searched.right)
     shares = random.share(), searched.share()
     assert shares[0] is not None

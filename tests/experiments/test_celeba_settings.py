@@ -12,8 +12,8 @@ from PIL import Image
 from running import parse
 
 from advmix.data.images import ImageSet
+from advmix.mixing import SearchOptions
 from advmix.training.autoencode import style_shape
-from advmix.training.methods import SearchOptions
 from advmix.utils.errors import UserError
 from experiments.faces.cell import ALL, Bench
 from experiments.faces.dataset import Faces, load, load_cues

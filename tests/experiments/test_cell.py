@@ -15,10 +15,10 @@ from running import cli
 
 from advmix.commands.demo import RunSettings
 from advmix.data.settings import DataConfig
+from advmix.mixing import FINEST, SearchOptions
 from advmix.report.tables import comparable, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
 from experiments.cells import Cell, make_cell

@@ -7,10 +7,14 @@ import torch
 
 from advmix.classifiers.networks import build_network
 from advmix.commands.train import TrainConfig
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
+from advmix.mixing import SearchOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import BaselineOptions, SearchOptions, make_recipe
+from advmix.training.methods import (
+    BaselineOptions,
+    make_recipe,
+)
 from advmix.training.objectives import Augment, Batch
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator

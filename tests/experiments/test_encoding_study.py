@@ -13,7 +13,7 @@ import torch
 from running import cli
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits
+from advmix.data.colored import ColoredDigits
 from advmix.encoders.network import Encoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.latents import Latents, Split

@@ -19,12 +19,12 @@ from advmix.commands.demo import RunSettings
 from advmix.commands.fit import FitConfig
 from advmix.data.settings import DataConfig
 from advmix.encoders.optimize import OptimizeOptions
-from advmix.pools import EncodeConfig, pool_encoder
+from advmix.mixing import FINEST, SearchOptions
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
+from advmix.training.encode import EncodeConfig, pool_encoder
 from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.training.gan import GanOptions
-from advmix.training.methods import FINEST, SearchOptions
 from advmix.utils.config import load, to_dict
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator

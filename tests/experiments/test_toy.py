@@ -11,7 +11,7 @@ import torch
 from running import main
 from torch import Tensor, nn
 
-from advmix.training.methods import SearchOptions
+from advmix.mixing import SearchOptions
 from advmix.utils.torch_tools import generator
 from experiments.toy.plane import PERP_STD, PlaneDecoder, Points, encode, mixers, sample, to_images, to_plane
 from experiments.toy.study import ToyConfig, accuracy, fit, make_network, worst_over_pool

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from advmix.cli import COMMANDS, main
-from advmix.export import run as export
 
 OUT, ERR, DONE = "stdout", "stderr", "operations"
 USUAL: dict[int, Any] = {
@@ -47,7 +46,6 @@ def preload() -> None:
         "matplotlib.backends.backend_agg",
     ):
         import_module(name)
-    export.BATCH = 2  # several parts of a few images
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,10 @@ from advmix.encoders.network import encoded
 from advmix.encoders.store import open_latents
 from advmix.generators.registry import read_network
 from advmix.generators.style import NetworkConfig
-from advmix.mixing import calibrated
+from advmix.mixing import SearchOptions, calibrated, with_layers
 from advmix.pools import FittedModel, data_for, data_of, load, own_data
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
-from advmix.training.methods import SearchOptions, with_layers
 from advmix.training.reference import ReferenceClassifier, check_independent, named_reference
 from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest

@@ -15,8 +15,7 @@ from advmix.audit.records import ClassifierRecords, ImageRecords
 from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
-from advmix.inspect.scores import unit_name, units
-from advmix.latents import Latents, Split
+from advmix.latents import Latents, Split, unit_name, units
 from advmix.metrics import Evaluation, evaluate_batch
 from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities

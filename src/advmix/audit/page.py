@@ -53,9 +53,9 @@ class ImagePair:
 class Gallery:
     """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
 
-    telling: Sequence[ImagePair]
-    label_lost: Sequence[ImagePair]
-    swaps: Mapping[str, ImagePair]
+    telling: list[ImagePair]
+    label_lost: list[ImagePair]
+    swaps: dict[str, ImagePair]
 
 
 def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:

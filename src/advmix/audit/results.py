@@ -34,8 +34,8 @@ from advmix.data.datasets import broken_of
 from advmix.intervals import Resamples
 from advmix.latents import Latents
 from advmix.metrics import unexplained
+from advmix.mixing import SearchOptions
 from advmix.report.tables import RESULTS, as_text, header
-from advmix.training.methods import SearchOptions
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
@@ -105,11 +105,13 @@ class Pictures:
 
     def gallery(self, number: int, telling: Sequence[dict[str, Any]], lost: Sequence[dict[str, Any]]) -> Gallery:
         """All pictures of one classifier."""
-        return Gallery(
-            [self._shot(number, entry) for entry in telling],
-            [self._shot(number, entry) for entry in lost],
-            {swap["name"]: self._example(number, unit) for unit, swap in enumerate(self.found.metadata["swaps"])},
-        )
+        shown = Gallery([], [], {})
+        for entries, pairs in ((telling, shown.telling), (lost, shown.label_lost)):
+            for entry in entries:
+                pairs.append(self._shot(number, entry))
+        for unit, swap in enumerate(self.found.metadata["swaps"]):
+            shown.swaps[swap["name"]] = self._example(number, unit)
+        return shown
 
     def _donor_names(self, donors: Tensor) -> list[str]:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
@@ -234,10 +236,10 @@ def write_audit(made: AuditRun, images: AuditImages, found: AuditRecords, clock:
 
 def galleries(pictures: Pictures, results: Entry) -> list[Gallery]:
     """The pictures of every classifier."""
-    return [
-        pictures.gallery(number, entry["telling"], entry["label_lost"])
-        for number, entry in enumerate(results["classifiers"])
-    ]
+    found = []
+    for number, entry in enumerate(results["classifiers"]):
+        found.append(pictures.gallery(number, entry["telling"], entry["label_lost"]))
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -20,15 +20,18 @@ from advmix.audit.results import GENERATOR, REPORT, AuditResult, AuditRun, Pictu
 from advmix.audit.settings import AuditConfig
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
-from advmix.commands.encode import encode_images
-from advmix.commands.fit import FitConfig, fit_images
 from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
 from advmix.data.settings import DataConfig
-from advmix.mixing import Search
-from advmix.pools import LATENTS, EncodeConfig, FittedModel, check_size, load, remembered
+from advmix.mixing import WORST_CASE, Search, SearchOptions
+from advmix.pools import (
+    LATENTS,
+    FittedModel,
+    check_size,
+    load,
+    remembered,
+)
 from advmix.report.tables import RESULTS
-from advmix.training.methods import WORST_CASE, SearchOptions
 from advmix.training.reference import (
     ReferenceClassifier,
     check_independent,
@@ -262,7 +265,7 @@ def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassif
     """Everything that takes part, on its device."""
     options, model = inputs.search(config.search), inputs.fitted
     setup = AuditSetup(
-        mixer=options.mixer(model.model, stop_early=True),
+        mixer=options.mixer(model.generator, stop_early=True),
         pool=model.pool,
         swaps=swaps(model.model.config, options.split(model.generator.layers)),
         reference=reference.network,
@@ -302,6 +305,9 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     """Generator and pool; what is not there is made: a generator of the audited data, a pool of the generator's own
     images, or of the audited data where it has none.
     """
+    from advmix.commands.encode import encode_images
+    from advmix.commands.fit import FitConfig, fit_images
+    from advmix.training.encode import EncodeConfig
 
     def make() -> tuple[Path, Path]:
         fitted, latents, data = inputs.generator, config.latents, inputs.data

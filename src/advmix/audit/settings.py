@@ -8,8 +8,8 @@ from pathlib import Path
 from advmix.attacks import AttackOptions
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.settings import DataConfig
+from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
-from advmix.training.methods import WORST_CASE, SearchOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.safe_archive import check_archive, check_script
-from advmix.classifiers.zoo import FoundNetwork, one_line
-from advmix.utils.errors import UserError, printable
+from advmix.classifiers.wrapper import FoundNetwork
+from advmix.utils.errors import UserError, one_line, printable
 
 ONNX_TYPES = {
     "tensor(float)": torch.float32,
@@ -28,7 +28,6 @@ ONNX_TYPES = {
 """Of inputs; whole numbers are 0 to 255."""
 LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x00-\x7f]))")
 """How an .onnx says that weights lie in a file beside it; then the length of its name comes, and its name."""
-SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 
 
 class Exported(nn.Module):

@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advmix.classifiers.formats import SUFFIXES, files_of, from_file
 from advmix.classifiers.networks import load_classifier
-from advmix.classifiers.settings import ClassifierOptions, groups_of
-from advmix.classifiers.weights import load_weights
-from advmix.classifiers.wrapper import Answer, Classifier, Merged, Reordered
-from advmix.classifiers.zoo import FoundNetwork, blame, from_factory, from_pretrained, from_timm, from_torchvision
+from advmix.classifiers.settings import SUFFIXES, ClassifierOptions, groups_of
+from advmix.classifiers.wrapper import Answer, Classifier, FoundNetwork, Merged, Reordered
 from advmix.data.photos.rows import first_few
 from advmix.encoders.autoencoder import fingerprint
 from advmix.utils.config import expanded, from_dict, to_dict
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, blame
 from advmix.utils.files import hexdigest, read_json
 from advmix.utils.progress import console
 from advmix.utils.torch_tools import generator
@@ -215,6 +212,8 @@ def open_outside(
     """
     found = _find(options) if module is None else FoundNetwork(copy.deepcopy(module), options.classifier, True)
     if options.weights is not None:
+        from advmix.classifiers.weights import load_weights
+
         load_weights(found.network, options.weights)
     elif not found.trained:
         raise UserError(
@@ -242,15 +241,27 @@ def _check_weights(network: nn.Module, name: str) -> None:
 def _find(options: ClassifierOptions) -> FoundNetwork:
     library, _, name = options.classifier.partition(":")
     if library == "torchvision":
+        from advmix.classifiers.zoo import from_torchvision
+
         return from_torchvision(name, options)
     if library == "timm":
+        from advmix.classifiers.zoo import from_timm
+
         return from_timm(name, options)
     path = expanded(options.classifier, "classifier")
     if path.is_dir() or options.classifier.endswith(SUFFIXES):
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
-        return from_pretrained(path) if path.is_dir() else from_file(path)
+        if path.is_dir():
+            from advmix.classifiers.zoo import from_pretrained
+
+            return from_pretrained(path)
+        from advmix.classifiers.formats import from_file
+
+        return from_file(path)
     if names_code(options.classifier):
+        from advmix.classifiers.zoo import from_factory
+
         return from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
 
@@ -331,6 +342,8 @@ def _words(network: Classifier, trial: Trial) -> str:
 def _fingerprint(found: FoundNetwork, network: Classifier, options: ClassifierOptions) -> str:
     path = Path(options.classifier)
     if path.suffix in SUFFIXES:
+        from advmix.classifiers.formats import files_of
+
         parts = [hashlib.sha256(part.read_bytes()) for part in files_of(expanded(path, "classifier"))]
         weights = "".join(part.hexdigest() for part in parts)
     elif all(isinstance(value, Tensor) for value in found.network.state_dict().values()):

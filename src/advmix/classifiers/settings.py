@@ -16,6 +16,9 @@ from advmix.utils.config import check_values, expanded
 from advmix.utils.errors import UserError
 from advmix.utils.trust import TRUST
 
+SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
+"""Of files that hold a whole network."""
+
 
 @dataclass(frozen=True)
 class ClassifierOptions:

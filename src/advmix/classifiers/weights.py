@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advmix.classifiers.safe_archive import check_sizes
-from advmix.classifiers.zoo import one_line
 from advmix.utils.config import expanded
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, one_line
 from advmix.utils.files import parse_json
 from advmix.utils.progress import console
 

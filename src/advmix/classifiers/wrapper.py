@@ -267,3 +267,32 @@ def with_channels(images: Tensor, channels: int | None) -> Tensor:
     if channels == 1 and images.shape[1] == 3:
         return (images * images.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     return images
+
+
+@dataclass(frozen=True, eq=False)
+class FoundNetwork:
+    """A network as it was found, and how images are to be brought to it where the user does not say.
+
+    Attributes:
+        network: of its maker's conventions.
+        identity: what says which it is, beside its weights.
+        trained: whether it came with weights.
+        mean: subtracted per channel.
+        std: divided by per channel.
+        size: side in pixels that it wants, or height and width; None for any.
+        channels: that it wants; None where unknown.
+        outputs: their names; empty where unknown.
+        named: whether these names are its classes' own, which the images' must match.
+        normalised: whether images may be normalised for it; whole numbers from 0 to 255 are not.
+    """
+
+    network: nn.Module
+    identity: str
+    trained: bool
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: int | tuple[int, int] | None = None
+    channels: int | None = None
+    outputs: tuple[str, ...] = ()
+    named: bool = False
+    normalised: bool = True

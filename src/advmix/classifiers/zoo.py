@@ -5,10 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,37 +16,9 @@ from torch import Tensor, nn
 
 from advmix.classifiers.networks import CONFIG
 from advmix.classifiers.settings import ClassifierOptions
-from advmix.utils.errors import UserError
+from advmix.classifiers.wrapper import FoundNetwork
+from advmix.utils.errors import UserError, blame, one_line
 from advmix.utils.files import read_json
-
-
-@dataclass(frozen=True, eq=False)
-class FoundNetwork:
-    """A network as it was found, and how images are to be brought to it where the user does not say.
-
-    Attributes:
-        network: of its maker's conventions.
-        identity: what says which it is, beside its weights.
-        trained: whether it came with weights.
-        mean: subtracted per channel.
-        std: divided by per channel.
-        size: side in pixels that it wants, or height and width; None for any.
-        channels: that it wants; None where unknown.
-        outputs: their names; empty where unknown.
-        named: whether these names are its classes' own, which the images' must match.
-        normalised: whether images may be normalised for it; whole numbers from 0 to 255 are not.
-    """
-
-    network: nn.Module
-    identity: str
-    trained: bool
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    size: int | tuple[int, int] | None = None
-    channels: int | None = None
-    outputs: tuple[str, ...] = ()
-    named: bool = False
-    normalised: bool = True
 
 
 def from_torchvision(name: str, options: ClassifierOptions) -> FoundNetwork:
@@ -141,18 +111,6 @@ def made(options: ClassifierOptions, maker: Callable[..., Any], *words: Any, **a
     if not isinstance(network, nn.Module):
         raise UserError(f"{options.classifier}: made a {type(network).__name__}, not a torch.nn.Module")
     return network
-
-
-def blame(error: BaseException) -> str:
-    """An error of somebody's code in one line: kind, message, and where."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{one_line(error)} ({last.filename}, line {last.lineno})"
-
-
-def one_line(error: BaseException) -> str:
-    """Kind and message of an error, the first line of it."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 
 
 def _like(name: str, known: Sequence[str]) -> str:

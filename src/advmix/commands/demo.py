@@ -15,18 +15,32 @@ from advmix.commands.encode import run_encode
 from advmix.commands.evaluate import GALLERY, EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data.datasets import ColoredDigits, open_data, painted_digits
+from advmix.data.colored import ColoredDigits
+from advmix.data.datasets import (
+    open_data,
+    painted_digits,
+)
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import Encoder
 from advmix.latents import Split
-from advmix.pools import EncodeConfig, FittedModel, data_of, load_fitted_model
+from advmix.mixing import FINEST, WORST_CASE, SearchOptions
+from advmix.pools import (
+    FittedModel,
+    data_of,
+    load_fitted_model,
+)
 from advmix.report.figures import VariationGallery, accuracy_chart, data_strip, mixing_grid, training_curves, variations
 from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
+from advmix.training.encode import EncodeConfig
 from advmix.training.loop import read_log
-from advmix.training.methods import FINEST, METHODS, WORST_CASE, BaselineOptions, SearchOptions, check_methods
+from advmix.training.methods import (
+    METHODS,
+    BaselineOptions,
+    check_methods,
+)
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json
@@ -37,8 +51,6 @@ GRID_ROWS, GRID_COLUMNS = 7, 9
 
 HINTS = {
     "colored": ("each class has\nits own colour", "colours drawn\nat random"),
-    "double-colored": ("each class has\nits own colours", "both colours\nat random"),
-    "wildlife": ("each class has\nits own textures", "both textures\nat random"),
     "color": ("each class has\nits own digit", "digits drawn\nat random"),
 }
 """What the data strip says of training and test, by look; by target where that is the colour."""

@@ -9,12 +9,10 @@ from advmix.data.datasets import Data
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
 from advmix.pools import (
-    EncodeConfig,
     data_for,
-    features_of,
-    make_encoder,
     remembered,
 )
+from advmix.training.encode import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
-from advmix.data.datasets import ColoredDigits, Data, open_data, painted_digits
+from advmix.data.colored import ColoredDigits
+from advmix.data.datasets import (
+    Data,
+    open_data,
+    painted_digits,
+)
 from advmix.data.settings import DataConfig
 from advmix.latents import Latents
 from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share
+from advmix.mixing import WORST_CASE, SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.report.tables import RESULTS, header, table
-from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
@@ -226,7 +231,7 @@ def _searched(
     with torch.no_grad():
         latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
 
-    search, pool = config.search.mixer(mixable.model, stop_early=True), mixable.pool
+    search, pool = config.search.mixer(mixable.generator, stop_early=True), mixable.pool
     found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed)
     vanished = int(found.vanished.sum())
     if vanished:
@@ -251,7 +256,7 @@ def _gallery(
     config: EvaluateConfig, network: nn.Module, images: Tensor, labels: Tensor, latents: Latents, mixable: FittedModel
 ) -> dict[str, Tensor]:
     """The first of the searched images with the worst of *all* candidates: nothing is picked."""
-    search, loss = config.search.mixer(mixable.model), search_loss(network, mixable.generator, latents)
+    search, loss = config.search.mixer(mixable.generator), search_loss(network, mixable.generator, latents)
     theirs = labels.to(mixable.pool.styles.device)
     _, mix = evaluate_batch(network, search, latents, theirs, mixable.pool, seed=config.seed, start=0, loss=loss)
     with torch.no_grad(), eval_mode(network) as (model,):

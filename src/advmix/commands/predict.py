@@ -14,15 +14,20 @@ from torch import Tensor, nn
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import generator_summary
-from advmix.data.datasets import ColoredDigits, Data, OwnImages, open_data
+from advmix.data.colored import ColoredDigits
+from advmix.data.datasets import (
+    Data,
+    OwnImages,
+    open_data,
+)
 from advmix.data.images import ImageSet, slices
 from advmix.data.photos.decode import Broken, PhotoShape
 from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
 from advmix.marginalized import Marginalized
+from advmix.mixing import usual_split
 from advmix.pools import FittedModel, fingerprints_of, load_fitted_model, own_data, remembered
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import usual_split
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError

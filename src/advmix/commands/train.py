@@ -8,16 +8,15 @@ from pathlib import Path
 from advmix.classifiers.networks import FILE
 from advmix.data.datasets import Data, open_data
 from advmix.data.settings import DataConfig
+from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import (
     NEEDS_LATENTS,
     BaselineOptions,
-    SearchOptions,
     check_method,
     make_recipe,
-    with_layers,
 )
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import make_fabric

@@ -8,12 +8,12 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from advmix.data.digits import SOURCES
-from advmix.data.painting import PAINTINGS
 from advmix.data.photos.decode import PhotoOptions, PhotoShape
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, printable
 
+SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
+"""The digits that we paint."""
 TARGETS = ("digit", "color")
 PAINT = ("look", "color_std", "color_variance", "train_images", "test_images")
 """Fields of painted digits alone, as `photos` are of a user's own images."""
@@ -29,8 +29,7 @@ class DataConfig:
             `torchvision:NAME` or `hf:NAME`. Empty where none are named.
         data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
             `$NAME` in it is an environment variable, filled in when files are read.
-        look: `colored` (one colour per image), `double-colored` (digit and background each have one) or `wildlife`
-            (digit and background each have a texture).
+        look: how digits are painted: `colored`, one colour per image.
         color_std: standard deviation of an image's colour around its mean colour, colours in [0, 1].
         color_variance: the same as a variance, as some papers have it; replaces `color_std` when given.
         target: what is to be recognised. On painted digits `digit`, the default, or `color`, the reversed task on the
@@ -90,6 +89,8 @@ class DataConfig:
         return replace(own, **said, photos=replace(own.photos, **photos))
 
     def _check_paint(self) -> None:
+        from advmix.data.digits import PAINTINGS
+
         if self.target is None:
             object.__setattr__(self, "target", TARGETS[0])
         for flag, value, known in (("look", self.look, PAINTINGS), ("target", self.target, TARGETS)):

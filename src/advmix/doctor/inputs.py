@@ -22,8 +22,17 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents, Split
-from advmix.pools import EncodeConfig, data_for, data_of, in_size, load
-from advmix.training.methods import NEEDS_LATENTS, WORST_CASE, SearchOptions, with_layers
+from advmix.mixing import WORST_CASE, SearchOptions, with_layers
+from advmix.pools import (
+    data_for,
+    data_of,
+    in_size,
+    load,
+)
+from advmix.training.encode import EncodeConfig
+from advmix.training.methods import (
+    NEEDS_LATENTS,
+)
 from advmix.training.reference import OWN
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError

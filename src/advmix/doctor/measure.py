@@ -16,12 +16,10 @@ from torch import Tensor, nn
 from advmix.data.images import slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.base import Generator
-from advmix.inspect.scores import join, unit_name, units
 from advmix.inspect.survival import Survival, mixed_answers
-from advmix.latents import Latents, Split
+from advmix.latents import Latents, Split, join, unit_name, units
 from advmix.metrics import BATCH, search_loss
-from advmix.mixing import Loss, Mix, cross_entropy
-from advmix.training.methods import SearchOptions
+from advmix.mixing import Loss, Mix, SearchOptions, cross_entropy
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator
 
@@ -121,7 +119,7 @@ def _search(
     """A few restarts at a time; `rng` goes on from one block to the next as it would have in one."""
     count, recorders, mixes = len(latents), [], list[Mix]()
     for part in slices(search.restarts, max(1, ROWS // count)):
-        mixer, recorder = replace(search, restarts=part.stop - part.start).mixer(model), Recorder(loss)
+        mixer, recorder = replace(search, restarts=part.stop - part.start).mixer(model.generator), Recorder(loss)
         mixes.append(mixer(classifier, latents, labels, pool, loss=recorder, rng=rng))
         recorders.append(recorder)
     with torch.no_grad(), eval_mode(classifier, model.generator) as (judge, decoder):

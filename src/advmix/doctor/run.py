@@ -33,7 +33,7 @@ from advmix.doctor.measure import (
 from advmix.inspect.scores import other_label
 from advmix.latents import Latents
 from advmix.metrics import accuracy, predict, share, unexplained
-from advmix.training.methods import SearchOptions
+from advmix.mixing import SearchOptions
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import environment, open_device

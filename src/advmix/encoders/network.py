@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 from advmix.data.images import ImageSet, slices
 from advmix.generators.layers import instance_norm
 from advmix.generators.style import NetworkConfig
-from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import eval_mode
+
+if TYPE_CHECKING:
+    from advmix.generators.stylegan import MappedGenerator
 
 NO_ENCODER = (
     "the generator has no encoder network; use advmix encode --encoder mean, or train one with advmix fit "

@@ -29,9 +29,8 @@ from advmix.export.variations import (
     read_table,
 )
 from advmix.generators.base import Generator
-from advmix.mixing import RandMix, calibrated
+from advmix.mixing import WORST_CASE, RandMix, SearchOptions, calibrated, with_layers
 from advmix.pools import LATENTS, FittedModel, load
-from advmix.training.methods import WORST_CASE, SearchOptions, with_layers
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import check_values, from_dict
 from advmix.utils.device import open_device
@@ -321,7 +320,7 @@ def make_finder(
 ) -> Finder:
     """What looks for variations of images, its networks on their device."""
     device, split = mixable.pool.styles.device, config.search.split(mixable.generator.layers)
-    mixer = config.search.mixer(mixable.model) if config.method == "advmix" else RandMix(mixable.generator, split)
+    mixer = config.search.mixer(mixable.generator) if config.method == "advmix" else RandMix(mixable.generator, split)
     network, sample = opened.network.to(device), images[:CALIBRATION_IMAGES].batch(slice(None))[0].to(device)
     return Finder(
         network,

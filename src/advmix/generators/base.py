@@ -104,7 +104,8 @@ class Generator(nn.Module, ABC):
 
     def forward(self, latents: Latents) -> Tensor:
         """Decode: images `(B, C, H, W)` in [0, 1]."""
-        return _to_unit(self.decode_signed(latents), latents)
+        split = Split(self.layers, tuple(range(self.layers)))
+        return self.render(self.prefix(latents, split), split.perp_of(latents))
 
     def residual(self, latents: Latents, images: Tensor) -> Tensor:
         """What the generator cannot draw of `images` `(B, C, H, W)` in [0, 1]: `x - dec(enc(x))`, in their size.

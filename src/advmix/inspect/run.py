@@ -29,21 +29,26 @@ from advmix.inspect.figures import (
     row_name,
     sentences,
 )
-from advmix.inspect.proposal import Proposal, propose_split, verdict
 from advmix.inspect.scores import (
     DimensionScores,
     LayerScores,
+    Proposal,
     SwapScore,
     dimension_scores,
-    join,
     layer_scores,
     other_label,
+    propose_split,
+    verdict,
+)
+from advmix.intervals import Interval
+from advmix.latents import (
+    Latents,
+    Split,
+    join,
     parts,
     rest,
     unit_name,
 )
-from advmix.intervals import Interval
-from advmix.latents import Latents, Split
 from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -12,65 +12,14 @@ from advmix.classifiers.networks import build_network
 from advmix.data.datasets import Data, painted_digits
 from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.generators.style import NetworkConfig
-from advmix.latents import Latents, Split
-from advmix.mixing import AdvMix, Mixer, RandMix, Search
+from advmix.latents import Latents
+from advmix.mixing import Mixer, RandMix, SearchOptions
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.errors import UserError
 
 METHODS = ("nominal", "mixup", "linf", "randmix", "advmix")
 NEEDS_LATENTS = ("randmix", "advmix")
-
-
-@dataclass(frozen=True)
-class SearchOptions(Search):
-    """A search, and the layers in which it looks.
-
-    Args:
-        perp: layers that are z⊥; negative ones count from the finest, as in Python. By default all styles beside a
-            spatial grid, else the two finest layers.
-        perp_grid: whether a spatial grid is z⊥ too (the reversed task).
-    """
-
-    perp: tuple[int, ...] = ()
-    perp_grid: bool = False
-
-    def split(self, layers: int) -> Split:
-        """The split for a generator with so many layers.
-
-        Raises:
-            UserError: a layer outside the network.
-        """
-        return Split.named(layers, self.perp, self.perp_grid)
-
-    def mixer(self, model: Autoencoder, stop_early: bool = False) -> AdvMix:
-        """The search over a generator."""
-        return AdvMix(model.generator, self.split(model.generator.layers), self, stop_early=stop_early)
-
-
-WORST_CASE = SearchOptions(restarts=5, steps=5)
-"""The search that judges a classifier; training searches less."""
-
-FINEST = SearchOptions(perp=(-2, -1))
-"""The search in the two finest layers, which hold the colour of the painted digits."""
-
-
-def with_layers(search: SearchOptions, network: NetworkConfig) -> SearchOptions:
-    """The same search with the usual z⊥ where none is named: all styles beside a grid, else the two finest layers."""
-    if search.perp or search.perp_grid:
-        return search
-    usual = range(network.layers) if network.grid_shape else (network.layers - 2, network.layers - 1)
-    return replace(search, perp=tuple(usual))
-
-
-def usual_split(perp: tuple[int, ...], perp_grid: bool, network: NetworkConfig) -> Split:
-    """The split that flags name, or the usual one.
-
-    Raises:
-        UserError: a layer outside the network.
-    """
-    return with_layers(SearchOptions(perp=perp, perp_grid=perp_grid), network).split(network.layers)
 
 
 @dataclass(frozen=True)
@@ -213,7 +162,7 @@ def _mixing(
     setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
     mixer: Mixer
     if method == "advmix":
-        mixer, setting = search.mixer(model), {**setting, **to_dict(search)}
+        mixer, setting = search.mixer(model.generator), {**setting, **to_dict(search)}
     else:
         mixer = RandMix(model.generator, search.split(model.generator.layers))
         setting = {**setting, "perp": list(search.perp), "perp_grid": search.perp_grid}

@@ -20,9 +20,6 @@ from advmix.data.photos.rows import first_few
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import fingerprint
 from advmix.metrics import accuracy
-from advmix.training.classify import ClassifierTrainee, TrainOptions
-from advmix.training.loop import Loop
-from advmix.training.objectives import Nominal
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder, read_tensors, write_tensors
 from advmix.utils.torch_tools import derive, eval_mode, generator, global_seed, misfit, outline, rebuilt, stated
@@ -318,6 +315,10 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
     """
     if (folder / OWN).is_file():
         return
+    from advmix.training.classify import ClassifierTrainee, TrainOptions
+    from advmix.training.loop import Loop
+    from advmix.training.objectives import Nominal
+
     make_folder(folder)
     own = derive(seed, "audit", "reference") % 2**31
     chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,3 +26,15 @@ def naming(flag: str, instead_of: str = "--out") -> Iterator[None]:
 def printable(text: str) -> str:
     """Somebody's text as one line that cannot steer a terminal: letters that are not to be printed become `�`."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def blame(error: BaseException) -> str:
+    """An error of somebody's code in one line: kind, message, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{one_line(error)} ({last.filename}, line {last.lineno})"
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and message of an error, the first line of it."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"

@@ -15,9 +15,8 @@ from advmix.data.images import ImageSet
 from advmix.data.photos.containers import open_files
 from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, open_bytes
 from advmix.data.photos.folders import is_picture, left_out, open_path
-from advmix.data.photos.labels import Table, make_table
 from advmix.data.photos.libraries import open_hugging_face, open_torchvision
-from advmix.data.photos.rows import Source, first_few
+from advmix.data.photos.rows import Source, Table, first_few, make_table
 from advmix.utils.config import expanded
 from advmix.utils.errors import UserError, printable
 from advmix.utils.progress import console

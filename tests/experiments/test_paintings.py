@@ -8,21 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data.datasets import ColoredDigits
-from advmix.data.painting import (
+from advmix.data.colored import (
+    ColoredDigits,
+)
+from advmix.data.digits import PAINTINGS, make_painting
+from advmix.data.settings import DataConfig
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import generator as seeded
+from experiments.paintings import (
     MIN_CONTRAST,
-    PAINTINGS,
     TEXTURES,
     DoubleColored,
     Wildlife,
     class_textures,
     contrast,
     half_of,
-    make_painting,
     texture,
 )
-from advmix.data.settings import DataConfig
-from advmix.utils.torch_tools import generator as seeded
 
 SEEDS = st.integers(0, 2**32)
 HARD = ("double-colored", "wildlife")
@@ -122,3 +124,8 @@ def test_looks_give_the_label_away_in_training_alone(look: str) -> None:
     assert biased > (0.95 if look == "double-colored" else 0.5)
     assert shuffled < 0.2
     assert torch.equal(data.biased.labels, data.uniform.labels)
+
+
+def test_the_reversed_task_is_about_one_colour() -> None:
+    with pytest.raises(UserError, match="--target color: only with --look colored, not wildlife"):
+        DataConfig(look="wildlife", target="color")
