@@ -41,7 +41,7 @@ def shown(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("DIR", "photos", "faces", "tiles"):
+    for folder in ("DIR", "photos", "faces", "tiles", "scenes"):
         (tmp_path / folder).mkdir()
     for line in shown(page):
         words = shlex.split(line, comments=True)
