@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/advmix demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/experiments $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore tests/experiments $(ARGS)
 
 test-experiments: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/experiments $(ARGS)
@@ -20,7 +20,7 @@ test-lowest:
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet uv
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable ".[test,docs]"
-	build/lowest/bin/python -m pytest -W default -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/experiments $(ARGS)
+	build/lowest/bin/python -m pytest -W default -n 2 --dist worksteal --ignore tests/experiments $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ from advmix.pools import (
 )
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.training.gan import (
     GanOptions,
     InvertOptions,

@@ -4,7 +4,8 @@ A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->
 `results/NAME/results.json` (or of `results/NAME/*/results.json` together). Further words choose tests by their names in
 `TESTS`, `all` of them, and figures, which are left out where there is no such file:
 `<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
-rows alone, without what stands below a table.
+rows alone, without what stands below a table. Between `<!-- columns: page -->` and `<!-- end of columns -->` stands
+what every accuracy means that is shown in that place.
 
 Run after results change; a test holds pages and results together.
 """
@@ -23,7 +24,17 @@ from typing import Any
 
 from advmix.cli import COMMANDS
 from advmix.report.drawing import method_label
-from advmix.report.tables import Column, Run, color_spread, columns, comparable, in_percent, is_control, method_names
+from advmix.report.tables import (
+    Column,
+    Run,
+    color_spread,
+    columns,
+    columns_of,
+    comparable,
+    in_percent,
+    is_control,
+    method_names,
+)
 from advmix.utils.config import to_dict
 from experiments.cli import EXPERIMENTS
 from experiments.controls import EQUAL_COMPUTE
@@ -33,6 +44,7 @@ from experiments.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
+MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
@@ -57,7 +69,7 @@ ALT = {
     "classifiers": "Error of classifiers trained with each variant of the autoencoder, and less that under base",
     "colors": "The classes' mean colours, and the colours around them at every colour spread",
     "data": "Training images, each class in its own colour, above test images in random colours",
-    "mixing": "A grid of mixes: rows keep z∥, columns lend z⊥",
+    "mixing": "A grid of mixes: rows keep their shape, columns lend their style",
     "marginalize": "Accuracy of the plain answer, on the reconstruction, and of the mean over N z⊥",
     "accuracy": "Bar charts of the accuracy of each method on each test",
     "shuffled": "Accuracy in random colours against the colour spread in training, a line for each method",
@@ -91,7 +103,14 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return SECTION.sub(section, page)
+    return MEANINGS.sub(meanings, SECTION.sub(section, page))
+
+
+def meanings(match: re.Match[str]) -> str:
+    """The table of what is counted, from the one list of columns."""
+    rows = [[column.title, f"`{column.key}`", column.meaning] for column in columns_of(match[1])]
+    table = grid(["column", "in results.json", "what is counted"], rows, left=3)
+    return f"<!-- columns: {match[1]} -->\n\n{table}\n\n<!-- end of columns -->"
 
 
 def pictures(source: Path, words: Sequence[str], folder: Path) -> Iterator[str]:
@@ -136,7 +155,7 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
     for runs in groups.values():
         comparable(runs)
         yield facts(runs, found[0]["search"])
-        yield from tables(runs, wanted)
+        yield from tables(runs, wanted, others=not rows)
         yield from neighbours(runs) if TEST in wanted and not rows else ()
         yield from training_time(runs) if not rows else ()
     if len(found) == 1 and not rows:
@@ -182,31 +201,35 @@ def facts(runs: Sequence[Run], search: dict[str, Any]) -> str:
     )
 
 
-def tables(runs: Sequence[Run], wanted: Sequence[str]) -> Iterator[str]:
+def tables(runs: Sequence[Run], wanted: Sequence[str], others: bool) -> Iterator[str]:
     """One for each test with a column per colour spread; where spreads are one or two, the other way round."""
     measured = [key for key in wanted if any(run[key] is not None for run in runs)]
     shown, spreads = [column for column in columns(runs) if column.key in measured], _spreads(runs)
     for column in shown if len(spreads) > 2 else ():
         yield f"**{column.title}**, {column.hint}{WITHIN if column.key in NEEDS_GENERATOR else ''}:"
-        yield table(runs, _unit(runs), [(column, spread) for spread in spreads], [f"{spread:g}" for spread in spreads])
+        yield table(
+            runs, _unit(runs), [(column, spread) for spread in spreads], [f"{spread:g}" for spread in spreads], others
+        )
     for spread in spreads if len(spreads) <= 2 else ():
         if len(spreads) > 1:
             yield f"**Colour {_unit(runs)} {spread:g}**:"
-        yield table(runs, "", [(column, spread) for column in shown], [column.title for column in shown])
+        yield table(runs, "", [(column, spread) for column in shown], [column.title for column in shown], others)
 
 
-def table(runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]], heads: Sequence[str]) -> str:
-    """A row per method, controls in italics, and one for everybody else who has a number for it."""
+def table(
+    runs: Sequence[Run], corner: str, cells: Sequence[tuple[Column, float]], heads: Sequence[str], others: bool
+) -> str:
+    """A row per method, controls in italics; with `others` also one for everybody else who has a number."""
     lines = []
     for name in method_names(runs):
         label = f"*{method_label(name)}*" if is_control(name) else method_label(name)
         mine = [run for run in runs if run["method"] == name]
         numbers = [[run[column.key] for run in mine if color_spread(run) == spread] for column, spread in cells]
         lines.append([f"**{label}**" if name == "advmix" else label, *map(in_percent, numbers)])
-    for row in published(runs):
-        others = [row.at(spread) if column.key == TEST else None for column, spread in cells]
-        if any(value is not None for value in others):
-            lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in others)])
+    for row in published(runs) if others else ():
+        known = [row.at(spread) if column.key == TEST else None for column, spread in cells]
+        if any(value is not None for value in known):
+            lines.append([f"{row.label} †", *("–" if value is None else f"{100 * value:.4g}" for value in known)])
     return grid([corner, *heads], lines)
 
 

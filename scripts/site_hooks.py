@@ -17,6 +17,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 """A Markdown picture or link with its words, file and anchor; web addresses have a colon."""
+BEHIND = ("paper/", "reference/", "repository/")
+"""Pages that come later in the search."""
 SHOWN = {".py": "python", ".sh": "bash", ".json": "json", ".toml": "toml"}
 """Text that is shown as a page, and its language."""
 
@@ -36,7 +38,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links as they are on the site."""
+    """Links as they are on the site. The search shows pages that explain before experiments, docstrings and files."""
+    if page.file.src_uri.startswith(BEHIND):
+        page.meta.setdefault("search", {"boost": 0.5})
     return rewritten(disk_place(page.file.src_uri), markdown)
 
 

@@ -18,7 +18,7 @@ from advmix.generators.style import StyleConfig
 from advmix.mixing import SearchOptions
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.utils import config as configs
 from advmix.utils.config import from_dict, to_dict
 from advmix.utils.errors import UserError

@@ -17,10 +17,11 @@ from advmix.data.settings import (
     TARGETS,
 )
 from advmix.report.tables import schema
+from trained import made
 
-SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--epochs", "1", "--worst-images", "20"]
-SMALL += ["--device", "cpu", "--seed", "3"]
-CONTROLS = ["--methods", "nominal", "randmix", "advmix", "jitter"]
+SMALL = ["--train-images", "200", "--test-images", "60", "--fit-steps", "40", "--fit-batch", "16", "--epochs", "1"]
+SMALL += ["--worst-images", "20", "--worst-restarts", "2", "--worst-steps", "1", "--device", "cpu", "--seed", "3"]
+CONTROLS = ["--methods", "nominal", "advmix", "jitter"]
 
 
 def results_of(out: Path) -> dict[str, Any]:
@@ -34,10 +35,14 @@ def numbers(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("demo") / "run"
-    assert main(["demo", *SMALL, *CONTROLS, "--out", str(out)]) == 0
-    return out
+def demo() -> Path:
+    return made("demo", *SMALL, *CONTROLS)
+
+
+@pytest.fixture
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take longer than the rest."""
+    monkeypatch.setattr("advmix.commands.demo.draw", lambda *_: {})
 
 
 def test_results_follow_the_schema(demo: Path) -> None:
@@ -104,36 +109,30 @@ def test_everything_is_written(demo: Path) -> None:
     assert json.loads((demo / "config.json").read_text())["seed"] == 3
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_same_seed_same_numbers_and_the_saved_config_runs_it_again(demo: Path, tmp_path: Path) -> None:
-    again = tmp_path / "again"
-    few = ["--methods", "nominal", "advmix"]
+    again, few = tmp_path / "again", ["--methods", "nominal", "advmix"]
     assert main(["demo", "--config", str(demo / "config.json"), *few, "--out", str(again)]) == 0
     assert numbers(again) == [run for run in numbers(demo) if run["method"] in few]
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_another_seed_gives_other_numbers(demo: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    settings = [*SMALL[:-1], "4", "--methods", "nominal"]
-    assert main(["demo", *settings, "--out", str(other)]) == 0
-    assert numbers(other)[0] != {**numbers(demo)[0], "seed": 4}
+    assert main(["demo", *SMALL[:-1], "4", "--methods", "nominal", "--out", str(tmp_path / "other")]) == 0
+    assert numbers(tmp_path / "other")[0] != {**numbers(demo)[0], "seed": 4}
 
 
-def test_a_stopped_demo_goes_on_where_it_was(demo: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_undrawn")
+def test_a_stopped_demo_that_was_moved_goes_on_where_it_was(demo: Path, tmp_path: Path) -> None:
     """Without its last stage's result it does that stage again, alone, and ends in the same numbers."""
-    before = numbers(demo)
-    kept = (demo / "fit" / "generator.safetensors").stat().st_mtime_ns
-    (demo / "advmix" / "classifier.safetensors").unlink()
-    (demo / "advmix" / "evaluation" / "results.json").unlink()
-    assert main(["demo", *SMALL, *CONTROLS, "--out", str(demo)]) == 0
-    assert numbers(demo) == before
-    assert (demo / "fit" / "generator.safetensors").stat().st_mtime_ns == kept
-
-
-def test_a_demo_that_was_moved_is_still_the_same_run(demo: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(demo, moved)
+    (moved / "advmix" / "classifier.safetensors").unlink()
+    (moved / "advmix" / "evaluation" / "results.json").unlink()
+    kept = (moved / "fit" / "generator.safetensors").stat().st_mtime_ns
     assert main(["demo", *SMALL, *CONTROLS, "--out", str(moved)]) == 0
     assert numbers(moved) == numbers(demo)
+    assert (moved / "fit" / "generator.safetensors").stat().st_mtime_ns == kept
 
 
 def test_a_demo_of_very_few_images(tmp_path: Path) -> None:

@@ -55,6 +55,25 @@ def test_one_spread_has_a_column_per_test(tmp_path: Path) -> None:
     assert "†" not in text
 
 
+def test_chosen_rows_stand_alone(tmp_path: Path) -> None:
+    keep(tmp_path / "study", study_runs(["nominal", "linf", "advmix"], [0.1], look="wildlife"))
+    text = page(tmp_path, "study methods=nominal,advmix shuffled")
+    assert rows(text, "Nominal") == [["61.0 ± 1.4"]]
+    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == [
+        "| Nominal",
+        "| **AdvMix**",
+    ]
+    assert "†" not in text
+    assert "Made by" not in text
+
+
+def test_what_is_counted_comes_from_the_list_of_columns(tmp_path: Path) -> None:
+    text = docs.updated("<!-- columns: page -->\nold\n<!-- end of columns -->", tmp_path, tmp_path)
+    assert docs.updated(text, tmp_path, tmp_path) == text
+    assert [line[0] for line in rows(text, "Worst case")] == ["`accuracy_worst_case`"]
+    assert "old" not in text
+
+
 def test_many_spreads_have_a_table_per_test(tmp_path: Path) -> None:
     keep(tmp_path / "study", study_runs(["nominal", "ceiling"], [0.3, 0.05, 0.1]))
     text = page(tmp_path, "study")

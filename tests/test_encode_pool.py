@@ -14,7 +14,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
 from advmix.encoders.optimize import OptimizeEncoder
 from advmix.generators.style import StyleConfig
-from advmix.training.encode import EncodeConfig, make_encoder
+from advmix.training.encoding import EncodeConfig, make_encoder
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import generator, global_seed
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def few_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("advmix.pools.POOL", 24)
+    monkeypatch.setattr("advmix.training.encoding.POOL", 24)
 
 
 def made(folder: Path) -> Autoencoder:

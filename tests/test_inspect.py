@@ -25,7 +25,7 @@ from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split
 from advmix.metrics import accuracy
 from advmix.training.classify import TrainOptions
-from advmix.training.encode import (
+from advmix.training.encoding import (
     EncodeConfig,
 )
 from advmix.training.reference import Reference, judge_reference, open_reference, unbiased_test

@@ -41,7 +41,7 @@ def shown(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_command_lines_are_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("DIR", "photos", "faces"):
+    for folder in ("DIR", "photos", "faces", "tiles"):
         (tmp_path / folder).mkdir()
     for line in shown(page):
         words = shlex.split(line, comments=True)
@@ -156,6 +156,12 @@ def test_the_site_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(site
                 assert target.exists(), f"{path.name}: {address}"
                 if parts.fragment and target in pages:
                     assert unquote(parts.fragment) in pages[target].anchors, f"{path.name}: {address}"
+
+
+def test_the_search_works_from_the_disk(site: Path) -> None:
+    index = (site / "search" / "search_index.js").read_text()
+    assert index.startswith("var __index = {")
+    assert "javascripts/iframe-worker.js" in Addresses((site / "audit.html").read_text()).loads
 
 
 def test_styles_load_nothing_from_elsewhere(site: Path) -> None:

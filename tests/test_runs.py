@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from advmix.commands.fit import FitConfig
 from advmix.data.settings import DataConfig
 from advmix.report.page import save_figures
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError
 from advmix.utils.files import TEMPORARY, make_folder, write_json

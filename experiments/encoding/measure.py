@@ -25,7 +25,7 @@ from advmix.metrics import accuracy
 from advmix.pools import (
     FittedModel,
 )
-from advmix.training.encode import EncodeConfig, features_of, make_encoder
+from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
 from advmix.utils.progress import track

@@ -18,7 +18,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, load_autoencoder, save_autoencoder
 from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_config
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.training.gan import gan_config
 from advmix.training.loop import Loop
 from advmix.utils.config import to_dict

@@ -63,7 +63,7 @@ class FittedModel:
         if self.store.index["encoder"] == "network":
             return self.model.encoder
 
-        from advmix.training.encode import pool_encoder
+        from advmix.training.encoding import pool_encoder
 
         return pool_encoder(self.store.folder, self.model, self.data.train, self.pool.styles.device)
 

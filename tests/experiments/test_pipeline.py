@@ -22,7 +22,7 @@ from advmix.encoders.optimize import OptimizeOptions
 from advmix.mixing import FINEST, SearchOptions
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions
-from advmix.training.encode import EncodeConfig, pool_encoder
+from advmix.training.encoding import EncodeConfig, pool_encoder
 from advmix.training.features import PenultimateFeatures, frechet_distance
 from advmix.training.gan import GanOptions
 from advmix.utils.config import load, to_dict

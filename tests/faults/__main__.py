@@ -30,7 +30,7 @@ QUICK = {
     "flips": ("encode", "predict", "train"),
     "signals": ("train",),
     "starts": ("encode",),
-    "removed": ("predict",),
+    "removed": ("encode",),
     "terminals": ("data",),
 }
 """What the tests try."""

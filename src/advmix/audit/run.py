@@ -307,7 +307,7 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     """
     from advmix.commands.encode import encode_images
     from advmix.commands.fit import FitConfig, fit_images
-    from advmix.training.encode import EncodeConfig
+    from advmix.training.encoding import EncodeConfig
 
     def make() -> tuple[Path, Path]:
         fitted, latents, data = inputs.generator, config.latents, inputs.data

@@ -34,7 +34,7 @@ from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.training.loop import read_log
 from advmix.training.methods import (
     METHODS,

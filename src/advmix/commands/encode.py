@@ -12,7 +12,7 @@ from advmix.pools import (
     data_for,
     remembered,
 )
-from advmix.training.encode import EncodeConfig, features_of, make_encoder
+from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
 from advmix.utils.config import to_dict
 from advmix.utils.device import open_device

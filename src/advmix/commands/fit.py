@@ -31,7 +31,7 @@ from advmix.report.figures import mixing_grid
 from advmix.report.page import save_figures
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
 from advmix.training.discriminator import Discriminator, save_discriminator
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.training.features import (
     Features,
     PenultimateFeatures,

@@ -29,7 +29,7 @@ from advmix.pools import (
     in_size,
     load,
 )
-from advmix.training.encode import EncodeConfig
+from advmix.training.encoding import EncodeConfig
 from advmix.training.methods import (
     NEEDS_LATENTS,
 )
