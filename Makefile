@@ -19,7 +19,7 @@ test-experiments: $(VENV)/.installed-dev
 test-lowest:
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/python -m pip install --quiet uv
-	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable ".[test]"
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable ".[test,docs]"
 	build/lowest/bin/python -m pytest -W default -n 2 --dist worksteal --ignore tests/experiments $(ARGS)
 
 check: $(VENV)/.installed-dev

@@ -84,7 +84,7 @@ def test_same_seed_same_findings_and_sources_are_looked_up(
 
 
 def test_the_wrong_split_is_bad(tmp_path: Path) -> None:
-    found = doctor(tmp_path, GOOD, "--reference", trained.classifier("ceiling"), "--perp", *"0123")
+    found = doctor(tmp_path, GOOD, "--reference", trained.good_classifier("ceiling"), "--perp", *"0123")
     assert found["examined"]["search"]["perp"] == [0, 1, 2, 3]
     assert verdicts(found)["label survival"] == "bad"
     assert verdicts(found)["leakage"] == "bad"

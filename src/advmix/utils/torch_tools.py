@@ -31,7 +31,7 @@ def derive(seed: int, *path: str | int) -> int:
         raise UserError(f"--seed {seed}: must be between 0 and 2^63 - 1")
     words = [part if isinstance(part, int) else zlib.crc32(part.encode()) for part in path]
     sequence = [seed, *words, len(words) + 1]  # without the length, a last 0 would make no difference
-    return int(np.random.SeedSequence(sequence).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(sequence).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator(seed: int, *path: str | int) -> torch.Generator:
