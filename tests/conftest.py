@@ -28,7 +28,14 @@ def _one_folder_for_all_processes(tmp_path_factory: pytest.TempPathFactory) -> N
     trained.root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
 
 
-LONGEST = ("test_promise.py", "test_faults.py", "test_pages.py", "test_recipes.py", "test_pipeline.py", "test_celeba.py")
+LONGEST = (
+    "test_promise.py",
+    "test_faults.py",
+    "test_pages.py",
+    "test_fit_gan.py",
+    "test_pipeline.py",
+    "test_celeba.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
