@@ -33,7 +33,7 @@ LONGEST = (
     "test_promise.py",
     "test_faults.py",
     "test_pages.py",
-    "test_recipes.py",
+    "test_fit_gan.py",
     "test_pipeline.py",
     "test_celeba.py",
 )

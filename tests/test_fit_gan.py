@@ -229,9 +229,10 @@ def test_pictures_are_drawn_on_the_way_and_at_the_end(tmp_path: Path, monkeypatc
     assert drawn[0] != drawn[1]
 
 
-def test_finished_run_is_not_made_again(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judge = ["--features", str(fitted / "judge")]
-    assert main([*FIT, *judge, "--out", str(fitted / "fit"), "--resume"]) == 0
+def test_finished_run_is_not_made_again(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge, here = ["--features", str(fitted / "judge")], tmp_path / "fit"
+    shutil.copytree(fitted / "fit", here)
+    assert main([*FIT, *judge, "--out", str(here), "--resume"]) == 0
     assert "done already" in capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from PIL import Image
 
@@ -50,6 +51,13 @@ def results_of(out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def inspected() -> Path:
     return trained.made("inspect", *trained.mixing(), *SMALL, "--reference", trained.classifier("ceiling"))
+
+
+@pytest.fixture
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take longer than the rest."""
+    monkeypatch.setattr("advmix.inspect.run._mixing", lambda *_: Figure())
+    monkeypatch.setattr("advmix.inspect.run.save_figures", lambda *_: None)
 
 
 def test_results_hold_every_layer_and_a_proposal(inspected: Path) -> None:
@@ -122,6 +130,7 @@ def test_a_finished_run_is_not_that_of_other_latents(
     assert "began with another latents" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_same_seed_same_numbers(inspected: Path, tmp_path: Path) -> None:
     assert cli(["inspect", "--config", str(inspected / "config.json"), "--out", str(tmp_path / "again")]) == 0
     measured = ("reference", "pairs", "layers", "swaps", "proposal", "dimensions")
@@ -173,6 +182,7 @@ def fair(folder: Path) -> None:
             Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file)
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_unbiased_images_of_ones_own(fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The test of a named reference, and the training of one that is not named."""
     few = ["--dimension-images", "0", "--unbiased", str(fair)]
@@ -223,6 +233,7 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_a_grid_is_one_more_layer(tmp_path: Path) -> None:
     """A generator with a spatial grid, untrained: the grid is measured first, and can be proposed."""
     data = trained.images()

@@ -145,11 +145,6 @@ def test_another_generator_gives_another_loss(name: str, parts: Parts) -> None:
 
 
 @ALL
-def test_same_seed_same_weights(name: str, parts: Parts) -> None:
-    assert_same_state(train(name, parts), train(name, parts))
-
-
-@ALL
 def test_another_seed_gives_other_weights(name: str, parts: Parts) -> None:
     first, other = train(name, parts, epochs=1), train(name, parts, epochs=1, seed=1)
     assert not torch.equal(first["0.weight"], other["0.weight"])

@@ -33,7 +33,7 @@ def make_encoder(
         make_latents(config, 12, seed=2),
         features=make_features() if features else None,
         start=start,
-        options=OptimizeOptions(**({"optimize_steps": 25} | options)),
+        options=OptimizeOptions(**({"optimize_steps": 12} | options)),
     )
 
 
@@ -70,7 +70,7 @@ class Guess(Encoder):
 @CONFIGS
 @pytest.mark.parametrize("features", [True, False])
 def test_images_of_known_latents_are_approached(config: StyleConfig, features: bool) -> None:
-    encoder, signed = make_encoder(config, features, optimize_steps=150), targets(config)
+    encoder, signed = make_encoder(config, features, optimize_steps=60), targets(config)
     found = encoder.optimize(signed)
     start = pixel_error(encoder, mean_of_pool(encoder, len(signed)), signed)
     assert (pixel_error(encoder, found.latents, signed) < 0.4 * start).all()

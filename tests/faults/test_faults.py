@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from faults.__main__ import main
 from forked import start
+from trained import shared
 
 QUICK = ["--quick", "--every", "6", "--flips", "1", "--starts", "3", "--inputs", "fit", "latents", "nominal"]
 KINDS = {
@@ -23,18 +24,15 @@ KINDS = {
 """And how many there are at least."""
 
 
-@pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    out = tmp_path_factory.mktemp("faults") / "faults.json"
-    process = start(main, [*QUICK, "--out", str(out)])
+@shared
+def faults(out: Path) -> None:
+    out.mkdir()
+    process = start(main, [*QUICK, "--out", str(out / "faults.json")])
     process.join()
-    assert out.is_file()
-    found: list[dict[str, Any]] = json.loads(out.read_text())["tried"]
-    return found
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_lost(tried: list[dict[str, Any]], kind: str) -> None:
-    those = [one for one in tried if one["kind"] == kind]
+def test_nothing_is_lost(faults: Path, kind: str) -> None:
+    those = [one for one in json.loads((faults / "faults.json").read_text())["tried"] if one["kind"] == kind]
     assert sum(one["count"] for one in those) >= KINDS[kind]
     assert {one["place"]: one["failures"] for one in those if one["failures"]} == {}
