@@ -94,7 +94,7 @@ def test_the_table_has_every_part_of_every_classifier(result: AuditResult) -> No
 
 def test_pictures_are_those_of_the_page(result: AuditResult) -> None:
     entries = result.results["classifiers"][0]
-    for kind in ("telling", "label_lost"):
+    for kind in ("strongest", "label_lost"):
         pictures = result.pictures(kind)
         assert len(pictures) == len(entries[kind])
         for picture, entry in zip(pictures, entries[kind], strict=True):
@@ -102,7 +102,7 @@ def test_pictures_are_those_of_the_page(result: AuditResult) -> None:
             assert 0 <= picture.after.min() <= picture.after.max() <= 1
             change = float((picture.after - picture.before).square().mean().sqrt())
             assert change == pytest.approx(entry["change"], abs=1e-5)
-    assert result.pictures("telling") or result.pictures("label_lost")
+    assert result.pictures("strongest") or result.pictures("label_lost")
     with pytest.raises(ValueError, match="kind 'worst'"):
         result.pictures("worst")
 

@@ -176,7 +176,7 @@ def _classifiers(kind: str, folder: Path, config: Any) -> tuple[ClassifierOption
     if kind == "train":
         return (ClassifierOptions(str(folder)),)
     if isinstance(config, AuditConfig):
-        return config.subjects
+        return config.named_classifiers
     if isinstance(config, EvaluateConfig):
         return (ClassifierOptions(**{field.name: getattr(config, field.name) for field in fields(ClassifierOptions)}),)
     return ()
