@@ -289,7 +289,7 @@ class AuditResult:
         """Images with the mixes that were found for them.
 
         Args:
-            kind: `strongest`, the strongest failures, or `label_lost`, those where the reference sees another class too.
+            kind: `strongest` failures, or `label_lost`, those where the reference sees another class too.
             classifier: which one, counted from 0.
 
         Raises:
