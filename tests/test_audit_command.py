@@ -25,7 +25,7 @@ from advmix.pools import data_of
 from advmix.report.tables import schema
 from forked import in_two_processes
 from pictures import digit, digit_label, encoded, write
-from trained import made, shared
+from trained import hasten_reference, made, shared
 
 MARKUP = "<script>alert(1)</script>"
 DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place"]
@@ -217,7 +217,8 @@ def test_without_gradients_the_search_is_a_random_one_and_larger_images_are_nati
     assert "the difference that a mix makes at 16×16 is enlarged and added to the native image" in page
 
 
-def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
+def test_what_is_not_named_is_made(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten_reference(monkeypatch)
     flags = ["--data", str(runs / "data"), *DATA, "--fit-steps", "20", "--fit-batch", "16"]
     own = ["audit", "--classifier", str(runs / "nominal0"), *FEW, "--out", str(tmp_path / "out"), *flags]
     assert main(own) == 0

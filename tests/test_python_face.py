@@ -27,6 +27,7 @@ from advmix.pools import FittedModel
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator, global_seed
 from tiny import cli, state_of
+from trained import hasten_reference
 
 SEARCH = advmix.Search(restarts=2, steps=1)
 SMALL: dict[str, Any] = {"search": SEARCH, "count": 30, "pictures": 2}
@@ -140,8 +141,9 @@ def test_temporary_folders_go_with_what_is_in_them(digits: ColoredDigits) -> Non
     assert not folder.exists()
 
 
-def test_the_command_and_the_call_find_the_same(tmp_path: Path) -> None:
+def test_the_command_and_the_call_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator and a reference are made on the way by both."""
+    hasten_reference(monkeypatch)
     config = DataConfig(train_images=96, test_images=20)
     flags = ["--train-images", "96", "--test-images", "20", "--seed", "3"]
     runs, search = tmp_path / "command", ["--restarts", "2", "--steps", "1", "--images", "12", "--pictures", "1"]

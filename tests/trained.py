@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from advmix.data.colored import (
 from advmix.data.settings import (
     DataConfig,
 )
+from advmix.training.classify import TrainOptions
 from pictures import write
 from tiny import last_of_each
 
@@ -57,6 +59,11 @@ def files(contents: Mapping[str, bytes | str]) -> Path:
 def shared(make: Callable[[Path], None]) -> Any:
     """The fixture of a folder that this function fills."""
     return pytest.fixture(scope="module", name=make.__name__)(lambda: once(f"{make.__module__}-{make.__name__}", make))
+
+
+def hasten_reference(patch: pytest.MonkeyPatch) -> None:
+    """References that commands train for themselves see every image once."""
+    patch.setattr("advmix.training.reference.TrainOptions", partial(TrainOptions, epochs=1))
 
 
 def images() -> ColoredDigits:
