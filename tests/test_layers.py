@@ -8,31 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import trained
-from advmix.classifiers.networks import (
-    load_classifier,
-)
+from advmix.classifiers.networks import load_classifier
 from advmix.generators.base import Generator, State
 from advmix.generators.style import StyleConfig
-from advmix.inspect.scores import (
-    IDLE,
-    LayerScores,
-    dimension_scores,
-    layer_scores,
-    other_label,
-    propose_split,
-    verdict,
-)
+from advmix.inspect.scores import IDLE, LayerScores, dimension_scores, layer_scores, other_label, propose_split, verdict
 from advmix.intervals import wilson
-from advmix.latents import (
-    Latents,
-    Split,
-    join,
-    neighbours,
-    parts,
-    rest,
-    unit_name,
-    units,
-)
+from advmix.latents import Latents, Split, join, neighbours, parts, rest, unit_name, units
 from advmix.pools import data_of, load_fitted_model
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded

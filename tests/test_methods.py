@@ -11,14 +11,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix, SearchOptions
-from advmix.training.methods import (
-    CONTROLS,
-    METHODS,
-    BaselineOptions,
-    Recipe,
-    check_method,
-    make_recipe,
-)
+from advmix.training.methods import CONTROLS, METHODS, BaselineOptions, Recipe, check_method, make_recipe
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal
 from advmix.utils.errors import UserError
 from tiny import assert_same_state, state_of

@@ -13,11 +13,7 @@ from advmix.audit.inputs import audited_data
 from advmix.classifiers.networks import conv_net, load_classifier
 from advmix.cli import main, parse
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    OwnImages,
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import OwnImages, open_data, painted_digits
 from advmix.data.photos.decode import PhotoShape
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import load_autoencoder

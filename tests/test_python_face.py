@@ -18,9 +18,7 @@ import advmix
 from advmix.audit.results import AuditResult
 from advmix.classifiers.networks import conv_net
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    Data,
-)
+from advmix.data.datasets import Data
 from advmix.data.settings import DataConfig
 from advmix.mixing import SearchOptions
 from advmix.pools import FittedModel

@@ -18,12 +18,8 @@ from typing import Any
 import pytest
 
 from advmix.cli import main
-from advmix.data.colored import (
-    ColoredDigits,
-)
-from advmix.data.settings import (
-    DataConfig,
-)
+from advmix.data.colored import ColoredDigits
+from advmix.data.settings import DataConfig
 from advmix.training.classify import TrainOptions
 from pictures import write
 from tiny import last_of_each

@@ -26,10 +26,7 @@ from advmix.mixing import FINEST, SearchOptions
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import (
-    BaselineOptions,
-    make_recipe,
-)
+from advmix.training.methods import BaselineOptions, make_recipe
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError

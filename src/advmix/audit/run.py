@@ -24,13 +24,7 @@ from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
 from advmix.data.settings import DataConfig
 from advmix.mixing import WORST_CASE, Search, SearchOptions
-from advmix.pools import (
-    LATENTS,
-    FittedModel,
-    check_size,
-    load,
-    remembered,
-)
+from advmix.pools import LATENTS, FittedModel, check_size, load, remembered
 from advmix.report.tables import RESULTS
 from advmix.training.reference import (
     ReferenceClassifier,

@@ -16,19 +16,12 @@ from advmix.commands.evaluate import GALLERY, EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import open_data, painted_digits
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import Encoder
 from advmix.latents import Split
 from advmix.mixing import FINEST, WORST_CASE, SearchOptions
-from advmix.pools import (
-    FittedModel,
-    data_of,
-    load_fitted_model,
-)
+from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.figures import VariationGallery, accuracy_chart, data_strip, mixing_grid, training_curves, variations
 from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
@@ -36,11 +29,7 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.encoding import EncodeConfig
 from advmix.training.loop import read_log
-from advmix.training.methods import (
-    METHODS,
-    BaselineOptions,
-    check_methods,
-)
+from advmix.training.methods import METHODS, BaselineOptions, check_methods
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json

@@ -16,11 +16,7 @@ from torch import Tensor, nn
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    Data,
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import Data, open_data, painted_digits
 from advmix.data.settings import DataConfig
 from advmix.latents import Latents
 from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share

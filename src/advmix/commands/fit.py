@@ -20,13 +20,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents, Split
-from advmix.pools import (
-    LATENTS,
-    FittedModel,
-    check_size,
-    in_size,
-    load,
-)
+from advmix.pools import LATENTS, FittedModel, check_size, in_size, load
 from advmix.report.figures import mixing_grid
 from advmix.report.page import save_figures
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
@@ -41,13 +35,7 @@ from advmix.training.features import (
     frechet_distance,
     open_features,
 )
-from advmix.training.gan import (
-    FLAT,
-    GanOptions,
-    GanTrainee,
-    InvertOptions,
-    InvertTrainee,
-)
+from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
 from advmix.utils.config import check_values, to_dict

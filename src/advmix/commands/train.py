@@ -12,12 +12,7 @@ from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import (
-    NEEDS_LATENTS,
-    BaselineOptions,
-    check_method,
-    make_recipe,
-)
+from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError

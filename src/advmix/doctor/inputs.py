@@ -23,16 +23,9 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents, Split
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
-from advmix.pools import (
-    data_for,
-    data_of,
-    in_size,
-    load,
-)
+from advmix.pools import data_for, data_of, in_size, load
 from advmix.training.encoding import EncodeConfig
-from advmix.training.methods import (
-    NEEDS_LATENTS,
-)
+from advmix.training.methods import NEEDS_LATENTS
 from advmix.training.reference import OWN
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError

@@ -41,14 +41,7 @@ from advmix.inspect.scores import (
     verdict,
 )
 from advmix.intervals import Interval
-from advmix.latents import (
-    Latents,
-    Split,
-    join,
-    parts,
-    rest,
-    unit_name,
-)
+from advmix.latents import Latents, Split, join, parts, rest, unit_name
 from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
