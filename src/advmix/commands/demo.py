@@ -30,7 +30,7 @@ from advmix.training.classify import TrainOptions
 from advmix.training.encoding import EncodeConfig
 from advmix.training.loop import read_log
 from advmix.training.methods import METHODS, BaselineOptions, check_methods
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json
 from advmix.utils.progress import SECONDS_FILE, console, quietly, read_seconds
@@ -114,7 +114,7 @@ def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Settings):
     """How generator and classifiers are trained and tested.
 
     Args:
@@ -138,6 +138,7 @@ class RunSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "worst_restarts worst_images", least=1)
         check_values(self, "worst_steps", least=0)
 

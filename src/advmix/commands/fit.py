@@ -38,7 +38,7 @@ from advmix.training.features import (
 from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
-from advmix.utils.config import check_values, to_dict
+from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import folder_for, with_folder
@@ -56,7 +56,7 @@ Fitted = tuple[Autoencoder, list[Loop], dict[str, Any], Discriminator | None]
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """Train a style generator and its encoder on the (biased) training images alone.
 
     Writes generator.safetensors, log.jsonl and config.json; with the regime gan also discriminator.safetensors,
@@ -100,6 +100,7 @@ class FitConfig:
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "devices", least=1)
         check_values(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:

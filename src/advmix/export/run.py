@@ -32,7 +32,7 @@ from advmix.generators.base import Generator
 from advmix.mixing import WORST_CASE, RandMix, SearchOptions, calibrated, with_layers
 from advmix.pools import LATENTS, FittedModel, load
 from advmix.training.reference import check_independent, open_reference
-from advmix.utils.config import check_values, from_dict
+from advmix.utils.config import Settings, check_values, from_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
@@ -146,7 +146,7 @@ WITH_AUDIT = ("audit", "generator", "latents", "which", "originals", "out", "dev
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """Write variations of a generator's images as PNG files in a folder for each class, with a table: to be looked at,
     relabelled, or used elsewhere.
 
@@ -194,6 +194,7 @@ class ExportConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS)):
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")

@@ -54,7 +54,7 @@ from advmix.training.reference import (
     unbiased_config,
     unbiased_test,
 )
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
@@ -164,7 +164,7 @@ GRID_DONORS = 10
 
 
 @dataclass(frozen=True)
-class InspectConfig:
+class InspectConfig(Settings):
     """Measure which layers of a generator carry the label, and propose a split.
 
     Gives each image the styles of another one with another label, layers by layers, and asks a reference classifier:
@@ -209,6 +209,7 @@ class InspectConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unbiased == "test" and self.reference is None:
             raise UserError("--unbiased test: no reference is trained on a test; name one, or use --unbiased train")
         if self.by not in GROUPINGS:
