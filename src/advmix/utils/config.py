@@ -61,9 +61,9 @@ class Settings:
     def __post_init__(self) -> None:
         for part in fields(self):
             value, kind = getattr(self, part.name), str(part.type)
-            if isinstance(value, str) and kind.startswith("Path"):
+            if isinstance(value, str) and "Path" in kind:
                 object.__setattr__(self, part.name, Path(value))
-            elif isinstance(value, list | tuple) and kind.startswith("tuple[Path"):
+            elif isinstance(value, list | tuple) and "tuple[Path" in kind:
                 object.__setattr__(self, part.name, tuple(map(Path, value)))
 
 
