@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from advmix.cli import main
 from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.training.classify import TrainOptions
-from pictures import write
 from tiny import last_of_each
 
 CPU = ("--device", "cpu")
@@ -44,12 +43,6 @@ def made(*words: object) -> Path:
         assert code == 0, said.getvalue()
 
     return once(_name(line[0], line), make)
-
-
-def files(contents: Mapping[str, bytes | str]) -> Path:
-    """A folder of these files."""
-    parts = [part if isinstance(part, bytes) else part.encode() for item in contents.items() for part in item]
-    return once(_name("files", [hashlib.sha256(part).hexdigest() for part in parts]), lambda out: write(out, contents))
 
 
 def shared(make: Callable[[Path], None]) -> Any:
