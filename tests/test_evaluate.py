@@ -80,7 +80,7 @@ def trained() -> Trained:
         classifier = conv_net(10, widths=(8, 16))
     options = TrainOptions(epochs=20, batch=50, lr=1e-2)
     Loop("classifier", 120).train(ClassifierTrainee(classifier, Nominal(), data.train, options, 0, make_fabric("cpu")))
-    trainee = AutoencoderTrainee(data.train, FitOptions(fit_steps=120, fit_batch=8), 0, make_fabric("cpu"))
+    trainee = AutoencoderTrainee(data.train, FitOptions(fit_steps=120, fit_batch=16), 0, make_fabric("cpu"))
     Loop("autoencoder", 120).train(trainee)
     model = trainee.model.eval().requires_grad_(False)
     with torch.no_grad():
