@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.networks import conv_net
-from advmix.commands.evaluate import unlike
+from advmix.commands.evaluate import differing_settings
 from advmix.data.colored import ColoredDigits
 from advmix.data.digits import color_grid
 from advmix.data.images import ImageSet
@@ -250,4 +250,4 @@ def test_classifier_is_left_as_it_was(trained: Trained) -> None:
     ],
 )
 def test_a_search_unlike_the_training_s_is_remarked_on(setting: dict[str, Any], expected: list[str]) -> None:
-    assert unlike(setting, replace(FINEST, steps=5)) == expected
+    assert differing_settings(setting, replace(FINEST, steps=5)) == expected

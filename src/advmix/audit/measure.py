@@ -15,7 +15,7 @@ from advmix.audit.records import ClassifierRecords, ImageRecords
 from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
-from advmix.latents import Latents, Split, unit_name, units
+from advmix.latents import Latents, Split, single_splits, split_name
 from advmix.metrics import Evaluation, evaluate_batch
 from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
@@ -51,8 +51,8 @@ def swaps(network: NetworkConfig, perp: Split) -> tuple[Swap, ...]:
     single = [
         Swap("grid", unit, network.start, "layer")
         if unit.grid
-        else Swap(f"layer {unit_name(unit)}", unit, sides[unit.perp[0]], "layer")
-        for unit in units(network.layers, grid)
+        else Swap(f"layer {split_name(unit)}", unit, sides[unit.perp[0]], "layer")
+        for unit in single_splits(network.layers, grid)
     ]
     pairs = [
         Swap(f"layers {layer} {layer + 1}", Split(network.layers, (layer, layer + 1)), sides[layer], "resolution")

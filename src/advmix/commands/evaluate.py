@@ -145,7 +145,7 @@ def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: FittedMo
         )
     config.search.split(mixable.model.generator.layers)
     opened.check_search(config.search.steps)
-    for key in unlike(metadata.get("setting", {}), config.search):
+    for key in differing_settings(metadata.get("setting", {}), config.search):
         setting, search = metadata["setting"][key], getattr(config.search, key)
         _note(f"trained with {key} {setting}, searched with {search}")
 
@@ -154,7 +154,7 @@ def _note(words: str) -> None:
     console.print(f"  note: {words}", markup=False)
 
 
-def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
+def differing_settings(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
     """Which settings of a search differ from those of the method's training; none where that did not mix: an l_inf
     radius is one of pixels.
     """
