@@ -16,11 +16,11 @@ from advmix.audit.results import WorstCaseKey, as_record
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents
-from advmix.metrics import evaluate_latents, predict
+from advmix.metrics import answer_latents, evaluate_latents, predict
 from advmix.mixing import AdvMix
 from advmix.utils.config import to_dict
 from advmix.utils.files import read_tensors, write_tensors
-from advmix.utils.torch_tools import answers, eval_mode, generator
+from advmix.utils.torch_tools import answers, generator
 from experiments.faces.cell import ALL, Bench
 
 BATCH = 250
@@ -77,10 +77,9 @@ def verdicts(
         pixels = images.batch(slice(None))[0].to(device)
         latents = Latents.cat([dec.complete(latents[part], pixels[part]) for part in slices(len(images), BATCH)])
     found = evaluate_latents(classifier, search, latents, labels, pool, seed=seed, title=title)
-    with torch.no_grad(), eval_mode(classifier, dec) as (model, decoder):
-        seen = torch.cat([answers(model(decoder(reconstructed[part]))) for part in slices(len(images), BATCH)])
+    seen = answer_latents(classifier, dec, reconstructed)
     right = answers(predict(classifier, images, device)) == images.labels
-    return Verdicts(right, (seen == labels).cpu(), found.right_random_mix, found.right_worst_case)
+    return Verdicts(right, seen == images.labels, found.right_random_mix, found.right_worst_case)
 
 
 KIND = "celeba"

@@ -34,6 +34,21 @@ def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Te
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def predict_pixels(classifier: nn.Module, images: Tensor) -> Tensor:
+    """The same of images `(B, C, H, W)` in [0, 1], on the classifier's device."""
+    with eval_mode(classifier) as (model,):
+        return probabilities(model(images))
+
+
+@torch.no_grad()
+def answer_latents(classifier: nn.Module, generator: Generator, latents: Latents) -> Tensor:
+    """Classes `(N,)` that a classifier sees in decoded latents, on the CPU; -1 where its answer is not a number."""
+    with eval_mode(classifier, generator) as (model, decoder):
+        parts = [answers(model(decoder(latents[part]))) for part in slices(len(latents), BATCH)]
+    return torch.cat(parts).cpu()
+
+
 def accuracy(classifier: nn.Module, images: ImageSet, device: torch.device) -> float:
     """Share of right answers, in [0, 1]; an answer that is not a number is not right."""
     return share(answers(predict(classifier, images, device)) == images.labels)

@@ -19,7 +19,16 @@ from advmix.data.colored import ColoredDigits
 from advmix.data.datasets import Data, open_data, painted_digits
 from advmix.data.settings import DataConfig
 from advmix.latents import Latents
-from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share
+from advmix.metrics import (
+    accuracy,
+    evaluate_batch,
+    evaluate_latents,
+    predict,
+    predict_pixels,
+    recolor_worst,
+    search_loss,
+    share,
+)
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.report.tables import RESULTS, header, table
@@ -29,7 +38,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json, write_tensors
 from advmix.utils.progress import console
 from advmix.utils.runs import open_run
-from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
+from advmix.utils.torch_tools import answers, generator
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
@@ -255,8 +264,7 @@ def _gallery(
     search, loss = config.search.mixer(mixable.generator), search_loss(network, mixable.generator, latents)
     theirs = labels.to(mixable.pool.styles.device)
     _, mix = evaluate_batch(network, search, latents, theirs, mixable.pool, seed=config.seed, start=0, loss=loss)
-    with torch.no_grad(), eval_mode(network) as (model,):
-        confidence, predictions = probabilities(model(mix.images)).max(dim=1)
+    confidence, predictions = predict_pixels(network, mix.images).max(dim=1)
     return {
         "originals": images,
         "variations": mix.images.cpu(),

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from advmix.audit.inputs import is_native
 from advmix.classifiers.open import OpenClassifier, open_classifier
-from advmix.data.images import ImageSet, slices
+from advmix.data.images import ImageSet
 from advmix.doctor import checks as diagnose
 from advmix.doctor.checks import Finding, Verdict
 from advmix.doctor.inputs import PROBED, DoctorInputs, find_runs, open_doctor_inputs
 from advmix.doctor.measure import (
-    MEASURED_AT_ONCE,
     Nested,
     compare_searches,
     describe_pool,
@@ -32,7 +31,7 @@ from advmix.doctor.measure import (
 )
 from advmix.inspect.scores import other_label
 from advmix.latents import Latents
-from advmix.metrics import accuracy, predict, share, unexplained
+from advmix.metrics import accuracy, answer_latents, predict, predict_pixels, share, unexplained
 from advmix.mixing import SearchOptions
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import Settings, check_values, to_dict
@@ -40,7 +39,7 @@ from advmix.utils.device import environment, open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import open_run
-from advmix.utils.torch_tools import answers, eval_mode, generator
+from advmix.utils.torch_tools import answers, generator
 
 COLORS = {"ok": "green", "doubtful": "yellow", "bad": "red", "not known": "dim"}
 
@@ -197,7 +196,7 @@ def examine_classifier(
     network = opened.network.to(device)
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
     right = answers(predict(network, patient.images, device)) == labels
-    plain = _answers(patient, network, patient.latents) == labels
+    plain = answer_latents(network, patient.model.generator, patient.latents) == labels
     small = is_native(opened, patient.data, patient.model.generator.resolution)
     losses = diagnose.reconstruction(share(right), share(plain), len(labels), small)
     yield losses
@@ -207,16 +206,6 @@ def examine_classifier(
     yield diagnose.saturation(found)
     checked = _checked(patient, reference, nested)
     yield diagnose.belief(share(right[:count]), losses.verdict, kept, checked, found, small)
-
-
-@torch.no_grad()
-def _answers(patient: DoctorInputs, network: nn.Module, latents: Latents) -> Tensor:
-    """Classes of decoded latents, `(N,)` on the CPU."""
-    with eval_mode(network, patient.model) as (model, _):
-        parts = [
-            answers(model(patient.model.generator(latents[part]))) for part in slices(len(latents), MEASURED_AT_ONCE)
-        ]
-    return torch.cat(parts).cpu()
 
 
 def _search(patient: DoctorInputs, network: nn.Module, theirs: SearchOptions, count: int) -> Nested:
@@ -234,7 +223,6 @@ def _checked(patient: DoctorInputs, reference: nn.Module | None, nested: Nested)
     if reference is None:
         return None
     labels = patient.images.labels[: len(nested.images)]
-    with eval_mode(reference) as (model,):
-        sees = answers(model(nested.images.to(patient.pool.styles.device))).cpu() == labels
+    sees = answers(predict_pixels(reference, nested.images.to(patient.pool.styles.device))) == labels
     steps, restarts = nested.losses.shape[:2]
     return share(nested.right(restarts, steps - 1) | ~sees)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, png, to_bytes, to_float
 from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents
+from advmix.metrics import predict_pixels
 from advmix.mixing import Loss, Mixer, cross_entropy
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder, read_json, write_json
-from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
+from advmix.utils.torch_tools import answers, generator
 
 TABLE = "variations.csv"
 
@@ -309,7 +310,7 @@ class Finder:
         mix = self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=rng, exclude=exclude)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
-        before, after = (seen_by(self.classifier, shown) for shown in (pixels, stored))
+        before, after = (predict_pixels(self.classifier, shown) for shown in (pixels, stored))
         kept = self._kept(pixels, stored, labels)
         rows = compared(sources, self.name, f"{kind}-{number}", donors, before, after, kept)
         return list(zip(sources.places.tolist(), rows, stored.cpu(), strict=True))
@@ -317,15 +318,8 @@ class Finder:
     def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[str]:
         if self.reference is None:
             return [""] * len(labels)
-        before, after = (answers(seen_by(self.reference, shown)) for shown in (pixels, stored))
+        before, after = (answers(predict_pixels(self.reference, shown)) for shown in (pixels, stored))
         return kept_words(before, after, labels.cpu())
-
-
-@torch.no_grad()
-def seen_by(classifier: nn.Module, images: Tensor) -> Tensor:
-    """Class probabilities `(B, K)` in float64, on the CPU."""
-    with eval_mode(classifier) as (model,):
-        return probabilities(model(images))
 
 
 def kept_words(before: Tensor, after: Tensor, labels: Tensor) -> list[str]:
