@@ -20,27 +20,17 @@ from advmix.commands.evaluate import EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import open_data, painted_digits
 from advmix.data.images import ImageSet
 from advmix.data.settings import DataConfig
 from advmix.encoders.optimize import OptimizeOptions
 from advmix.generators.style import NetworkConfig
 from advmix.mixing import FINEST, SearchOptions
-from advmix.pools import (
-    FittedModel,
-    load_fitted_model,
-)
+from advmix.pools import FittedModel, load_fitted_model
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.encoding import EncodeConfig
-from advmix.training.gan import (
-    GanOptions,
-    InvertOptions,
-    gan_config,
-)
+from advmix.training.gan import GanOptions, InvertOptions, gan_config
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError, naming
 from advmix.utils.progress import SECONDS_FILE, quietly, read_seconds

@@ -139,8 +139,8 @@ def test_found_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = AuditRecords.load(tmp_path)
     assert read.split == SPLIT
     assert len(read) == COUNT
-    assert read.asked.grid is None
-    for before, after in zip((whole.asked, *whole.judged), (read.asked, *read.judged), strict=True):
+    assert read.images.grid is None
+    for before, after in zip((whole.images, *whole.classifiers), (read.images, *read.classifiers), strict=True):
         for name, tensor in vars(before).items():
             assert tensor is None or torch.equal(tensor, vars(after)[name]), name
     (tmp_path / "found.safetensors").write_bytes(b"no")
@@ -222,7 +222,7 @@ def test_the_label_check_tells_four_kinds_apart() -> None:
     assert (counts["flipped_no_vote"], counts["flipped_unseen"]) == (1, 1)
 
 
-def test_the_most_telling_picture_swings_far_for_a_small_change() -> None:
+def test_the_strongest_failure_is_a_large_drop_for_a_small_change() -> None:
     before = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])
     after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.4, 0.6], [0.7, 0.3]])
     asked, judged = answers(before=before, after=after, change=torch.tensor([0.2, 0.1, 0.001, 0.02]))

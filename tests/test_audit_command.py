@@ -25,7 +25,7 @@ from advmix.pools import data_of
 from advmix.report.tables import schema
 from forked import in_two_processes
 from pictures import digit, digit_label, encoded, write
-from trained import made, shared
+from trained import hasten_reference, made, shared
 
 MARKUP = "<script>alert(1)</script>"
 DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place"]
@@ -74,7 +74,7 @@ def done(runs: Path) -> Path:
 def test_shares_are_counted_by_class_and_group(done: Path) -> None:
     results, found = results_of(done), AuditRecords.load(done)
     jsonschema.validate(results, schema())
-    parts, judged = results["classifiers"][0]["parts"], found.judged[0]
+    parts, judged = results["classifiers"][0]["parts"], found.classifiers[0]
     kinds = ("all", "class", "group", "class in group")
     by_kind = {kind: [row for row in parts if row["kind"] == kind] for kind in kinds}
     assert [row["name"] for row in by_kind["group"]] == ["a", "b"]
@@ -88,12 +88,12 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
 
 def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:
     found, (model, metadata) = AuditRecords.load(done), load_autoencoder(runs / "fit")
-    pixels = data_of(metadata, runs).test.batch(found.asked.rows)[0]
+    pixels = data_of(metadata, runs).test.batch(found.images.rows)[0]
     with torch.no_grad():
-        full = model.generator.complete(found.asked.latents, pixels)
-        mixes = model.generator(found.split.with_perp(full, found.judged[0].perp))
+        full = model.generator.complete(found.images.latents, pixels)
+        mixes = model.generator(found.split.with_perp(full, found.classifiers[0].perp))
         answers = load_classifier(runs / "nominal0")[0](mixes).double().softmax(1)
-    assert torch.allclose(answers, found.judged[0].after, atol=1e-4)
+    assert torch.allclose(answers, found.classifiers[0].after, atol=1e-4)
 
 
 class Tags(HTMLParser):
@@ -115,9 +115,9 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
     entry = results["classifiers"][0]
     entry["parts"][0]["accuracy_reconstruction"] = entry["parts"][0]["accuracy_small"]
     shot = ImagePair(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
-    shown = [*entry["telling"], *entry["label_lost"]]
+    shown = [*entry["strongest"], *entry["label_lost"]]
     swaps = {swap["name"]: shot for swap in entry["swaps"]}
-    gallery = Gallery([shot] * len(entry["telling"]), [shot] * len(entry["label_lost"]), swaps)
+    gallery = Gallery([shot] * len(entry["strongest"]), [shot] * len(entry["label_lost"]), swaps)
     page, tags = render_audit(results, [gallery]), Tags()
     tags.feed(page)
     assert "script" not in tags.found
@@ -183,7 +183,7 @@ def test_two_classifiers_under_one_search(runs: Path, done: Path, tmp_path: Path
     both = [str(runs / "nominal0"), str(runs / "nominal1")]
     assert audit(runs, tmp_path / "out", "--compare", *both) == 0
     results, found = results_of(tmp_path / "out"), AuditRecords.load(tmp_path / "out")
-    first, second = found.judged
+    first, second = found.classifiers
     expected = float(second.right_worst_case.double().mean() - first.right_worst_case.double().mean())
     assert results["comparison"][0]["accuracy_worst_case"]["value"] == pytest.approx(expected)
     assert results["classifiers"][0] == results_of(done)["classifiers"][0]
@@ -217,7 +217,8 @@ def test_without_gradients_the_search_is_a_random_one_and_larger_images_are_nati
     assert "the difference that a mix makes at 16×16 is enlarged and added to the native image" in page
 
 
-def test_what_is_not_named_is_made(runs: Path, tmp_path: Path) -> None:
+def test_what_is_not_named_is_made(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasten_reference(monkeypatch)
     flags = ["--data", str(runs / "data"), *DATA, "--fit-steps", "20", "--fit-batch", "16"]
     own = ["audit", "--classifier", str(runs / "nominal0"), *FEW, "--out", str(tmp_path / "out"), *flags]
     assert main(own) == 0
@@ -303,7 +304,7 @@ def test_an_attack_of_others_has_a_column(runs: Path, tmp_path: Path, capsys: py
     assert audit(runs, tmp_path / "out", *attack, '{"epsilon": 0.3}') == 0
     assert "attacked" in capsys.readouterr().out
     everything = results_of(tmp_path / "out")["classifiers"][0]["parts"][0]
-    found = AuditRecords.load(tmp_path / "out").judged[0]
+    found = AuditRecords.load(tmp_path / "out").classifiers[0]
     assert found.right_attacked is not None
     assert everything["accuracy_attacked"]["value"] == pytest.approx(float(found.right_attacked.double().mean()))
     assert everything["accuracy_attacked"]["value"] < everything["accuracy_clean"]["value"]
@@ -337,4 +338,4 @@ def test_an_unknown_attack_is_refused_before_anything_is_made(
     assert audit(runs, tmp_path / "out", "--attack", "foolbox:Nonsense") == 2
     assert "--attack foolbox:Nonsense" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert AuditRecords.load(done).judged[0].right_attacked is None
+    assert AuditRecords.load(done).classifiers[0].right_attacked is None

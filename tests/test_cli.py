@@ -32,7 +32,7 @@ SMALL = ["--train-images", "120", "--test-images", "40", *CPU]
 def stages(folder: Path) -> None:
     """`fit/`, `latents/` and `advmix/`, each made by its own command."""
     fit, latents, advmix = (str(folder / name) for name in ("fit", "latents", "advmix"))
-    assert main(["fit", *SMALL, "--fit-steps", "30", "--out", fit]) == 0
+    assert main(["fit", *SMALL, "--fit-steps", "30", "--fit-batch", "16", "--out", fit]) == 0
     assert main(["encode", *CPU, "--generator", fit, "--out", latents]) == 0
     train = ["train", *CPU, "--method", "advmix", "--epochs", "1", "--generator", fit, "--latents", latents]
     assert main([*train, "--out", advmix]) == 0
@@ -204,10 +204,12 @@ def test_what_was_made_with_another_generator_is_not_continued(
 
 def test_a_folder_with_another_run_is_left_alone(stages: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (stages / "fit" / "config.json").read_text()
-    line = refused(capsys, "fit", *SMALL, "--fit-steps", "31", "--out", stages / "fit")
+    line = refused(capsys, "fit", *SMALL, "--fit-steps", "31", "--fit-batch", "16", "--out", stages / "fit")
     assert str(stages / "fit") in line
     assert "fit_steps 30 there, 31 here" in line
-    assert "--resume" in refused(capsys, "fit", *SMALL, "--fit-steps", "30", "--out", stages / "fit")
+    assert "--resume" in refused(
+        capsys, "fit", *SMALL, "--fit-steps", "30", "--fit-batch", "16", "--out", stages / "fit"
+    )
     assert (stages / "fit" / "config.json").read_text() == before
 
 

@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from advmix.audit.settings import AuditConfig
 from advmix.commands.demo import DemoConfig
 from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
 from advmix.commands.train import TrainConfig
 from advmix.data.settings import DataConfig
+from advmix.doctor.run import DoctorConfig
 from advmix.encoders.optimize import OptimizeOptions
+from advmix.export.run import ExportConfig
 from advmix.generators.style import StyleConfig
 from advmix.mixing import SearchOptions
 from advmix.training.autoencode import FitOptions
@@ -164,3 +167,26 @@ def test_a_config_that_a_run_is_taken_up_by_is_as_it_was_written(tmp_path: Path)
     with pytest.raises(UserError, match="damaged or changed since"):
         configs.load(path, "fit", FitConfig)
     assert configs.load(path, "fit", FitConfig, edited=True).seed == 1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AuditConfig("net", generator="g", latents="l", out="o"),  # type: ignore[arg-type]
+        FitConfig(regime="invert", generator="g", out="o"),  # type: ignore[arg-type]
+        EncodeConfig("g", out="o"),  # type: ignore[arg-type]
+        TrainConfig(generator="g", latents="l", out="o"),  # type: ignore[arg-type]
+        EvaluateConfig("net", weights="w", out="o"),  # type: ignore[arg-type]
+        ExportConfig("a", out="o"),  # type: ignore[arg-type]
+        DoctorConfig(("a", "b"), out="o"),  # type: ignore[arg-type]
+        DataConfig(Path("some/photos"), data_dir="d"),  # type: ignore[arg-type]
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_paths_may_be_text(config: Any) -> None:
+    """As they come back from a file, where they are text."""
+    again = from_dict(type(config), json.loads(json.dumps(to_dict(config))), "here")
+    assert again == config
+    values = {part.name: getattr(config, part.name) for part in fields(config) if "Path" in str(part.type)}
+    assert all(not isinstance(value, str) for value in values.values())
+    assert values

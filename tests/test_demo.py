@@ -12,10 +12,7 @@ import pytest
 
 from advmix.cli import main
 from advmix.data.digits import PAINTINGS
-from advmix.data.settings import (
-    SOURCES,
-    TARGETS,
-)
+from advmix.data.settings import SOURCES, TARGETS
 from advmix.report.tables import schema
 from trained import made
 

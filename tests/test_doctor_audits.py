@@ -12,7 +12,7 @@ import pytest
 from advmix.cli import main
 from advmix.utils.files import make_folder, write_json
 from pictures import digit, digit_label, encoded, write
-from trained import shared
+from trained import hasten_reference, shared
 
 SHADES = """
 import torch
@@ -45,7 +45,10 @@ def runs(out: Path) -> None:
     judged = ["--classifier", "shades_of_doctor_tests:Shades", "--input-size", "24"]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(out))
-        assert main(["fit", *data, "odd", "--fit-steps", "20", *CPU, "--out", str(out / "fit")]) == 0
+        hasten_reference(patch)
+        assert (
+            main(["fit", *data, "odd", "--fit-steps", "20", "--fit-batch", "16", *CPU, "--out", str(out / "fit")]) == 0
+        )
         assert main(["encode", *made[:2], *CPU, "--out", str(out / "latents")]) == 0
         assert main(["audit", *judged, *made, *data, "shade", *few, "--out", str(out / "audit")]) == 0
 

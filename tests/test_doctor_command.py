@@ -126,7 +126,10 @@ def test_latents_of_an_optimisation_are_examined(tmp_path: Path) -> None:
     assert found["findings"][0]["numbers"]["images"] == 64
 
 
-def test_the_search_is_that_of_the_run_nearest_to_the_worst_case(tmp_path: Path) -> None:
+def test_the_search_is_that_of_the_run_nearest_to_the_worst_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.hasten_reference(monkeypatch)
     training = ["--method", "advmix", "--epochs", "1", "--steps", "1", "--perp", "-1", "--residual"]
     learned, audited = tmp_path / "advmix", tmp_path / "audit"
     assert main(["train", *training, *trained.mixing(), "--out", str(learned)]) == 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.classifiers.networks import conv_net
-from advmix.commands.evaluate import unlike
+from advmix.commands.evaluate import differing_settings
 from advmix.data.colored import ColoredDigits
 from advmix.data.digits import color_grid
 from advmix.data.images import ImageSet
@@ -80,7 +80,7 @@ def trained() -> Trained:
         classifier = conv_net(10, widths=(8, 16))
     options = TrainOptions(epochs=20, batch=50, lr=1e-2)
     Loop("classifier", 120).train(ClassifierTrainee(classifier, Nominal(), data.train, options, 0, make_fabric("cpu")))
-    trainee = AutoencoderTrainee(data.train, FitOptions(fit_steps=120, fit_batch=8), 0, make_fabric("cpu"))
+    trainee = AutoencoderTrainee(data.train, FitOptions(fit_steps=120, fit_batch=16), 0, make_fabric("cpu"))
     Loop("autoencoder", 120).train(trainee)
     model = trainee.model.eval().requires_grad_(False)
     with torch.no_grad():
@@ -250,4 +250,4 @@ def test_classifier_is_left_as_it_was(trained: Trained) -> None:
     ],
 )
 def test_a_search_unlike_the_training_s_is_remarked_on(setting: dict[str, Any], expected: list[str]) -> None:
-    assert unlike(setting, replace(FINEST, steps=5)) == expected
+    assert differing_settings(setting, replace(FINEST, steps=5)) == expected

@@ -300,7 +300,7 @@ def check_export(found: Path, out: Path, options: ClassifierOptions, side: int) 
             seen = network(shown).softmax(1).amax(1)
         said = torch.tensor([float(row[f"probability_{when}"]) for row in rows])
         assert torch.allclose(said, seen, atol=0.02)
-    asked = AuditRecords.load(found).asked
+    asked = AuditRecords.load(found).images
     assert [row["label_kept"] != "" for row in rows] == (asked.reference_before == asked.labels).tolist()
     assert len(ImageFolder(out)) == 30
 

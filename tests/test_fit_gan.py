@@ -87,7 +87,7 @@ def test_a_generator_that_cannot_be_judged_is_not_lost(
 
     arguments = [*FIT, "--features", str(fitted / "judge"), "--out", str(tmp_path)]
     with monkeypatch.context() as patch:
-        patch.setattr("advmix.commands.fit.judged", stopped)
+        patch.setattr("advmix.commands.fit.measure_samples", stopped)
         assert main(arguments) == 130
     assert "frechet_distance" not in load_autoencoder(tmp_path)[1]
     assert main([*arguments, "--resume"]) == 0

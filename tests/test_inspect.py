@@ -17,18 +17,14 @@ from advmix.commands.encode import run_encode
 from advmix.commands.train import TrainConfig, run_train
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, save_autoencoder
-from advmix.encoders.store import (
-    LatentStore,
-)
+from advmix.encoders.store import LatentStore
 from advmix.generators.style import StyleConfig
 from advmix.inspect.figures import headline, layer_bars, layer_table, sentences
 from advmix.inspect.run import draw_pairs, flags
 from advmix.latents import Split
 from advmix.metrics import accuracy
 from advmix.training.classify import TrainOptions
-from advmix.training.encoding import (
-    EncodeConfig,
-)
+from advmix.training.encoding import EncodeConfig
 from advmix.training.reference import Reference, judge_reference, open_reference, unbiased_test
 from advmix.utils.config import to_dict
 from advmix.utils.files import make_folder, read_tensors, write_tensors

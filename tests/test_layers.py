@@ -8,30 +8,20 @@ import torch
 from torch import Tensor, nn
 
 import trained
-from advmix.classifiers.networks import (
-    load_classifier,
-)
+from advmix.classifiers.networks import load_classifier
 from advmix.generators.base import Generator, State
 from advmix.generators.style import StyleConfig
-from advmix.inspect.scores import (
-    IDLE,
-    LayerScores,
-    dimension_scores,
-    layer_scores,
-    other_label,
-    propose_split,
-    verdict,
-)
+from advmix.inspect.scores import IDLE, LayerScores, dimension_scores, layer_scores, other_label, propose_split, verdict
 from advmix.intervals import wilson
 from advmix.latents import (
     Latents,
     Split,
-    join,
-    neighbours,
-    parts,
-    rest,
-    unit_name,
-    units,
+    complement_split,
+    join_splits,
+    neighbour_splits,
+    single_splits,
+    split_name,
+    split_parts,
 )
 from advmix.pools import data_of, load_fitted_model
 from advmix.utils.errors import UserError
@@ -210,7 +200,7 @@ def test_dimensions_equal_the_literal_swaps() -> None:
 def random_scores(seed: int, count: int = 60) -> LayerScores:
     """Three layers; swaps keep about 90 to 100 % of the labels, so that resamples disagree."""
     rng = seeded(seed, "tests", "scores")
-    splits = neighbours(3, grid=False)
+    splits = neighbour_splits(3, grid=False)
     keep = 0.88 + 0.12 * torch.rand(len(splits), 1, generator=rng)
     labels = torch.randint(4, (count,), generator=rng)
     lost = torch.rand(len(splits), count, generator=rng) > keep
@@ -265,11 +255,11 @@ def test_next_larger_is_the_larger_swap_that_keeps_most(seed: int) -> None:
 
 
 def test_units_coarse_to_fine() -> None:
-    grid = units(2, grid=True)
-    assert [unit_name(unit) for unit in grid] == ["grid", "0", "1"]
-    assert join(grid) == Split(2, (0, 1), grid=True)
-    assert parts(join(grid)) == grid
-    assert neighbours(2, grid=True) == (
+    grid = single_splits(2, grid=True)
+    assert [split_name(unit) for unit in grid] == ["grid", "0", "1"]
+    assert join_splits(grid) == Split(2, (0, 1), grid=True)
+    assert split_parts(join_splits(grid)) == grid
+    assert neighbour_splits(2, grid=True) == (
         Split(2, (), grid=True),
         Split(2, (0,), grid=True),
         Split(2, (0, 1), grid=True),
@@ -277,9 +267,9 @@ def test_units_coarse_to_fine() -> None:
         Split(2, (0, 1)),
         Split(2, (1,)),
     )
-    assert rest(Split(3, (1,)), grid=True) == Split(3, (0, 2), grid=True)
-    assert rest(Split(3, (1,)), grid=False) == Split(3, (0, 2))
-    assert rest(Split(2, (0, 1)), grid=False) is None
+    assert complement_split(Split(3, (1,)), grid=True) == Split(3, (0, 2), grid=True)
+    assert complement_split(Split(3, (1,)), grid=False) == Split(3, (0, 2))
+    assert complement_split(Split(2, (0, 1)), grid=False) is None
 
 
 def test_donors_have_another_label_and_all_of_them_come_up() -> None:
@@ -307,7 +297,10 @@ def test_wilson_interval() -> None:
 
 
 RESOLUTIONS = tuple(Split(6, (layer, layer + 1)) for layer in (0, 2, 4))
-SWAPS = [*units(6, grid=False), *(join(RESOLUTIONS[first:last]) for first in range(3) for last in range(first + 1, 4))]
+SWAPS = [
+    *single_splits(6, grid=False),
+    *(join_splits(RESOLUTIONS[first:last]) for first in range(3) for last in range(first + 1, 4)),
+]
 
 
 def scores_of(reference: Path) -> LayerScores:

@@ -11,14 +11,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix, SearchOptions
-from advmix.training.methods import (
-    CONTROLS,
-    METHODS,
-    BaselineOptions,
-    Recipe,
-    check_method,
-    make_recipe,
-)
+from advmix.training.methods import CONTROLS, METHODS, BaselineOptions, Recipe, check_method, make_recipe
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal
 from advmix.utils.errors import UserError
 from tiny import assert_same_state, state_of
@@ -84,8 +77,10 @@ def test_settings_reach_the_objectives(digits: ColoredDigits) -> None:
     advmix, linf = recipe("advmix", digits), recipe("linf", digits)
     assert isinstance(advmix.objective, Mixing)
     assert isinstance(advmix.objective.mixer, AdvMix)
-    settings = "restarts=3, steps=4, step_size=0.125, radius=2.0, step='gradient', stop_early=False"
-    assert repr(advmix.objective.mixer) == f"AdvMix({settings})"
+    search = advmix.objective.mixer.search
+    assert (search.restarts, search.steps, search.step_size, search.radius) == (3, 4, 0.125, 2.0)
+    assert search.step == "gradient"
+    assert not advmix.objective.mixer.stop_early
     assert advmix.objective.mixer.split == Split(6, (5,))
     assert advmix.objective.clean_weight == 0.25
     assert advmix.setting["step_size"] == 0.125

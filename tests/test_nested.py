@@ -16,15 +16,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import evaluate_batch, evaluate_latents, search_loss
 from advmix.mixing import FINEST, AdvMix, cross_entropy
-from tiny import (
-    VECTOR,
-    assert_same_state,
-    make_classifier,
-    make_generator,
-    make_latents,
-    no_gradients,
-    state_of,
-)
+from tiny import VECTOR, assert_same_state, make_classifier, make_generator, make_latents, no_gradients, state_of
 
 Parts = tuple[nn.Module, Autoencoder, Latents, Tensor, Latents]
 

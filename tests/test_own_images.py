@@ -13,11 +13,7 @@ from advmix.audit.inputs import audited_data
 from advmix.classifiers.networks import conv_net, load_classifier
 from advmix.cli import main, parse
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    OwnImages,
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import OwnImages, open_data, painted_digits
 from advmix.data.photos.decode import PhotoShape
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import load_autoencoder
@@ -44,14 +40,14 @@ def runs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     fit, latents = str(out / "fit"), str(out / "latents")
     made = ["--generator", fit, "--latents", latents, "--device", "cpu"]
-    assert main(["fit", "--data", str(folder), *DATA, "--fit-steps", "80", "--out", fit]) == 0
+    assert main(["fit", "--data", str(folder), *DATA, "--fit-steps", "40", "--fit-batch", "16", "--out", fit]) == 0
     assert main(["encode", "--generator", fit, "--out", latents, "--device", "cpu"]) == 0
     for method in ("nominal", "advmix"):
         flags = [
             "--method",
             method,
             "--epochs",
-            "6",
+            "2",
             "--batch",
             "16",
             "--flip",

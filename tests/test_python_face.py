@@ -18,15 +18,14 @@ import advmix
 from advmix.audit.results import AuditResult
 from advmix.classifiers.networks import conv_net
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    Data,
-)
+from advmix.data.datasets import Data
 from advmix.data.settings import DataConfig
 from advmix.mixing import SearchOptions
 from advmix.pools import FittedModel
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator, global_seed
 from tiny import cli, state_of
+from trained import hasten_reference
 
 SEARCH = advmix.Search(restarts=2, steps=1)
 SMALL: dict[str, Any] = {"search": SEARCH, "count": 30, "pictures": 2}
@@ -94,7 +93,7 @@ def test_the_table_has_every_part_of_every_classifier(result: AuditResult) -> No
 
 def test_pictures_are_those_of_the_page(result: AuditResult) -> None:
     entries = result.results["classifiers"][0]
-    for kind in ("telling", "label_lost"):
+    for kind in ("strongest", "label_lost"):
         pictures = result.pictures(kind)
         assert len(pictures) == len(entries[kind])
         for picture, entry in zip(pictures, entries[kind], strict=True):
@@ -102,7 +101,7 @@ def test_pictures_are_those_of_the_page(result: AuditResult) -> None:
             assert 0 <= picture.after.min() <= picture.after.max() <= 1
             change = float((picture.after - picture.before).square().mean().sqrt())
             assert change == pytest.approx(entry["change"], abs=1e-5)
-    assert result.pictures("telling") or result.pictures("label_lost")
+    assert result.pictures("strongest") or result.pictures("label_lost")
     with pytest.raises(ValueError, match="kind 'worst'"):
         result.pictures("worst")
 
@@ -140,8 +139,9 @@ def test_temporary_folders_go_with_what_is_in_them(digits: ColoredDigits) -> Non
     assert not folder.exists()
 
 
-def test_the_command_and_the_call_find_the_same(tmp_path: Path) -> None:
+def test_the_command_and_the_call_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A generator and a reference are made on the way by both."""
+    hasten_reference(monkeypatch)
     config = DataConfig(train_images=96, test_images=20)
     flags = ["--train-images", "96", "--test-images", "20", "--seed", "3"]
     runs, search = tmp_path / "command", ["--restarts", "2", "--steps", "1", "--images", "12", "--pictures", "1"]

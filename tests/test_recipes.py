@@ -29,7 +29,7 @@ CPU = ["--device", "cpu"]
 def folders(out: Path) -> None:
     """`fit/`, `latents/` and `nominal/`."""
     small = ["--train-images", "96", "--test-images", "50", *CPU]
-    assert main(["fit", *small, "--fit-steps", "20", "--out", str(out / "fit")]) == 0
+    assert main(["fit", *small, "--fit-steps", "20", "--fit-batch", "16", "--out", str(out / "fit")]) == 0
     assert main(["encode", *CPU, "--generator", str(out / "fit"), "--out", str(out / "latents")]) == 0
     assert main(["train", *small, "--method", "nominal", "--epochs", "2", "--out", str(out / "nominal")]) == 0
 

@@ -10,20 +10,16 @@ import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from advmix.cli import main
-from advmix.data.colored import (
-    ColoredDigits,
-)
-from advmix.data.settings import (
-    DataConfig,
-)
-from pictures import write
+from advmix.data.colored import ColoredDigits
+from advmix.data.settings import DataConfig
+from advmix.training.classify import TrainOptions
 from tiny import last_of_each
 
 CPU = ("--device", "cpu")
@@ -48,15 +44,14 @@ def made(*words: object) -> Path:
     return once(_name(line[0], line), make)
 
 
-def files(contents: Mapping[str, bytes | str]) -> Path:
-    """A folder of these files."""
-    parts = [part if isinstance(part, bytes) else part.encode() for item in contents.items() for part in item]
-    return once(_name("files", [hashlib.sha256(part).hexdigest() for part in parts]), lambda out: write(out, contents))
-
-
 def shared(make: Callable[[Path], None]) -> Any:
     """The fixture of a folder that this function fills."""
     return pytest.fixture(scope="module", name=make.__name__)(lambda: once(f"{make.__module__}-{make.__name__}", make))
+
+
+def hasten_reference(patch: pytest.MonkeyPatch) -> None:
+    """Where no epochs are named, as of references that commands train for themselves, there is one."""
+    patch.setattr(TrainOptions, "_epochs", lambda self, images: self.epochs or 1)
 
 
 def images() -> ColoredDigits:

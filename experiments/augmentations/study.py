@@ -22,9 +22,7 @@ from advmix.mixing import Mixer, RandMix, SearchOptions
 from advmix.pools import FittedModel
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
-from advmix.training.methods import (
-    BaselineOptions,
-)
+from advmix.training.methods import BaselineOptions
 from advmix.training.objectives import pgd
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device

@@ -19,11 +19,7 @@ from torch import Tensor
 
 from advmix.commands.demo import data_figure, mixing_figure
 from advmix.data.colored import ColoredDigits
-from advmix.data.digits import (
-    COLOR_NAMES,
-    Painting,
-    make_painting,
-)
+from advmix.data.digits import COLOR_NAMES, Painting, make_painting
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.report.figures import accuracy_chart

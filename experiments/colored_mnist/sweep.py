@@ -26,11 +26,8 @@ from advmix.mixing import FINEST, SearchOptions
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import (
-    BaselineOptions,
-    make_recipe,
-)
-from advmix.utils.config import to_dict
+from advmix.training.methods import BaselineOptions, make_recipe
+from advmix.utils.config import Settings, to_dict
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder, read_json, write_json
@@ -53,7 +50,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Settings):
     """Try settings of Algorithm 1 on held-out training digits.
 
     Args:

@@ -22,9 +22,7 @@ from advmix.generators.base import Generator
 from advmix.inspect.survival import kept_labels, mixes
 from advmix.latents import Latents, Split
 from advmix.metrics import accuracy
-from advmix.pools import (
-    FittedModel,
-)
+from advmix.pools import FittedModel
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors

@@ -22,9 +22,7 @@ from advmix.mixing import SearchOptions
 from advmix.training.autoencode import FitOptions, reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import (
-    BaselineOptions,
-)
+from advmix.training.methods import BaselineOptions
 from advmix.utils.config import to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import naming

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from advmix.commands.fit import preview
+from advmix.commands.fit import draw_preview
 from advmix.data.photos.load import Photos
 from advmix.encoders.autoencoder import fingerprint
 from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, method_color, method_label
@@ -118,7 +118,7 @@ def run_gallery(config: GalleryConfig) -> dict[str, Any]:
     place = folder_for(config, cast)
     figures, facts = draw(config, cast, classifiers)
     if gan is not None and config.generator is not None:
-        figures |= preview(gan, config.seed)
+        figures |= draw_preview(gan, config.seed)
         facts["made_by"] = facts_of(config.generator)
         remembered, facts["nearest"] = memory(cast, photos)
         save_figures({"nearest": remembered}, config.out / LOCAL)

@@ -22,10 +22,7 @@ from advmix.metrics import predict
 from advmix.mixing import Mixer, RandMix, SearchOptions, with_layers
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, style_shape
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import (
-    BaselineOptions,
-    Recipe,
-)
+from advmix.training.methods import BaselineOptions, Recipe
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError

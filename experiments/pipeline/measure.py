@@ -15,7 +15,7 @@ from rich.table import Table
 
 from advmix.audit.results import WorstCaseKey, as_record
 from advmix.classifiers.networks import load_classifier
-from advmix.commands.fit import judged
+from advmix.commands.fit import measure_samples
 from advmix.data.images import slices
 from advmix.encoders.autoencoder import fingerprint
 from advmix.encoders.optimize import OptimizeOptions
@@ -182,7 +182,7 @@ def quality(
     }
     decoder = bench.mixable.model.generator
     if isinstance(decoder, StyleGan):
-        found = judged(decoder, bench.data.train, bench.reference, cell.seed)
+        found = measure_samples(decoder, bench.data.train, bench.reference, cell.seed)
         record |= {"frechet_samples": found["frechet_distance"]}
         record |= {key: found[key] for key in ("class_shares", "class_shares_real", "class_shares_samples")}
     return [record]

@@ -21,7 +21,7 @@ from advmix.mixing import SearchOptions
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.objectives import Batch, Mixing, Mixup, Nominal, Objective
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import one_thread, tune_cpu
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
@@ -39,7 +39,7 @@ WORST_POINTS = 250
 
 
 @dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(Settings):
     """The paper's toy example: each method's samples, decision boundary, and accuracy where z⊥ turns against the label.
 
     Takes half a minute on one core; one that was stopped begins anew.
@@ -78,6 +78,7 @@ class ToyConfig:
     out: Path = Path("runs/study/toy")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "points test_points", least=2)
         check_values(self, "train_steps batch", least=1)
         check_values(self, "lr mixup_alpha", above=0)

@@ -209,36 +209,36 @@ class Split:
         return self.with_perp(parallel_from, self.perp_of(perp_from))
 
 
-def units(layers: int, grid: bool) -> tuple[Split, ...]:
+def single_splits(layers: int, grid: bool) -> tuple[Split, ...]:
     """What can be swapped by itself, coarse to fine: the grid, where there is one, then every layer."""
     single = tuple(Split(layers, (layer,)) for layer in range(layers))
     return (Split(layers, (), grid=True), *single) if grid else single
 
 
-def join(splits: Sequence[Split]) -> Split:
+def join_splits(splits: Sequence[Split]) -> Split:
     """All layers of several splits."""
     perp = tuple(layer for split in splits for layer in split.perp)
     return Split(splits[0].layers, perp, any(split.grid for split in splits))
 
 
-def parts(split: Split) -> tuple[Split, ...]:
-    """The units of a split, coarse to fine: the inverse of `join`."""
-    return tuple(unit for unit in units(split.layers, split.grid) if unit.grid or unit.perp[0] in split.perp)
+def split_parts(split: Split) -> tuple[Split, ...]:
+    """The units of a split, coarse to fine: the inverse of `join_splits`."""
+    return tuple(unit for unit in single_splits(split.layers, split.grid) if unit.grid or unit.perp[0] in split.perp)
 
 
-def rest(split: Split, grid: bool) -> Split | None:
+def complement_split(split: Split, grid: bool) -> Split | None:
     """All that a split leaves out, in a generator with or without a grid; None where that is nothing."""
-    others = [unit for unit in units(split.layers, grid) if unit not in parts(split)]
-    return join(others) if others else None
+    others = [unit for unit in single_splits(split.layers, grid) if unit not in split_parts(split)]
+    return join_splits(others) if others else None
 
 
-def neighbours(layers: int, grid: bool) -> tuple[Split, ...]:
+def neighbour_splits(layers: int, grid: bool) -> tuple[Split, ...]:
     """All runs of neighbouring units, `U * (U + 1) / 2` of them."""
-    every = units(layers, grid)
+    every = single_splits(layers, grid)
     count = len(every)
-    return tuple(join(every[first:last]) for first in range(count) for last in range(first + 1, count + 1))
+    return tuple(join_splits(every[first:last]) for first in range(count) for last in range(first + 1, count + 1))
 
 
-def unit_name(unit: Split) -> str:
+def split_name(unit: Split) -> str:
     """`"grid"`, or the layer's number."""
     return "grid" if unit.grid else str(unit.perp[0])

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from advmix.data.colored import (
-    GrayDigits,
-)
+from advmix.data.colored import GrayDigits
 from advmix.data.digits import Painting
 from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
@@ -23,9 +21,7 @@ from advmix.utils.torch_tools import answers, eval_mode, generator, probabilitie
 
 if TYPE_CHECKING:
     from advmix.data.colored import GrayDigits
-    from advmix.data.digits import (
-        Painting,
-    )
+    from advmix.data.digits import Painting
 
 BATCH = 250
 

@@ -23,9 +23,7 @@ from advmix.mixing import SearchOptions
 from advmix.report.tables import schema
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import (
-    BaselineOptions,
-)
+from advmix.training.methods import BaselineOptions
 from advmix.training.objectives import Batch, Mixing
 from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces.cell import ALL, Bench

@@ -21,9 +21,7 @@ from matplotlib.image import imread
 
 from advmix.commands.demo import RunSettings, data_figure, roles
 from advmix.data.colored import ColoredDigits
-from advmix.data.digits import (
-    MEAN_COLORS,
-)
+from advmix.data.digits import MEAN_COLORS
 from advmix.data.settings import DataConfig
 from advmix.latents import Split
 from advmix.mixing import SearchOptions
@@ -34,9 +32,7 @@ from advmix.report.page import facts, looks_at, png
 from advmix.report.tables import DIGIT_COLUMNS, columns, schema
 from advmix.training.autoencode import FitOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import (
-    METHODS,
-)
+from advmix.training.methods import METHODS
 from advmix.utils.errors import UserError
 from experiments.cells import Cell
 from experiments.colored_mnist.study import ColoredMnistConfig, accuracy_figures, colors_figure, draw, run_colored_mnist

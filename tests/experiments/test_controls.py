@@ -11,10 +11,7 @@ from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
 from advmix.mixing import SearchOptions
 from advmix.training.classify import TrainOptions
-from advmix.training.methods import (
-    BaselineOptions,
-    make_recipe,
-)
+from advmix.training.methods import BaselineOptions, make_recipe
 from advmix.training.objectives import Augment, Batch
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from advmix.data.colored import (
-    ColoredDigits,
-)
+from advmix.data.colored import ColoredDigits
 from advmix.data.digits import PAINTINGS, make_painting
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError

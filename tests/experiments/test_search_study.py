@@ -15,17 +15,12 @@ from running import cli
 from torch import nn
 
 from advmix.data.colored import ColoredDigits
-from advmix.data.digits import (
-    make_painting,
-)
+from advmix.data.digits import make_painting
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.latents import Latents
 from advmix.mixing import FINEST
 from advmix.report.tables import schema
-from advmix.training.gan import (
-    GanOptions,
-    InvertOptions,
-)
+from advmix.training.gan import GanOptions, InvertOptions
 from advmix.utils.config import load
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_json

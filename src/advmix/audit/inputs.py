@@ -77,7 +77,7 @@ class AuditInputs:
         with fabric.rank_zero_first(local=True):
             data, metadata = audited_data(config)
         images, done = data.test, (config.out / RESULTS).is_file()
-        opened = tuple(open_classifier(options, images.classes, images.shape) for options in config.subjects)
+        opened = tuple(open_classifier(options, images.classes, images.shape) for options in config.named_classifiers)
         attack = open_attack(config.attack)
         if attack is not None and not done:
             _try_attack(attack, opened, images[:TRIED], device)
@@ -203,20 +203,20 @@ def _check_channels(opened: OpenClassifier, channels: int) -> None:
 
 def _classifiers_own(config: AuditConfig) -> Data:
     """The images of the first classifier that says which it was trained on."""
-    folder = next((one.folder for one in config.subjects if one.folder is not None), None)
+    folder = next((one.folder for one in config.named_classifiers if one.folder is not None), None)
     if folder is None:
         raise UserError("audit: nothing says which images; name images with --data, or a generator with --generator")
     return own_data(load_classifier(folder)[1], folder, config.data)
 
 
-def audited_classifier(opened: OpenClassifier, case: AuditInputs, device: torch.device) -> AuditedClassifier:
+def audited_classifier(opened: OpenClassifier, inputs: AuditInputs, device: torch.device) -> AuditedClassifier:
     """A classifier with the size of the images that it is shown."""
-    small = case.fitted.generator.resolution
+    small = inputs.fitted.generator.resolution
     network, side = opened.network, opened.side or small
     if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
-    shown = side if is_native(opened, case.data, small) else small
-    sample = case.data.test[:CALIBRATION_IMAGES].batch(slice(None))[0].to(device)
+    shown = side if is_native(opened, inputs.data, small) else small
+    sample = inputs.data.test[:CALIBRATION_IMAGES].batch(slice(None))[0].to(device)
     return AuditedClassifier(network.to(device), shown, calibrated(network, with_size(sample, shown)))
 
 
@@ -226,30 +226,30 @@ def is_native(opened: OpenClassifier, data: Data, small: int) -> bool:
 
 
 @contextmanager
-def batches(case: AuditInputs, subjects: Sequence[AuditedClassifier]) -> Iterator[AuditImages]:
+def batches(inputs: AuditInputs, classifiers: Sequence[AuditedClassifier]) -> Iterator[AuditImages]:
     """Reads the test images, in every size that some classifier is shown."""
-    small = case.fitted.generator.resolution
-    sides = sorted({subject.side for subject in subjects} - {small})
-    context = case.data.native() if sides and isinstance(case.data, OwnImages) else nullcontext(None)
+    small = inputs.fitted.generator.resolution
+    sides = sorted({one.side for one in classifiers} - {small})
+    context = inputs.data.native() if sides and isinstance(inputs.data, OwnImages) else nullcontext(None)
     with context as native:
-        yield AuditImages(case, tuple(sides), native)
+        yield AuditImages(inputs, tuple(sides), native)
 
 
 @dataclass(frozen=True, eq=False)
 class AuditImages:
-    """The test images of a case, some at a time."""
+    """The test images of a inputs, some at a time."""
 
-    case: AuditInputs
+    inputs: AuditInputs
     sides: tuple[int, ...]
     native: Native | None
 
     def read(self, start: int, rows: Tensor) -> AuditBatch:
         """The images at `rows` `(B,)`, the first of which is number `start` of all that are audited."""
-        case, device = self.case, self.case.fitted.pool.styles.device
-        images = case.data.test[rows]
-        groups = case.data.photos.test.groups[rows] if isinstance(case.data, OwnImages) else torch.zeros_like(rows)
+        inputs, device = self.inputs, self.inputs.fitted.pool.styles.device
+        images = inputs.data.test[rows]
+        groups = inputs.data.photos.test.groups[rows] if isinstance(inputs.data, OwnImages) else torch.zeros_like(rows)
         native = {side: self.pixels(rows, side).to(device) for side in self.sides}
-        latents = encoded(images, case.fitted.encoder)
+        latents = encoded(images, inputs.fitted.encoder)
         return AuditBatch(
             start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents
         )
@@ -257,5 +257,5 @@ class AuditImages:
     def pixels(self, rows: Tensor, side: int) -> Tensor:
         """`(B, C, side, side)` in [0, 1]."""
         if self.native is None or side not in self.sides:
-            return self.case.data.test.batch(rows)[0]
-        return to_float(self.native.pixels(self.case.names(rows), side))
+            return self.inputs.data.test.batch(rows)[0]
+        return to_float(self.native.pixels(self.inputs.names(rows), side))

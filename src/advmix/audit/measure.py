@@ -15,7 +15,7 @@ from advmix.audit.records import ClassifierRecords, ImageRecords
 from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
-from advmix.latents import Latents, Split, unit_name, units
+from advmix.latents import Latents, Split, single_splits, split_name
 from advmix.metrics import Evaluation, evaluate_batch
 from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
@@ -51,8 +51,8 @@ def swaps(network: NetworkConfig, perp: Split) -> tuple[Swap, ...]:
     single = [
         Swap("grid", unit, network.start, "layer")
         if unit.grid
-        else Swap(f"layer {unit_name(unit)}", unit, sides[unit.perp[0]], "layer")
-        for unit in units(network.layers, grid)
+        else Swap(f"layer {split_name(unit)}", unit, sides[unit.perp[0]], "layer")
+        for unit in single_splits(network.layers, grid)
     ]
     pairs = [
         Swap(f"layers {layer} {layer + 1}", Split(network.layers, (layer, layer + 1)), sides[layer], "resolution")
@@ -174,15 +174,15 @@ class AuditSetup:
         """`dec`."""
         return self.mixer.generator
 
-    def batch_size(self, subjects: Sequence[AuditedClassifier]) -> int:
-        """Images at once; the same for all subjects, so that they meet the same donors."""
-        side = max(subject.side for subject in subjects)
+    def batch_size(self, classifiers: Sequence[AuditedClassifier]) -> int:
+        """Images at once; the same for all classifiers, so that they meet the same donors."""
+        side = max(classifier.side for classifier in classifiers)
         return max(1, PIXELS // (side**2 * self.mixer.search.restarts))
 
 
 @dataclass(frozen=True, eq=False)
 class AuditBatch:
-    """Some images, on the bench's device.
+    """Some images, on the setup's device.
 
     Attributes:
         start: place of the first one among all that are audited; donors follow from it.
@@ -215,12 +215,12 @@ class AuditBatch:
 
 
 @torch.no_grad()
-def measure_images(bench: AuditSetup, batch: AuditBatch) -> ImageRecords:
+def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
     """What is the same for all classifiers."""
-    donors = _swap_donors(bench, batch)
-    with eval_mode(bench.reference, bench.generator) as (reference, _):
-        begun = _begun(bench, batch, batch.pixels)
-        swaps, *changes = swapped(bench.generator, reference, begun, bench.pool[donors], bench.swaps)
+    donors = _swap_donors(setup, batch)
+    with eval_mode(setup.reference, setup.generator) as (reference, _):
+        start_latents = _start_latents(setup, batch, batch.pixels)
+        swaps, *changes = swapped(setup.generator, reference, start_latents, setup.pool[donors], setup.swaps)
         seen = answers(reference(batch.pixels))
     grid = batch.latents.grid
     return ImageRecords(
@@ -238,18 +238,18 @@ def measure_images(bench: AuditSetup, batch: AuditBatch) -> ImageRecords:
     )
 
 
-def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
+def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
     """Try one classifier on every image of a batch."""
-    shown, labels, split = batch.shown(subject.side), batch.labels, bench.mixer.split
-    begun = _begun(bench, batch, shown)
-    found, worst = _evaluated(bench, subject, batch, begun)
-    drawn = _evaluated(bench, subject, batch, batch.latents)[0] if bench.residual else found
+    shown, labels, split = batch.shown(classifier.side), batch.labels, setup.mixer.split
+    start_latents = _start_latents(setup, batch, shown)
+    found, worst = _evaluated(setup, classifier, batch, start_latents)
+    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.residual else found
     perp = split.perp_of(worst.latents)
-    with torch.no_grad(), eval_mode(subject.network, bench.generator, bench.reference) as (model, dec, reference):
-        start = dec(begun)
+    with torch.no_grad(), eval_mode(classifier.network, setup.generator, setup.reference) as (model, dec, reference):
+        start_images = dec(start_latents)
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
-        judged = dec(split.with_perp(_begun(bench, batch, batch.pixels), perp))
-        donors = bench.pool[_swap_donors(bench, batch)]
+        judged = dec(split.with_perp(_start_latents(setup, batch, batch.pixels), perp))
+        donors = setup.pool[_swap_donors(setup, batch)]
         unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
             right_clean=(answers(before) == labels).cpu(),
@@ -266,33 +266,33 @@ def measure_classifier(bench: AuditSetup, subject: AuditedClassifier, batch: Aud
             losses=cross_entropy(after, labels).cpu(),
             before=probabilities(before),
             after=probabilities(after),
-            change=rms(worst.images - start).cpu(),
+            change=rms(worst.images - start_images).cpu(),
             reference_after=answers(reference(judged)).cpu(),
-            swap_answers=swapped(bench.generator, model, begun, donors, bench.swaps)[0].cpu(),
-            right_attacked=_attacked(bench, subject, batch),
+            swap_answers=swapped(setup.generator, model, start_latents, donors, setup.swaps)[0].cpu(),
+            right_attacked=_attacked(setup, classifier, batch),
         )
 
 
 def _evaluated(
-    bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch, latents: Latents
+    setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch, latents: Latents
 ) -> tuple[Evaluation, Mix]:
-    parts = subject.network, bench.mixer, latents, batch.labels, bench.pool
-    return evaluate_batch(*parts, seed=bench.seed, start=batch.start, loss=subject.loss)
+    parts = classifier.network, setup.mixer, latents, batch.labels, setup.pool
+    return evaluate_batch(*parts, seed=setup.seed, start=batch.start, loss=classifier.loss)
 
 
-def _begun(bench: AuditSetup, batch: AuditBatch, images: Tensor) -> Latents:
+def _start_latents(setup: AuditSetup, batch: AuditBatch, images: Tensor) -> Latents:
     """What is mixed: the images' codes, with what the generator cannot draw of `images`, unless that is left out."""
-    return bench.generator.complete(batch.latents, images) if bench.residual else batch.latents
+    return setup.generator.complete(batch.latents, images) if setup.residual else batch.latents
 
 
-def _swap_donors(bench: AuditSetup, batch: AuditBatch) -> Tensor:
-    rng = seeded(bench.seed, "swap", batch.start)
-    return draw_donors((1, len(batch.labels)), len(bench.pool), None, rng)[0].to(batch.labels.device)
+def _swap_donors(setup: AuditSetup, batch: AuditBatch) -> Tensor:
+    rng = seeded(setup.seed, "swap", batch.start)
+    return draw_donors((1, len(batch.labels)), len(setup.pool), None, rng)[0].to(batch.labels.device)
 
 
-def _attacked(bench: AuditSetup, subject: AuditedClassifier, batch: AuditBatch) -> Tensor | None:
-    if bench.attack is None:
+def _attacked(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> Tensor | None:
+    if setup.attack is None:
         return None
-    seed = derive(bench.seed, "attack", batch.start)
+    seed = derive(setup.seed, "attack", batch.start)
     with torch.enable_grad():
-        return still_right(subject.network, bench.attack, batch.shown(subject.side), batch.labels, seed)
+        return still_right(classifier.network, setup.attack, batch.shown(classifier.side), batch.labels, seed)

@@ -53,7 +53,7 @@ class ImagePair:
 class Gallery:
     """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
 
-    telling: list[ImagePair]
+    strongest: list[ImagePair]
     label_lost: list[ImagePair]
     swaps: dict[str, ImagePair]
 
@@ -113,7 +113,7 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
         "flip_rate": words.flip_rate(entry),
-        "telling": with_shots(entry["telling"], gallery.telling),
+        "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
         "swaps": swaps,

@@ -104,24 +104,24 @@ Part = TypeVar("Part", ImageRecords, ClassifierRecords)
 
 @dataclass(frozen=True, eq=False)
 class AuditRecords:
-    """N images, asked of M classifiers.
+    """N images, images of M classifiers.
 
     >>> found = Found.load(Path("runs/audit"))
-    >>> full = generator.complete(found.asked.latents, pixels)          # with what the generator cannot draw
-    >>> mixes = generator(found.split.with_perp(full, found.judged[0].perp))
+    >>> full = generator.complete(found.images.latents, pixels)          # with what the generator cannot draw
+    >>> mixes = generator(found.split.with_perp(full, found.classifiers[0].perp))
 
     Attributes:
-        asked: the images.
-        judged: one for each classifier.
+        images: what is the same for all classifiers.
+        classifiers: one for each of them.
         metadata: names, settings and fingerprints of all that took part.
     """
 
-    asked: ImageRecords
-    judged: tuple[ClassifierRecords, ...]
+    images: ImageRecords
+    classifiers: tuple[ClassifierRecords, ...]
     metadata: dict[str, Any]
 
     def __len__(self) -> int:
-        return len(self.asked.labels)
+        return len(self.images.labels)
 
     @property
     def split(self) -> Split:
@@ -131,9 +131,9 @@ class AuditRecords:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically: images first in every tensor, classifiers second."""
-        tensors = {name: part for name, part in vars(self.asked).items() if part is not None}
+        tensors = {name: part for name, part in vars(self.images).items() if part is not None}
         for field in fields(ClassifierRecords):
-            columns = [getattr(judged, field.name) for judged in self.judged]
+            columns = [getattr(records, field.name) for records in self.classifiers]
             if columns[0] is not None:
                 tensors[field.name] = torch.stack(columns, dim=1)
         write_tensors(path, RECORDS_KIND, tensors, self.metadata)
@@ -149,21 +149,21 @@ class AuditRecords:
         tensors, metadata = read_tensors(path, RECORDS_KIND)
         try:
             _check_lengths(tensors)
-            asked = ImageRecords(**{field.name: tensors.get(field.name) for field in fields(ImageRecords)})  # type: ignore[arg-type]
+            images = ImageRecords(**{field.name: tensors.get(field.name) for field in fields(ImageRecords)})  # type: ignore[arg-type]
             names = [
                 field.name for field in fields(ClassifierRecords) if field.name in tensors or field.default is MISSING
             ]
             columns = zip(*(tensors[name].unbind(1) for name in names), strict=True)
-            judged = tuple(ClassifierRecords(**dict(zip(names, column, strict=True))) for column in columns)
-            return AuditRecords(asked, judged, metadata)
+            records = tuple(ClassifierRecords(**dict(zip(names, column, strict=True))) for column in columns)
+            return AuditRecords(images, records, metadata)
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise UserError(f"{path}: not what an audit found, or damaged ({error}); make it again") from error
 
     @staticmethod
     def cat(parts: Sequence[AuditRecords]) -> AuditRecords:
         """One after the other; the metadata are the first one's."""
-        judged = tuple(_cat(column) for column in zip(*(part.judged for part in parts), strict=True))
-        return AuditRecords(_cat([part.asked for part in parts]), judged, parts[0].metadata)
+        records = tuple(_cat(column) for column in zip(*(part.classifiers for part in parts), strict=True))
+        return AuditRecords(_cat([part.images for part in parts]), records, parts[0].metadata)
 
 
 def _check_lengths(tensors: Mapping[str, Tensor]) -> None:

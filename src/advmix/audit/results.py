@@ -72,41 +72,41 @@ class Pictures:
     """Draws single images of an audit, and what the search or a swap made of them.
 
     Args:
-        bench: what the images were mixed with.
-        subjects: the classifiers.
+        setup: what the images were mixed with.
+        classifiers: the classifiers.
         images: reads the test images.
         found: what was found.
     """
 
     def __init__(
-        self, bench: AuditSetup, subjects: Sequence[AuditedClassifier], images: AuditImages, found: AuditRecords
+        self, setup: AuditSetup, classifiers: Sequence[AuditedClassifier], images: AuditImages, found: AuditRecords
     ) -> None:
-        self.bench, self.subjects, self.images, self.found = bench, subjects, images, found
+        self.setup, self.classifiers, self.images, self.found = setup, classifiers, images, found
 
     def entries(self, number: int, places: Sequence[int]) -> list[dict[str, Any]]:
         """What is said of the images at `places`, for classifier `number`: name, label, answers, probabilities."""
-        asked, judged = self.found.asked, self.found.judged[number]
-        names = self.images.case.names(asked.rows[list(places)])
-        donors = self._donor_names(judged.donors[list(places)])
-        falls = probability_drop(asked, judged)
+        images, records = self.found.images, self.found.classifiers[number]
+        names = self.images.inputs.names(images.rows[list(places)])
+        donors = self._donor_names(records.donors[list(places)])
+        falls = probability_drop(images, records)
         return [
             {
                 "place": place,
                 "name": name,
                 "donor": donor,
-                "label": self._class(asked.labels[place]),
-                "before": self._answer(judged.before[place]),
-                "after": self._answer(judged.after[place]),
-                "change": float(judged.change[place]),
-                "swing": float(falls[place]),
+                "label": self._class(images.labels[place]),
+                "before": self._answer(records.before[place]),
+                "after": self._answer(records.after[place]),
+                "change": float(records.change[place]),
+                "probability_drop": float(falls[place]),
             }
             for place, name, donor in zip(places, names, donors, strict=True)
         ]
 
-    def gallery(self, number: int, telling: Sequence[dict[str, Any]], lost: Sequence[dict[str, Any]]) -> Gallery:
+    def gallery(self, number: int, strongest: Sequence[dict[str, Any]], lost: Sequence[dict[str, Any]]) -> Gallery:
         """All pictures of one classifier."""
         shown = Gallery([], [], {})
-        for entries, pairs in ((telling, shown.telling), (lost, shown.label_lost)):
+        for entries, pairs in ((strongest, shown.strongest), (lost, shown.label_lost)):
             for entry in entries:
                 pairs.append(self._shot(number, entry))
         for unit, swap in enumerate(self.found.metadata["swaps"]):
@@ -115,8 +115,8 @@ class Pictures:
 
     def _donor_names(self, donors: Tensor) -> list[str]:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
-        data = self.images.case.data
-        same = data.train.fingerprint == self.images.case.fitted.store.index["images"]
+        data = self.images.inputs.data
+        same = data.train.fingerprint == self.images.inputs.fitted.store.index["images"]
         photos = getattr(data, "photos", None) if same else None
         return [f"pool image {donor}" if photos is None else photos.train.names[donor] for donor in donors.tolist()]
 
@@ -128,35 +128,35 @@ class Pictures:
 
     def _shot(self, number: int, entry: dict[str, Any]) -> ImagePair:
         """One image and the mix that was found."""
-        begun = self._begun(number, entry["place"])
-        perp = self.found.judged[number].perp[entry["place"]][None]
-        after = self._decode(self.found.split.with_perp(begun, perp.to(begun.styles)))
-        return ImagePair(self._decode(begun), after)
+        start = self._start_latents(number, entry["place"])
+        perp = self.found.classifiers[number].perp[entry["place"]][None]
+        after = self._decode(self.found.split.with_perp(start, perp.to(start.styles)))
+        return ImagePair(self._decode(start), after)
 
     def _example(self, number: int, unit: int) -> ImagePair:
         """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
-        asked, judged = self.found.asked, self.found.judged[number]
-        flipped = judged.right_clean & (judged.swap_answers[:, unit] != asked.labels)
+        images, records = self.found.images, self.found.classifiers[number]
+        flipped = records.right_clean & (records.swap_answers[:, unit] != images.labels)
         among = flipped if flipped.any() else torch.ones_like(flipped)
-        change = asked.swap_change[:, unit].masked_fill(~among, torch.nan)
+        change = images.swap_change[:, unit].masked_fill(~among, torch.nan)
         place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
-        swap = self.bench.swaps[unit]
-        begun = self._begun(number, place)
-        donor = self.bench.pool[asked.swap_donors[place][None].to(begun.styles.device)]
-        return ImagePair(self._decode(begun), self._decode(swap.split.combine(begun, donor)))
+        swap = self.setup.swaps[unit]
+        start = self._start_latents(number, place)
+        donor = self.setup.pool[images.swap_donors[place][None].to(start.styles.device)]
+        return ImagePair(self._decode(start), self._decode(swap.split.combine(start, donor)))
 
-    def _begun(self, number: int, place: int) -> Latents:
+    def _start_latents(self, number: int, place: int) -> Latents:
         """What the image's mixes began with."""
-        device = self.bench.pool.styles.device
-        latents = self.found.asked.latents[place : place + 1].to(device)
+        device = self.setup.pool.styles.device
+        latents = self.found.images.latents[place : place + 1].to(device)
         if not self.found.metadata["residual"]:
             return latents
-        shown = self.images.pixels(self.found.asked.rows[place][None], self.subjects[number].side)
-        return self.bench.generator.complete(latents, shown.to(device))
+        shown = self.images.pixels(self.found.images.rows[place][None], self.classifiers[number].side)
+        return self.setup.generator.complete(latents, shown.to(device))
 
     @torch.no_grad()
     def _decode(self, latents: Latents) -> Tensor:
-        with eval_mode(self.bench.generator) as (dec,):
+        with eval_mode(self.setup.generator) as (dec,):
             image: Tensor = dec(latents)[0].cpu()
         return image
 
@@ -177,28 +177,29 @@ class AuditRun:
     """All that took part in an audit; `options` are the search's as it was run."""
 
     config: AuditConfig
-    case: AuditInputs
-    bench: AuditSetup
+    inputs: AuditInputs
+    setup: AuditSetup
     options: SearchOptions
-    subjects: Sequence[AuditedClassifier]
-    voter: ReferenceClassifier
+    classifiers: Sequence[AuditedClassifier]
+    reference: ReferenceClassifier
 
     @cached_property
     def pool(self) -> str:
         """Fingerprint of the pool."""
-        return self.bench.pool.fingerprint
+        return self.setup.pool.fingerprint
 
     @property
     def drawn(self) -> str:
         """How many images draw their donors together."""
-        return f"drawn for {self.bench.batch_size(self.subjects)} images of {self.config.chunk} at once"
+        return f"drawn for {self.setup.batch_size(self.classifiers)} images of {self.config.chunk} at once"
 
     def metadata(self) -> Entry:
         """What `found.safetensors` says of itself: plain JSON values."""
-        data, split = self.case.data, self.bench.mixer.split
+        data, split = self.inputs.data, self.setup.mixer.split
+        parts = zip(self.inputs.classifiers, self.config.named_classifiers, self.classifiers, strict=True)
         classifiers = [
-            {"name": one.name, "fingerprint": one.fingerprint, "options": to_dict(named), "side": subject.side}
-            for one, named, subject in zip(self.case.classifiers, self.config.subjects, self.subjects, strict=True)
+            {"name": one.name, "fingerprint": one.fingerprint, "options": to_dict(options), "side": shown.side}
+            for one, options, shown in parts
         ]
         values = {
             "data": to_dict(data.config),
@@ -206,39 +207,39 @@ class AuditRun:
             "images": data.test.fingerprint,
             "generator": None if self.config.generator is None else str(self.config.generator),
             "latents": None if self.config.latents is None else str(self.config.latents),
-            "generator_fingerprint": self.case.fitted.metadata["fingerprint"],
+            "generator_fingerprint": self.inputs.fitted.metadata["fingerprint"],
             "pool": self.pool,
-            "encoder": self.case.fitted.store.index["encoder"],
+            "encoder": self.inputs.fitted.store.index["encoder"],
             "split": {"layers": split.layers, "perp": split.perp, "grid": split.grid},
-            "swaps": [swap.to_dict() for swap in self.bench.swaps],
+            "swaps": [swap.to_dict() for swap in self.setup.swaps],
             "search": to_dict(self.options),
             "residual": self.config.residual,
             "seed": self.config.seed,
             "classes": data.test.classes,
-            "groups": self.case.groups,
-            "reference": self.voter.to_dict(),
+            "groups": self.inputs.groups,
+            "reference": self.reference.to_dict(),
             "classifiers": classifiers,
         }
         plain: Entry = json.loads(json.dumps(values))
         return plain
 
 
-def write_audit(made: AuditRun, images: AuditImages, found: AuditRecords, clock: PhaseTimer) -> None:
+def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: PhaseTimer) -> None:
     """The page, then the results: where these are, all is done."""
-    pictures = Pictures(made.bench, made.subjects, images, found)
+    pictures = Pictures(run.setup, run.classifiers, images, found)
     with clock("report"):
-        results = _results(made, pictures, found)
+        results = _results(run, pictures, found)
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
-    atomic_write(made.config.out / REPORT, render_audit(results, shown).encode())
-    write_json(made.config.out / RESULTS, results)
+    atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
+    write_json(run.config.out / RESULTS, results)
 
 
 def galleries(pictures: Pictures, results: Entry) -> list[Gallery]:
     """The pictures of every classifier."""
     found = []
     for number, entry in enumerate(results["classifiers"]):
-        found.append(pictures.gallery(number, entry["telling"], entry["label_lost"]))
+        found.append(pictures.gallery(number, entry["strongest"], entry["label_lost"]))
     return found
 
 
@@ -247,7 +248,7 @@ class AuditResult:
     """What an audit found.
 
     >>> result.table()                      # a pandas frame: accuracies of all images, each class, each group
-    >>> result.pictures()[0].after          # the mix that tells most, (C, H, W) in [0, 1]
+    >>> result.pictures()[0].after          # the strongest failure, (C, H, W) in [0, 1]
     >>> result.to_html("report.html"), result.save("runs/audit")
 
     In a notebook it shows itself; `print(result)` says the same in a terminal.
@@ -284,18 +285,18 @@ class AuditResult:
         rows = [{"classifier": entry["name"], **_flat(part)} for entry in entries for part in entry["parts"]]
         return pandas.DataFrame(rows)
 
-    def pictures(self, kind: str = "telling", classifier: int = 0) -> list[ImagePair]:
+    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[ImagePair]:
         """Images with the mixes that were found for them.
 
         Args:
-            kind: `telling`, those that tell most, or `label_lost`, those where the reference sees another class too.
+            kind: `strongest` failures, or `label_lost`, those where the reference sees another class too.
             classifier: which one, counted from 0.
 
         Raises:
             ValueError: another kind.
         """
-        if kind not in ("telling", "label_lost"):
-            raise ValueError(f"kind {kind!r}: unknown; use telling or label_lost")
+        if kind not in ("strongest", "label_lost"):
+            raise ValueError(f"kind {kind!r}: unknown; use strongest or label_lost")
         found: list[ImagePair] = list(getattr(self._galleries[classifier], kind))
         return found
 
@@ -350,69 +351,69 @@ def _flat(part: Entry) -> Entry:
     return flat
 
 
-def _results(made: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
-    resamples = Resamples(made.config.resamples, made.config.seed)
-    names = [one.name for one in made.case.classifiers]
-    votes = LabelCheck(found.asked, found.judged[0]).votes
+def _results(run: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
+    resamples = Resamples(run.config.resamples, run.config.seed)
+    names = [one.name for one in run.inputs.classifiers]
+    votes = LabelCheck(found.images, found.classifiers[0]).votes
     return {
-        **header("audit", made.config),
+        **header("audit", run.config),
         "images": len(found),
-        "data": made.case.data.config.data,
-        "broken": [image.to_dict() for image in broken_of(made.case.data)],
-        "generator": _generator_entry(made, found),
-        "search": to_dict(made.options),
-        "residual": made.config.residual,
-        "reference": {**made.voter.to_dict(), "accuracy": _mean(votes), "trusted": is_trusted(found)},
-        "classifiers": [_classifier_entry(made, pictures, found, number) for number in range(len(names))],
+        "data": run.inputs.data.config.data,
+        "broken": [image.to_dict() for image in broken_of(run.inputs.data)],
+        "generator": _generator_entry(run, found),
+        "search": to_dict(run.options),
+        "residual": run.config.residual,
+        "reference": {**run.reference.to_dict(), "accuracy": _mean(votes), "trusted": is_trusted(found)},
+        "classifiers": [_classifier_entry(run, pictures, found, number) for number in range(len(names))],
         "comparison": comparison_entries(found, names, resamples),
     }
 
 
-def _generator_entry(made: AuditRun, found: AuditRecords) -> Entry:
-    metadata, network = made.case.fitted.metadata, made.case.fitted.model.config
+def _generator_entry(run: AuditRun, found: AuditRecords) -> Entry:
+    metadata, network = run.inputs.fitted.metadata, run.inputs.fitted.model.config
     known = {key: metadata.get(key) for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
     return {
         **known,
-        "fitted_here": made.config.generator is None,
+        "fitted_here": run.config.generator is None,
         "resolution": network.resolution,
         "layers": network.layers,
-        "unexplained": _unexplained(made.case, found),
-        "fitted_on_audited": made.case.fitted_on(found.asked.rows),
+        "unexplained": _unexplained(run.inputs, found),
+        "fitted_on_audited": run.inputs.fitted_on(found.images.rows),
     }
 
 
-def _unexplained(case: AuditInputs, found: AuditRecords) -> float | None:
+def _unexplained(inputs: AuditInputs, found: AuditRecords) -> float | None:
     """The share of the images' variance that reconstructions miss, on the first of them."""
     some = slice(0, UNEXPLAINED_IMAGES)
-    latents = found.asked.latents[some].to(case.fitted.pool.styles.device)
-    return unexplained(case.fitted.generator, latents, case.data.test[found.asked.rows[some]])
+    latents = found.images.latents[some].to(inputs.fitted.pool.styles.device)
+    return unexplained(inputs.fitted.generator, latents, inputs.data.test[found.images.rows[some]])
 
 
-def _classifier_entry(made: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
-    opened, subject, judged = made.case.classifiers[number], made.subjects[number], found.judged[number]
-    check, count, trusted = LabelCheck(found.asked, judged), made.config.pictures, is_trusted(found)
+def _classifier_entry(run: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
+    opened, classifier, records = run.inputs.classifiers[number], run.classifiers[number], found.classifiers[number]
+    check, count, trusted = LabelCheck(found.images, records), run.config.pictures, is_trusted(found)
     kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
     key = WorstCaseKey(
-        generator=made.case.fitted.metadata["fingerprint"],
-        pool=made.pool,
-        search=f"{made.options}, residual {made.config.residual}, seed {made.config.seed}, {made.drawn}",
-        images=f"{made.case.data.test.fingerprint}, {len(found)} of seed {made.config.seed}",
+        generator=run.inputs.fitted.metadata["fingerprint"],
+        pool=run.pool,
+        search=f"{run.options}, residual {run.config.residual}, seed {run.config.seed}, {run.drawn}",
+        images=f"{run.inputs.data.test.fingerprint}, {len(found)} of seed {run.config.seed}",
     )
     return {
         "name": opened.name,
         "method": opened.method,
         "fingerprint": opened.fingerprint,
         "differentiable": opened.differentiable,
-        "vanished": int(judged.vanished.sum()),
-        "unanswered": int(judged.unanswered.sum()),
-        "side": subject.side,
+        "vanished": int(records.vanished.sum()),
+        "unanswered": int(records.unanswered.sum()),
+        "side": classifier.side,
         "key": as_record(key),
-        "commonest": commonest_entry(found, judged),
-        "parts": part_entries(found, judged),
-        "swaps": swap_entries(found, judged),
-        "label_check": check_entry(found.asked, judged),
-        "telling": pictures.entries(number, strongest_failures(found.asked, judged, kept, count)),
-        "label_lost": pictures.entries(number, strongest_failures(found.asked, judged, lost, count)),
+        "commonest": commonest_entry(found, records),
+        "parts": part_entries(found, records),
+        "swaps": swap_entries(found, records),
+        "label_check": check_entry(found.images, records),
+        "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
+        "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }
 
 

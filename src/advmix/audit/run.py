@@ -24,13 +24,7 @@ from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
 from advmix.data.settings import DataConfig
 from advmix.mixing import WORST_CASE, Search, SearchOptions
-from advmix.pools import (
-    LATENTS,
-    FittedModel,
-    check_size,
-    load,
-    remembered,
-)
+from advmix.pools import LATENTS, FittedModel, check_size, load, remembered
 from advmix.report.tables import RESULTS
 from advmix.training.reference import (
     ReferenceClassifier,
@@ -56,8 +50,8 @@ REFERENCE = "reference"
 def search_all(
     out: Path,
     fabric: Fabric,
-    bench: AuditSetup,
-    subjects: Sequence[AuditedClassifier],
+    setup: AuditSetup,
+    classifiers: Sequence[AuditedClassifier],
     images: AuditImages,
     rows: Tensor,
     metadata: dict[str, Any],
@@ -68,8 +62,8 @@ def search_all(
     Args:
         out: the audit's folder.
         fabric: the machine; its processes take turns with the chunks.
-        bench: what stays the same.
-        subjects: the classifiers.
+        setup: what stays the same.
+        classifiers: the classifiers.
         images: the test images.
         rows: `(N,)`, those that are audited.
         metadata: of the file.
@@ -84,25 +78,25 @@ def search_all(
         with track("audit", sum(places[i].stop - places[i].start for i in mine)) as advance:
             for i in mine:
                 batch = images.read(places[i].start, rows[places[i]])
-                _found(bench, subjects, batch, metadata, advance).save(paths[i])
+                _found(setup, classifiers, batch, metadata, advance).save(paths[i])
         fabric.barrier()
         in_first_process(fabric, lambda: _join(out, paths))
     return AuditRecords.load(out)
 
 
 def _found(
-    bench: AuditSetup,
-    subjects: Sequence[AuditedClassifier],
+    setup: AuditSetup,
+    classifiers: Sequence[AuditedClassifier],
     batch: AuditBatch,
     metadata: dict[str, Any],
     advance: Advance,
 ) -> AuditRecords:
     parts = []
-    for part in batch.parts(bench.batch_size(subjects)):
+    for part in batch.parts(setup.batch_size(classifiers)):
         parts.append(
             AuditRecords(
-                measure_images(bench, part),
-                tuple(measure_classifier(bench, subject, part) for subject in subjects),
+                measure_images(setup, part),
+                tuple(measure_classifier(setup, classifier, part) for classifier in classifiers),
                 metadata,
             )
         )
@@ -144,11 +138,11 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
 
 
 def audit_classifier(
-    classifier: Subject | Sequence[Subject] | Mapping[str, Subject],
+    classifier: AnyClassifier | Sequence[AnyClassifier] | Mapping[str, AnyClassifier],
     images: Images,
     *,
     model: FittedModel | str | Path | None = None,
-    reference: Subject | None = None,
+    reference: AnyClassifier | None = None,
     attack: Attack | None = None,
     search: Search = WORST_CASE,
     residual: bool = True,
@@ -220,13 +214,13 @@ def audit_classifier(
     return result if out is not None else with_folder(result, folder)
 
 
-Subject = nn.Module | OpenClassifier | str | Path
+AnyClassifier = nn.Module | OpenClassifier | str | Path
 """A classifier, as `open_classifier` takes it."""
 
 
 def _by_name(
-    classifier: Subject | Sequence[Subject] | Mapping[str, Subject],
-) -> list[tuple[str, Subject]]:
+    classifier: AnyClassifier | Sequence[AnyClassifier] | Mapping[str, AnyClassifier],
+) -> list[tuple[str, AnyClassifier]]:
     if isinstance(classifier, Mapping):
         return list(classifier.items())
     if isinstance(classifier, str | Path | nn.Module | OpenClassifier):
@@ -234,7 +228,7 @@ def _by_name(
     return [("", one) for one in classifier]
 
 
-def _opened(classifier: Subject, images: ImageSet, name: str) -> OpenClassifier:
+def _opened(classifier: AnyClassifier, images: ImageSet, name: str) -> OpenClassifier:
     opened = open_classifier(classifier, images.classes, images.shape)
     return replace(opened, name=name) if name else opened
 
@@ -273,20 +267,20 @@ def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassif
         seed=config.seed,
         attack=inputs.attack,
     )
-    subjects = [audited_classifier(one, inputs, device) for one in inputs.classifiers]
-    return AuditRun(config, inputs, setup, options, subjects, reference)
+    classifiers = [audited_classifier(one, inputs, device) for one in inputs.classifiers]
+    return AuditRun(config, inputs, setup, options, classifiers, reference)
 
 
 def _measure(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> None:
     """Everything up to the files."""
     assert inputs.reference is not None
-    made = _setup(config, inputs, inputs.reference, fabric.device)
+    run = _setup(config, inputs, inputs.reference, fabric.device)
     rows = chosen_rows(len(inputs.data.test), config.images, generator(config.seed, "audit", "images"))
-    with batches(inputs, made.subjects) as images:
+    with batches(inputs, run.classifiers) as images:
         with clock("search"):
-            parts = made.bench, made.subjects, images, rows, made.metadata()
+            parts = run.setup, run.classifiers, images, rows, run.metadata()
             found = search_all(config.out, fabric, *parts, config.chunk)
-        in_first_process(fabric, lambda: write_audit(made, images, found, clock))
+        in_first_process(fabric, lambda: write_audit(run, images, found, clock))
 
 
 def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> list[Gallery]:
@@ -296,13 +290,13 @@ def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> li
         folders = config.generator or config.out / GENERATOR, config.latents or config.out / LATENTS
         inputs = replace(inputs, model=load(*folders, device))
     reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
-    made = _setup(config, inputs, reference, device)
-    with batches(inputs, made.subjects) as images:
-        return galleries(Pictures(made.bench, made.subjects, images, found), results)
+    run = _setup(config, inputs, reference, device)
+    with batches(inputs, run.classifiers) as images:
+        return galleries(Pictures(run.setup, run.classifiers, images, found), results)
 
 
 def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> FittedModel:
-    """Generator and pool; what is not there is made: a generator of the audited data, a pool of the generator's own
+    """Generator and pool; what is not there is run: a generator of the audited data, a pool of the generator's own
     images, or of the audited data where it has none.
     """
     from advmix.commands.encode import encode_images

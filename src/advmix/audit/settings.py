@@ -17,7 +17,8 @@ from advmix.utils.errors import UserError
 @dataclass(frozen=True)
 class AuditConfig(ClassifierOptions):
     """What flips a classifier? How right it is on test images as they are, as the generator draws them, mixed at random
-    and in the worst case; by class, by group and by layer; with the most telling pictures and a check of the labels.
+    and in the worst case; by class, by group and by layer; with pictures of the strongest failures and a check of the
+    labels.
 
     Writes report.html, results.json, found.safetensors (all that was found, image by image) and config.json.
 
@@ -73,7 +74,7 @@ class AuditConfig(ClassifierOptions):
         check_values(self, "images resamples", least=2)
         check_values(self, "chunk devices", least=1)
         check_values(self, "pictures", least=0)
-        if not self.subjects:
+        if not self.named_classifiers:
             raise UserError("audit: name a classifier with --classifier, or several with --compare")
         if self.flags and not self.classifier:
             raise UserError(
@@ -89,7 +90,7 @@ class AuditConfig(ClassifierOptions):
             )
 
     @property
-    def subjects(self) -> tuple[ClassifierOptions, ...]:
+    def named_classifiers(self) -> tuple[ClassifierOptions, ...]:
         """The classifiers, in order."""
         own = {field.name: getattr(self, field.name) for field in fields(ClassifierOptions)}
         first = (ClassifierOptions(**own),) if self.classifier else ()

@@ -29,36 +29,36 @@ class LabelCheck:
     The reference votes where it is right on the image itself; elsewhere it cannot say what the mix has lost.
     """
 
-    asked: ImageRecords
-    judged: ClassifierRecords
+    images: ImageRecords
+    records: ClassifierRecords
 
     @cached_property
     def flipped(self) -> Tensor:
         """Right as they are, and wrong on what was found."""
-        return self.judged.right_clean & ~self.judged.right_worst_case & ~self.judged.unanswered
+        return self.records.right_clean & ~self.records.right_worst_case & ~self.records.unanswered
 
     @cached_property
     def votes(self) -> Tensor:
         """Images on which the reference is right."""
-        return self.asked.reference_before == self.asked.labels
+        return self.images.reference_before == self.images.labels
 
     @cached_property
     def voted(self) -> Tensor:
         """Flipped by the picture that the reference was shown: the worst in loss, which where others flip the answer
         need not do so itself.
         """
-        seen = (self.judged.reference_after >= 0) & mistakes(answers(self.judged.after), self.asked.labels)
+        seen = (self.records.reference_after >= 0) & mistakes(answers(self.records.after), self.images.labels)
         return self.flipped & self.votes & seen
 
     @cached_property
     def kept(self) -> Tensor:
         """Flipped, and the reference still sees the label: the classifier's own mistake."""
-        return self.voted & (self.judged.reference_after == self.asked.labels)
+        return self.voted & (self.records.reference_after == self.images.labels)
 
     @cached_property
     def lost(self) -> Tensor:
         """Flipped, and the reference sees another class as well."""
-        return self.voted & (self.judged.reference_after != self.asked.labels)
+        return self.voted & (self.records.reference_after != self.images.labels)
 
     @cached_property
     def no_vote(self) -> Tensor:
@@ -80,30 +80,30 @@ class LabelCheck:
 
 def is_trusted(found: AuditRecords) -> bool:
     """Whether the reference's votes count."""
-    right = float((found.asked.reference_before == found.asked.labels).double().mean())
+    right = float((found.images.reference_before == found.images.labels).double().mean())
     trusted: bool = right >= MIN_REFERENCE_RATIO * found.metadata["reference"]["accuracy_train"]
     return trusted
 
 
-def probability_drop(asked: ImageRecords, judged: ClassifierRecords) -> Tensor:
+def probability_drop(images: ImageRecords, records: ClassifierRecords) -> Tensor:
     """How far the probability of the true class falls, `(N,)` in [-1, 1]."""
-    rows = torch.arange(len(asked.labels))
-    return (judged.before - judged.after)[rows, asked.labels]
+    rows = torch.arange(len(images.labels))
+    return (records.before - records.after)[rows, images.labels]
 
 
-def strongest_failures(asked: ImageRecords, judged: ClassifierRecords, among: Tensor, count: int) -> list[int]:
+def strongest_failures(images: ImageRecords, records: ClassifierRecords, among: Tensor, count: int) -> list[int]:
     """Places of the images whose probability swings furthest for the change of the image, best first.
 
     The rule: fall of the true class's probability, divided by the root mean square pixel change (at least 0.02).
 
     Args:
-        asked: the images.
-        judged: the classifier's answers.
+        images: the images.
+        records: the classifier's answers.
         among: `(N,)` boolean, those that may be chosen; a mix that the classifier is right on is never chosen.
         count: at most so many.
     """
-    wrong = mistakes(answers(judged.after), asked.labels)
-    score = probability_drop(asked, judged) / judged.change.clamp_min(MIN_PIXEL_CHANGE)
+    wrong = mistakes(answers(records.after), images.labels)
+    score = probability_drop(images, records) / records.change.clamp_min(MIN_PIXEL_CHANGE)
     order = score.masked_fill(~(among & wrong), -torch.inf).sort(descending=True, stable=True)
     return [place for place, value in zip(order.indices.tolist(), order.values.tolist(), strict=True) if value > 0][
         :count
@@ -129,9 +129,9 @@ CROSSED = 24
 Entry = dict[str, Any]
 
 
-def figures_of(judged: ClassifierRecords) -> tuple[str, ...]:
+def figures_of(records: ClassifierRecords) -> tuple[str, ...]:
     """`FIGURES`, and what another's attack leaves where one was tried."""
-    return FIGURES if judged.right_attacked is None else (*FIGURES, "right_attacked")
+    return FIGURES if records.right_attacked is None else (*FIGURES, "right_attacked")
 
 
 def accuracy_of(figure: str) -> str:
@@ -143,7 +143,7 @@ def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
     """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
     `(N,)`.
     """
-    labels, groups = found.asked.labels, found.asked.groups
+    labels, groups = found.images.labels, found.images.groups
     classes, names = found.metadata["classes"], found.metadata["groups"]
     yield "all", "all", torch.ones(len(found), dtype=torch.bool)
     for index, name in enumerate(classes):
@@ -155,41 +155,41 @@ def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
             yield "class in group", f"{name}, {other}", (labels == label) & (groups == group)
 
 
-def part_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
+def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]:
     """A row for each part that has images."""
-    check = LabelCheck(found.asked, judged)
+    check = LabelCheck(found.images, records)
     votes = check.checked & is_trusted(found)
     rows = []
     for kind, name, mask in parts_of(found):
         if not mask.any():
             continue
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
-        for figure in figures_of(judged):
-            row[accuracy_of(figure)] = entry(share_of(getattr(judged, figure), mask))
+        for figure in figures_of(records):
+            row[accuracy_of(figure)] = entry(share_of(getattr(records, figure), mask))
         checked = votes & mask
-        row["accuracy_checked"] = entry(share_of(judged.right_worst_case, checked))
+        row["accuracy_checked"] = entry(share_of(records.right_worst_case, checked))
         row["checked_images"] = int(checked.sum())
         rows.append(row)
     return rows
 
 
-def commonest_entry(found: AuditRecords, judged: ClassifierRecords) -> Entry:
+def commonest_entry(found: AuditRecords, records: ClassifierRecords) -> Entry:
     """The class that is answered most often for images as they are, and how often."""
-    seen = answers(judged.before)
-    counts = torch.bincount(seen[seen >= 0], minlength=judged.before.shape[1])
+    seen = answers(records.before)
+    counts = torch.bincount(seen[seen >= 0], minlength=records.before.shape[1])
     name = found.metadata["classes"][int(counts.argmax())]
     return {"class": name, "share": int(counts.max()) / len(found)}
 
 
-def swap_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
+def swap_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]:
     """A row for each swap: how many right answers it flips, how far it changes the images, and what of them."""
-    asked, split = found.asked, found.split
-    begun = judged.right_clean if found.metadata["residual"] else judged.right_reconstruction
-    votes, labels = asked.reference_before == asked.labels, asked.labels
+    images, split = found.images, found.split
+    begun = records.right_clean if found.metadata["residual"] else records.right_reconstruction
+    votes, labels = images.reference_before == images.labels, images.labels
     rows = []
     for place, swap in enumerate(found.metadata["swaps"]):
-        flips = mistakes(judged.swap_answers[:, place], labels)
-        lost = mistakes(asked.reference_swaps[:, place], labels)
+        flips = mistakes(records.swap_answers[:, place], labels)
+        lost = mistakes(images.reference_swaps[:, place], labels)
         mine = Split(split.layers, tuple(swap["layers"]), swap["grid"])
         rows.append(
             {
@@ -197,20 +197,20 @@ def swap_entries(found: AuditRecords, judged: ClassifierRecords) -> list[Entry]:
                 "perp": mine.within(split),
                 "flips": entry(share_of(flips, begun)),
                 "label_lost": entry(share_of(lost, votes)),
-                "change": float(asked.swap_change[:, place].mean()),
-                "color": float(asked.swap_color[:, place].mean()),
-                "broad": float(asked.swap_broad[:, place].mean()),
+                "change": float(images.swap_change[:, place].mean()),
+                "color": float(images.swap_color[:, place].mean()),
+                "broad": float(images.swap_broad[:, place].mean()),
             }
         )
     return rows
 
 
-def check_entry(asked: ImageRecords, judged: ClassifierRecords) -> Entry:
+def check_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
     """How many images are flipped, and what the reference says of these."""
-    check = LabelCheck(asked, judged)
+    check = LabelCheck(images, records)
     return {
-        "images": len(asked.labels),
-        "right": int(judged.right_clean.sum()),
+        "images": len(images.labels),
+        "right": int(records.right_clean.sum()),
         "votes": int(check.votes.sum()),
         "flipped": int(check.flipped.sum()),
         "flipped_label_kept": int(check.kept.sum()),
@@ -222,14 +222,14 @@ def check_entry(asked: ImageRecords, judged: ClassifierRecords) -> Entry:
 
 def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Resamples) -> list[Entry]:
     """Every further classifier less the first: paired differences of shares, on the same images."""
-    first, rows = found.judged[0], []
-    for name, judged in zip(names[1:], found.judged[1:], strict=True):
+    first, rows = found.classifiers[0], []
+    for name, records in zip(names[1:], found.classifiers[1:], strict=True):
         row: Entry = {"classifier": name, "less": names[0]}
-        for figure in figures_of(judged):
-            pair = getattr(judged, figure), getattr(first, figure)
+        for figure in figures_of(records):
+            pair = getattr(records, figure), getattr(first, figure)
             row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name}"))
-        among = LabelCheck(found.asked, first).checked & LabelCheck(found.asked, judged).checked & is_trusted(found)
-        pair = judged.right_worst_case, first.right_worst_case
+        among = LabelCheck(found.images, first).checked & LabelCheck(found.images, records).checked & is_trusted(found)
+        pair = records.right_worst_case, first.right_worst_case
         row["accuracy_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
         row["checked_images"] = int(among.sum())
         rows.append(row)

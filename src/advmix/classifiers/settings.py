@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.classifiers.networks import is_pretrained
-from advmix.utils.config import check_values, expanded
+from advmix.utils.config import Settings, check_values, expanded
 from advmix.utils.errors import UserError
 from advmix.utils.trust import TRUST
 
@@ -21,7 +21,7 @@ SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".onnx")
 
 
 @dataclass(frozen=True)
-class ClassifierOptions:
+class ClassifierOptions(Settings):
     """A classifier, whoever made it.
 
     Args:
@@ -51,6 +51,7 @@ class ClassifierOptions:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._settle()
         self._check_size()
         if not self.merges and len(set(self.classes)) < len(self.classes):
@@ -61,11 +62,9 @@ class ClassifierOptions:
         self.arguments()
 
     def _settle(self) -> None:
-        """Python may give paths as text or text as paths, lists, and a dictionary of arguments."""
+        """Python may give a path as a name, lists, and a dictionary of arguments."""
         plain: dict[str, Any] = {"classifier": str(self.classifier)}
         plain |= {name: tuple(getattr(self, name)) for name in ("mean", "std", "classes")}
-        if isinstance(self.weights, str):
-            plain["weights"] = Path(self.weights)
         if isinstance(self.classifier_args, dict):
             plain["classifier_args"] = json.dumps(self.classifier_args)
         for name, value in plain.items():

@@ -24,7 +24,7 @@ from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.load import Photos, PhotoSet, load_photos
 from advmix.report.drawing import MUTED, Canvas, shorten, tile
 from advmix.report.page import save_figures
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.errors import printable
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
@@ -193,7 +193,7 @@ MAX_PREVIEW_ROWS = 24
 
 
 @dataclass(frozen=True)
-class PreviewConfig:
+class PreviewConfig(Settings):
     """Look at a data set of your own: counts, classes against groups, sizes, broken files, and some of its images.
 
     Writes data.json, preview.png and config.json; an older preview in the same folder gives way.
@@ -214,6 +214,7 @@ class PreviewConfig:
     out: Path = Path("runs/data")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "columns", least=1)
 
 

@@ -16,19 +16,12 @@ from advmix.commands.evaluate import GALLERY, EvaluateConfig, run_evaluate
 from advmix.commands.fit import FitConfig, run_fit
 from advmix.commands.train import TrainConfig, run_train
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import open_data, painted_digits
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import Encoder
 from advmix.latents import Split
 from advmix.mixing import FINEST, WORST_CASE, SearchOptions
-from advmix.pools import (
-    FittedModel,
-    data_of,
-    load_fitted_model,
-)
+from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.figures import VariationGallery, accuracy_chart, data_strip, mixing_grid, training_curves, variations
 from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
@@ -36,12 +29,8 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.classify import TrainOptions
 from advmix.training.encoding import EncodeConfig
 from advmix.training.loop import read_log
-from advmix.training.methods import (
-    METHODS,
-    BaselineOptions,
-    check_methods,
-)
-from advmix.utils.config import check_values
+from advmix.training.methods import METHODS, BaselineOptions, check_methods
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import open_device
 from advmix.utils.files import atomic_write, read_tensors, write_json
 from advmix.utils.progress import SECONDS_FILE, console, quietly, read_seconds
@@ -125,7 +114,7 @@ def _history(fitted: Path, metadata: dict[str, Any]) -> list[dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Settings):
     """How generator and classifiers are trained and tested.
 
     Args:
@@ -149,6 +138,7 @@ class RunSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "worst_restarts worst_images", least=1)
         check_values(self, "worst_steps", least=0)
 

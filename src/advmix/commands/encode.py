@@ -8,10 +8,7 @@ from pathlib import Path
 from advmix.data.datasets import Data
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
-from advmix.pools import (
-    data_for,
-    remembered,
-)
+from advmix.pools import data_for, remembered
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
 from advmix.utils.config import to_dict

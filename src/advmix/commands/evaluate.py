@@ -16,11 +16,7 @@ from torch import Tensor, nn
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    Data,
-    open_data,
-    painted_digits,
-)
+from advmix.data.datasets import Data, open_data, painted_digits
 from advmix.data.settings import DataConfig
 from advmix.latents import Latents
 from advmix.metrics import accuracy, evaluate_batch, evaluate_latents, predict, recolor_worst, search_loss, share
@@ -149,7 +145,7 @@ def _check_fit(config: EvaluateConfig, opened: OpenClassifier, mixable: FittedMo
         )
     config.search.split(mixable.model.generator.layers)
     opened.check_search(config.search.steps)
-    for key in unlike(metadata.get("setting", {}), config.search):
+    for key in differing_settings(metadata.get("setting", {}), config.search):
         setting, search = metadata["setting"][key], getattr(config.search, key)
         _note(f"trained with {key} {setting}, searched with {search}")
 
@@ -158,7 +154,7 @@ def _note(words: str) -> None:
     console.print(f"  note: {words}", markup=False)
 
 
-def unlike(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
+def differing_settings(setting: Mapping[str, Any], search: SearchOptions) -> list[str]:
     """Which settings of a search differ from those of the method's training; none where that did not mix: an l_inf
     radius is one of pixels.
     """

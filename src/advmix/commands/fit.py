@@ -20,13 +20,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents, Split
-from advmix.pools import (
-    LATENTS,
-    FittedModel,
-    check_size,
-    in_size,
-    load,
-)
+from advmix.pools import LATENTS, FittedModel, check_size, in_size, load
 from advmix.report.figures import mixing_grid
 from advmix.report.page import save_figures
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions, reconstruction_mse, style_shape
@@ -41,16 +35,10 @@ from advmix.training.features import (
     frechet_distance,
     open_features,
 )
-from advmix.training.gan import (
-    FLAT,
-    GanOptions,
-    GanTrainee,
-    InvertOptions,
-    InvertTrainee,
-)
+from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
-from advmix.utils.config import check_values, to_dict
+from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import folder_for, with_folder
@@ -68,7 +56,7 @@ Fitted = tuple[Autoencoder, list[Loop], dict[str, Any], Discriminator | None]
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Settings):
     """Train a style generator and its encoder on the (biased) training images alone.
 
     Writes generator.safetensors, log.jsonl and config.json; with the regime gan also discriminator.safetensors,
@@ -112,6 +100,7 @@ class FitConfig:
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "devices", least=1)
         check_values(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
@@ -185,7 +174,7 @@ def fit_images(config: FitConfig, images: ImageSet | None) -> None:
     """
     fabric = make_fabric(config.device, config.devices, config.precision)
     with quietly(not fabric.is_global_zero):
-        finished = None if config.generator is None else Finished.open(config.generator)
+        finished = None if config.generator is None else FinishedGenerator.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
         if images is None:
@@ -225,7 +214,7 @@ def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
 
 
 def _inputs(
-    config: FitConfig, images: ImageSet, finished: Finished | None, features: Features | None
+    config: FitConfig, images: ImageSet, finished: FinishedGenerator | None, features: Features | None
 ) -> dict[str, str | None]:
     """What training reads, by its fingerprint."""
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
@@ -238,7 +227,7 @@ def _inputs(
 def _trained(
     config: FitConfig,
     images: ImageSet,
-    finished: Finished | None,
+    finished: FinishedGenerator | None,
     features: Features | None,
     fabric: Fabric,
     run: str,
@@ -265,7 +254,7 @@ def _gan(config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitte
     return model, loops, fit.settings(), discriminator
 
 
-def _invert(finished: Finished, config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
+def _invert(finished: FinishedGenerator, config: FitConfig, images: ImageSet, fabric: Fabric, run: str) -> Fitted:
     steps = config.invert.steps(finished.dec.resolution)
     loop = Loop("fit encoder", steps, config.out, run, config.checkpoint_seconds)
     model = finished.train(images, config.invert, config.seed, fabric, loop)
@@ -306,7 +295,7 @@ def _judge(config: FitConfig, images: ImageSet, judge: OpenClassifier, fabric: F
         return
     dec = model.to(fabric.device).generator
     assert isinstance(dec, MappedGenerator)  # all that is trained otherwise than by reconstruction
-    metadata |= judged(dec, images, judge.network, config.seed, judge.classes == images.classes)
+    metadata |= measure_samples(dec, images, judge.network, config.seed, judge.classes == images.classes)
     save_autoencoder(config.out, model, metadata)
     said = f"  Fréchet distance {metadata['frechet_distance']:.2f} under the features of {config.features}"
     if "class_shares" in metadata:
@@ -363,14 +352,14 @@ class GanFit:
 
     def _preview(self, dec: MappedGenerator, done: int, steps: int) -> None:
         if done % self.gan.preview_every == 0 or done == steps:
-            save_figures(preview(dec, self.seed), self.out)
+            save_figures(draw_preview(dec, self.seed), self.out)
 
     def settings(self) -> dict[str, Any]:
         """What the file says about how it was made."""
         return {"regime": "gan", "gan": to_dict(self.gan), "invert": to_dict(self.invert)}
 
 
-def preview(dec: MappedGenerator, seed: int) -> dict[str, Figure]:
+def draw_preview(dec: MappedGenerator, seed: int) -> dict[str, Figure]:
     """Samples and mixes of them, always of the same draws, so that pictures of one run can be compared."""
     latents = dec.sample(SAMPLES, generator(seed, "preview"), mixing=0)
     return {"samples": sample_grid(_rgb(dec, latents)), "mixing": mixing_figure(dec, latents)}
@@ -393,7 +382,7 @@ def mixing_figure(dec: MappedGenerator, latents: Latents) -> Figure:
     return mixing_grid(_rgb(dec, latents[:GRID_ROWS]), _rgb(dec, lent), mixes, "its coarse layers", "its two finest")
 
 
-def judged(
+def measure_samples(
     dec: MappedGenerator, images: ImageSet, classifier: nn.Module, seed: int, counted: bool = True
 ) -> dict[str, Any]:
     """Fréchet distance between training images and as many samples under the features of a classifier; if `counted`,
@@ -439,14 +428,14 @@ def _samples(dec: MappedGenerator, count: int, seed: int) -> Iterator[Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
+class FinishedGenerator:
     """A generator that an encoder is wanted for, and what its file says of it."""
 
     dec: MappedGenerator
     metadata: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: Path) -> Finished:
+    def open(cls, folder: Path) -> FinishedGenerator:
         """The generator of an `import` folder, or of a GAN's `fit`.
 
         Raises:

@@ -15,11 +15,7 @@ from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import generator_summary
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import (
-    Data,
-    OwnImages,
-    open_data,
-)
+from advmix.data.datasets import Data, OwnImages, open_data
 from advmix.data.images import ImageSet, slices
 from advmix.data.photos.decode import Broken, PhotoShape
 from advmix.data.photos.load import load_pictures

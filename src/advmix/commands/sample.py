@@ -21,7 +21,7 @@ from advmix.generators.stylegan2 import StyleGan2
 from advmix.pretrained.read import import_generator
 from advmix.report.drawing import Canvas, tile
 from advmix.report.page import save_figures
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder
@@ -50,7 +50,7 @@ FOLDER = "images"
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(Settings):
     """Draw images that a StyleGAN makes up: files, and a sheet of the first 64.
 
     Writes images/00000.png and so on, samples.png and config.json. An image depends on its number and the seed alone: a
@@ -77,6 +77,7 @@ class SampleConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "count", least=1)
         check_values(self, "truncation", least=0)
         check_values(self, "mixing", within=(0, 1))
@@ -140,7 +141,7 @@ def sheet(images: Tensor) -> Figure:
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(Settings):
     """Read a StyleGAN2 generator that others trained; nothing in their file is executed.
 
     Writes generator.safetensors, samples.png and config.json; the folder serves as --generator. There is no encoder
@@ -171,6 +172,7 @@ class ImportConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "samples truncation", least=0)
         check_values(self, "mapping_lr", above=0)
 

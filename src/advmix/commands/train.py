@@ -12,13 +12,8 @@ from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import (
-    NEEDS_LATENTS,
-    BaselineOptions,
-    check_method,
-    make_recipe,
-)
-from advmix.utils.config import check_values, to_dict
+from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
+from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_tensors
@@ -27,7 +22,7 @@ from advmix.utils.runs import open_run
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, jitter, grayscale, instnorm).
 
     Writes classifier.safetensors, log.jsonl and config.json.
@@ -61,6 +56,7 @@ class TrainConfig:
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_method(self.method)
         check_values(self, "checkpoint_seconds", least=0)
 

@@ -8,14 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from advmix.data.digits import (
-    COLOR_NAMES,
-    MEAN_COLORS,
-    Painting,
-    class_names,
-    load_gray,
-    make_painting,
-)
+from advmix.data.digits import COLOR_NAMES, MEAN_COLORS, Painting, class_names, load_gray, make_painting
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.data.photos.decode import PhotoOptions, PhotoShape
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.errors import UserError, printable
 
 SOURCES = ("digits", "mnist", "fashion-mnist", "kmnist")
@@ -20,7 +20,7 @@ PAINT = ("look", "color_std", "color_variance", "train_images", "test_images")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Settings):
     """Which images, how digits are painted, and what is to be recognised.
 
     Args:
@@ -50,6 +50,8 @@ class DataConfig:
     photos: PhotoShape = field(default_factory=PhotoShape)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "data", str(self.data))
         if self.is_painted:
             self._check_paint()
         elif self.data and not any(mark in self.data for mark in "/\\.:$~") and not os.path.lexists(self.data):

@@ -23,16 +23,9 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import Encoder, encoded
 from advmix.latents import Latents, Split
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
-from advmix.pools import (
-    data_for,
-    data_of,
-    in_size,
-    load,
-)
+from advmix.pools import data_for, data_of, in_size, load
 from advmix.training.encoding import EncodeConfig
-from advmix.training.methods import (
-    NEEDS_LATENTS,
-)
+from advmix.training.methods import NEEDS_LATENTS
 from advmix.training.reference import OWN
 from advmix.utils import config as configs
 from advmix.utils.errors import UserError
@@ -176,7 +169,7 @@ def _classifiers(kind: str, folder: Path, config: Any) -> tuple[ClassifierOption
     if kind == "train":
         return (ClassifierOptions(str(folder)),)
     if isinstance(config, AuditConfig):
-        return config.subjects
+        return config.named_classifiers
     if isinstance(config, EvaluateConfig):
         return (ClassifierOptions(**{field.name: getattr(config, field.name) for field in fields(ClassifierOptions)}),)
     return ()

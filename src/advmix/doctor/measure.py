@@ -17,7 +17,7 @@ from advmix.data.images import slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.base import Generator
 from advmix.inspect.survival import Survival, mixed_answers
-from advmix.latents import Latents, Split, join, unit_name, units
+from advmix.latents import Latents, Split, join_splits, single_splits, split_name
 from advmix.metrics import BATCH, search_loss
 from advmix.mixing import Loss, Mix, SearchOptions, cross_entropy
 from advmix.utils.progress import track
@@ -188,8 +188,8 @@ def leakage(latents: Latents, labels: Tensor, split: Split, seed: int = 0) -> tu
     whole = readable(split.perp_of(latents), labels, seed)
     if whole is None:
         return None, {}
-    parts = units(split.layers, latents.grid is not None)
-    found = {unit_name(unit): readable(unit.perp_of(latents), labels, seed) for unit in parts}
+    parts = single_splits(split.layers, latents.grid is not None)
+    found = {split_name(unit): readable(unit.perp_of(latents), labels, seed) for unit in parts}
     return whole, {name: value for name, value in found.items() if value is not None}
 
 
@@ -229,7 +229,7 @@ class Moves:
 
 def moves(generator: Generator, latents: Latents, donors: Latents, split: Split) -> Moves:
     """Swap z⊥ between N images and their donors, and swap everything."""
-    everything = join(units(generator.layers, latents.grid is not None))
+    everything = join_splits(single_splits(generator.layers, latents.grid is not None))
     return Moves(*swap_changes(generator, latents, donors, [split, everything]))
 
 

@@ -35,7 +35,7 @@ from advmix.latents import Latents
 from advmix.metrics import accuracy, predict, share, unexplained
 from advmix.mixing import SearchOptions
 from advmix.training.reference import check_independent, open_reference
-from advmix.utils.config import check_values, to_dict
+from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import environment, open_device
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
@@ -71,7 +71,7 @@ MIXES = 3
 
 
 @dataclass(frozen=True)
-class DoctorConfig:
+class DoctorConfig(Settings):
     """Are generator, split, pool and search fit for what they are used for? Verdicts, reasons, remedies.
 
     Writes doctor.json and config.json; an older one in the same folder gives way. Exit code 0 whatever the verdicts.
@@ -101,6 +101,7 @@ class DoctorConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_values(self, "images search_images", least=2)
 
 

@@ -32,7 +32,7 @@ from advmix.generators.base import Generator
 from advmix.mixing import WORST_CASE, RandMix, SearchOptions, calibrated, with_layers
 from advmix.pools import LATENTS, FittedModel, load
 from advmix.training.reference import check_independent, open_reference
-from advmix.utils.config import check_values, from_dict
+from advmix.utils.config import Settings, check_values, from_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
@@ -61,9 +61,9 @@ class AuditVariations:
     def find(self, part: slice) -> Iterator[Item]:
         """The variation of each image of a part that hurt a classifier most, classifier by classifier."""
         for number, about in enumerate(self.found.metadata["classifiers"]):
-            judged, sources = self.found.judged[number], self.sources[part]
+            judged, sources = self.found.classifiers[number], self.sources[part]
             kept = kept_words(
-                self.found.asked.reference_before[part], judged.reference_after[part], sources.images.labels
+                self.found.images.reference_before[part], judged.reference_after[part], sources.images.labels
             )
             donors = [self.lenders[donor] for donor in judged.donors[part].tolist()]
             variant = f"worst-{number + 1}"
@@ -74,10 +74,10 @@ class AuditVariations:
     @torch.no_grad()
     def _drawn(self, part: slice, number: int, side: int) -> Tensor:
         device = next(self.generator.parameters()).device
-        latents = self.found.asked.latents[part].to(device)
+        latents = self.found.images.latents[part].to(device)
         if self.found.metadata["residual"]:
             latents = self.generator.complete(latents, self.originals(part, side).to(device))
-        perp = self.found.judged[number].perp[part].to(device)
+        perp = self.found.classifiers[number].perp[part].to(device)
         return self.generator(self.found.split.with_perp(latents, perp)).cpu()  # type: ignore[no-any-return]
 
     def originals(self, part: slice, side: int | None = None) -> Tensor:
@@ -116,7 +116,7 @@ def open_audit(
     if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
         raise UserError(f"{audit}: found with another generator than the one in {parts.folder}")
     data = _audited(metadata, parts.data, audit)
-    rows = found.asked.rows
+    rows = found.images.rows
     names = names_of(data, "test")
     sources = SourceImages(data.test[rows], [names[row] for row in rows.tolist()], rows)
     inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
@@ -146,7 +146,7 @@ WITH_AUDIT = ("audit", "generator", "latents", "which", "originals", "out", "dev
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Settings):
     """Write variations of a generator's images as PNG files in a folder for each class, with a table: to be looked at,
     relabelled, or used elsewhere.
 
@@ -194,6 +194,7 @@ class ExportConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS)):
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")

@@ -41,14 +41,7 @@ from advmix.inspect.scores import (
     verdict,
 )
 from advmix.intervals import Interval
-from advmix.latents import (
-    Latents,
-    Split,
-    join,
-    parts,
-    rest,
-    unit_name,
-)
+from advmix.latents import Latents, Split, complement_split, join_splits, split_name, split_parts
 from advmix.pools import FittedModel, data_of, load_fitted_model
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
@@ -61,7 +54,7 @@ from advmix.training.reference import (
     unbiased_config,
     unbiased_test,
 )
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json
@@ -115,9 +108,9 @@ def layer_entries(
     for unit, support in zip(scores.units, proposal.support, strict=True):
         level = 0 if unit.grid else unit.perp[0] // 2
         swaps = {"alone": unit, "with_finer": scores.starting(unit), "with_coarser": scores.ending(unit)}
-        row = {"name": unit_name(unit), "resolution": network.start * 2**level}
+        row = {"name": split_name(unit), "resolution": network.start * 2**level}
         row |= {name: swap_entry(scores, proposal, split) for name, split in swaps.items()}
-        row["alone"]["verdict"] = "either" if unit_name(unit) in either else row["alone"]["verdict"]
+        row["alone"]["verdict"] = "either" if split_name(unit) in either else row["alone"]["verdict"]
         rows.append(row | {"verdict": row["alone"]["verdict"], "support": support})
     return rows
 
@@ -139,7 +132,7 @@ def proposal_entry(
         "next_larger": None if larger is None else swap_entry(scores, proposal, larger),
         "added": {name: _numbers(score) for name, score in added.items()},
         "could_join": could_join(proposal, added),
-        "idle": [unit_name(unit) for unit in scores.idle],
+        "idle": [split_name(unit) for unit in scores.idle],
         "threshold": proposal.threshold,
         "resamples": proposal.resamples,
         "agreement": proposal.agreement,
@@ -171,7 +164,7 @@ GRID_DONORS = 10
 
 
 @dataclass(frozen=True)
-class InspectConfig:
+class InspectConfig(Settings):
     """Measure which layers of a generator carry the label, and propose a split.
 
     Gives each image the styles of another one with another label, layers by layers, and asks a reference classifier:
@@ -216,6 +209,7 @@ class InspectConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.unbiased == "test" and self.reference is None:
             raise UserError("--unbiased test: no reference is trained on a test; name one, or use --unbiased train")
         if self.by not in GROUPINGS:
@@ -370,10 +364,10 @@ def _around(
     split: Split | None, dec: Generator, network: nn.Module, pairs: Pairs
 ) -> tuple[SwapScore | None, dict[str, SwapScore]]:
     """What the proposal leaves out, swapped together; and the proposal with one more layer of it."""
-    others = None if split is None else rest(split, pairs.latents.grid is not None)
+    others = None if split is None else complement_split(split, pairs.latents.grid is not None)
     if split is None or others is None:
         return None, {}
-    larger = {unit_name(unit): join([split, unit]) for unit in parts(others)}
+    larger = {split_name(unit): join_splits([split, unit]) for unit in split_parts(others)}
     scores = pairs.scores(dec, network, [others, *larger.values()])
     return scores.of(others), {name: scores.of(joint) for name, joint in larger.items()}
 
@@ -392,7 +386,7 @@ def _mixing(mixable: FittedModel, data: Data, network: nn.Module, found: Measure
         return GridRow(name, _rgb(images), changed, verdict)
 
     named = zip(found.scores.units, verdicts, strict=True)
-    singles = [row(row_name(unit_name(unit)), unit, verdict) for unit, verdict in named]
+    singles = [row(row_name(split_name(unit)), unit, verdict) for unit, verdict in named]
     groups = []
     if found.proposal.split is not None and found.rest is not None:
         groups = [row("proposed z⊥", found.proposal.split, "z⊥"), row("all others", found.rest.split, "z∥")]

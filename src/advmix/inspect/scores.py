@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.intervals import Interval, wilson
-from advmix.latents import Latents, Split, join, neighbours, parts, units
+from advmix.latents import Latents, Split, join_splits, neighbour_splits, single_splits, split_parts
 from advmix.utils.errors import UserError
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
@@ -74,12 +74,12 @@ class LayerScores:
     @cached_property
     def units(self) -> tuple[Split, ...]:
         """Grid and layers, each alone, coarse to fine."""
-        return units(self.splits[0].layers, any(split.grid for split in self.splits))
+        return single_splits(self.splits[0].layers, any(split.grid for split in self.splits))
 
     @property
     def everything(self) -> Split:
         """The swap of all layers, and of the grid where there is one."""
-        return join(self.units)
+        return join_splits(self.units)
 
     def of(self, split: Split) -> SwapScore:
         """What one swap did."""
@@ -101,11 +101,11 @@ class LayerScores:
 
     def starting(self, unit: Split) -> Split:
         """A unit with all finer ones."""
-        return join(self.units[self.units.index(unit) :])
+        return join_splits(self.units[self.units.index(unit) :])
 
     def ending(self, unit: Split) -> Split:
         """A unit with all coarser ones."""
-        return join(self.units[: self.units.index(unit) + 1])
+        return join_splits(self.units[: self.units.index(unit) + 1])
 
 
 def other_label(labels: Tensor, pool_labels: Tensor, rng: torch.Generator | None = None) -> Tensor:
@@ -151,8 +151,8 @@ def layer_scores(
     Raises:
         UserError: the classifier is wrong on every reconstruction, or the images do not depend on the latents.
     """
-    asked = neighbours(generator.layers, latents.grid is not None) if splits is None else tuple(splits)
-    every = join(units(generator.layers, latents.grid is not None))
+    asked = neighbour_splits(generator.layers, latents.grid is not None) if splits is None else tuple(splits)
+    every = join_splits(single_splits(generator.layers, latents.grid is not None))
     asked = asked if every in asked else (*asked, every)
     found = []
     with eval_mode(classifier, generator) as (model, _), track("swap layers", len(latents)) as advance:
@@ -312,8 +312,8 @@ def propose_split(
 
 
 def _is_candidate(scores: LayerScores, groups: Sequence[Split], split: Split) -> bool:
-    mine = set(parts(split))
-    whole = [set(parts(group)) for group in groups if set(parts(group)) <= mine]
+    mine = set(split_parts(split))
+    whole = [set(split_parts(group)) for group in groups if set(split_parts(group)) <= mine]
     if split == scores.everything or not whole or set().union(*whole) != mine:
         return False
     return not (whole[0] <= set(scores.idle) or whole[-1] <= set(scores.idle))
@@ -330,7 +330,7 @@ def _choose(scores: LayerScores, allowed: Tensor, threshold: float, weights: Ten
 
 
 def _support(scores: LayerScores, votes: Tensor) -> tuple[float, ...]:
-    proposed = [parts(scores.splits[row]) for row in votes[votes >= 0].tolist()]
+    proposed = [split_parts(scores.splits[row]) for row in votes[votes >= 0].tolist()]
     return tuple(sum(unit in found for found in proposed) / len(votes) for unit in scores.units)
 
 
@@ -355,7 +355,7 @@ def _sureness(agreement: float, clear: bool) -> str:
 
 def verdict(scores: LayerScores, proposal: Proposal, split: Split) -> str:
     """What some layers are found to be: `z⊥` (all of them proposed), `idle` (all of them), else `z∥`."""
-    mine = parts(split)
-    if proposal.split is not None and set(mine) <= set(parts(proposal.split)):
+    mine = split_parts(split)
+    if proposal.split is not None and set(mine) <= set(split_parts(proposal.split)):
         return "z⊥"
     return "idle" if set(mine) <= set(scores.idle) else "z∥"

@@ -17,7 +17,7 @@ from advmix.latents import Latents
 from advmix.mixing import usual_split
 from advmix.training.features import Features, open_features
 from advmix.utils import config as configs
-from advmix.utils.config import check_values
+from advmix.utils.config import Settings, check_values
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator
 
@@ -29,7 +29,7 @@ POOL = 1024
 
 
 @dataclass(frozen=True)
-class EncodeConfig:
+class EncodeConfig(Settings):
     """Encode training images into a latent store, the pool of every search.
 
     Writes latents-*.safetensors, store.json and config.json.
@@ -71,6 +71,7 @@ class EncodeConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
         check_values(self, "batch shard_size", least=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -52,6 +52,19 @@ def check_values(
             raise UserError(f"{flag}: must be more than {above}")
         if within is not None and not within[0] <= value <= within[1]:
             raise UserError(f"{flag}: must be between {within[0]} and {within[1]}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings in Python: a path may be given as text."""
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value, kind = getattr(self, part.name), str(part.type)
+            if isinstance(value, str) and "Path" in kind:
+                object.__setattr__(self, part.name, Path(value))
+            elif isinstance(value, list | tuple) and "tuple[Path" in kind:
+                object.__setattr__(self, part.name, tuple(map(Path, value)))
 
 
 def expanded(path: str | Path, flag: str) -> Path:
