@@ -21,7 +21,7 @@ SIZE = ["--data", "digits", "--train-images", "80", "--test-images", "30"]
 CPU = ["--device", "cpu"]
 SHOP = """
 from torch import nn
-from advmix.classifiers import conv_net
+from advmix.classifiers.networks import conv_net
 
 def net(classes=10):
     return conv_net(classes)

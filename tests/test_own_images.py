@@ -195,7 +195,7 @@ def test_predictions_hold_any_name(runs: Path, tmp_path: Path) -> None:
 def test_where_nothing_says_which_images_they_must_be_named(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "factory_of_own_tests.py").write_text("from advmix.classifiers import conv_net\n")
+    (tmp_path / "factory_of_own_tests.py").write_text("from advmix.classifiers.networks import conv_net\n")
     torch.save(conv_net(10).state_dict(), tmp_path / "w.pth")
     monkeypatch.chdir(tmp_path)
     theirs = ["--classifier", "factory_of_own_tests:conv_net", "--classifier-args", '{"classes": 10}']
