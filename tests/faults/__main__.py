@@ -26,8 +26,8 @@ LONG = "encode refine", "train", "audit", "fit", "fit gan", "fit invert", "inspe
 FULL = ("encode", "predict", "export", "audit", "data", "train", "sample")
 REMOVED = ("fit", "encode", "audit", "export", "sample", "predict", "demo")
 QUICK = {
-    "kills": ("encode", "predict unlabelled"),
-    "flips": ("encode", "predict", "train"),
+    "kills": ("encode",),
+    "flips": ("encode", "train"),
     "signals": ("train",),
     "starts": ("encode",),
     "removed": ("encode",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import random
@@ -46,6 +47,8 @@ def preload() -> None:
         "matplotlib.backends.backend_agg",
     ):
         import_module(name)
+    gc.collect()
+    gc.freeze()  # or else every fork would look through half a gigabyte of modules, and copy it
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from faults.__main__ import main
 from forked import start
 from trained import shared
 
-QUICK = ["--quick", "--every", "6", "--flips", "1", "--starts", "3", "--inputs", "fit", "latents", "nominal"]
+QUICK = ["--quick", "--every", "3", "--flips", "1", "--starts", "3", "--inputs", "fit", "latents"]
 KINDS = {
     "kill at a write": 12,
-    "flipped bit": 12,
+    "flipped bit": 9,
     "signal": 6,
     "SIGHUP under nohup": 1,
     "two starts at once": 3,
