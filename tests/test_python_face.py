@@ -128,6 +128,17 @@ def test_a_model_goes_through_a_folder(model: FittedModel, tmp_path: Path) -> No
     assert again.split == model.split == advmix.Split(6, (4, 5))
     with pytest.raises(UserError, match="something in it"):
         model.save(tmp_path / "model")
+    (model.folder / "latents").rename(tmp_path / "elsewhere")
+    try:
+        mixed = advmix.load(model.folder, tmp_path / "elsewhere")
+        (model.folder / "latents").mkdir()
+        (model.folder / "latents" / "store.json").write_text("of another pool")
+        mixed.save(tmp_path / "mixed")
+        assert advmix.load(tmp_path / "mixed").fingerprints == model.fingerprints
+    finally:
+        (model.folder / "latents" / "store.json").unlink()
+        (model.folder / "latents").rmdir()
+        (tmp_path / "elsewhere").rename(model.folder / "latents")
 
 
 def test_temporary_folders_go_with_what_is_in_them(digits: ColoredDigits) -> None:

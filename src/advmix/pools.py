@@ -78,9 +78,8 @@ class FittedModel:
         Raises:
             UserError: something lies there already.
         """
-        copy_folder(self.folder, folder)
-        if not (Path(folder) / LATENTS).is_dir():
-            copy_folder(self.store.folder, Path(folder) / LATENTS)
+        copy_folder(self.folder, folder, without=LATENTS)
+        copy_folder(self.store.folder, Path(folder) / LATENTS)
 
 
 def data_of(metadata: Mapping[str, Any], source: Path) -> Data:

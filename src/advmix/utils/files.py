@@ -155,8 +155,13 @@ def with_folder(thing: Kept, folder: Path) -> Kept:
     return thing
 
 
-def copy_folder(source: Path, target: str | Path) -> None:
+def copy_folder(source: Path, target: str | Path, without: str | None = None) -> None:
     """Copy what a run wrote into a new folder.
+
+    Args:
+        source: the run's folder.
+        target: the new one.
+        without: name of a subfolder that is left out.
 
     Raises:
         UserError: there is something in it already.
@@ -164,11 +169,13 @@ def copy_folder(source: Path, target: str | Path) -> None:
     out = Path(target)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: there is something in it already; save into a new folder")
-    _copy(source, make_folder(out, parents=True))
+    _copy(source, make_folder(out, parents=True), without)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, without: str | None = None) -> None:
     for path in sorted(source.iterdir()):
+        if path.name == without:
+            continue
         if path.is_dir():
             _copy(path, make_folder(target / path.name))
         elif not path.name.startswith("."):
