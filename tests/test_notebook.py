@@ -11,6 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from advmix.audit.results import AuditResult
+from trained import hasten_reference
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "audit.ipynb"
 
@@ -23,8 +24,9 @@ def shell() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")  # IPython's own
-def test_the_notebook_runs(shell: Any) -> None:
+def test_the_notebook_runs(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer images and steps."""
+    hasten_reference(monkeypatch)
     small = {
         "labels < 4": "(labels < 4) & (torch.arange(len(labels)) % 4 == 0)",
         "fit_steps=300": "fit_steps=60",
