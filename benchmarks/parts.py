@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import tyro
-from lightning_fabric import Fabric
 from rich.table import Table
 from timing import Layer, Work, in_turn, layers_of, measure
 from torch import Tensor, nn
@@ -37,6 +36,9 @@ from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[..., Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
@@ -12,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from advmix.cli import main
 
@@ -45,7 +45,9 @@ def start_command(*words: object) -> BaseProcess:
 
 def in_two_processes(target: Callable[..., int | None], *arguments: Any) -> None:
     """As `torchrun` starts them; both must succeed."""
-    port, ranks = find_free_network_port(), ("0", "1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, ranks = free.getsockname()[1], ("0", "1")
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     both = [start(target, *arguments, variables={**address, "LOCAL_RANK": rank}) for rank in ranks]
     for process in both:

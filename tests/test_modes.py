@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from advmix.latents import Split
 from advmix.mixing import AdvMix
+from advmix.utils.device import make_fabric
 from advmix.utils.torch_tools import eval_mode, unwrap
 from advmix.utils.torch_tools import generator as seeded
 from tiny import VECTOR, make_classifier, make_generator, make_latents
@@ -34,7 +34,7 @@ def test_distributed_wrapper_is_taken_off() -> None:
 
 def test_fabric_wrapper_is_taken_off() -> None:
     network = make_classifier()
-    assert unwrap(Fabric(accelerator="cpu").setup_module(network)) is network
+    assert unwrap(make_fabric("cpu").setup_module(network)) is network
 
 
 def test_plain_network_with_a_module_attribute_is_left_alone() -> None:
@@ -54,7 +54,7 @@ def test_search_through_wrappers_equals_the_plain_search() -> None:
     wrapped = DistributedDataParallel(network)
     mixes = [
         search(model, make_latents(VECTOR, 3, 1), labels, make_latents(VECTOR, 6, 2), rng=seeded(0))
-        for model in (network, wrapped, Fabric(accelerator="cpu").setup_module(network))
+        for model in (network, wrapped, make_fabric("cpu").setup_module(network))
     ]
     assert torch.equal(mixes[0].images, mixes[1].images)
     assert torch.equal(mixes[0].images, mixes[2].images)
