@@ -26,7 +26,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	rm -rf build/wheel
+	rm -rf build/wheel && mkdir -p build
 	$(BIN)/python -m build --no-isolation --outdir build/wheel > build/wheel.log
 	$(BIN)/twine check --strict build/wheel/*
 
