@@ -222,6 +222,23 @@ def test_images_of_every_kind(tmp_path: Path) -> None:
     assert advmix.open_images(exact) is exact
 
 
+def test_a_data_set_may_have_a_config_of_its_own() -> None:
+    source = Pictures()
+    source.config = {"name": "pictures"}  # type: ignore[attr-defined]
+    assert len(advmix.open_images(source, size=8).train) == 16
+
+
+def test_an_attack_that_fails_is_refused_before_anything_is_made(
+    net: nn.Module, images: Data, model: FittedModel, tmp_path: Path
+) -> None:
+    def attack(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return x + 2
+
+    with pytest.raises(UserError, match="attack"):
+        advmix.audit_classifier(net, images, model=model, attack=attack, out=tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
 def pair(pixels: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return pixels, torch.arange(len(pixels)) % 2 if labels is None else labels
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from advmix.data.colored import GrayDigits
-from advmix.data.digits import Painting
 from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
 from advmix.latents import Latents

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,7 +47,6 @@ class AuditInputs:
         data: whose test images are audited.
         classifiers: that are asked.
         model: generator and pool, on the device.
-        generator: folder of a generator whose pool is not there yet.
         metadata: of the file of a generator that is there.
         reference: votes whether a mix still shows its label.
         attack: a third-party attack, tried besides.
@@ -57,18 +55,16 @@ class AuditInputs:
     data: Data
     classifiers: tuple[OpenClassifier, ...]
     model: FittedModel | None = None
-    generator: Path | None = None
     metadata: dict[str, Any] | None = None
     reference: ReferenceClassifier | None = None
     attack: Attack | None = None
 
     @staticmethod
-    def open(config: AuditConfig, device: torch.device, fabric: Fabric) -> AuditInputs:
+    def open(config: AuditConfig, fabric: Fabric) -> AuditInputs:
         """Everything that a config names, checked to go together before anything is made.
 
         Args:
             config: of the audit.
-            device: for networks and pool.
             fabric: the machine; data are read by one of its processes first.
 
         Raises:
@@ -79,17 +75,32 @@ class AuditInputs:
         images, done = data.test, (config.out / RESULTS).is_file()
         opened = tuple(open_classifier(options, images.classes, images.shape) for options in config.named_classifiers)
         attack = open_attack(config.attack)
-        if attack is not None and not done:
-            _try_attack(attack, opened, images[:TRIED], device)
-        check_fit(config, data, metadata, opened)
-        reference = None
-        if config.reference:
-            reference = named_reference(config.reference, data.train, device, config.trust_code)
-            check_independent(config.reference, reference.network, opened, images, device)
-        model = None
-        if config.generator is not None and config.latents is not None and not done:
-            model = load(config.generator, config.latents, device)
-        return AuditInputs(data, opened, model, config.generator, metadata, reference, attack)
+        inputs = AuditInputs(data, opened, metadata=metadata, attack=None if done else attack)
+        inputs = inputs.checked(config, config.reference, fabric.device)
+        if config.generator is None or config.latents is None or done:
+            return inputs
+        return replace(inputs, model=load(config.generator, config.latents, fabric.device))
+
+    def checked(self, config: AuditConfig, reference: str | OpenClassifier | None, device: torch.device) -> AuditInputs:
+        """The same with a reference that is named, where all of it goes together.
+
+        Args:
+            config: of the audit.
+            reference: votes whether a mix still shows its label.
+            device: where classifiers are asked.
+
+        Raises:
+            UserError: an attack that fails, or parts that do not go together.
+        """
+        if self.attack is not None:
+            _try_attack(self.attack, self.classifiers, self.data.test[:TRIED], device)
+        check_fit(config, self.data, self.metadata, self.classifiers)
+        if not reference:
+            return self
+        votes = named_reference(reference, self.data.train, device, config.trust_code)
+        name = reference if isinstance(reference, str) else reference.name
+        check_independent(name, votes.network, self.classifiers, self.data.test, device)
+        return replace(self, reference=votes)
 
     @property
     def fingerprints(self) -> dict[str, str | None]:

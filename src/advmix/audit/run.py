@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack
-from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches, check_fit
+from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
 from advmix.audit.page import Gallery
 from advmix.audit.records import RECORDS_FILE, AuditRecords
@@ -28,8 +28,6 @@ from advmix.pools import LATENTS, FittedModel, check_size, load, remembered
 from advmix.report.tables import RESULTS
 from advmix.training.reference import (
     ReferenceClassifier,
-    check_independent,
-    named_reference,
     own_reference,
     train_reference,
 )
@@ -129,7 +127,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     """
     fabric = make_fabric(config.device, config.devices)
     with quietly(not fabric.is_global_zero):
-        inputs = AuditInputs.open(config, fabric.device, fabric)
+        inputs = AuditInputs.open(config, fabric)
         if inputs.metadata is not None:
             config = replace(config, data=remembered(config.data))
         result = audit(config, inputs, fabric)
@@ -181,16 +179,13 @@ def audit_classifier(
         UserError: bad input.
     """
     fabric, data = make_fabric(device), open_images(images, seed=seed)
-    test, train = data.test, data.train
+    test = data.test
     opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
     fitted = model if model is None or isinstance(model, FittedModel) else load(model, device=fabric.device)
     if fitted is not None:
         check_size(test, fitted.generator)
-    votes = None
-    if reference is not None:
-        named = _opened(reference, test, "reference")
-        votes = named_reference(named, train, fabric.device)
-        check_independent(named.name, votes.network, opened, test, fabric.device)
+    votes = _opened(reference, test, "") if isinstance(reference, nn.Module) else reference
+    votes = str(votes) if isinstance(votes, Path) else votes
     with folder_for(out) as folder:
         config = AuditConfig(
             opened[0].name,
@@ -208,9 +203,8 @@ def audit_classifier(
             resume=resume,
         )
         metadata = None if fitted is None else fitted.metadata
-        check_fit(config, data, metadata, opened)
-        inputs = AuditInputs(data, tuple(opened), fitted, config.generator, metadata, votes, attack)
-        result = audit(config, inputs, fabric)
+        inputs = AuditInputs(data, tuple(opened), fitted, metadata, attack=attack)
+        result = audit(config, inputs.checked(config, votes, fabric.device), fabric)
     return result if out is not None else with_folder(result, folder)
 
 
@@ -296,7 +290,7 @@ def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> li
 
 
 def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> FittedModel:
-    """Generator and pool; what is not there is run: a generator of the audited data, a pool of the generator's own
+    """Generator and pool; what is not there is made: a generator of the audited data, a pool of the generator's own
     images, or of the audited data where it has none.
     """
     from advmix.commands.encode import encode_images
@@ -304,7 +298,7 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     from advmix.training.encoding import EncodeConfig
 
     def make() -> tuple[Path, Path]:
-        fitted, latents, data = inputs.generator, config.latents, inputs.data
+        fitted, latents, data = config.generator, config.latents, inputs.data
         if fitted is None:
             fitted = config.out / GENERATOR
             with clock("fit"):

@@ -239,30 +239,24 @@ def _check_weights(network: nn.Module, name: str) -> None:
 
 
 def _find(options: ClassifierOptions) -> FoundNetwork:
+    from advmix.classifiers import zoo
+
     library, _, name = options.classifier.partition(":")
     if library == "torchvision":
-        from advmix.classifiers.zoo import from_torchvision
-
-        return from_torchvision(name, options)
+        return zoo.from_torchvision(name, options)
     if library == "timm":
-        from advmix.classifiers.zoo import from_timm
-
-        return from_timm(name, options)
+        return zoo.from_timm(name, options)
     path = expanded(options.classifier, "classifier")
     if path.is_dir() or options.classifier.endswith(SUFFIXES):
         if options.classifier_args or options.weights:
             raise UserError(f"{options.classifier}: a whole network; leave out --weights and --classifier-args")
         if path.is_dir():
-            from advmix.classifiers.zoo import from_pretrained
-
-            return from_pretrained(path)
+            return zoo.from_pretrained(path)
         from advmix.classifiers.formats import from_file
 
         return from_file(path)
     if names_code(options.classifier):
-        from advmix.classifiers.zoo import from_factory
-
-        return from_factory(options)
+        return zoo.from_factory(options)
     raise UserError(f"{options.classifier}: no such folder; name {FORMS}")
 
 

@@ -146,7 +146,7 @@ def open_images(
     Raises:
         UserError: no such images, or some that cannot be used.
     """
-    if hasattr(images, "config"):
+    if isinstance(getattr(images, "config", None), DataConfig):
         return cast(Data, images)
     if isinstance(images, str | Path):
         if test is not None:
