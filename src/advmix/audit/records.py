@@ -104,9 +104,9 @@ Part = TypeVar("Part", ImageRecords, ClassifierRecords)
 
 @dataclass(frozen=True, eq=False)
 class AuditRecords:
-    """N images, images of M classifiers.
+    """N images, and what M classifiers answered.
 
-    >>> found = Found.load(Path("runs/audit"))
+    >>> found = AuditRecords.load(Path("runs/audit"))
     >>> full = generator.complete(found.images.latents, pixels)          # with what the generator cannot draw
     >>> mixes = generator(found.split.with_perp(full, found.classifiers[0].perp))
 
