@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from multiprocessing.synchronize import Event
@@ -240,6 +240,23 @@ def write_and_fail(folder: Path) -> None:
     with opened(folder):
         (folder / "checkpoint.pt").write_text("an hour's work")
         raise UserError("full")
+
+
+def test_a_folder_that_goes_away_while_it_is_tidied_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patterns() -> Iterator[str]:
+        (tmp_path / "run").rename(tmp_path / "gone")
+        yield "phases.json"
+
+    def run() -> None:
+        with opened(tmp_path / "run"):
+            (tmp_path / "run" / "phases.json").write_text("{}")
+            monkeypatch.setattr("advmix.utils.runs.WORKING", patterns())
+
+    with pytest.raises(UserError, match="removed or exchanged while the run went on"):
+        run()
+    assert (tmp_path / "gone" / "phases.json").is_file()
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -239,13 +239,18 @@ def _remove_working(out: Path) -> None:
         UserError: the folder is not the run's any more.
     """
     held = _held[out.resolve()][0]
-    if not out.is_dir() or (held >= 0 and not _is_same_file(held, out / LOCK)):
-        raise UserError(f"{out}: removed or exchanged while the run went on; run it again")
+    _check_own(out, held)
     for path in [path for pattern in WORKING for path in out.glob(pattern)]:
         if path.name == CHUNKS:
             shutil.rmtree(path, ignore_errors=True)
         elif path.is_file() and (path.parent == out or not (path.parent / CLAIM).exists()):
             path.unlink(missing_ok=True)
+    _check_own(out, held)  # what went away meanwhile still has them
+
+
+def _check_own(out: Path, held: int) -> None:
+    if not out.is_dir() or (held >= 0 and not _is_same_file(held, out / LOCK)):
+        raise UserError(f"{out}: removed or exchanged while the run went on; run it again")
 
 
 def _remove_temporary(out: Path) -> None:
