@@ -41,7 +41,7 @@ def recipe(method: str, data: ColoredDigits, seed: int = 0) -> Recipe:
     model = Autoencoder(StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5)))
     with torch.no_grad():
         pool = model.encoder(data.train.batch(slice(None))[0])
-    return make_recipe(method, data, seed, SEARCH, BASELINE, model, pool)
+    return make_recipe(method, data, seed, SEARCH, BASELINE, FittedModel(model, pool, {}, Path()))
 
 
 def test_every_name_is_a_method() -> None:

@@ -151,7 +151,7 @@ def _run(
     pool: Latents,
     fabric: Fabric,
 ) -> dict[str, Any]:
-    recipe = make_recipe(method, data, seed, setting, BaselineOptions(), model, pool)
+    recipe = make_recipe(method, data, seed, setting, BaselineOptions(), FittedModel(model, pool, {}, Path()))
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, TrainOptions(), seed, fabric)
     Loop(f"seed {seed}: {method} {setting}", TrainOptions().steps(recipe.images)).train(trainee)
     unbiased = accuracy(recipe.network, data.shuffled, fabric.device)
