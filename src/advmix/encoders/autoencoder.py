@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
+from advmix.encoders.statistics_encoder import StatisticsEncoder
 from advmix.generators.registry import build_generator, read_network, write_network
+from advmix.generators.statistics import StatisticsConfig
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import to_dict
@@ -35,7 +37,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.config = config
         self.generator = build_generator(config)
-        self.encoder: Encoder = StyleEncoder(config) if with_encoder else NoEncoder()
+        self.encoder: Encoder = _build_encoder(config) if with_encoder else NoEncoder()
 
     @property
     def has_encoder(self) -> bool:
@@ -68,6 +70,10 @@ class Autoencoder(nn.Module):
         if latents.grid is not None:
             size = size + latents.grid.square().mean()
         return _noisy(latents, noise, seed) if noise else latents, size
+
+
+def _build_encoder(config: NetworkConfig) -> Encoder:
+    return StatisticsEncoder(config) if isinstance(config, StatisticsConfig) else StyleEncoder(config)
 
 
 def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
