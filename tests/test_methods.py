@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix, SearchOptions
+from advmix.pools import FittedModel
 from advmix.training.methods import CONTROLS, METHODS, BaselineOptions, Recipe, check_method, make_recipe
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal
 from advmix.utils.errors import UserError

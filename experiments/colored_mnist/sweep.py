@@ -23,6 +23,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import accuracy, recolor_worst, share
 from advmix.mixing import FINEST, SearchOptions
+from advmix.pools import FittedModel
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop

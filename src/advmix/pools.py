@@ -280,7 +280,7 @@ def check_size(images: ImageSet, dec: Generator) -> None:
     if dec.any_size and found[0] == dec.channels:
         check_side(images.pixels)
     elif dec.any_size:
-        raise UserError(f"--data: images of {found[0]} channels, but the generator draws {dec.channels}; use --channels")
+        raise UserError(f"--data: images of {found[0]} channels, but the generator draws {dec.channels}: --channels")
     elif found != wanted:
         shown = [f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (found, wanted)]
         raise UserError(f"--data: images of {shown[0]}, but the generator draws {shown[1]}; name other images")

@@ -45,20 +45,23 @@ class Swap:
         return {"name": self.name, "kind": self.kind, "resolution": self.resolution, **layers}
 
 
-def swaps(network: NetworkConfig, perp: Split, side: int) -> tuple[Swap, ...]:
+def swaps(network: NetworkConfig, perp: Split, side: int | None = None) -> tuple[Swap, ...]:
     """Every layer alone, the two of every resolution, and all of z⊥; coarse to fine, the grid first. Of a generator of
     any size nothing but styles is borrowed, and no grid; layers that act on the image as a whole have no resolution.
 
     Args:
         network: shape of the generator.
         perp: what the search moves.
-        side: of the images, in pixels.
+        side: of the images, in pixels; default the network's.
     """
     everything = Swap("z⊥", perp, None, "all")
     if not network.start:
         named = [(network.layer_name(layer), Split(network.layers, (layer,))) for layer in range(network.layers)]
         return (*(Swap(name, unit, None, "resolution") for name, unit in named), everything)
-    grid, scale = network.grid_shape is not None and not network.any_size, side / network.resolution
+    grid, scale = (
+        network.grid_shape is not None and not network.any_size,
+        (side or network.resolution) / network.resolution,
+    )
     sides = [round(scale * network.start) * 2 ** (layer // 2) for layer in range(network.layers)]
     single = [
         Swap("grid", unit, network.start, "layer")

@@ -167,7 +167,6 @@ GENERATOR = "generator"
 """Where an audit keeps a generator of its own."""
 
 
-
 def made_model(config: AuditConfig, folder: Path, data: Data, device: torch.device) -> FittedModel:
     """Generator and pool of an audit, where they are all there.
 

@@ -31,9 +31,9 @@ from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
-from advmix.mixing import WORST_CASE, Search, SearchOptions
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made
 from advmix.encoders.store import PoolOptions
+from advmix.mixing import WORST_CASE, Search, SearchOptions
 from advmix.pools import LATENTS, FittedModel, check_size, load, open_generator, remembered
 from advmix.report.tables import RESULTS
 from advmix.training.reference import (
@@ -206,7 +206,7 @@ def audit_classifier(
             opened[0].name,
             compare=tuple(one.name for one in opened[1:]),
             data=data.config,
-            generator=model if fitted is None else fitted.folder,
+            generator=fitted.folder if fitted is not None else Path(str(model)),
             latents=None if fitted is None or fitted.store is None else fitted.store.folder,
             pool=PoolOptions(None if pool is None else str(pool)),
             search=search if isinstance(search, SearchOptions) else SearchOptions(**asdict(search)),

@@ -34,8 +34,8 @@ class AuditConfig(ClassifierOptions):
         data: images of your own, or painted digits; the test images are audited. By default those of the generator or,
             where none is named, of the classifier's folder, as other flags change them. Own images are read in the size
             of a generator that is named.
-        generator: what varies the images: a ready-made generator (`statistics`, `statistics:KIND`, `photo`); `fit`, which
-            fits one on the training images, into OUT/generator; or a folder that fit wrote.
+        generator: what varies the images: a ready-made generator (`statistics`, `statistics:KIND`, `photo`); `fit`,
+            which fits one on the training images, into OUT/generator; or a folder that fit wrote.
         latents: folder that encode wrote, the pool of the search; by default the pool is encoded into OUT/latents.
         pool: whose z⊥ are borrowed.
         reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default

@@ -11,6 +11,7 @@ from advmix.data.datasets import Data
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import encoded
 from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents, write_store
+from advmix.latents import Latents
 from advmix.pools import (
     FittedModel,
     data_for,
@@ -21,10 +22,10 @@ from advmix.pools import (
     pool_rows,
     remembered,
 )
-from advmix.latents import Latents
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
 from advmix.utils.device import open_device
+from advmix.utils.errors import UserError
 from advmix.utils.files import read_json
 from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
 from advmix.utils.runs import open_run

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
+from advmix.commands.encode import open_model
 from advmix.commands.evaluate import generator_summary
 from advmix.data.colored import ColoredDigits
 from advmix.data.datasets import Data, GivenImages, OwnImages, open_data
@@ -20,7 +21,6 @@ from advmix.data.images import ImageSet, slices
 from advmix.data.photos.decode import Broken, PhotoShape
 from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
-from advmix.commands.encode import open_model
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.store import PoolOptions
 from advmix.marginalized import Marginalized

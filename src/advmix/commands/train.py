@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from advmix.classifiers.networks import FILE
+from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, open_data
 from advmix.data.settings import DataConfig
-from advmix.mixing import SearchOptions, with_layers
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.store import LatentStore, PoolOptions
-from advmix.commands.encode import open_model
+from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import LATENTS, FittedModel, data_of, fingerprints_of
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop

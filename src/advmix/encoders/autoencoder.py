@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
 from advmix.encoders.statistics_encoder import StatisticsEncoder
 from advmix.generators.registry import build_generator, read_network, write_network
 from advmix.generators.statistics import StatisticsConfig
-from advmix.generators.style import NetworkConfig
+from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
@@ -48,6 +49,17 @@ class Autoencoder(nn.Module):
     def network_fingerprint(self) -> str | None:
         """Of the encoder network: several may have been trained for one generator. None where there is none."""
         return fingerprint(self.encoder) if self.has_encoder else None
+
+    def resize(self, working_size: int) -> None:
+        """Work at another size: of a network that draws images of any size.
+
+        Args:
+            working_size: longer side in pixels; larger images are shrunk to it.
+        """
+        assert isinstance(self.config, StyleConfig)
+        self.config = replace(self.config, working_size=working_size)
+        for part in (self.generator, self.encoder):
+            part.config = self.config  # type: ignore[assignment]
 
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
@@ -143,7 +155,7 @@ def load_autoencoder(
         return _read(folder / FILE, read_seconds(folder).get(SECONDS))
     name, _, kind = str(folder).partition(":")
     if name == "statistics":
-        model = Autoencoder(StatisticsConfig(kind or "moments", channels)).eval()
+        model = Autoencoder(StatisticsConfig(kind or "moments", channels)).eval().requires_grad_(False)
         return model, {"fingerprint": fingerprint(model.generator, model.config), "ready_made": str(folder)}
     if kind:
         raise UserError(f"--generator {folder}: photo is of one kind; leave out :{kind}")

@@ -13,11 +13,16 @@ from torch import Tensor
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
 from advmix.audit.results import GENERATOR
+from advmix.audit.settings import FIT
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
+from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, OwnImages, names_of, open_data
 from advmix.data.images import ImageSet, slices, to_float
 from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.network import start_latents
+from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.export.variations import (
     TABLE,
     Finder,
@@ -28,11 +33,6 @@ from advmix.export.variations import (
     kept_words,
     read_table,
 )
-from advmix.encoders.autoencoder import DEFAULT_GENERATOR
-from advmix.encoders.network import start_latents
-from advmix.encoders.store import PHOTOS, PoolOptions
-from advmix.commands.encode import open_model
-from advmix.audit.settings import FIT
 from advmix.mixing import WORST_CASE, Mixer, RandMix, SearchOptions, calibrated, with_layers
 from advmix.pools import LATENTS, FittedModel, data_for, load, open_generator
 from advmix.training.reference import check_independent, open_reference
