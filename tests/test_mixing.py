@@ -288,9 +288,9 @@ def test_trace_with_early_stop_is_refused() -> None:
 
 def test_repr_prints_every_setting() -> None:
     search = AdvMix(GENERATOR, SPLIT, restarts=2, steps=5, step_size=0.1, radius=None, step="gradient", stop_early=True)
-    expected = "AdvMix(Search(restarts=2, steps=5, step_size=0.1, radius=None, step='gradient'), stop_early=True)"
-    assert repr(search) == expected
-    assert repr(RandMix(GENERATOR, SPLIT)) == "RandMix()"
+    settings = "restarts=2, steps=5, step_size=0.1, radius=None, step='gradient', strength=1.0"
+    assert repr(search) == f"AdvMix(Search({settings}), stop_early=True)"
+    assert repr(RandMix(GENERATOR, SPLIT, strength=0.5)) == "RandMix(strength=0.5)"
 
 
 def test_latents_with_a_history_leave_none_in_the_mix() -> None:

@@ -102,6 +102,7 @@ class Pictures:
                 "after": self._answer(records.after[place]),
                 "change": float(records.change[place]),
                 "probability_drop": float(falls[place]),
+                "changed": self._changed(number, place),
             }
             for place, name, donor in zip(places, names, donors, strict=True)
         ]
@@ -120,6 +121,19 @@ class Pictures:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
         names = self.images.inputs.fitted.member_names(self.images.inputs.data)
         return [names[donor] for donor in donors.tolist()]
+
+    def _changed(self, number: int, place: int) -> list[dict[str, Any]]:
+        """The style numbers that moved furthest, for their spread in the pool, with their names; none without names."""
+        names = self.images.inputs.fitted.model.config.number_names
+        split, pool = self.found.split, self.setup.pool
+        if not names:
+            return []
+        own = self.found.images.latents[place : place + 1]
+        moved = self.found.classifiers[number].perp[place] - split.perp_of(own)[0]
+        spread = split.perp_of(pool.spread)[0].cpu().clamp_min(1e-6)
+        named = [name for layer in split.perp for name in names[layer]]
+        order = (moved / spread).abs().argsort(descending=True)[:NUMBERS_SHOWN].tolist()
+        return [{"name": named[i], "by": float(moved[i])} for i in order]
 
     def _class(self, label: Tensor) -> str:
         return str(self.found.metadata["classes"][int(label)])
@@ -159,6 +173,9 @@ class Pictures:
             image: Tensor = dec(latents)[0].cpu()
         return image
 
+
+NUMBERS_SHOWN = 2
+"""Of an image's style, beside its picture."""
 
 REPORT = "report.html"
 

@@ -148,7 +148,7 @@ def headline(entry: Entry, results: Entry) -> str:
         return "No right answer to flip"
     rate = flip_rate(entry)
     strongest = first_layers(entry)
-    what = f", {changes(strongest)} most of all" if strongest is not None and rate >= TELLING_RATE else ""
+    what = f", {what_changed(strongest)} most of all" if strongest is not None and rate >= TELLING_RATE else ""
     least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
     low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
     shown = f"{low} to {high} %" if results["reference"]["trusted"] and low != high else f"{high} %"
@@ -170,11 +170,29 @@ def changes(swap: Entry) -> str:
     return "large areas" if swap["broad"] >= BROAD else "shape and detail"
 
 
+def what_changed(swap: Entry) -> str:
+    """What a swap changes: what its layer holds, where that has a name; else what was measured."""
+    named = swap["kind"] != "all" and swap["resolution"] is None
+    return str(swap["name"]) if named else changes(swap)
+
+
+def style_words(changed: Sequence[Mapping[str, Any]]) -> str:
+    """`exposure -0.18, contrast +0.7 stops`: the names of style numbers, and how far they moved."""
+    said = []
+    for part in changed:
+        name, _, unit = str(part["name"]).partition(" (")
+        stops = " stops" if unit.startswith("stops") else ""
+        said.append(f"{name.partition(':')[0]} {part['by']:+.2f}{stops}")
+    return ", ".join(said)
+
+
 def swap_title(swap: Entry) -> str:
-    """`16×16, layers 2 and 3`."""
+    """`16×16, layers 2 and 3`; what a layer holds, where it has a name."""
     layers = " and ".join(map(str, swap["layers"]))
     if swap["kind"] == "all":
         return "All of z⊥ together"
+    if swap["resolution"] is None:
+        return str(swap["name"]).capitalize()
     side = f"{swap['resolution']}×{swap['resolution']}"
     if swap["grid"]:
         return f"{side}, the spatial grid"
@@ -329,7 +347,9 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
     strongest = first_layers(entry)
     if strongest is not None:
         flips = percent(strongest["flips"]["value"])
-        yield f"Flips most by itself: {swap_title(strongest)} ({changes(strongest)}), {flips} of the right answers."
+        title = swap_title(strongest)
+        words = title if strongest["resolution"] is None else f"{title} ({changes(strongest)})"
+        yield f"Flips most by itself: {words}, {flips} of the right answers."
     for kind in ("class", "group", "class in group"):
         worst = worst_part(entry, kind)
         if worst is not None:

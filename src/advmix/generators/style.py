@@ -51,6 +51,10 @@ class NetworkConfig(Protocol):
     def layer_name(self, layer: int) -> str:
         """What a layer is called where a person reads it."""
 
+    @property
+    def number_names(self) -> tuple[tuple[str, ...], ...]:
+        """What each layer's numbers are, with their units; empty where they have no meaning by themselves."""
+
 
 class FromConstant:
     """A network that starts from a learned constant of four pixels: what `NetworkConfig` asks for follows from its
@@ -59,6 +63,7 @@ class FromConstant:
 
     widths: tuple[int, ...]
     any_size = False
+    number_names: tuple[tuple[str, ...], ...] = ()
 
     @property
     def layers(self) -> int:
@@ -220,6 +225,11 @@ class StyleConfig:
     def layer_name(self, layer: int) -> str:
         """Its number."""
         return f"layer {layer}"
+
+    @property
+    def number_names(self) -> tuple[tuple[str, ...], ...]:
+        """None: its numbers were learned."""
+        return ()
 
     @property
     def layers(self) -> int:
