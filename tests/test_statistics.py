@@ -111,6 +111,16 @@ def test_gradient_in_the_statistics(kind: str) -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("contrast", [0.0, 0.5], ids=["flat", "not flat"])
+def test_gradient_through_encoder_and_generator_is_that_of_the_image(kind: str, contrast: float) -> None:
+    model, images = make(kind), 0.25 + contrast * pictures(2, 3, (17, 20))
+    images.requires_grad_()
+    direction = torch.randn(images.shape, generator=seeded(0), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((model.generator(model.encoder(images)) * direction).sum(), images)
+    torch.testing.assert_close(gradient, direction, rtol=0, atol=1e-9)
+
+
+@EVERY
 def test_layers_that_are_not_mixed_stay(kind: str) -> None:
     model, images, donors = make(kind), pictures(2, 3, (16, 20)), pictures(2, 3, (16, 20), seed=1)
     latents, lent = model.encoder(images), model.encoder(donors)
