@@ -26,7 +26,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.optimize import OptimizeOptions
 from advmix.generators.style import NetworkConfig
 from advmix.mixing import FINEST, SearchOptions
-from advmix.pools import FittedModel, load_fitted_model
+from advmix.pools import FittedModel, load
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.encoding import EncodeConfig
@@ -174,9 +174,7 @@ class Cell:
     def mixable(self, device: torch.device) -> FittedModel:
         """Generator, encoder and pool, made first where they are not there."""
         self.fit()
-        mixable = load_fitted_model(self.fitted, self.latents, device)
-        assert mixable is not None
-        return mixable
+        return load(self.fitted, self.latents, device)
 
     def classifier(self, method: str, device: torch.device) -> nn.Module:
         """A trained classifier in eval mode, made first where it is not there."""

@@ -33,6 +33,7 @@ from advmix.audit.words import (
     headline,
     why_no_verdict,
 )
+from advmix.encoders.network import NoEncoder
 from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
@@ -55,7 +56,7 @@ class Shrunk(torch.nn.Module):
 def bench(residual: bool = True, steps: int = 1) -> AuditSetup:
     search = AdvMix(DEC, SPLIT, restarts=3, steps=steps, stop_early=True)
     pool = make_latents(VECTOR, 9, seed=5)
-    return AuditSetup(search, pool, swaps(VECTOR, SPLIT), make_classifier(seed=3).eval(), residual, seed=1)
+    return AuditSetup(search, NoEncoder(), pool, swaps(VECTOR, SPLIT), make_classifier(seed=3).eval(), residual, seed=1)
 
 
 def batch(side: int = 8) -> AuditBatch:

@@ -23,7 +23,7 @@ from advmix.latents import (
     split_name,
     split_parts,
 )
-from advmix.pools import data_of, load_fitted_model
+from advmix.pools import data_of, load
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents, no_gradients
@@ -306,8 +306,7 @@ SWAPS = [
 def scores_of(reference: Path) -> LayerScores:
     """On the first images; these are biased: digit and colour have the same labels."""
     generator, latents = Path(trained.good_mixing()[1]), Path(trained.good_mixing()[3])
-    fitted = load_fitted_model(generator, latents, torch.device("cpu"))
-    assert fitted is not None
+    fitted = load(generator, latents)
     labels, pool = data_of(fitted.metadata, generator).train.labels, fitted.pool
     rows = other_label(labels[:150], labels, seeded(0, "donors"))
     network = load_classifier(reference)[0]

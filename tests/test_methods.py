@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix, SearchOptions
+from advmix.pools import FittedModel
 from advmix.training.methods import CONTROLS, METHODS, BaselineOptions, Recipe, check_method, make_recipe
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal
 from advmix.utils.errors import UserError
@@ -41,7 +43,7 @@ def recipe(method: str, data: ColoredDigits, seed: int = 0) -> Recipe:
     model = Autoencoder(StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5)))
     with torch.no_grad():
         pool = model.encoder(data.train.batch(slice(None))[0])
-    return make_recipe(method, data, seed, SEARCH, BASELINE, model, pool)
+    return make_recipe(method, data, seed, SEARCH, BASELINE, FittedModel(model, pool, {}, Path()))
 
 
 def test_every_name_is_a_method() -> None:

@@ -23,6 +23,7 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents
 from advmix.metrics import accuracy, recolor_worst, share
 from advmix.mixing import FINEST, SearchOptions
+from advmix.pools import FittedModel
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -151,7 +152,7 @@ def _run(
     pool: Latents,
     fabric: Fabric,
 ) -> dict[str, Any]:
-    recipe = make_recipe(method, data, seed, setting, BaselineOptions(), model, pool)
+    recipe = make_recipe(method, data, seed, setting, BaselineOptions(), FittedModel(model, pool, {}, Path()))
     trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, TrainOptions(), seed, fabric)
     Loop(f"seed {seed}: {method} {setting}", TrainOptions().steps(recipe.images)).train(trainee)
     unbiased = accuracy(recipe.network, data.shuffled, fabric.device)

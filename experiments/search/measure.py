@@ -18,7 +18,7 @@ from advmix.encoders.autoencoder import Autoencoder, fingerprint
 from advmix.latents import Latents, Split
 from advmix.metrics import recolor_worst, share
 from advmix.mixing import SearchOptions
-from advmix.pools import FittedModel, load_fitted_model
+from advmix.pools import FittedModel, load
 from advmix.utils.torch_tools import generator
 from experiments.cells import Cell
 from experiments.search.generators import OWN, classifier_folder, fit, fit_folder, latents_folder, train
@@ -104,8 +104,7 @@ class Bench:
     def _searched(self, regime: str = OWN) -> Searched:
         """The test images under a generator, which is made first where it is not there."""
         fit(self.cell, regime)
-        mixable = load_fitted_model(fit_folder(self.cell, regime), latents_folder(self.cell, regime), self.device)
-        assert mixable is not None
+        mixable = load(fit_folder(self.cell, regime), latents_folder(self.cell, regime), self.device)
         return Searched(mixable, self.encode(mixable.model, self.images), mixable.pool.fingerprint)
 
     @torch.no_grad()

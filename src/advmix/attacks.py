@@ -78,7 +78,7 @@ class MixAttack:
             ValueError: the images are of another size than the generator's.
         """
         dec = self.mixer.generator
-        shape = (dec.channels, dec.resolution, dec.resolution)
+        shape = tuple(images.shape[1:]) if dec.any_size else (dec.channels, dec.resolution, dec.resolution)
         if images.shape[1:] != shape:
             raise ValueError(f"images are {tuple(images.shape[1:])}, but the generator draws {shape}")
         with eval_mode(self.model.encoder) as (encoder,):

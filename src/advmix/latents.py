@@ -28,11 +28,13 @@ class Latents:
         grid: `(B, C, H, W)` or None.
         residual: `(B, C, H, W)` in [-1, 1] or None: what the generator cannot draw of the image, `x - dec(enc(x))`.
             It is added to whatever is decoded, in its own size, and stays with the image in every mix, as `z∥` does.
+        drawn: `(B, C, h, w)` in [0, 1] or None: `dec(enc(x))`, where the image is larger than that.
     """
 
     styles: Tensor
     grid: Tensor | None = None
     residual: Tensor | None = None
+    drawn: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.styles.ndim != 3:
@@ -71,7 +73,7 @@ class Latents:
 
     def tensors(self) -> dict[str, Tensor]:
         """By name, as they go into a file."""
-        parts = {"styles": self.styles, "grid": self.grid, "residual": self.residual}
+        parts = {"styles": self.styles, "grid": self.grid, "residual": self.residual, "drawn": self.drawn}
         return {name: part for name, part in parts.items() if part is not None}
 
     def save(self, path: Path) -> None:
@@ -125,7 +127,7 @@ class Latents:
         """Standard deviation of every latent number over the batch, as `Latents` of length 1: the search's unit of
         length.
         """
-        return replace(self, residual=None)._each(lambda part: part.std(dim=0, correction=0, keepdim=True))
+        return replace(self, residual=None, drawn=None)._each(lambda part: part.std(dim=0, correction=0, keepdim=True))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import reduce
 from math import log
 
@@ -83,8 +82,8 @@ def draw_perp(pool: Latents, split: Split, samples: int, seed: int) -> Tensor:
 def encode(images: Tensor, encoder: Encoder, generator: Generator, residual: bool) -> Latents:
     """The latents of images `(B, C, H, W)` in [0, 1] of any size, with their residual if asked for; differentiably."""
     shown = with_channels(images, generator.channels)
-    latents: Latents = encoder(with_size(shown, generator.resolution))
-    return replace(latents, residual=generator.residual(latents, shown)) if residual else latents
+    latents: Latents = encoder(shown if generator.any_size else with_size(shown, generator.resolution))
+    return generator.with_residual(latents, shown) if residual else latents
 
 
 def renditions(generator: Generator, latents: Latents, split: Split, perp: Tensor) -> Iterator[Tensor]:

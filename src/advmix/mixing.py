@@ -41,6 +41,7 @@ class Search:
             move; `gradient`: of the whole vector's).
         radius: half-width of the box around each start, in the same unit; None for no box.
         step: along the gradient's sign, or along the gradient normalised to unit length.
+        strength: how far from an image's own z⊥ to a donor's a start lies, in [0, 1]; 1 is the donor's.
 
     Raises:
         UserError: a value out of range.
@@ -51,10 +52,12 @@ class Search:
     step_size: float = 0.25
     radius: float | None = 0.5
     step: Step = "sign"
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.step not in get_args(Step):
             raise UserError(f"--step {self.step}: unknown; use {' or '.join(get_args(Step))}")
+        check_values(self, "strength", within=(0, 1))
         check_values(self, "restarts", least=1)
         check_values(self, "steps step_size radius", least=0)
 
@@ -144,6 +147,13 @@ def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: 
     return donors + (donors >= exclude.cpu()).long()
 
 
+def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
+    """What `exclude` is for examples some of which are not in the pool (-1): a random member for these, so that all
+    donors are as likely.
+    """
+    return torch.where(places < 0, torch.randint(pool, places.shape, generator=rng), places)
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `donors (N,)` that it began with, `images`,
@@ -192,6 +202,11 @@ def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> 
     if radius is None:
         return perp
     return torch.clamp(perp, start - radius * unit, start + radius * unit)
+
+
+def _towards(own: Tensor, donor: Tensor, strength: float) -> Tensor:
+    """So far from one's own `z⊥` to a donor's, both `(N, P)`; exactly the donor's at 1."""
+    return donor if strength == 1 else torch.lerp(own, donor, strength)
 
 
 class Mixer(ABC):
@@ -285,7 +300,8 @@ class AdvMix(Mixer):
         latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((self.search.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
         lent = donors.flatten()
-        start = self.split.perp_of(pool[lent])
+        own = self.split.perp_of(latents)
+        start = _towards(own.repeat(self.search.restarts, 1), self.split.perp_of(pool[lent]), self.search.strength)
         unit = self.split.perp_of(pool.spread)
         labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
@@ -303,7 +319,7 @@ class AdvMix(Mixer):
                         break
                 blind = says_nothing(gradient)
                 if blind.any():
-                    lent, start = self._lend_anew(rows[blind], lent, start, pool, exclude, rng)
+                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, exclude, rng)
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
                 perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
                 found, gradient = self._judge(
@@ -318,14 +334,16 @@ class AdvMix(Mixer):
         rows: Tensor,
         lent: Tensor,
         start: Tensor,
+        own: Tensor,
         pool: Latents,
         exclude: Tensor | None,
         rng: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
         """Donors and starts with other ones at `rows`, where no gradient says which way is up."""
-        own = None if exclude is None else exclude.repeat(self.search.restarts)[rows.to(exclude.device)]
-        donors = draw_donors((1, len(rows)), len(pool), own, rng)[0].to(lent)
-        return lent.index_copy(0, rows, donors), start.index_copy(0, rows, self.split.perp_of(pool[donors]))
+        itself = None if exclude is None else exclude.repeat(self.search.restarts)[rows.to(exclude.device)]
+        donors = draw_donors((1, len(rows)), len(pool), itself, rng)[0].to(lent)
+        starts = _towards(own[rows % len(own)], self.split.perp_of(pool[donors]), self.search.strength)
+        return lent.index_copy(0, rows, donors), start.index_copy(0, rows, starts)
 
     def _not_fooled(self, worst: Candidates) -> Tensor:
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
@@ -379,12 +397,21 @@ class RandMix(Mixer):
     """The `z⊥` of one random other example: the control for every adversarial claim.
 
     Without a classifier (None) nothing is judged, and `losses` and `fooled` are None.
+
+    Args:
+        generator: `dec`.
+        split: which layers are `z⊥`.
+        strength: how far towards the donor, in [0, 1].
     """
 
     needs_classifier = False
 
+    def __init__(self, generator: Generator, split: Split, strength: float = 1.0) -> None:
+        super().__init__(generator, split)
+        self.search = Search(restarts=1, steps=0, strength=strength)
+
     def __repr__(self) -> str:
-        return "RandMix()"
+        return f"RandMix(strength={self.search.strength:g})"
 
     def __call__(
         self,
@@ -400,11 +427,11 @@ class RandMix(Mixer):
     ) -> Mix:
         """Mix: see `Mixer` for the arguments."""
         if classifier is not None:
-            search = AdvMix(self.generator, self.split, restarts=1, steps=0)
+            search = AdvMix(self.generator, self.split, self.search)
             return search(classifier, latents, labels, pool, loss=loss, rng=rng, exclude=exclude, trace=trace)
         latents, pool = latents.detach(), pool.detach()
         donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
-        perp = self.split.perp_of(pool[donors])
+        perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[donors]), self.search.strength)
         with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)
         return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)

@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from advmix.data.datasets import Data, open_data
+from advmix.data.datasets import Data, names_of, open_data
 from advmix.data.images import ImageSet
+from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
-from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
-from advmix.encoders.network import Encoder
-from advmix.encoders.store import LatentStore, open_latents
+from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder, save_autoencoder
+from advmix.encoders.network import Encoder, check_side
+from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents
 from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.mixing import usual_split
-from advmix.utils.config import from_dict
+from advmix.utils.config import from_dict, to_dict
 from advmix.utils.errors import UserError
-from advmix.utils.files import copy_folder
+from advmix.utils.files import copy_folder, make_folder, read_tensors
+from advmix.utils.torch_tools import generator as seeded
 
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A generator with the latents of its training set, on one device.
+    """A generator with a pool of latents, on one device.
 
     Attributes:
         model: generator and encoder network, frozen and in eval mode.
-        pool: the latents of the training set, in its order.
+        pool: the latents whose z⊥ are borrowed, those of the training images in their order where nothing else is
+            said; of a generator of any size styles alone.
         metadata: what the generator's file says of how it was made.
-        folder: where that file lies.
-        store: the folder of the latents.
+        folder: where that file lies, or the name of a ready-made generator.
+        store: the folder of the latents; None where they are in memory alone.
+        rows: `(P,)`, which training image each member is, -1 where it is none; None where the pool is of all of them,
+            in their order.
+        index: what is known of how the pool was made.
     """
 
     model: Autoencoder
     pool: Latents
     metadata: dict[str, Any]
     folder: Path
-    store: LatentStore
+    store: LatentStore | None = None
+    rows: Tensor | None = None
+    index: Mapping[str, Any] = field(default_factory=lambda: {"encoder": "network"})
 
     @property
     def generator(self) -> Generator:
@@ -60,7 +69,7 @@ class FittedModel:
     @cached_property
     def encoder(self) -> Encoder:
         """`enc`, the one that made the pool: what is mixed with a pool must be encoded alike."""
-        if self.store.index["encoder"] == "network":
+        if self.store is None or self.index["encoder"] == "network":
             return self.model.encoder
 
         from advmix.training.encoding import pool_encoder
@@ -70,16 +79,117 @@ class FittedModel:
     @cached_property
     def data(self) -> Data:
         """The data set that generator and pool were made from, read again: `data.train` has the pool's order."""
-        return data_of(self.store.index, self.store.folder)
+        return data_of(self.index, self.folder if self.store is None else self.store.folder)
+
+    def places(self, images: int) -> Tensor | None:
+        """Where in the pool each of the training images is, `(images,)`, -1 where it is not; None where the pool is of
+        all of them, in their order.
+        """
+        if self.rows is None:
+            return None
+        known = self.rows >= 0
+        return torch.full((images,), -1).index_copy(0, self.rows[known], known.nonzero()[:, 0])
+
+    def member_names(self, data: Data) -> Sequence[str]:
+        """What the images of the pool are called, of all of them.
+
+        Args:
+            data: the images that are looked at; the pool may be of their training images.
+        """
+        if "names" in self.index:
+            return [str(name) for name in self.index["names"]]
+        if data.train.fingerprint != self.index.get("data_fingerprint"):
+            return [f"pool image {place}" for place in range(len(self.pool))]
+        names = names_of(data, "train")
+        return names if self.rows is None else [names[row] for row in self.rows.tolist()]
+
+    def side(self, images: ImageSet) -> int:
+        """Of the images that it draws, in pixels: its own or, where it draws any size, theirs."""
+        return images.shape[1] if self.generator.any_size else self.generator.resolution
 
     def save(self, folder: str | Path) -> None:
-        """Copy generator and latents into one folder, which `load` reads.
+        """Write generator and latents into one folder, which `load` reads.
 
         Raises:
             UserError: something lies there already.
         """
-        copy_folder(self.folder, folder, without=LATENTS)
+        if self.store is None:
+            raise UserError(f"{folder}: a pool that is in memory alone is not saved; encode it with advmix encode")
+        if is_ready_made(self.folder):
+            save_autoencoder(make_folder(Path(folder)), self.model, self.metadata)
+        else:
+            copy_folder(self.folder, folder, without=LATENTS)
         copy_folder(self.store.folder, Path(folder) / LATENTS)
+
+
+@dataclass(frozen=True, eq=False)
+class PoolMembers:
+    """The images of a pool.
+
+    Attributes:
+        images: the images; their labels mean nothing.
+        metadata: what the pool's index says of them.
+    """
+
+    images: ImageSet
+    metadata: dict[str, Any]
+
+
+def open_generator(
+    generator: Path, flags: DataConfig, pool: PoolOptions, data: Data | None = None
+) -> tuple[Autoencoder, dict[str, Any]]:
+    """A generator for images as they are read: a folder's, or a ready-made one.
+
+    Args:
+        generator: folder that `fit` or `import` wrote, or the name of a ready-made one.
+        flags: what is said of images.
+        pool: of `photo`, the size at which it works.
+        data: the images, where they are open already.
+
+    Raises:
+        UserError: missing, damaged or not ours.
+    """
+    painted = flags.is_painted or not flags.data
+    channels = data.train.shape[0] if data is not None else 3 if painted else flags.photos.channels
+    return load_autoencoder(generator, channels, pool.working_size)
+
+
+def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec: Generator, seed: int) -> PoolMembers:
+    """The images whose latents are a pool.
+
+    Args:
+        options: which.
+        flags: how images are read.
+        data: the data set, where there is one.
+        dec: the generator.
+        seed: fixes which of them are drawn.
+
+    Raises:
+        UserError: no images, or some that the generator cannot draw.
+    """
+    rng = seeded(seed, "pool")
+    if options.pool is not None:
+        shape = data.train.shape if data is not None else (flags.photos.channels, flags.photos.size)
+        side = shape[1] if dec.any_size else dec.resolution
+        photos = replace(flags, data=options.pool).sized(dec.channels, side).photo_options()
+        try:
+            read = replace(photos, limit=options.pool_images)
+            pixels, names, _ = load_pictures(options.pool, read, "train", rng)
+        except UserError as error:
+            raise UserError(str(error).replace("--data", "--pool")) from error
+        if len(pixels) < 2:
+            raise UserError(f"--pool {options.pool}: {len(pixels)} image; a pool needs 2 at least")
+        images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))
+        return PoolMembers(images, {"pool": options.pool, "names": list(names)})
+    assert data is not None
+    images, own = data.train, {"data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
+    if data.config.data:
+        own = {"data": to_dict(data.config), **own}
+    check_size(images, dec)
+    if dec.any_size and len(images) > options.pool_images:
+        rows = torch.randperm(len(images), generator=rng)[: options.pool_images].sort().values
+        return PoolMembers(images[rows], {**own, "rows": rows.tolist()})
+    return PoolMembers(images, own)
 
 
 def data_of(metadata: Mapping[str, Any], source: Path) -> Data:
@@ -154,10 +264,10 @@ def remembered(flags: DataConfig) -> DataConfig:
 
 
 def in_size(flags: DataConfig, dec: Generator) -> DataConfig:
-    """The same images, a user's own read in the generator's size."""
+    """The same images, a user's own read in the generator's size; as they are, where it draws any size."""
     if flags.is_painted or not flags.data:
         return flags
-    return flags.sized(dec.channels, dec.resolution)
+    return flags.sized(dec.channels, flags.photos.size if dec.any_size else dec.resolution)
 
 
 def check_size(images: ImageSet, dec: Generator) -> None:
@@ -167,46 +277,90 @@ def check_size(images: ImageSet, dec: Generator) -> None:
         UserError: giving both sizes.
     """
     found, wanted = images.shape, (dec.channels, dec.resolution, dec.resolution)
-    if found != wanted:
+    if dec.any_size and found[0] == dec.channels:
+        check_side(images.pixels)
+    elif dec.any_size:
+        raise UserError(f"--data: images of {found[0]} channels, but the generator draws {dec.channels}: --channels")
+    elif found != wanted:
         shown = [f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (found, wanted)]
         raise UserError(f"--data: images of {shown[0]}, but the generator draws {shown[1]}; name other images")
-
-
-def load_fitted_model(generator: Path | None, latents: Path | None, device: torch.device) -> FittedModel | None:
-    """Generator and pool, checked against each other; None where neither is named.
-
-    Raises:
-        UserError: only one of the two, latents of another generator or encoder network, or damaged files.
-    """
-    if generator is None and latents is None:
-        return None
-    if generator is None or latents is None:
-        raise UserError("--generator and --latents go together: name what fit and encode wrote")
-    return load(generator, latents, device)
 
 
 LATENTS = "latents"
 """Where the latents lie in a folder that holds all of a model."""
 
 
-def load(generator: str | Path, latents: str | Path | None = None, device: torch.device | str = "cpu") -> FittedModel:
-    """What a training loop, an attack or an audit of your own needs, from the folders that the commands wrote.
+def load(
+    generator: str | Path,
+    latents: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    data: Data | None = None,
+    options: PoolOptions | None = None,
+) -> FittedModel:
+    """What a training loop, an attack or an audit of your own needs.
 
-    >>> model = advmix.load("runs/fit", "runs/latents")
-    >>> model.generator, model.encoder, model.split, model.pool, model.data.train
+    >>> model = advmix.load("runs/fit", "runs/latents")          # from the folders that the commands wrote
+    >>> model = advmix.load("photo", "photos")                   # ready-made, with the z⊥ of free photographs
+    >>> model.generator, model.encoder, model.split, model.pool
 
     Args:
-        generator: folder that `advmix fit`, `advmix.fit` or `FittedModel.save` wrote.
-        latents: folder that `advmix encode` wrote; by default `latents` in the first one.
+        generator: folder that `advmix fit`, `advmix.fit` or `FittedModel.save` wrote; or a ready-made generator:
+            `photo`, `statistics`, `statistics:KIND`.
+        latents: folder that `advmix encode` wrote, or `photos`; by default `latents` in the first one.
         device: where networks and pool shall be.
+        data: the images that are mixed, for a generator that takes its channels from them.
+        options: of `photo`, the size at which it works.
 
     Raises:
         UserError: missing or damaged files, or latents of another generator or encoder network.
     """
     folder = Path(generator)
-    model, metadata = load_autoencoder(folder)
+    flags = DataConfig(data="") if data is None else data.config
+    model, metadata = open_generator(folder, flags, options or PoolOptions(), data)
+    if latents is not None and str(latents) == PHOTOS:
+        pool = photo_pool(folder, metadata).to(device)
+        index = {"encoder": "network", "names": [f"free photograph {place}" for place in range(len(pool))]}
+        return FittedModel(model.to(device), pool, metadata, folder, None, torch.full((len(pool),), -1), index)
+    if latents is None and is_ready_made(folder):
+        raise UserError(f"--generator {folder}: name a pool too: a folder that encode wrote, or {PHOTOS}")
     store = open_latents(folder / LATENTS if latents is None else Path(latents), model, metadata)
-    return FittedModel(model.to(device), store.latents.to(device), metadata, folder, store)
+    pool, index = store.latents.to(device), store.index
+    return FittedModel(model.to(device), pool, metadata, folder, store, pool_rows(index, len(store), data), index)
+
+
+def pool_rows(index: Mapping[str, Any], count: int, data: Data | None) -> Tensor | None:
+    """Which training images a pool of `count` latents is of: see `FittedModel.rows`.
+
+    Raises:
+        UserError: its index is damaged.
+    """
+    made_from, rows = index.get("data_fingerprint"), index.get("rows")
+    if made_from is None or (data is not None and data.train.fingerprint != made_from):
+        return torch.full((count,), -1)
+    if rows is None:
+        return None
+    if not isinstance(rows, list) or len(rows) != count or any(type(row) is not int or row < 0 for row in rows):
+        raise UserError(f"{INDEX}: does not say which images its latents are of; encode the data again")
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def photo_pool(generator: Path, metadata: Mapping[str, Any]) -> Latents:
+    """The shipped pool of free photographs, for a ready-made generator.
+
+    Raises:
+        UserError: there is none for this one.
+    """
+    tensors, index = read_tensors(PHOTO_POOL, "pool")
+    name = str(metadata.get("ready_made"))
+    name = f"{name}:moments" if name == "statistics" else name
+    if name not in index:
+        raise UserError(f"--pool {PHOTOS}: not of generator {generator}; there is one for {', '.join(index)}")
+    styles, low, scale = (tensors[f"{name}.{part}"] for part in ("styles", "low", "scale"))
+    return Latents(low + scale * styles.float())
+
+
+PHOTO_POOL = Path(__file__).parent / "pretrained" / "photo_pool.safetensors"
 
 
 def fingerprints_of(mixable: FittedModel | None) -> dict[str, str | None]:

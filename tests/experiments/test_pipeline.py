@@ -104,7 +104,7 @@ def test_all_encoders_share_one_stylegan_and_have_pools_of_their_own(study: Path
 def test_algorithm_2_encodes_the_whole_training_set_and_improves_on_the_guess(study: Path) -> None:
     line = line_of(study, "gan-refine")
     mixable, images = line.cell.mixable(CPU), line.cell.check().train
-    assert mixable.store.index["encoder"] == "refine"
+    assert mixable.index["encoder"] == "refine"
     assert len(mixable.pool) == len(images) == 80
     guess = line_of(study, "gan").cell.mixable(CPU).pool
     pixels = images.batch(slice(None))[0]

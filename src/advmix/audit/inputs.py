@@ -19,13 +19,12 @@ from advmix.classifiers.wrapper import Classifier, with_size
 from advmix.data.datasets import Data, OwnImages, open_data
 from advmix.data.images import ImageSet, to_float
 from advmix.data.photos.load import Native
-from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.autoencoder import is_ready_made
 from advmix.encoders.network import encoded
 from advmix.encoders.store import open_latents
-from advmix.generators.registry import read_network
 from advmix.generators.style import NetworkConfig
 from advmix.mixing import SearchOptions, calibrated, with_layers
-from advmix.pools import FittedModel, data_for, data_of, load, own_data
+from advmix.pools import FittedModel, data_for, data_of, load, open_generator, own_data
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
 from advmix.training.reference import ReferenceClassifier, check_independent, named_reference
@@ -77,9 +76,10 @@ class AuditInputs:
         attack = open_attack(config.attack)
         inputs = AuditInputs(data, opened, metadata=metadata, attack=None if done else attack)
         inputs = inputs.checked(config, config.reference, fabric.device)
-        if config.generator is None or config.latents is None or done:
+        if config.latents is None or done:
             return inputs
-        return replace(inputs, model=load(config.generator, config.latents, fabric.device))
+        model = load(config.generator, config.latents, fabric.device, data=data, options=config.pool)
+        return replace(inputs, model=model)
 
     def checked(self, config: AuditConfig, reference: str | OpenClassifier | None, device: torch.device) -> AuditInputs:
         """The same with a reference that is named, where all of it goes together.
@@ -134,9 +134,11 @@ class AuditInputs:
         images are unknown, or not there any more.
         """
         train = self.data.train
+        if is_ready_made(self.fitted.folder):
+            return None
         if train.fingerprint != self.fitted.metadata.get("data_fingerprint"):
             try:
-                train = data_of(self.fitted.metadata, self.fitted.store.folder).train
+                train = data_of(self.fitted.metadata, self.fitted.folder).train
             except UserError:
                 return None
         known = {hexdigest(image) for image in train.pixels}
@@ -175,12 +177,14 @@ def audited_data(config: AuditConfig) -> tuple[Data, dict[str, Any] | None]:
     Raises:
         UserError: images of another size than the generator's, or none at all.
     """
-    if config.generator is None:
+    if config.fits:
         return open_data(config.data, config.seed) if config.data.data else _classifiers_own(config), None
-    model, metadata = load_autoencoder(config.generator)
+    model, metadata = open_generator(config.generator, config.data, config.pool)
     made, source = metadata, config.generator
     if config.latents is not None:
         made, source = open_latents(config.latents, model, metadata).index, config.latents
+    if "data" not in made and not config.data.data:
+        return _classifiers_own(config), metadata
     return data_for(made, source, config.data, config.seed, model.generator), metadata
 
 
@@ -201,7 +205,7 @@ def check_fit(
     if metadata is None:
         network: NetworkConfig = style_config(data.train, config.fit)
     else:
-        network = read_network(metadata, str(config.generator))
+        network = open_generator(config.generator, data.config, config.pool, data)[0].config
     with_layers(config.search, network).split(network.layers)
     for one in opened:
         _check_channels(one, network.channels)
@@ -222,7 +226,7 @@ def _classifiers_own(config: AuditConfig) -> Data:
 
 def audited_classifier(opened: OpenClassifier, inputs: AuditInputs, device: torch.device) -> AuditedClassifier:
     """A classifier with the size of the images that it is shown."""
-    small = inputs.fitted.generator.resolution
+    small = inputs.fitted.side(inputs.data.test)
     network, side = opened.network, opened.side or small
     if opened.image is not None and side != small:
         network = Classifier(network, size=side).eval()
@@ -239,7 +243,7 @@ def is_native(opened: OpenClassifier, data: Data, small: int) -> bool:
 @contextmanager
 def batches(inputs: AuditInputs, classifiers: Sequence[AuditedClassifier]) -> Iterator[AuditImages]:
     """Reads the test images, in every size that some classifier is shown."""
-    small = inputs.fitted.generator.resolution
+    small = inputs.fitted.side(inputs.data.test)
     sides = sorted({one.side for one in classifiers} - {small})
     context = inputs.data.native() if sides and isinstance(inputs.data, OwnImages) else nullcontext(None)
     with context as native:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from advmix.attacks import Attack, still_right
 from advmix.audit.records import ClassifierRecords, ImageRecords
 from advmix.data.images import slices
+from advmix.encoders.network import Encoder, start_latents
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents, Split, single_splits, split_name
@@ -44,10 +45,24 @@ class Swap:
         return {"name": self.name, "kind": self.kind, "resolution": self.resolution, **layers}
 
 
-def swaps(network: NetworkConfig, perp: Split) -> tuple[Swap, ...]:
-    """Every layer alone, the two of every resolution, and all of z⊥; coarse to fine, the grid first."""
-    grid = network.grid_shape is not None
-    sides = [network.start * 2 ** (layer // 2) for layer in range(network.layers)]
+def swaps(network: NetworkConfig, perp: Split, side: int | None = None) -> tuple[Swap, ...]:
+    """Every layer alone, the two of every resolution, and all of z⊥; coarse to fine, the grid first. Of a generator of
+    any size nothing but styles is borrowed, and no grid; layers that act on the image as a whole have no resolution.
+
+    Args:
+        network: shape of the generator.
+        perp: what the search moves.
+        side: of the images, in pixels; default the network's.
+    """
+    everything = Swap("z⊥", perp, None, "all")
+    if not network.start:
+        named = [(network.layer_name(layer), Split(network.layers, (layer,))) for layer in range(network.layers)]
+        return (*(Swap(name, unit, None, "resolution") for name, unit in named), everything)
+    grid, scale = (
+        network.grid_shape is not None and not network.any_size,
+        (side or network.resolution) / network.resolution,
+    )
+    sides = [round(scale * network.start) * 2 ** (layer // 2) for layer in range(network.layers)]
     single = [
         Swap("grid", unit, network.start, "layer")
         if unit.grid
@@ -58,7 +73,7 @@ def swaps(network: NetworkConfig, perp: Split) -> tuple[Swap, ...]:
         Swap(f"layers {layer} {layer + 1}", Split(network.layers, (layer, layer + 1)), sides[layer], "resolution")
         for layer in range(0, network.layers, 2)
     ]
-    return (*single, *pairs, Swap("z⊥", perp, None, "all"))
+    return (*single, *pairs, everything)
 
 
 Swapped = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -153,6 +168,7 @@ class AuditSetup:
 
     Attributes:
         mixer: the search, with the generator.
+        encoder: of the generator.
         pool: whose latents are borrowed.
         swaps: which layers are swapped by themselves.
         reference: votes whether a mix still shows the label.
@@ -162,6 +178,7 @@ class AuditSetup:
     """
 
     mixer: AdvMix
+    encoder: Encoder
     pool: Latents
     swaps: tuple[Swap, ...]
     reference: nn.Module
@@ -173,6 +190,10 @@ class AuditSetup:
     def generator(self) -> Generator:
         """`dec`."""
         return self.mixer.generator
+
+    def start_latents(self, images: Tensor, latents: Latents) -> Latents:
+        """What mixes of images begin with: see `advmix.encoders.network.start_latents`."""
+        return start_latents(self.generator, self.encoder, images, latents, self.residual)
 
     def batch_size(self, classifiers: Sequence[AuditedClassifier]) -> int:
         """Images at once; the same for all classifiers, so that they meet the same donors."""
@@ -219,10 +240,10 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
     """What is the same for all classifiers."""
     donors = _swap_donors(setup, batch)
     with eval_mode(setup.reference, setup.generator) as (reference, _):
-        start_latents = _start_latents(setup, batch, batch.pixels)
+        start_latents = setup.start_latents(batch.pixels, batch.latents)
         swaps, *changes = swapped(setup.generator, reference, start_latents, setup.pool[donors], setup.swaps)
         seen = answers(reference(batch.pixels))
-    grid = batch.latents.grid
+    grid = None if setup.generator.any_size else batch.latents.grid
     return ImageRecords(
         rows=batch.rows.cpu(),
         labels=batch.labels.cpu(),
@@ -241,14 +262,15 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
 def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
     """Try one classifier on every image of a batch."""
     shown, labels, split = batch.shown(classifier.side), batch.labels, setup.mixer.split
-    start_latents = _start_latents(setup, batch, shown)
+    start_latents = setup.start_latents(shown, batch.latents)
     found, worst = _evaluated(setup, classifier, batch, start_latents)
-    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.residual else found
+    differs = setup.residual and not setup.generator.exact
+    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if differs else found
     perp = split.perp_of(worst.latents)
     with torch.no_grad(), eval_mode(classifier.network, setup.generator, setup.reference) as (model, dec, reference):
         start_images = dec(start_latents)
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
-        judged = dec(split.with_perp(_start_latents(setup, batch, batch.pixels), perp))
+        judged = dec(split.with_perp(setup.start_latents(batch.pixels, batch.latents), perp))
         donors = setup.pool[_swap_donors(setup, batch)]
         unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
@@ -278,11 +300,6 @@ def _evaluated(
 ) -> tuple[Evaluation, Mix]:
     parts = classifier.network, setup.mixer, latents, batch.labels, setup.pool
     return evaluate_batch(*parts, seed=setup.seed, start=batch.start, loss=classifier.loss)
-
-
-def _start_latents(setup: AuditSetup, batch: AuditBatch, images: Tensor) -> Latents:
-    """What is mixed: the images' codes, with what the generator cannot draw of `images`, unless that is left out."""
-    return setup.generator.complete(batch.latents, images) if setup.residual else batch.latents
 
 
 def _swap_donors(setup: AuditSetup, batch: AuditBatch) -> Tensor:

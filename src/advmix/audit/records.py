@@ -72,7 +72,7 @@ class ImageRecords:
         labels: `(N,)`.
         groups: `(N,)`, zeros where there are none.
         styles: `(N, L, D)`, the images' own codes.
-        grid: `(N, C, H, W)`, or None.
+        grid: `(N, C, H, W)`, or None; of a generator of any size, which encodes images of any size when asked, None.
         reference_before: `(N,)`, the reference's answer on the image at the generator's size.
         reference_swaps: `(N, U)`, its answer after each swap, likewise.
         swap_donors: `(N,)`, place in the pool of the image that all swaps of an image borrow from.

@@ -30,11 +30,14 @@ from advmix.audit.statistics import (
     swap_entries,
 )
 from advmix.audit.words import audit_sentences, audit_tables, cell
-from advmix.data.datasets import broken_of
+from advmix.data.datasets import Data, broken_of
+from advmix.encoders.network import encoded
+from advmix.encoders.store import PHOTOS
 from advmix.intervals import Resamples
 from advmix.latents import Latents
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
+from advmix.pools import LATENTS, FittedModel, load
 from advmix.report.tables import RESULTS, as_text, columns_of, header
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
@@ -115,10 +118,8 @@ class Pictures:
 
     def _donor_names(self, donors: Tensor) -> list[str]:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
-        data = self.images.inputs.data
-        same = data.train.fingerprint == self.images.inputs.fitted.store.index["images"]
-        photos = getattr(data, "photos", None) if same else None
-        return [f"pool image {donor}" if photos is None else photos.train.names[donor] for donor in donors.tolist()]
+        names = self.images.inputs.fitted.member_names(self.images.inputs.data)
+        return [names[donor] for donor in donors.tolist()]
 
     def _class(self, label: Tensor) -> str:
         return str(self.found.metadata["classes"][int(label)])
@@ -149,10 +150,8 @@ class Pictures:
         """What the image's mixes began with."""
         device = self.setup.pool.styles.device
         latents = self.found.images.latents[place : place + 1].to(device)
-        if not self.found.metadata["residual"]:
-            return latents
         shown = self.images.pixels(self.found.images.rows[place][None], self.classifiers[number].side)
-        return self.setup.generator.complete(latents, shown.to(device))
+        return self.setup.start_latents(shown.to(device), latents)
 
     @torch.no_grad()
     def _decode(self, latents: Latents) -> Tensor:
@@ -166,6 +165,21 @@ REPORT = "report.html"
 GENERATOR = "generator"
 
 """Where an audit keeps a generator of its own."""
+
+
+def made_model(config: AuditConfig, folder: Path, data: Data, device: torch.device) -> FittedModel:
+    """Generator and pool of an audit, where they are all there.
+
+    Args:
+        config: of the audit.
+        folder: the audit's, with what it made itself.
+        data: the images.
+        device: where they shall be.
+    """
+    generator = folder / GENERATOR if config.fits else config.generator
+    latents = config.latents or (PHOTOS if config.pool.pool == PHOTOS else folder / LATENTS)
+    return load(generator, latents, device, data=data, options=config.pool)
+
 
 UNEXPLAINED_IMAGES = 1000
 
@@ -205,11 +219,12 @@ class AuditRun:
             "data": to_dict(data.config),
             "data_seed": data.seed,
             "images": data.test.fingerprint,
-            "generator": None if self.config.generator is None else str(self.config.generator),
+            "generator": str(self.config.generator),
+            "pool_options": to_dict(self.config.pool),
             "latents": None if self.config.latents is None else str(self.config.latents),
             "generator_fingerprint": self.inputs.fitted.metadata["fingerprint"],
             "pool": self.pool,
-            "encoder": self.inputs.fitted.store.index["encoder"],
+            "encoder": self.inputs.fitted.index["encoder"],
             "split": {"layers": split.layers, "perp": split.perp, "grid": split.grid},
             "swaps": [swap.to_dict() for swap in self.setup.swaps],
             "search": to_dict(self.options),
@@ -374,8 +389,10 @@ def _generator_entry(run: AuditRun, found: AuditRecords) -> Entry:
     known = {key: metadata.get(key) for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
     return {
         **known,
-        "fitted_here": run.config.generator is None,
-        "resolution": network.resolution,
+        "fitted_here": run.config.fits,
+        "ready_made": metadata.get("ready_made"),
+        "pool_of": run.config.pool.pool,
+        "resolution": run.inputs.fitted.side(run.inputs.data.test),
         "layers": network.layers,
         "unexplained": _unexplained(run.inputs, found),
         "fitted_on_audited": run.inputs.fitted_on(found.images.rows),
@@ -384,9 +401,11 @@ def _generator_entry(run: AuditRun, found: AuditRecords) -> Entry:
 
 def _unexplained(inputs: AuditInputs, found: AuditRecords) -> float | None:
     """The share of the images' variance that reconstructions miss, on the first of them."""
-    some = slice(0, UNEXPLAINED_IMAGES)
-    latents = found.images.latents[some].to(inputs.fitted.pool.styles.device)
-    return unexplained(inputs.fitted.generator, latents, inputs.data.test[found.images.rows[some]])
+    some, fitted = slice(0, UNEXPLAINED_IMAGES), inputs.fitted
+    images = inputs.data.test[found.images.rows[some]]
+    if fitted.generator.any_size:
+        return unexplained(fitted.generator, encoded(images, fitted.encoder), images)
+    return unexplained(fitted.generator, found.images.latents[some].to(fitted.pool.styles.device), images)
 
 
 def _classifier_entry(run: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:

@@ -16,15 +16,25 @@ from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, ba
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
 from advmix.audit.page import Gallery
 from advmix.audit.records import RECORDS_FILE, AuditRecords
-from advmix.audit.results import GENERATOR, REPORT, AuditResult, AuditRun, Pictures, galleries, write_audit
-from advmix.audit.settings import AuditConfig
+from advmix.audit.results import (
+    GENERATOR,
+    REPORT,
+    AuditResult,
+    AuditRun,
+    Pictures,
+    galleries,
+    made_model,
+    write_audit,
+)
+from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
-from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made
+from advmix.encoders.store import PoolOptions
 from advmix.mixing import WORST_CASE, Search, SearchOptions
-from advmix.pools import LATENTS, FittedModel, check_size, load, remembered
+from advmix.pools import LATENTS, FittedModel, check_size, load, open_generator, remembered
 from advmix.report.tables import RESULTS
 from advmix.training.reference import (
     ReferenceClassifier,
@@ -139,7 +149,8 @@ def audit_classifier(
     classifier: AnyClassifier | Sequence[AnyClassifier] | Mapping[str, AnyClassifier],
     images: Images,
     *,
-    model: FittedModel | str | Path | None = None,
+    model: FittedModel | str | Path = DEFAULT_GENERATOR,
+    pool: str | Path | None = None,
     reference: AnyClassifier | None = None,
     attack: Attack | None = None,
     search: Search = WORST_CASE,
@@ -161,8 +172,11 @@ def audit_classifier(
         classifier: a module from images in [0, 1] to logits (`advmix.Classifier` makes one of any), a name as
             `--classifier` has it, or what `open_classifier` returned; or several, in a list or by name.
         images: what `open_images` returned, or anything that it takes.
-        model: generator and pool, as `fit` or `load` returned them, or their folder; by default a generator is fitted
-            on the training images, which takes half an hour at 64 pixels.
+        model: generator and pool, as `fit` or `load` returned them, or their folder; or the name of a ready-made
+            generator (`statistics`, `statistics:KIND`, `photo`), whose pool is of the training images; or `fit`, which
+            fits one on them: half an hour at 64 pixels.
+        pool: whose z⊥ a ready-made generator borrows, where they are not the training images': a folder of unlabelled
+            images, or `photos`, which are shipped.
         reference: an independent classifier of these images, which votes whether a mix still shows its label; by
             default one is trained on the training images.
         attack: a third-party attack `(model, x, y) -> x`, tried besides.
@@ -181,7 +195,8 @@ def audit_classifier(
     fabric, data = make_fabric(device), open_images(images, seed=seed)
     test = data.test
     opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
-    fitted = model if model is None or isinstance(model, FittedModel) else load(model, device=fabric.device)
+    named = not isinstance(model, FittedModel) and (is_ready_made(model) or Path(model) == FIT)
+    fitted = None if named else model if isinstance(model, FittedModel) else load(model, device=fabric.device)
     if fitted is not None:
         check_size(test, fitted.generator)
     votes = _opened(reference, test, "") if isinstance(reference, nn.Module) else reference
@@ -191,8 +206,9 @@ def audit_classifier(
             opened[0].name,
             compare=tuple(one.name for one in opened[1:]),
             data=data.config,
-            generator=None if fitted is None else fitted.folder,
-            latents=None if fitted is None else fitted.store.folder,
+            generator=fitted.folder if fitted is not None else Path(str(model)),
+            latents=None if fitted is None or fitted.store is None else fitted.store.folder,
+            pool=PoolOptions(None if pool is None else str(pool)),
             search=search if isinstance(search, SearchOptions) else SearchOptions(**asdict(search)),
             residual=residual,
             images=count,
@@ -202,7 +218,7 @@ def audit_classifier(
             device=device,
             resume=resume,
         )
-        metadata = None if fitted is None else fitted.metadata
+        metadata = None if config.fits else open_generator(config.generator, data.config, config.pool, data)[1]
         inputs = AuditInputs(data, tuple(opened), fitted, metadata, attack=attack)
         result = audit(config, inputs.checked(config, votes, fabric.device), fabric)
     return result if out is not None else with_folder(result, folder)
@@ -255,7 +271,8 @@ def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassif
     setup = AuditSetup(
         mixer=options.mixer(model.generator, stop_early=True),
         pool=model.pool,
-        swaps=swaps(model.model.config, options.split(model.generator.layers)),
+        encoder=model.encoder,
+        swaps=swaps(model.model.config, options.split(model.generator.layers), model.side(inputs.data.test)),
         reference=reference.network,
         residual=config.residual,
         seed=config.seed,
@@ -281,8 +298,7 @@ def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> li
     """The pictures of a finished audit, drawn again."""
     results, found = read_json(config.out / RESULTS), AuditRecords.load(config.out)
     if inputs.model is None:
-        folders = config.generator or config.out / GENERATOR, config.latents or config.out / LATENTS
-        inputs = replace(inputs, model=load(*folders, device))
+        inputs = replace(inputs, model=made_model(config, config.out, inputs.data, device))
     reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
     run = _setup(config, inputs, reference, device)
     with batches(inputs, run.classifiers) as images:
@@ -293,26 +309,21 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     """Generator and pool; what is not there is made: a generator of the audited data, a pool of the generator's own
     images, or of the audited data where it has none.
     """
-    from advmix.commands.encode import encode_images
+    from advmix.commands.encode import open_model
     from advmix.commands.fit import FitConfig, fit_images
-    from advmix.training.encoding import EncodeConfig
 
-    def make() -> tuple[Path, Path]:
-        fitted, latents, data = config.generator, config.latents, inputs.data
-        if fitted is None:
-            fitted = config.out / GENERATOR
+    def make() -> None:
+        generator, data = config.generator, inputs.data
+        if config.fits:
+            generator = config.out / GENERATOR
+            common: dict[str, Any] = {"device": config.device, "resume": True}
             with clock("fit"):
-                fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=fitted), data.train)
-        if latents is None:
-            latents = config.out / LATENTS
-            foreign = inputs.metadata is not None and "data" in inputs.metadata
-            pooled = DataConfig() if foreign or inputs.metadata is None else config.data
-            with clock("encode"):
-                encode_images(EncodeConfig(fitted, pooled, out=latents, **common), None if foreign else data)
-        return fitted, latents
+                fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=generator), data.train)
+        with clock("encode"):
+            open_model(generator, config.latents, config.pool, data, config.out / LATENTS, fabric.device)
 
-    common: dict[str, Any] = {"device": config.device, "resume": True}
-    return load(*in_first_process(fabric, make), fabric.device)
+    in_first_process(fabric, make)
+    return made_model(config, config.out, inputs.data, fabric.device)
 
 
 def _made_reference(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> ReferenceClassifier:

@@ -8,10 +8,15 @@ from pathlib import Path
 from advmix.attacks import AttackOptions
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.store import PoolOptions
 from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
+
+FIT = Path("fit")
+"""In the place of a generator: fit one."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,13 @@ class AuditConfig(ClassifierOptions):
         data: images of your own, or painted digits; the test images are audited. By default those of the generator or,
             where none is named, of the classifier's folder, as other flags change them. Own images are read in the size
             of a generator that is named.
-        generator: folder that fit wrote; by default one is fitted on the training images, into OUT/generator.
-        latents: folder that encode wrote, the pool of the search; by default encoded into OUT/latents.
+        generator: what varies the images: a ready-made generator (`statistics`, `statistics:KIND`, `photo`); `fit`,
+            which fits one on the training images, into OUT/generator; or a folder that fit wrote.
+        latents: folder that encode wrote, the pool of the search; by default the pool is encoded into OUT/latents.
+        pool: whose z⊥ are borrowed.
         reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default
             one of another architecture and seed is trained on the training images, into OUT/reference.
-        fit: how a generator is fitted where none is named.
+        fit: how a generator is fitted, with `--generator fit`.
         search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
             finest layers.
         attack: another's attack on the images as they are, beside the search.
@@ -45,15 +52,16 @@ class AuditConfig(ClassifierOptions):
         seed: fixes images, donors, resamples, and what is fitted or trained here.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each; more than one need `--generator` and `--latents`.
+        devices: how many devices, a process each; more than one fit no generator.
         resume: go on with a run that was stopped.
     """
 
     classifier: str = ""
     compare: tuple[str, ...] = ()
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
-    generator: Path | None = None
+    generator: Path = DEFAULT_GENERATOR
     latents: Path | None = None
+    pool: PoolOptions = field(default_factory=PoolOptions)
     reference: str | None = None
     fit: FitOptions = field(default_factory=FitOptions)
     search: SearchOptions = WORST_CASE
@@ -81,13 +89,18 @@ class AuditConfig(ClassifierOptions):
                 f"{' '.join(self.flags)}: would describe --classifier alone, and there is none; put what belongs to a "
                 "classifier of --compare into a .json file of its own, and name that"
             )
-        if self.latents is not None and self.generator is None:
-            raise UserError("--latents: goes together with --generator; name what fit wrote")
-        if self.devices > 1 and (self.generator is None or self.latents is None):
+        if self.latents is not None and self.fits:
+            raise UserError("--latents: goes together with a --generator that is there already; name what fit wrote")
+        if self.devices > 1 and self.fits:
             raise UserError(
-                f"--devices {self.devices}: name --generator and --latents, made by fit and encode before; while "
-                "one process made them the others would wait, and torch gives up after half an hour"
+                f"--devices {self.devices}: name a --generator that is there already; while one process fitted it the "
+                "others would wait, and torch gives up after half an hour"
             )
+
+    @property
+    def fits(self) -> bool:
+        """Whether a generator is fitted on the training images."""
+        return self.generator == FIT
 
     @property
     def named_classifiers(self) -> tuple[ClassifierOptions, ...]:

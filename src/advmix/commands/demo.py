@@ -21,7 +21,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.network import Encoder
 from advmix.latents import Split
 from advmix.mixing import FINEST, WORST_CASE, SearchOptions
-from advmix.pools import FittedModel, data_of, load_fitted_model
+from advmix.pools import FittedModel, data_of, load
 from advmix.report.figures import VariationGallery, accuracy_chart, data_strip, mixing_grid, training_curves, variations
 from advmix.report.page import render, save_figures
 from advmix.report.tables import RESULTS, header, table
@@ -88,8 +88,7 @@ def roles(split: Split, look: str) -> tuple[str, str]:
 
 def draw(out: Path, results: dict[str, Any], search: SearchOptions) -> dict[str, Figure]:
     """The figures of a demo run, written to its `figures/*.png` too."""
-    mixable = load_fitted_model(out / "fit", out / "latents", torch.device("cpu"))
-    assert mixable is not None
+    mixable = load(out / "fit", out / "latents")
     data = painted_digits(data_of(mixable.metadata, out / "fit"), "demo")
     figures = {
         "data": data_figure(data),

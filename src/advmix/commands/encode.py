@@ -5,14 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from advmix.data.datasets import Data
-from advmix.encoders.autoencoder import load_autoencoder
-from advmix.encoders.store import INDEX, LatentStore, open_latents, write_store
-from advmix.pools import data_for, remembered
+from advmix.data.settings import DataConfig
+from advmix.encoders.network import encoded
+from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents, write_store
+from advmix.latents import Latents
+from advmix.pools import (
+    FittedModel,
+    data_for,
+    data_of,
+    load,
+    open_generator,
+    pool_members,
+    pool_rows,
+    remembered,
+)
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
-from advmix.utils.config import to_dict
 from advmix.utils.device import open_device
+from advmix.utils.errors import UserError
 from advmix.utils.files import read_json
 from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
 from advmix.utils.runs import open_run
@@ -34,10 +47,11 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
         UserError: bad input.
     """
     device = open_device(config.device)
-    model, metadata = load_autoencoder(config.generator)
-    if data is None:
+    model, metadata = open_generator(config.generator, config.data, config.pool, data)
+    if data is None and (config.data.data or config.pool.pool is None):
         data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
-    images = data.train
+    members = pool_members(config.pool, config.data, data, model.generator, config.seed)
+    images = members.images
     config = replace(config, data=remembered(config.data))
     features = features_of(config, images)
     encoder = make_encoder(config, model.to(device), images, device, features)
@@ -65,11 +79,8 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
                 batch=config.batch,
                 shard_size=config.shard_size,
                 device=device,
-                metadata={
-                    **({"data": to_dict(data.config)} if data.config.data else {}),
-                    "data_seed": data.seed,
-                    "data_fingerprint": images.fingerprint,
-                },
+                metadata=members.metadata,
+                styles_only=model.generator.any_size,
             )
         write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])
         console.print(f"  {len(images)} latents in {config.out}")
@@ -80,3 +91,46 @@ def _is_done(out: Path) -> bool:
     """Whether everything is there, and no shard has been damaged since."""
     there = all((out / name).is_file() for name in (SECONDS_FILE, INDEX))
     return there and LatentStore(out, read_json(out / INDEX)).is_whole
+
+
+def open_model(
+    generator: Path,
+    latents: Path | None,
+    options: PoolOptions,
+    data: Data,
+    out: Path | None,
+    device: torch.device,
+) -> FittedModel:
+    """Generator and pool, checked against each other; a pool that is not named is encoded.
+
+    Args:
+        generator: folder that `fit` or `import` wrote, or the name of a ready-made one.
+        latents: what `encode` wrote; by default the pool is encoded into `out`.
+        options: whose z⊥ are borrowed.
+        data: the images that are looked at; where the generator has none of its own, its pool is their training images.
+        out: folder for a pool that is made; None for memory alone.
+        device: where networks and pool shall be.
+
+    Raises:
+        UserError: missing or damaged files, or parts that do not go together.
+    """
+    if latents is not None and options.pool is not None:
+        raise UserError(f"--pool {options.pool}: goes without --latents, which are a pool already")
+    if latents is not None:
+        return load(generator, latents, device, data=data, options=options)
+    if options.pool == PHOTOS:
+        return load(generator, PHOTOS, device, data=data, options=options)
+
+    model, metadata = open_generator(generator, data.config, options, data)
+    foreign = "data" in metadata and options.pool is None
+    if out is None:
+        pooled_data = data_of(metadata, generator) if foreign else data
+        members = pool_members(options, data.config, pooled_data, model.generator, data.seed)
+        latents_of = encoded(members.images, model.to(device).encoder)
+        pool = Latents(latents_of.styles) if model.generator.any_size else latents_of
+        rows, index = pool_rows(members.metadata, len(pool), data), {"encoder": "network", **members.metadata}
+        return FittedModel(model, pool, metadata, generator, None, rows, index)
+    pooled = DataConfig(data="") if foreign else data.config
+    config = EncodeConfig(generator, pooled, options, out=out, seed=data.seed, device=str(device), resume=True)
+    encode_images(config, None if foreign else data)
+    return load(generator, out, device, data=data, options=options)

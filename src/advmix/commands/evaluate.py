@@ -30,7 +30,7 @@ from advmix.metrics import (
     share,
 )
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
-from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
+from advmix.pools import FittedModel, data_of, fingerprints_of, load
 from advmix.report.tables import RESULTS, header, table
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import open_device
@@ -85,7 +85,9 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
         UserError: bad input.
     """
     device = open_device(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, device)
+    if (config.generator is None) != (config.latents is None):
+        raise UserError("--generator and --latents go together: name what fit and encode wrote")
+    mixable = None if config.generator is None else load(config.generator, config.latents, device)
     opened, data = _open(config, mixable)
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))

@@ -13,16 +13,19 @@ from torch import Tensor, nn
 
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
+from advmix.commands.encode import open_model
 from advmix.commands.evaluate import generator_summary
 from advmix.data.colored import ColoredDigits
-from advmix.data.datasets import Data, OwnImages, open_data
+from advmix.data.datasets import Data, GivenImages, OwnImages, open_data
 from advmix.data.images import ImageSet, slices
 from advmix.data.photos.decode import Broken, PhotoShape
 from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.store import PoolOptions
 from advmix.marginalized import Marginalized
 from advmix.mixing import usual_split
-from advmix.pools import FittedModel, fingerprints_of, load_fitted_model, own_data, remembered
+from advmix.pools import FittedModel, fingerprints_of, load, own_data, remembered
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
 from advmix.utils.device import open_device
@@ -77,6 +80,7 @@ class NamedImages:
         labels: `(N,)`, class indices; None where unknown.
         classes: their names; None where unknown.
         broken: images that could not be read and were left out.
+        data: the data set that they are of; None where it has no other images.
     """
 
     pixels: Tensor
@@ -84,6 +88,15 @@ class NamedImages:
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
     broken: tuple[Broken, ...] = ()
+    data: Data | None = None
+
+    @property
+    def donors(self) -> Data:
+        """Whose z⊥ are drawn by default: the training images of the same data set, else these."""
+        if self.data is not None:
+            return self.data
+        images = ImageSet(self.pixels, torch.zeros(len(self.pixels), dtype=torch.int64), ("",))
+        return GivenImages(images, images)
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +161,8 @@ def find_pictures(options: PictureOptions, sources: Sources, seed: int) -> Named
         pixels, names, broken = load_pictures(data.data, data.photo_options(), options.part)
         return NamedImages(pixels, names, broken=broken)
     own = sources.data(data) if data.says_nothing or not data.data else None
-    return _part(own or open_data(data, seed), options.part)
+    data_set = own or open_data(data, seed)
+    return replace(_part(data_set, options.part), data=data_set)
 
 
 def _part(data: Data, name: str) -> NamedImages:
@@ -204,13 +218,17 @@ class PredictConfig(ClassifierOptions):
     the generator separates z∥ from z⊥.
 
     Args:
-        generator: folder that fit wrote, to marginalize.
-        latents: folder that encode wrote, the pool of z⊥.
+        generator: to marginalize: a ready-made generator (`statistics`, `statistics:KIND`, `photo`; default
+            `statistics`), or a folder that fit wrote.
+        latents: folder that encode wrote, the pool of z⊥; by default it is encoded, from the training images or, where
+            there are none, from the images themselves.
+        pool: whose z⊥ are drawn.
         marginalize: number of z⊥ for each image; 0 asks the classifier about the image itself.
         perp: layers that are z⊥; negative ones count from the finest. By default all styles beside a spatial grid, else
             the two finest.
         perp_grid: whether a spatial grid is z⊥ too.
         residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
+            Default: of a ready-made generator.
         pictures: which images.
         batch: images at once.
         shard_size: images after which what was found is kept, to go on from there.
@@ -222,10 +240,11 @@ class PredictConfig(ClassifierOptions):
 
     generator: Path | None = None
     latents: Path | None = None
+    pool: PoolOptions = field(default_factory=PoolOptions)
     marginalize: int = 0
     perp: tuple[int, ...] = ()
     perp_grid: bool = False
-    residual: bool = False
+    residual: bool | None = None
     pictures: PictureOptions = field(default_factory=PictureOptions)
     batch: int = 250
     shard_size: int = 10_000
@@ -238,8 +257,6 @@ class PredictConfig(ClassifierOptions):
         super().__post_init__()
         check_values(self, "batch shard_size", least=1)
         check_values(self, "marginalize", least=0)
-        if self.marginalize and (self.generator is None or self.latents is None):
-            raise UserError(f"--marginalize {self.marginalize}: draws z⊥; name --generator and --latents")
         if self.residual and not self.marginalize:
             raise UserError("--residual: goes together with --marginalize N")
 
@@ -251,10 +268,16 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
         UserError: bad input.
     """
     device = open_device(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, device)
+    ready = config.latents is None
+    if ready and config.generator is not None and not config.marginalize:
+        raise UserError(f"--generator {config.generator}: goes together with --marginalize N")
+    mixable = None if ready else load(config.generator or DEFAULT_GENERATOR, config.latents, device)
     opened = open_classifier(config, image=config.pictures.shape)
     sources = Sources(opened, config.folder, mixable, config.generator)
     pictures = find_pictures(config.pictures, sources, config.seed)
+    if ready and config.marginalize:
+        named = config.generator or DEFAULT_GENERATOR
+        mixable = open_model(named, None, config.pool, pictures.donors, None, device)
     opened = opened if pictures.classes is None else opened.named(pictures.classes)
     inputs = {
         "classifier": opened.fingerprint,
@@ -310,7 +333,7 @@ def _predict(
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedModel) -> Marginalized:
     dec, samples = mixable.generator, config.marginalize
     split = usual_split(config.perp, config.perp_grid, mixable.model.config)
-    seed, residual = config.seed, config.residual
+    seed, residual = config.seed, dec.any_size if config.residual is None else config.residual
     return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 
 

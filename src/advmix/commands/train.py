@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from advmix.classifiers.networks import FILE
+from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, open_data
 from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.store import LatentStore, PoolOptions
 from advmix.mixing import SearchOptions, with_layers
-from advmix.pools import FittedModel, data_of, fingerprints_of, load_fitted_model
+from advmix.pools import LATENTS, FittedModel, data_of, fingerprints_of
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
@@ -29,9 +34,12 @@ class TrainConfig(Settings):
 
     Args:
         method: how it is trained.
-        generator: folder that fit wrote; needed by randmix and advmix.
-        latents: folder that encode wrote; needed by randmix and advmix.
-        data: the data set; where latents are named, theirs is taken, and other flags must not contradict it.
+        generator: of randmix and advmix: a ready-made generator (`statistics`, `statistics:KIND`, `photo`), or a
+            folder that fit wrote.
+        latents: folder that encode wrote; by default the pool is encoded into OUT/latents.
+        data: the data set; where latents of training images are named, theirs is taken, and other flags must not
+            contradict it.
+        pool: whose z⊥ are borrowed.
         train: how every classifier is trained.
         search: Algorithm 1's settings, for advmix.
         baseline: settings of the other methods.
@@ -43,9 +51,10 @@ class TrainConfig(Settings):
     """
 
     method: str = "advmix"
-    generator: Path | None = None
+    generator: Path = DEFAULT_GENERATOR
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
+    pool: PoolOptions = field(default_factory=PoolOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
@@ -67,14 +76,13 @@ def run_train(config: TrainConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, fabric.device)
+    fabric, mixes = make_fabric(config.device), config.method in NEEDS_LATENTS
+    data = _data(config)
+    mixable = open_pool(config, data, fabric.device) if mixes else None
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
-    data = _data(config, mixable)
-    model, pool = (mixable.model, mixable.pool) if mixable else (None, None)
-    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, model, pool)
-    made_with = fingerprints_of(mixable if config.method in NEEDS_LATENTS else None)
+    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable)
+    made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
     with open_run(config.out, "train", config, config.resume, inputs) as run:
         if (config.out / FILE).is_file():
@@ -95,7 +103,7 @@ def run_train(config: TrainConfig) -> None:
             "image": list(recipe.images.shape),
             "setting": recipe.setting,
             "generator": generator,
-            "encoder": mixable.store.index["encoder"] if mixable and generator else None,
+            "encoder": mixable.index["encoder"] if mixable else None,
             "train": to_dict(options),
             "train_images": len(recipe.images),
         }
@@ -104,11 +112,17 @@ def run_train(config: TrainConfig) -> None:
         console.print(f"  {config.method} classifier in {config.out / FILE}")
 
 
-def _data(config: TrainConfig, mixable: FittedModel | None) -> Data:
+def open_pool(config: TrainConfig, data: Data, device: torch.device) -> FittedModel:
+    """Generator and pool; a pool that is not named is encoded into the run's own folder."""
+    return open_model(config.generator, config.latents, config.pool, data, config.out / LATENTS, device)
+
+
+def _data(config: TrainConfig) -> Data:
     """The data set of the latents, or the one that the flags describe."""
-    if mixable is None or config.latents is None:
+    index = {} if config.latents is None else LatentStore.open(config.latents).index
+    if config.latents is None or "data" not in index:
         return open_data(config.data, config.seed)
-    data = data_of(mixable.store.index, config.latents)
+    data = data_of(index, config.latents)
     if config.data not in (DataConfig(), data.config):
         raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
     return data

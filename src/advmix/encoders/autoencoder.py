@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
 from advmix.encoders.statistics_encoder import StatisticsEncoder
 from advmix.generators.registry import build_generator, read_network, write_network
 from advmix.generators.statistics import StatisticsConfig
-from advmix.generators.style import NetworkConfig
+from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
@@ -48,6 +49,17 @@ class Autoencoder(nn.Module):
     def network_fingerprint(self) -> str | None:
         """Of the encoder network: several may have been trained for one generator. None where there is none."""
         return fingerprint(self.encoder) if self.has_encoder else None
+
+    def resize(self, working_size: int) -> None:
+        """Work at another size: of a network that draws images of any size.
+
+        Args:
+            working_size: longer side in pixels; larger images are shrunk to it.
+        """
+        assert isinstance(self.config, StyleConfig)
+        self.config = replace(self.config, working_size=working_size)
+        for part in (self.generator, self.encoder):
+            part.config = self.config  # type: ignore[assignment]
 
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
@@ -103,17 +115,62 @@ def save_autoencoder(folder: Path, model: Autoencoder, metadata: dict[str, Any])
     write_tensors(folder / FILE, "autoencoder", model.state_dict(), {**own, **content})
 
 
-def load_autoencoder(folder: Path) -> tuple[Autoencoder, dict[str, Any]]:
-    """The frozen autoencoder of a `fit` folder, in eval mode, and its metadata.
+READY_MADE = ("statistics", "photo")
+"""Generators that are there without fitting any, by the name that stands in the place of a folder."""
+
+DEFAULT_GENERATOR = Path("statistics")
+"""Where nothing else is said."""
+
+PHOTO_FILE = Path(__file__).parent.parent / "pretrained" / "photo.safetensors"
+
+
+def is_ready_made(generator: str | Path) -> bool:
+    """Whether this is the name of a ready-made generator: `photo`, `statistics` or `statistics:KIND`.
+
+    Raises:
+        UserError: it is one, and the name of a folder with a generator, too.
+    """
+    name = str(generator).partition(":")[0]
+    if name not in READY_MADE:
+        return False
+    if (Path(generator) / FILE).is_file():
+        raise UserError(f"{generator}: a folder here, and a ready-made generator; name the folder by its whole path")
+    return True
+
+
+def load_autoencoder(
+    folder: Path, channels: int = 3, working_size: int | None = None
+) -> tuple[Autoencoder, dict[str, Any]]:
+    """The frozen autoencoder of a `fit` folder, or a ready-made one, in eval mode, and its metadata.
+
+    Args:
+        folder: what `fit` wrote, or the name of a ready-made generator.
+        channels: of the images, for `statistics`; the others have their own.
+        working_size: of `photo`: longer side in pixels above which the change that a mix makes is enlarged.
 
     Raises:
         UserError: missing, damaged or not ours.
     """
-    path = folder / FILE
+    if not is_ready_made(folder):
+        return _read(folder / FILE, read_seconds(folder).get(SECONDS))
+    name, _, kind = str(folder).partition(":")
+    if name == "statistics":
+        model = Autoencoder(StatisticsConfig(kind or "moments", channels)).eval().requires_grad_(False)
+        return model, {"fingerprint": fingerprint(model.generator, model.config), "ready_made": str(folder)}
+    if kind:
+        raise UserError(f"--generator {folder}: photo is of one kind; leave out :{kind}")
+    model, metadata = _read(PHOTO_FILE, None)
+    if working_size is not None:
+        model.resize(working_size)
+        metadata["fingerprint"] = fingerprint(model.generator, model.config)
+    return model, {**metadata, "ready_made": name}
+
+
+def _read(path: Path, seconds: float | None) -> tuple[Autoencoder, dict[str, Any]]:
     tensors, metadata = read_tensors(path, "autoencoder")
     mark, config = stated(metadata, "fingerprint", str, path), read_network(metadata, str(path))
-    has_encoder = any(name.startswith("encoder.") for name in tensors)
+    has_encoder = any(name.startswith("encoder.") for name in tensors) or isinstance(config, StatisticsConfig)
     model = rebuilt(lambda: Autoencoder(config, has_encoder), tensors, path, "the network that it names")
     if fingerprint(model.generator, config) != mark:
         raise UserError(f"{path}: the weights do not match their fingerprint; make it again")
-    return model.requires_grad_(False), {**metadata, SECONDS: read_seconds(folder).get(SECONDS)}
+    return model.requires_grad_(False), {**metadata, SECONDS: seconds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data.images import ImageSet, slices
+from advmix.generators.base import Generator
 from advmix.generators.layers import instance_norm
-from advmix.generators.style import NetworkConfig
+from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import eval_mode
@@ -133,6 +135,8 @@ class StyleEncoder(Encoder):
 
     def encode_signed(self, images: Tensor) -> Latents:
         """Images in [-1, 1], `(B, C, H, W)`, to latents."""
+        if self.config.any_size:
+            images = self._at_working_size(images)
         x = images
         for conv in self.trunk:
             x = F.leaky_relu(conv(x), 0.2)
@@ -140,3 +144,57 @@ class StyleEncoder(Encoder):
             x = x.mean(dim=(2, 3))
         styles = self.styles(x.flatten(1)).unflatten(1, (self.config.layers, self.config.style_dim))
         return Latents(styles, None if self.grid is None else self.grid(images))
+
+    def _at_working_size(self, images: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` of any size as the network takes them: the longer side at most the working size, both
+        sides whole multiples of what one place of the grid covers.
+
+        Raises:
+            UserError: smaller than `LEAST_SIDE` pixels.
+        """
+        assert isinstance(self.config, StyleConfig)
+        check_side(images)
+        sides, step = images.shape[-2:], self.config.resolution // self.config.start
+        scale = min(1.0, self.config.working_size / max(sides))
+        wanted = [step * max(1, math.ceil(round(side * scale, 6) / step)) for side in sides]
+        if list(sides) == wanted:
+            return images
+        shrunk = F.interpolate(images, wanted, mode="bilinear", align_corners=False, antialias=True)
+        return shrunk.contiguous(memory_format=torch.channels_last)
+
+
+def start_latents(
+    generator: Generator, encoder: Encoder, images: Tensor, latents: Latents | None, residual: bool
+) -> Latents:
+    """What mixes of images begin with: their codes, with what the generator cannot draw of them if `residual`.
+
+    Args:
+        generator: `dec`.
+        encoder: `enc`.
+        images: `(B, C, H, W)` in [0, 1], as a classifier is shown them.
+        latents: their codes at the generator's size; not looked at where it draws any size.
+        residual: whether mixes keep it.
+    """
+    if generator.any_size:
+        with torch.no_grad(), eval_mode(encoder) as (network,):
+            latents = network(images)
+    assert latents is not None
+    return generator.complete(latents, images) if residual else latents
+
+
+LEAST_SIDE = 16
+"""Pixels; smaller images have too little that a generator of any size could tell apart."""
+
+
+def check_side(images: Tensor) -> None:
+    """Refuse images `(B, C, H, W)` that are too small for a generator of any size.
+
+    Raises:
+        UserError: giving their size.
+    """
+    height, width = images.shape[-2:]
+    if min(height, width) < LEAST_SIDE:
+        raise UserError(
+            f"images of {width}x{height} pixels: a ready-made generator takes {LEAST_SIDE} pixels at least; read them "
+            f"with --size {LEAST_SIDE} or more"
+        )

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.encoders.network import Encoder
+from advmix.encoders.network import LEAST_SIDE, Encoder
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
+from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
 from advmix.utils.progress import track
@@ -126,6 +127,31 @@ def _read_index(path: Path) -> dict[str, Any]:
     return dict(index)
 
 
+@dataclass(frozen=True)
+class PoolOptions:
+    """Whose z⊥ are borrowed.
+
+    Args:
+        pool: a folder or .zip archive of images, `torchvision:NAME` or `hf:NAME`; no labels are looked for. Or
+            `photos`: a shipped pool of free photographs, for the ready-made generators. By default the training images.
+        pool_images: at most so many of them, drawn at random.
+        working_size: of the generator `photo`: longer side in pixels. Larger images are mixed at this size, and the
+            change is enlarged; default 128.
+    """
+
+    pool: str | None = None
+    pool_images: int = 2000
+    working_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_values(self, "pool_images", least=2)
+        check_values(self, "working_size", least=LEAST_SIDE)
+
+
+PHOTOS = "photos"
+"""The name of the pool that is shipped."""
+
+
 def shape_of(latents: Latents) -> dict[str, tuple[int, ...]]:
     """Of one image's code, by part."""
     return {name: tuple(part.shape[1:]) for name, part in latents.tensors().items()}
@@ -155,7 +181,7 @@ def open_latents(folder: Path, model: Autoencoder, metadata: Mapping[str, Any]) 
 
 def _check_shape(store: LatentStore, config: NetworkConfig) -> None:
     wanted: dict[str, tuple[int, ...]] = {"styles": (config.layers, config.style_dim)}
-    if config.grid_shape is not None:
+    if config.grid_shape is not None and not config.any_size:
         wanted["grid"] = config.grid_shape
     if shape_of(store.latents) != wanted:
         raise UserError(
@@ -179,6 +205,7 @@ def write_store(
     batch: int = 256,
     device: torch.device | str = "cpu",
     metadata: dict[str, Any] | None = None,
+    styles_only: bool = False,
 ) -> LatentStore:
     """Encode a data set into `folder`, shard by shard; shards that are there already are kept.
 
@@ -193,6 +220,7 @@ def write_store(
         batch: images encoded at once, at most; an encoder that needs much memory takes fewer.
         device: where the encoder is.
         metadata: kept in `store.json`.
+        styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
     """
     identity = {
         "generator": generator,
@@ -210,16 +238,23 @@ def write_store(
             if store.has(number):
                 advance(part.stop - part.start, "")
             else:
-                write_tensors(path, "latents", _encode(encoder, images[part], batch, device, advance), identity)
+                found = _encode(encoder, images[part], batch, device, advance, styles_only)
+                write_tensors(path, "latents", found, identity)
     return store
 
 
 def _encode(
-    encoder: Encoder, images: ImageSet, batch: int, device: torch.device | str, advance: Callable[[int, str], object]
+    encoder: Encoder,
+    images: ImageSet,
+    batch: int,
+    device: torch.device | str,
+    advance: Callable[[int, str], object],
+    styles_only: bool,
 ) -> dict[str, Tensor]:
     parts = []
     for part in slices(len(images), encoder.at_once(batch)):
-        parts.append(encoder(images.batch(part)[0].to(device)).detach().to("cpu"))
+        latents = encoder(images.batch(part)[0].to(device)).detach().to("cpu")
+        parts.append(Latents(latents.styles) if styles_only else latents)
         advance(part.stop - part.start, "")
     latents = Latents.cat(parts)
     broken = latents.not_finite

@@ -13,11 +13,16 @@ from torch import Tensor
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
 from advmix.audit.results import GENERATOR
+from advmix.audit.settings import FIT
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
+from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, OwnImages, names_of, open_data
 from advmix.data.images import ImageSet, slices, to_float
 from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.network import start_latents
+from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.export.variations import (
     TABLE,
     Finder,
@@ -28,9 +33,8 @@ from advmix.export.variations import (
     kept_words,
     read_table,
 )
-from advmix.generators.base import Generator
-from advmix.mixing import WORST_CASE, RandMix, SearchOptions, calibrated, with_layers
-from advmix.pools import LATENTS, FittedModel, load
+from advmix.mixing import WORST_CASE, Mixer, RandMix, SearchOptions, calibrated, with_layers
+from advmix.pools import LATENTS, FittedModel, data_for, load, open_generator
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import Settings, check_values, from_dict
 from advmix.utils.device import open_device
@@ -49,14 +53,14 @@ class AuditVariations:
         data: the images that were audited.
         sources: those of them, with their names.
         lenders: names of the pool's images.
-        generator: draws the variations, on its device.
+        model: draws the variations, on its device.
     """
 
     found: AuditRecords
     data: Data
     sources: SourceImages
     lenders: Sequence[str]
-    generator: Generator
+    model: FittedModel
 
     def find(self, part: slice) -> Iterator[Item]:
         """The variation of each image of a part that hurt a classifier most, classifier by classifier."""
@@ -73,12 +77,11 @@ class AuditVariations:
 
     @torch.no_grad()
     def _drawn(self, part: slice, number: int, side: int) -> Tensor:
-        device = next(self.generator.parameters()).device
-        latents = self.found.images.latents[part].to(device)
-        if self.found.metadata["residual"]:
-            latents = self.generator.complete(latents, self.originals(part, side).to(device))
+        dec, device = self.model.generator, self.model.pool.styles.device
+        shown, own = self.originals(part, side).to(device), self.found.images.latents[part].to(device)
+        latents = start_latents(dec, self.model.encoder, shown, own, self.found.metadata["residual"])
         perp = self.found.classifiers[number].perp[part].to(device)
-        return self.generator(self.found.split.with_perp(latents, perp)).cpu()  # type: ignore[no-any-return]
+        return dec(self.found.split.with_perp(latents, perp)).cpu()  # type: ignore[no-any-return]
 
     def originals(self, part: slice, side: int | None = None) -> Tensor:
         """The images as a classifier was shown them, `(B, C, S, S)` in [0, 1]; default the first classifier."""
@@ -106,29 +109,39 @@ def open_audit(
         UserError: no audit there, or images or generator are not the same any more.
     """
     found = AuditRecords.load(audit)
-    metadata = found.metadata
-    place = audit if audit.is_dir() else audit.parent
-    parts = load(
-        generator or metadata["generator"] or place / GENERATOR,
-        latents or metadata["latents"] or place / LATENTS,
-        device,
-    )
-    if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
-        raise UserError(f"{audit}: found with another generator than the one in {parts.folder}")
-    data = _audited(metadata, parts.data, audit)
-    rows = found.images.rows
-    names = names_of(data, "test")
+    place, data = audit if audit.is_dir() else audit.parent, _audited(found.metadata, audit)
+    parts = _found_with(found.metadata, place, generator, latents, data, device)
+    metadata, rows, names = found.metadata, found.images.rows, names_of(data, "test")
     sources = SourceImages(data.test[rows], [names[row] for row in rows.tolist()], rows)
     inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
     judges = [about["fingerprint"] for about in metadata["classifiers"]]
     found_by = {"classifier": " ".join(judges), "search": f"{metadata['search']} {metadata['seed']}"}
-    return AuditVariations(found, data, sources, names_of(parts.data, "train"), parts.generator), {**inputs, **found_by}
+    return AuditVariations(found, data, sources, parts.member_names(data), parts), {**inputs, **found_by}
 
 
-def _audited(metadata: Mapping[str, Any], ours: Data, audit: Path) -> Data:
-    """The data set that was audited; the generator's, where it is that one."""
+def _found_with(
+    metadata: Mapping[str, Any],
+    folder: Path,
+    generator: Path | None,
+    latents: Path | None,
+    data: Data,
+    device: torch.device,
+) -> FittedModel:
+    """Generator and pool of an audit in `folder`."""
+    options = from_dict(PoolOptions, metadata["pool_options"], str(folder))
+    named = Path(metadata["generator"])
+    lent: str | Path = metadata["latents"] or (PHOTOS if options.pool == PHOTOS else folder / LATENTS)
+    made = folder / GENERATOR if named == FIT else named
+    parts = load(generator or made, latents or lent, device, data=data, options=options)
+    if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
+        raise UserError(f"{folder}: found with another generator than the one in {parts.folder}")
+    return parts
+
+
+def _audited(metadata: Mapping[str, Any], audit: Path) -> Data:
+    """The data set that was audited."""
     config, seed = from_dict(DataConfig, metadata["data"], str(audit)), int(metadata["data_seed"])
-    data = ours if (config, seed) == (ours.config, ours.seed) else open_data(config, seed, download=False)
+    data = open_data(config, seed, download=False)
     if data.test.fingerprint != metadata["images"]:
         raise UserError(f"{audit}: found in other images than those in {data.config.data} now; audit again")
     return data
@@ -153,13 +166,17 @@ class ExportConfig(Settings):
     Writes CLASS/NAME__variant.png, variations.csv, variations.sha256 and config.json. `advmix data OUT` and
     torchvision's ImageFolder read it.
 
-    With --audit they are those that an audit found; else name classifier, generator and latents, for a search.
+    With --audit they are those that an audit found; else name a classifier, and images, for a search.
 
     Args:
         audit: folder that audit wrote; of the other settings, only `which` and `originals` are then used.
         classifier: which one is asked, and searched against.
-        generator: folder that fit wrote; its data set's images are varied. With --audit: where it lies now.
-        latents: folder that encode wrote, the pool whose z⊥ are borrowed. With --audit: where they lie now.
+        data: the images that are varied; by default those that a generator was fitted to.
+        generator: a ready-made generator (`statistics`, `statistics:KIND`, `photo`; default `statistics`), or a folder
+            that fit wrote. With --audit: where it lies now.
+        latents: folder that encode wrote, the pool whose z⊥ are borrowed; by default it is encoded. With --audit: where
+            they lie now.
+        pool: whose z⊥ are borrowed.
         method: how variations are found: `advmix`, by the search, or `randmix`, at random.
         search: the search, for advmix; its layers of z⊥ for both.
         variants: of every image, each from other donors.
@@ -177,8 +194,10 @@ class ExportConfig(Settings):
 
     audit: Path | None = None
     classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(""))
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     generator: Path | None = None
     latents: Path | None = None
+    pool: PoolOptions = field(default_factory=PoolOptions)
     method: str = "advmix"
     search: SearchOptions = WORST_CASE
     variants: int = 1
@@ -201,8 +220,8 @@ class ExportConfig(Settings):
         check_values(self, "variants images", least=1)
         if self.audit is not None:
             self._check_audit()
-        elif not (self.classifier.classifier and self.generator and self.latents):
-            raise UserError("export: name --audit, or --classifier, --generator and --latents")
+        elif not self.classifier.classifier:
+            raise UserError("export: name --audit, or --classifier")
 
     def _check_audit(self) -> None:
         """Refuse what an audit has decided already."""
@@ -267,17 +286,18 @@ def _of_audit(config: ExportConfig, audit: Path, device: torch.device) -> Export
 
 
 def _of_search(config: ExportConfig, device: torch.device) -> Exports:
-    assert config.generator is not None
-    assert config.latents is not None
-    mixable = load(config.generator, config.latents, device)
+    named = config.generator or DEFAULT_GENERATOR
+    model, metadata = open_generator(named, config.data, config.pool)
+    data = data_for(metadata, named, config.data, config.seed, model.generator)
+    mixable = open_model(named, config.latents, config.pool, data, None, device)
     config = replace(config, search=with_layers(config.search, mixable.model.config))
-    sources = chosen(mixable.data, config)
+    sources = chosen(data, config)
     opened = _open(config, sources.images)
-    trust, named = config.classifier.trust_code, config.reference
-    reference = None if named is None else open_reference(named, sources.images, trust)
-    if reference is not None and named is not None:
-        check_independent(named, reference.network.to(device), [opened], sources.images, device)
-    search = make_finder(config, mixable, opened, reference, sources.images)
+    trust, votes = config.classifier.trust_code, config.reference
+    reference = None if votes is None else open_reference(votes, sources.images, trust)
+    if reference is not None and votes is not None:
+        check_independent(votes, reference.network.to(device), [opened], sources.images, device)
+    search = make_finder(config, mixable, data, opened, reference, sources.images)
 
     def find(part: slice) -> Iterator[Item]:
         for number in range(1, config.variants + 1):
@@ -315,13 +335,16 @@ def chosen(data: Data, config: ExportConfig) -> SourceImages:
 def make_finder(
     config: ExportConfig,
     mixable: FittedModel,
+    data: Data,
     opened: OpenClassifier,
     reference: OpenClassifier | None,
     images: ImageSet,
 ) -> Finder:
     """What looks for variations of images, its networks on their device."""
     device, split = mixable.pool.styles.device, config.search.split(mixable.generator.layers)
-    mixer = config.search.mixer(mixable.generator) if config.method == "advmix" else RandMix(mixable.generator, split)
+    mixer: Mixer = config.search.mixer(mixable.generator)
+    if config.method == "randmix":
+        mixer = RandMix(mixable.generator, split, config.search.strength)
     network, sample = opened.network.to(device), images[:CALIBRATION_IMAGES].batch(slice(None))[0].to(device)
     return Finder(
         network,
@@ -329,11 +352,12 @@ def make_finder(
         mixer,
         mixable.encoder,
         mixable.pool,
-        names_of(mixable.data, "train"),
+        mixable.member_names(data),
         None if reference is None else reference.network.to(device),
         config.residual,
         config.seed,
         calibrated(network, sample),
+        mixable.places(len(data.train)),
     )
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from advmix.data.images import ImageSet, png, to_bytes, to_float
-from advmix.encoders.network import Encoder, encoded
+from advmix.encoders.network import Encoder, encoded, start_latents
 from advmix.latents import Latents
 from advmix.metrics import predict_pixels
-from advmix.mixing import Loss, Mixer, cross_entropy
+from advmix.mixing import Loss, Mixer, any_place, cross_entropy
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder, read_json, write_json
 from advmix.utils.torch_tools import answers, generator
@@ -285,6 +285,7 @@ class Finder:
         residual: whether variations keep what the generator cannot draw of an image.
         seed: of the donors.
         loss: what a search climbs.
+        places: where in the pool each training image is, -1 where it is not; None for all in their order.
     """
 
     classifier: nn.Module
@@ -297,15 +298,19 @@ class Finder:
     residual: bool = True
     seed: int = 0
     loss: Loss = cross_entropy
+    places: Tensor | None = None
 
     def find(self, sources: SourceImages, kind: str, number: int) -> list[Item]:
         """The variation of each source that a mixer finds at its try `number`, called `kind-number`."""
         device = self.pool.styles.device
         pixels, labels = (tensor.to(device) for tensor in sources.images.batch(slice(None)))
-        own = self.pool[sources.places.to(device)] if sources.in_pool else encoded(sources.images, self.encoder)
-        latents = self.mixer.generator.complete(own, pixels) if self.residual else own
-        rng = generator(self.seed, "variations", number, int(sources.places[0]))
-        exclude = sources.places if sources.in_pool else None
+        dec, rng = self.mixer.generator, generator(self.seed, "variations", number, int(sources.places[0]))
+        if dec.any_size:
+            own = None
+        else:
+            own = self.pool[sources.places.to(device)] if sources.in_pool else encoded(sources.images, self.encoder)
+        latents = start_latents(dec, self.encoder, pixels, own, self.residual)
+        exclude = self._exclude(sources, rng) if sources.in_pool else None
         judge = self.classifier if self.mixer.needs_classifier else None
         mix = self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=rng, exclude=exclude)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
@@ -314,6 +319,14 @@ class Finder:
         kept = self._kept(pixels, stored, labels)
         rows = compared(sources, self.name, f"{kind}-{number}", donors, before, after, kept)
         return list(zip(sources.places.tolist(), rows, stored.cpu(), strict=True))
+
+    def _exclude(self, sources: SourceImages, rng: torch.Generator) -> Tensor:
+        """The sources' own places in the pool; a random one where a source is not in it, which excludes nothing of
+        its own.
+        """
+        if self.places is None:
+            return sources.places
+        return any_place(self.places[sources.places], len(self.pool), rng)
 
     def _kept(self, pixels: Tensor, stored: Tensor, labels: Tensor) -> list[str]:
         if self.reference is None:

@@ -47,8 +47,13 @@ class State:
 
 def _to_unit(signed: Tensor, latents: Latents) -> Tensor:
     """[-1, 1] to [0, 1], clamped; with the latents' residual where they have one, in its size."""
-    images = ((signed + 1) / 2).clamp(0, 1)
-    return images if latents.residual is None else (_sized(images, latents.residual) + latents.residual).clamp(0, 1)
+    images, residual, drawn = ((signed + 1) / 2).clamp(0, 1), latents.residual, latents.drawn
+    if residual is None:
+        return images
+    if drawn is None:
+        return (_sized(images, residual) + residual).clamp(0, 1)
+    large = _sized(drawn, residual) + residual
+    return (large + enlarge(images - drawn, drawn, large)).clamp(0, 1)
 
 
 def _sized(images: Tensor, like: Tensor) -> Tensor:
@@ -56,6 +61,38 @@ def _sized(images: Tensor, like: Tensor) -> Tensor:
     if images.shape[-2:] == like.shape[-2:]:
         return images
     return F.interpolate(images, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+RADIUS, FLATNESS = 2, 1e-4
+"""Of the guided filter: half the side of its windows in small pixels, and the variance, of pixels in [0, 1], under
+which a window counts as flat."""
+
+
+def enlarge(change: Tensor, small: Tensor, large: Tensor) -> Tensor:
+    """A change that was computed on small images, as it is on large ones: edges stay where the large images have them.
+
+    In every window of the small image the change is fitted as `a * pixel + b`, channel by channel; these maps, averaged
+    and enlarged, are applied to the large image. He & Sun, "Fast Guided Filter" (2015), algorithm 2.
+
+    Args:
+        change: `(B, C, h, w)`, what is added to `small`.
+        small: `(B, C, h, w)` in [0, 1].
+        large: `(B, C, H, W)`, the same images.
+
+    Returns:
+        `(B, C, H, W)`, what is added to `large`.
+    """
+    mean, mean_change = _windows(small), _windows(change)
+    gain = (_windows(small * change) - mean * mean_change) / (_windows(small * small) - mean * mean + FLATNESS)
+    maps = _windows(torch.cat([gain, mean_change - gain * mean], dim=1))
+    gain, offset = F.interpolate(maps, large.shape[-2:], mode="bilinear", align_corners=False).chunk(2, dim=1)
+    return torch.addcmul(offset, gain, large)
+
+
+def _windows(x: Tensor) -> Tensor:
+    """Means over the windows around every pixel, as far as they lie in the image."""
+    side = 2 * RADIUS + 1
+    return F.avg_pool2d(x, side, stride=1, padding=RADIUS, count_include_pad=False)
 
 
 class Generator(nn.Module, ABC):
@@ -66,14 +103,18 @@ class Generator(nn.Module, ABC):
     >>> images = generator(latents)                          # both
 
     Attributes:
-        resolution: height and width in pixels.
+        resolution: height and width in pixels; of a generator of any size, of the images that it was trained on.
         channels: 1 or 3.
         layers: how many styles there are.
+        any_size: whether it draws images as large as their own grid says.
+        exact: whether it decodes what was encoded to the same image, so that there is no residual.
     """
 
     resolution: int
     channels: int
     layers: int
+    any_size: bool = False
+    exact: bool = False
 
     @abstractmethod
     def prefix(self, latents: Latents, split: Split) -> State:
@@ -107,12 +148,16 @@ class Generator(nn.Module, ABC):
         split = Split(self.layers, tuple(range(self.layers)))
         return self.render(self.prefix(latents, split), split.perp_of(latents))
 
-    def residual(self, latents: Latents, images: Tensor) -> Tensor:
-        """What the generator cannot draw of `images` `(B, C, H, W)` in [0, 1]: `x - dec(enc(x))`, in their size.
+    def with_residual(self, latents: Latents, images: Tensor) -> Latents:
+        """The latents of `images` `(B, C, H, W)` in [0, 1] with what the generator cannot draw of them.
 
         Differentiable, unlike `complete`.
         """
-        return images - _sized(self(replace(latents, residual=None)), images)
+        if self.exact:
+            return latents
+        drawn = self(replace(latents, residual=None, drawn=None))
+        larger = images[0, 0].numel() > drawn[0, 0].numel()
+        return replace(latents, residual=images - _sized(drawn, images), drawn=drawn if larger else None)
 
     @torch.no_grad()
     def complete(self, latents: Latents, images: Tensor) -> Latents:
@@ -120,11 +165,11 @@ class Generator(nn.Module, ABC):
 
         >>> generator(generator.complete(encoder(x), x))      # x itself
 
-        Mixes of them keep the details of the image that the generator cannot draw. Images larger than the generator's
-        are decoded in their own size: a mix is the image with the enlarged difference of two decodings added to it.
+        Mixes of them keep the details of the image that the generator cannot draw. A mix of an image that is larger
+        than what the generator draws is the image itself, changed as the small one is: see `enlarge`.
         """
         with eval_mode(self):
-            return replace(latents, residual=self.residual(latents, images))
+            return self.with_residual(latents, images)
 
     def decode_signed(self, latents: Latents) -> Tensor:
         """Decode without the final clamp and without a residual, around [-1, 1]: what a training loss wants."""

@@ -323,6 +323,10 @@ class StatisticsConfig:
         """L of them."""
         return tuple(self.names)
 
+    def layer_name(self, layer: int) -> str:
+        """What it holds."""
+        return self.layer_names[layer]
+
     @property
     def number_names(self) -> tuple[tuple[str, ...], ...]:
         """L times D, each with its unit."""
@@ -365,7 +369,7 @@ class Statistics(Generator):
         place: without numbers; it is where the generator is.
     """
 
-    any_size = True
+    any_size = exact = True
 
     def __init__(self, config: StatisticsConfig) -> None:
         super().__init__()

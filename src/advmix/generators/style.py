@@ -42,7 +42,14 @@ class NetworkConfig(Protocol):
 
     @property
     def grid_shape(self) -> tuple[int, int, int] | None:
-        """`(C, H, W)` of the spatial `z∥` grid, or None."""
+        """`(C, H, W)` of the spatial `z∥` grid, or None; of a network of any size for images of `resolution`."""
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it draws images of any size."""
+
+    def layer_name(self, layer: int) -> str:
+        """What a layer is called where a person reads it."""
 
 
 class FromConstant:
@@ -51,6 +58,7 @@ class FromConstant:
     """
 
     widths: tuple[int, ...]
+    any_size = False
 
     @property
     def layers(self) -> int:
@@ -61,6 +69,10 @@ class FromConstant:
     def start(self) -> int:
         """Side of the learned constant in pixels."""
         return 4
+
+    def layer_name(self, layer: int) -> str:
+        """Its number."""
+        return f"layer {layer}"
 
     @property
     def grid_shape(self) -> None:
@@ -180,6 +192,9 @@ class StyleConfig:
         widths: feature channels at each resolution, from `start` to `resolution`.
         start: side of the first feature map in pixels: a learned constant, or the spatial grid.
         grid_channels: channels of the spatial `z∥` grid; 0 for a code of styles alone.
+        working_size: longer side in pixels at which images of any size are worked at: larger ones are shrunk to it,
+            and the change that a mix makes is enlarged. 0 for a network that draws images of `resolution` alone. A
+            network of any size starts from a grid, and was trained on crops of `resolution` pixels.
     """
 
     resolution: int = 16
@@ -188,11 +203,23 @@ class StyleConfig:
     widths: tuple[int, ...] = (64, 64, 32)
     start: int = 4
     grid_channels: int = 0
+    working_size: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(vars(self), "resolution channels style_dim widths start")
-        check_sizes(vars(self), "grid_channels", least=0)
+        check_sizes(vars(self), "grid_channels working_size", least=0)
         check_widths(self.widths, self.start, self.resolution)
+        if self.working_size and not self.grid_channels:
+            raise UserError(f"network: working_size {self.working_size}: only of a network with a grid")
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it draws images of any size."""
+        return self.working_size > 0
+
+    def layer_name(self, layer: int) -> str:
+        """Its number."""
+        return f"layer {layer}"
 
     @property
     def layers(self) -> int:
@@ -225,6 +252,7 @@ class StyleGenerator(LayeredGenerator):
         super().__init__()
         self.config = config
         self.resolution, self.channels, self.layers = config.resolution, config.channels, config.layers
+        self.any_size = config.any_size
         width = config.grid_channels or config.widths[0]
         self.constant = (
             None if config.grid_channels else nn.Parameter(torch.randn(1, width, config.start, config.start))

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from advmix.classifiers.open import OpenClassifier
 from advmix.commands.evaluate import generator_summary
 from advmix.commands.train import TrainConfig, run_train
-from advmix.data.datasets import Data
+from advmix.data.datasets import Data, open_data
 from advmix.data.images import ImageSet
+from advmix.data.settings import DataConfig
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made
+from advmix.encoders.network import encoded
+from advmix.encoders.store import PoolOptions
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
 from advmix.inspect.figures import (
@@ -41,8 +45,16 @@ from advmix.inspect.scores import (
     verdict,
 )
 from advmix.intervals import Interval
-from advmix.latents import Latents, Split, complement_split, join_splits, split_name, split_parts
-from advmix.pools import FittedModel, data_of, load_fitted_model
+from advmix.latents import (
+    Latents,
+    Split,
+    complement_split,
+    join_splits,
+    single_splits,
+    split_name,
+    split_parts,
+)
+from advmix.pools import FittedModel, check_size, load, open_generator
 from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.training.classify import TrainOptions
@@ -171,8 +183,9 @@ class InspectConfig(Settings):
     z⊥ are the layers whose joint swap changes the image and keeps the label. Writes results.json and figures/.
 
     Args:
-        generator: folder that fit wrote.
-        latents: folder that encode wrote: the images that are swapped.
+        generator: a ready-made generator (`statistics`, `statistics:KIND`, `photo`), or a folder that fit wrote.
+        latents: folder that encode wrote, of a generator that fit wrote: the images that are swapped.
+        data: the images that are swapped, for a ready-made generator.
         reference: the classifier whose answers count: a folder that train wrote, or another's, as --classifier of
             evaluate names one. Where the images are biased, it must not share the bias (`--method ceiling`, or another
             trained on unbiased images). Without it, one is trained.
@@ -192,8 +205,9 @@ class InspectConfig(Settings):
         resume: go on with a run that was stopped.
     """
 
-    generator: Path
-    latents: Path
+    generator: Path = DEFAULT_GENERATOR
+    latents: Path | None = None
+    data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     reference: str | None = None
     unbiased: str | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -217,6 +231,10 @@ class InspectConfig(Settings):
         check_values(self, "images resamples", least=1)
         check_values(self, "dimension_images", least=0)
         check_values(self, "threshold", within=(0, 1))
+        if is_ready_made(self.generator) != (self.latents is None):
+            raise UserError("--latents: go together with a --generator that fit wrote, and with no ready-made one")
+        if self.latents is not None and self.data.data:
+            raise UserError(f"--data {self.data.data}: the images are those of --latents; leave it out")
 
 
 def run_inspect(config: InspectConfig) -> dict[str, Any]:
@@ -226,9 +244,7 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
         UserError: bad input, or nothing to measure.
     """
     device = open_device(config.device)
-    mixable = load_fitted_model(config.generator, config.latents, device)
-    assert mixable is not None
-    data = data_of(mixable.store.index, config.latents)
+    mixable, data = _open(config, device)
     unbiased = None if config.unbiased is None else unbiased_test(config.unbiased, data)
     named = None if config.reference is None else open_reference(config.reference, data.train, config.trust_code)
     inputs = {
@@ -250,6 +266,22 @@ def run_inspect(config: InspectConfig) -> dict[str, Any]:
         return results
 
 
+def _open(config: InspectConfig, device: torch.device) -> tuple[FittedModel, Data]:
+    """Generator, codes of training images with all that belongs to them, and their data."""
+    if config.latents is not None:
+        mixable = load(config.generator, config.latents, device)
+        return mixable, mixable.data
+    data = open_data(config.data, config.seed)
+    model, metadata = open_generator(config.generator, config.data, PoolOptions(), data)
+    check_size(data.train, model.generator)
+    pool = encoded(data.train[: max(config.images, config.dimension_images, DONORS)], model.to(device).encoder)
+    return FittedModel(model, pool, metadata, config.generator), data
+
+
+DONORS = 2000
+"""Training images that a ready-made generator encodes to be swapped; a stored pool is taken as a whole."""
+
+
 def _inspect(
     config: InspectConfig,
     mixable: FittedModel,
@@ -261,7 +293,7 @@ def _inspect(
     begun, honest = time.monotonic(), named is None and unbiased is not None
     reference = judge_reference(named or _trained(config, data), data, unbiased, device, honest)
     ready = time.monotonic()
-    pairs = draw_pairs(mixable.pool, data.train.labels, config.images, config.seed)
+    pairs = draw_pairs(mixable.pool, data.train.labels[: len(mixable.pool)], config.images, config.seed)
     groups = None if config.by == "layer" else resolutions(mixable.model.config)
     found = measure(config, mixable.model.generator, reference.network, pairs, groups)
     scores, proposal = found.scores, found.proposal
@@ -290,7 +322,9 @@ def _trained(config: InspectConfig, data: Data) -> OpenClassifier:
     folder = config.out / "reference"
     if config.unbiased is None or config.unbiased in UNBIASED:
         method = "nominal" if config.unbiased is None else "ceiling"
-        images: dict[str, Any] = {"method": method, "generator": config.generator, "latents": config.latents}
+        images: dict[str, Any] = {"method": method, "data": data.config}
+        if config.latents is not None:
+            images |= {"generator": config.generator, "latents": config.latents}
     else:
         images = {"method": "nominal", "data": unbiased_config(config.unbiased, data)}
     run_train(
@@ -342,7 +376,9 @@ class Measured:
 
 
 def resolutions(network: NetworkConfig) -> tuple[Split, ...]:
-    """The grid, where there is one, and the two layers of every resolution."""
+    """The grid, where there is one, and the two layers of every resolution; every layer where there is none."""
+    if not network.start:
+        return single_splits(network.layers, network.grid_shape is not None)
     levels = tuple(Split(network.layers, (layer, layer + 1)) for layer in range(0, network.layers, 2))
     return (Split(network.layers, (), grid=True), *levels) if network.grid_shape else levels
 
@@ -375,7 +411,8 @@ def _around(
 @torch.no_grad()
 def _mixing(mixable: FittedModel, data: Data, network: nn.Module, found: Measured, verdicts: Sequence[str]) -> Figure:
     """The first image with layers of the first images that have another label."""
-    dec, pool, labels = mixable.model.generator, mixable.pool, data.train.labels
+    dec, pool = mixable.model.generator, mixable.pool
+    labels = data.train.labels[: len(pool)]
     donors = pool[(labels != labels[0]).nonzero()[:GRID_DONORS, 0].to(pool.styles.device)]
     first = Latents.cat([pool[:1]] * len(donors))
 

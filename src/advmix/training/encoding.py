@@ -12,6 +12,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.network import NO_ENCODER, Encoder, MeanEncoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
+from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.generators.stylegan import MappedGenerator
 from advmix.latents import Latents
 from advmix.mixing import usual_split
@@ -30,14 +31,16 @@ POOL = 1024
 
 @dataclass(frozen=True)
 class EncodeConfig(Settings):
-    """Encode training images into a latent store, the pool of every search.
+    """Encode images into a latent store, the pool of every search.
 
     Writes latents-*.safetensors, store.json and config.json.
 
     Args:
-        generator: folder that fit or import wrote.
+        generator: folder that fit or import wrote, or a ready-made one: `photo`, `statistics` or `statistics:KIND`.
         data: the data set, whose training images are encoded; by default the one that the generator was made from, as
             other flags change it. Your own images are read in the generator's size.
+        pool: which images are encoded, where they are not the training images. Of the training images a ready-made
+            generator encodes `--pool-images`, the others all.
         encoder: `network` (one pass), `mean` (Algorithm 2 from the mean latent) or `refine` (Algorithm 2 from the
             network's guess).
         features: what compares images in Algorithm 2 beside pixels: a classifier as --classifier names one, or the
@@ -57,6 +60,7 @@ class EncodeConfig(Settings):
 
     generator: Path
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
+    pool: PoolOptions = field(default_factory=PoolOptions)
     encoder: str = "network"
     features: str | None = None
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
@@ -75,6 +79,8 @@ class EncodeConfig(Settings):
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
         check_values(self, "batch shard_size", least=1)
+        if self.pool.pool == PHOTOS:
+            raise UserError(f"--pool {PHOTOS}: is encoded already; name it where it is used")
 
 
 def features_of(config: EncodeConfig, images: ImageSet) -> Features | None:

@@ -11,9 +11,8 @@ from torch import nn
 from advmix.classifiers.networks import build_network
 from advmix.data.datasets import Data, painted_digits
 from advmix.data.images import ImageSet
-from advmix.encoders.autoencoder import Autoencoder
-from advmix.latents import Latents
 from advmix.mixing import Mixer, RandMix, SearchOptions
+from advmix.pools import FittedModel
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.errors import UserError
@@ -33,7 +32,8 @@ class BaselineOptions:
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
         jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
-        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
+        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`. Default: of a
+            ready-made generator, which was not fitted to the images.
     """
 
     clean_weight: float = 0.5
@@ -41,7 +41,7 @@ class BaselineOptions:
     linf_radius: float = 0.1
     linf_steps: int = 7
     jitter: float = 0.5
-    residual: bool = False
+    residual: bool | None = None
 
     def __post_init__(self) -> None:
         check_values(self, "clean_weight", within=(0, 1))
@@ -136,10 +136,9 @@ def make_recipe(
     seed: int,
     search: SearchOptions,
     baseline: BaselineOptions,
-    model: Autoencoder | None = None,
-    pool: Latents | None = None,
+    model: FittedModel | None = None,
 ) -> Recipe:
-    """What `method` trains with. `model` (on its device) and `pool` are for the mixing methods.
+    """What `method` trains with. `model`, on its device, is for the mixing methods.
 
     Raises:
         UserError: unknown method, or a mixing method without generator and latents.
@@ -147,7 +146,7 @@ def make_recipe(
     check_method(method)
     images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
     if method in NEEDS_LATENTS:
-        objective, setting = _mixing(method, search, baseline, model, pool)
+        objective, setting = _mixing(method, search, baseline, model, len(images))
     else:
         objective, setting = OBJECTIVES[method](data, baseline)
     network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
@@ -155,15 +154,17 @@ def make_recipe(
 
 
 def _mixing(
-    method: str, search: SearchOptions, baseline: BaselineOptions, model: Autoencoder | None, pool: Latents | None
+    method: str, search: SearchOptions, baseline: BaselineOptions, model: FittedModel | None, images: int
 ) -> Made:
-    if model is None or pool is None:
-        raise UserError(f"method {method} mixes latents: name a generator and its latents (--generator, --latents)")
-    setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": baseline.residual}
+    if model is None:
+        raise UserError(f"method {method} mixes latents: name a generator (--generator)")
+    residual = model.generator.any_size if baseline.residual is None else baseline.residual
+    setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": residual}
     mixer: Mixer
     if method == "advmix":
         mixer, setting = search.mixer(model.generator), {**setting, **to_dict(search)}
     else:
-        mixer = RandMix(model.generator, search.split(model.generator.layers))
-        setting = {**setting, "perp": list(search.perp), "perp_grid": search.perp_grid}
-    return Mixing(mixer, pool, baseline.clean_weight, model.encoder, baseline.residual), setting
+        mixer = RandMix(model.generator, search.split(model.generator.layers), search.strength)
+        more = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}
+        setting = {**setting, **more}
+    return Mixing(mixer, model.pool, baseline.clean_weight, model.encoder, residual, model.places(images)), setting

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
-from advmix.mixing import Mixer
+from advmix.mixing import Mixer, any_place
 from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed
 
 Norm = Literal["linf", "l2"]
@@ -188,10 +188,11 @@ class Mixing(WithCopy):
 
     Args:
         mixer: `RandMix(...)` or `AdvMix(...)`.
-        pool: latents of the training set, in its order.
+        pool: latents of the training set, in its order; or of other images, as `places` says.
         clean_weight: see `WithCopy`.
-        encoder: of augmented images, whose latents the pool does not have.
+        encoder: of images whose latents the pool does not have: augmented ones, and all where it holds styles alone.
         residual: whether a mix keeps what the generator cannot draw of its image.
+        places: `(N,)`, where in the pool each training image is, -1 where it is not; by default in their order.
     """
 
     def __init__(
@@ -201,23 +202,25 @@ class Mixing(WithCopy):
         clean_weight: float = 0.5,
         encoder: Encoder | None = None,
         residual: bool = False,
+        places: Tensor | None = None,
     ) -> None:
         super().__init__(clean_weight)
-        self.mixer, self.pool, self.encoder, self.residual = mixer, pool, encoder, residual
+        self.mixer, self.pool, self.encoder, self.residual, self.places = mixer, pool, encoder, residual, places
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
         judge = classifier if self.mixer.needs_classifier else None
-        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, rng=rng, exclude=batch.index).images
+        own = batch.index if self.places is None else any_place(self.places[batch.index.cpu()], len(self.pool), rng)
+        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, rng=rng, exclude=own).images
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Latents:
         """The batch's own: from the pool, or encoded where it was augmented.
 
         Raises:
-            ValueError: augmented, and there is no encoder.
+            ValueError: not in the pool, and there is no encoder.
         """
-        if not batch.augmented:
+        if not batch.augmented and not self.mixer.generator.any_size:
             own = self.pool[batch.index.to(self.pool.styles.device)]
         elif self.encoder is None:
             raise ValueError("augmented images have no latents in the pool: give Mixing an encoder")

@@ -209,7 +209,7 @@ Named = tuple[list[str], Callable[[str], Image.Image], list[str]]
 
 
 def load_pictures(
-    data: str, options: PhotoOptions, part: str = "test"
+    data: str, options: PhotoOptions, part: str = "test", rng: torch.Generator | None = None
 ) -> tuple[Tensor, tuple[str, ...], tuple[Broken, ...]]:
     """All images of a folder or a zip archive, in the order of their names, or of one part of a library's data set; no
     labels are looked for.
@@ -218,6 +218,7 @@ def load_pictures(
         data: where they are.
         options: how many are read, and in which shape.
         part: `train`, `val` or `test`, of what has parts.
+        rng: draws the images that `limit` leaves; by default they are the first ones.
 
     Returns:
         Pixels `(N, C, size, size)` uint8, N names, and the images that were left out.
@@ -226,9 +227,10 @@ def load_pictures(
         UserError: no images, or broken ones, unless `skip_broken`.
     """
     with (_of_library if is_of_library(data) else _of_files)(data, options, part) as (found, opener, notes):
-        names = found[: options.limit]
-        if not names:
+        if not found:
             raise UserError("; ".join([f"{data}: no images in it", *notes]))
+        chosen = range(len(found)) if rng is None else torch.randperm(len(found), generator=rng).tolist()
+        names = [found[place] for place in sorted(chosen[: options.limit])]
         decoded = decode_all(opener, names, options.size, options.channels, options.crop)
     if decoded.broken and not (options.skip_broken and len(decoded.kept)):
         raise UserError(broken_words(data, decoded.broken, len(names)))
