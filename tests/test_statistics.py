@@ -244,7 +244,7 @@ def test_other_channels_are_refused(channels: int) -> None:
 @EVERY
 def test_images_that_have_no_statistics_are_refused(kind: str) -> None:
     model = make(kind)
-    with pytest.raises(UserError, match="15x64 pixels"):
+    with pytest.raises(UserError, match="images of 64x15 pixels"):
         model.encoder(torch.rand(1, 3, 15, 64))
     with pytest.raises(UserError, match="images of 1 channels, but statistics of 3"):
         model.encoder(torch.rand(1, 1, 16, 16))

@@ -25,9 +25,6 @@ from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
 
-SMALLEST = 16
-"""Height and width in pixels that an image must have."""
-
 FLOOR, FINE_FLOOR = 0.02, 0.005
 """Of deviations, in units of an image in [0, 1]: of whole images; of bands and of waves, which are fainter."""
 
