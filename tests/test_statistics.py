@@ -55,7 +55,7 @@ def test_every_kind_has_a_reference() -> None:
 
 @EVERY
 @CHANNELS
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", SIZES[:2])
 def test_statistics_are_those_of_the_reference(kind: str, channels: int, size: tuple[int, int]) -> None:
     images = pictures(2, channels, size)
     latents = make(kind, channels).encoder(images)
@@ -85,16 +85,16 @@ def test_any_image_of_any_size_comes_back(kind: str, height: int, width: int, se
 
 @EVERY
 @CHANNELS
-@pytest.mark.parametrize("noise", [0.0, 1e-3], ids=["flat", "nearly flat"])
-def test_a_flat_image_does_not_become_noise(kind: str, channels: int, noise: float) -> None:
+def test_a_flat_image_does_not_become_noise(kind: str, channels: int) -> None:
+    """Rounding to 256 levels gets at most a sixth of the donor's contrast; without a floor it would get all of it."""
     model, donors = make(kind, channels), pictures(4, channels, (20, 24), seed=1)
     flat = torch.full((4, channels, 20, 24), 0.5, dtype=torch.float64)
-    flat = flat + noise * (pictures(4, channels, (20, 24), seed=2) - 0.5)
-    latents = model.encoder(flat)
-    assert len(latents.not_finite) == 0
-    found = mixed(model, flat, donors)
-    shift = donors.mean(dim=(2, 3), keepdim=True) - 0.5
-    assert (found - shift - flat).std(dim=(2, 3)).max() <= 0.05 * donors.std(dim=(2, 3)).max()
+    nearly = flat + (torch.rand(flat.shape, generator=seeded(0), dtype=torch.float64) - 0.5) / 256
+    assert len(model.encoder(flat).not_finite) == 0
+    plain, noisy = (mixed(model, x, donors) for x in (flat, nearly))
+    assert donors.min() <= plain.min() <= plain.max() <= donors.max()
+    contrast = (donors.var(dim=(2, 3)) + 0.02**2).sqrt()
+    assert ((noisy - plain).std(dim=(2, 3)) < contrast / 6).all()
 
 
 @EVERY
@@ -108,6 +108,16 @@ def test_gradient_in_the_statistics(kind: str) -> None:
         return (model.generator.render_signed(state, perp) * direction).mean()
 
     assert torch.autograd.gradcheck(score, start.clone().requires_grad_())
+
+
+@EVERY
+@pytest.mark.parametrize("contrast", [0.0, 0.5], ids=["flat", "not flat"])
+def test_gradient_through_encoder_and_generator_is_that_of_the_image(kind: str, contrast: float) -> None:
+    model, images = make(kind), 0.25 + contrast * pictures(2, 3, (17, 20))
+    images.requires_grad_()
+    direction = torch.randn(images.shape, generator=seeded(0), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((model.generator(model.encoder(images)) * direction).sum(), images)
+    torch.testing.assert_close(gradient, direction, rtol=0, atol=1e-9)
 
 
 @EVERY
@@ -139,6 +149,17 @@ def test_a_mix_has_the_donors_moments() -> None:
     torch.testing.assert_close(found.mean(dim=(2, 3)), donors.mean(dim=(2, 3)))
     own, lent = (x.var(dim=(2, 3), correction=0) + 0.02**2 for x in (images, donors))
     torch.testing.assert_close(found.var(dim=(2, 3), correction=0), lent * (1 - 0.02**2 / own))
+
+
+@EVERY
+@CHANNELS
+def test_a_mix_has_the_donors_statistics(kind: str, channels: int) -> None:
+    """Nearly: a floor is under them, and bands and cells overlap."""
+    model = make(kind, channels)
+    images, donors = (pictures(8, channels, (32, 24), seed) for seed in (0, 1))
+    found, lent, own = (model.encoder(x).styles for x in (mixed(model, images, donors), donors, images))
+    missed, before = ((x - lent).abs().mean(dim=(0, 2)) for x in (found, own))
+    assert (missed < 0.35 * before).all()
 
 
 @EVERY
@@ -223,7 +244,7 @@ def test_other_channels_are_refused(channels: int) -> None:
 @EVERY
 def test_images_that_have_no_statistics_are_refused(kind: str) -> None:
     model = make(kind)
-    with pytest.raises(UserError, match="15x64 pixels"):
+    with pytest.raises(UserError, match="images of 64x15 pixels"):
         model.encoder(torch.rand(1, 3, 15, 64))
     with pytest.raises(UserError, match="images of 1 channels, but statistics of 3"):
         model.encoder(torch.rand(1, 1, 16, 16))

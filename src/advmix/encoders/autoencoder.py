@@ -169,7 +169,7 @@ def load_autoencoder(
 def _read(path: Path, seconds: float | None) -> tuple[Autoencoder, dict[str, Any]]:
     tensors, metadata = read_tensors(path, "autoencoder")
     mark, config = stated(metadata, "fingerprint", str, path), read_network(metadata, str(path))
-    has_encoder = any(name.startswith("encoder.") for name in tensors) or isinstance(config, StatisticsConfig)
+    has_encoder = any(name.startswith("encoder.") for name in tensors)
     model = rebuilt(lambda: Autoencoder(config, has_encoder), tensors, path, "the network that it names")
     if fingerprint(model.generator, config) != mark:
         raise UserError(f"{path}: the weights do not match their fingerprint; make it again")

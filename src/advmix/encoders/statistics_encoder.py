@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from advmix.encoders.network import Encoder
-from advmix.generators.statistics import KINDS, SMALLEST, StatisticsConfig
+from advmix.encoders.network import Encoder, check_side
+from advmix.generators.statistics import KINDS, StatisticsConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 
@@ -31,14 +31,11 @@ class StatisticsEncoder(Encoder):
         Raises:
             UserError: fewer than 16 pixels across or down, or another number of channels.
         """
-        channels, height, width = images.shape[1:]
+        channels = images.shape[1]
         if channels != self.config.channels:
             raise UserError(
                 f"images of {channels} channels, but statistics of {self.config.channels} are wanted; convert them, or "
                 "use a generator for theirs"
             )
-        if min(height, width) < SMALLEST:
-            raise UserError(
-                f"images of {height}x{width} pixels are too small for statistics; enlarge them to {SMALLEST}x{SMALLEST}"
-            )
+        check_side(images)
         return Latents(*KINDS[self.config.kind].take((images + 1) / 2))

@@ -12,18 +12,18 @@ and green - (red + blue) / 2: a step of a search has one unit per number, and th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
-
-SMALLEST = 16
-"""Height and width in pixels that an image must have."""
 
 FLOOR, FINE_FLOOR = 0.02, 0.005
 """Of deviations, in units of an image in [0, 1]: of whole images; of bands and of waves, which are fainter."""
@@ -34,8 +34,16 @@ LEVELS = 3
 SIDE = 3
 """Cells of the coarse grid, across and down."""
 
-FREQUENCIES = tuple((down, across) for across in range(3) for down in range(-2, 3) if across or down >= 0)
-"""Waves down and across an image of all whose numbers are at most 2; of each and its negative, one."""
+REACH = 2
+"""Waves across and down an image, at most."""
+
+FREQUENCIES = tuple(
+    (down, across) for across in range(REACH + 1) for down in range(-REACH, REACH + 1) if across or down >= 0
+)
+"""Of each wave and its conjugate, one."""
+
+PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
+"""Of the cells, row by row."""
 
 Names = dict[str, tuple[str, ...]]
 
@@ -61,15 +69,13 @@ def _log_root(square: Tensor, floor: float) -> Tensor:
     return torch.log2(square + floor**2) / 2
 
 
-def _colour_names(channels: int, what: str = "") -> tuple[str, ...]:
-    names = ("exposure", "warmth: red - blue", "tint: green - (red + blue)/2")
-    ranges = ("0 to 1", "-1 to 1", "-1 to 1")
-    return tuple(f"{name}{what} ({ends})" for name, ends in zip(names[:channels], ranges, strict=False))
+def _colour_names(channels: int, where: str = "") -> tuple[str, ...]:
+    names = (f"exposure{where} (0 to 1)", f"warmth{where}: red - blue (-1 to 1)")
+    return (*names, f"tint{where}: green - (red + blue)/2 (-1 to 1)")[:channels]
 
 
 def _log_names(channels: int, what: str) -> tuple[str, ...]:
-    each = ("", ": red - blue", ": green - (red + blue)/2")
-    return tuple(f"{what}{name} (stops)" for name in each[:channels])
+    return tuple(f"{what}{colour} (stops)" for colour in ("", ": red - blue", ": green - (red + blue)/2")[:channels])
 
 
 def take_moments(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +94,163 @@ def put_moments(styles: Tensor, normal: Tensor) -> Tensor:
 
 def _moments_names(channels: int) -> Names:
     return {"mean colour": _colour_names(channels), "contrast": _log_names(channels, "contrast")}
+
+
+def take_covariance(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means, and diagonal and rest of `A = log2(covariance + floor^2 I) / 2`, `(B, 3, 3)`; `2^-A (x - mean)`.
+
+    Of one channel it is `take_moments`. `A` and `2^-A` are constants for a gradient: that of an eigenvector is not a
+    number where two eigenvalues are equal, as they are in a grey or a flat image.
+    """
+    mean = images.mean(dim=(2, 3))
+    centred = (images - mean[..., None, None]).flatten(2)
+    log, inverse_root = _log_root_of_matrix(centred.detach() @ centred.detach().mT / centred.shape[2])
+    styles = [to_opponent(mean), to_opponent(log.diagonal(dim1=1, dim2=2))]
+    if images.shape[1] > 1:
+        first, second = _pairs(log)
+        styles.append(log[:, first, second])
+    return torch.stack(styles, dim=1), (inverse_root @ centred).view_as(images)
+
+
+def put_covariance(styles: Tensor, normal: Tensor) -> Tensor:
+    """`mean + 2^A normal`."""
+    mean, diagonal, *beside = styles.unbind(1)
+    log = torch.diag_embed(from_opponent(diagonal) / 2)
+    if beside:
+        first, second = _pairs(log)
+        log[:, first, second] = beside[0]
+    root = torch.linalg.matrix_exp(math.log(2) * (log + log.mT))
+    return torch.baddbmm(from_opponent(mean)[..., None], root, normal.flatten(2)).view_as(normal)
+
+
+def _pairs(matrices: Tensor) -> Tensor:
+    """Row and column of what stands above the diagonal."""
+    return torch.triu_indices(matrices.shape[1], matrices.shape[2], 1, device=matrices.device)
+
+
+def _log_root_of_matrix(square: Tensor) -> tuple[Tensor, Tensor]:
+    """`A = log2(square + floor^2 I) / 2` and `2^-A` of covariances `(B, C, C)`; in float64, by their eigenvectors."""
+    values, vectors = torch.linalg.eigh(square.cpu().double())
+    log = _log_root(values.clamp_min(0), FLOOR)[:, None]
+    return (vectors * log @ vectors.mT).to(square), (vectors * (-log).exp2() @ vectors.mT).to(square)
+
+
+def _covariance_names(channels: int) -> Names:
+    pairs = ("red and green", "red and blue", "green and blue")
+    correlation = {"colour correlation": tuple(f"correlation: {pair} (stops)" for pair in pairs)}
+    return _moments_names(channels) | (correlation if channels > 1 else {})
+
+
+def take_pyramid(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and log deviations of every band, `(B, 1 + bands, C)`; the bands without them, each as large as the image
+    and those of a channel together, so that to put in is a weighted sum.
+    """
+    smooth = [_smoothed(images, times) for times in range(LEVELS + 1)]
+    bands = torch.stack([*(fine - coarse for fine, coarse in pairwise(smooth)), smooth[-1]], dim=2)
+    means = bands.mean(dim=(3, 4))
+    centred = bands - means[..., None, None]
+    log = _log_root(centred.square().mean(dim=(3, 4)), FINE_FLOOR)
+    styles = torch.cat([means.sum(dim=2, keepdim=True), log], dim=2).mT
+    return to_opponent(styles), (centred / log.exp2()[..., None, None]).flatten(1, 2)
+
+
+def put_pyramid(styles: Tensor, normal: Tensor) -> Tensor:
+    """`mean + sum of deviation * band`."""
+    mean, *log = from_opponent(styles).unbind(1)
+    gains = torch.stack(log, dim=2).exp2()
+    bands = normal.unflatten(1, gains.shape[1:])
+    weighted: Tensor = gains[:, :, None] @ bands.flatten(3)
+    return weighted.view_as(bands[:, :, 0]) + mean[..., None, None]
+
+
+def _smoothed(images: Tensor, times: int) -> Tensor:
+    """Halved so many times and enlarged again step by step, by the binomial filter [1, 3, 3, 1] / 8."""
+    if times == 0:
+        return images
+    size = tuple(-(-length // 2) for length in images.shape[2:])
+    small = F.interpolate(images, size, mode="bilinear", antialias=True)
+    return F.interpolate(_smoothed(small, times - 1), images.shape[2:], mode="bilinear")
+
+
+def _pyramid_names(channels: int) -> Names:
+    bands = [f"contrast of details of {2**level} pixels" for level in range(1, LEVELS + 1)]
+    bands.append(f"contrast of what is larger than {2**LEVELS} pixels")
+    return {"mean colour": _colour_names(channels), **{band: _log_names(channels, band) for band in bands}}
+
+
+def take_local(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the cells, and log deviations from these means enlarged, `(B, 2, cells * C)`; the image without both,
+    enlarged.
+    """
+    mean = F.adaptive_avg_pool2d(images, SIDE)
+    centred = images - _enlarged(mean, images)
+    log = _log_root(F.adaptive_avg_pool2d(centred.square(), SIDE), FLOOR)
+    styles = torch.stack([mean, log], dim=1).flatten(3).mT
+    return to_opponent(styles).flatten(2), centred / _enlarged(log, images).exp2()
+
+
+def put_local(styles: Tensor, normal: Tensor) -> Tensor:
+    """`mean + deviation * normal`, both enlarged."""
+    cells = from_opponent(styles.unflatten(2, (SIDE * SIDE, normal.shape[1]))).mT
+    mean, log = _enlarged(cells.unflatten(3, (SIDE, SIDE)), normal).unbind(1)
+    return torch.addcmul(mean, normal, log.exp2())
+
+
+def _enlarged(cells: Tensor, like: Tensor) -> Tensor:
+    """`(..., SIDE, SIDE)` to the size of `like`, bilinear."""
+    one = torch.eye(SIDE, dtype=like.dtype, device=like.device)[None]
+    down, across = (F.interpolate(one, length, mode="linear")[0] for length in like.shape[2:])
+    enlarged: Tensor = down.mT @ cells @ across
+    return enlarged
+
+
+def _local_names(channels: int) -> Names:
+    def everywhere(names: Callable[[int, str], tuple[str, ...]], words: str) -> tuple[str, ...]:
+        return tuple(name for place in PLACES for name in names(channels, words.format(place)))
+
+    return {
+        "mean colour by place": everywhere(_colour_names, ", {}"),
+        "contrast by place": everywhere(_log_names, "contrast, {}"),
+    }
+
+
+def take_fourier(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Log amplitudes of the lowest frequencies, `(B, 1, frequencies * C)`; the image with these amplitudes all near 1.
+    Phases stay.
+    """
+    waves = find_waves(images)
+    log = _log_root(waves.abs().square(), FINE_FLOOR)
+    return to_opponent(log.mT).flatten(1)[:, None], images + _drawn(waves * ((-log).exp2() - 1), images)
+
+
+def put_fourier(styles: Tensor, normal: Tensor, waves: Tensor) -> Tensor:
+    """`normal` with its `waves` times their amplitudes."""
+    log = from_opponent(styles[:, 0].unflatten(1, (len(FREQUENCIES), normal.shape[1]))).mT
+    return normal + _drawn(waves * (log.exp2() - 1), normal)
+
+
+def find_waves(images: Tensor) -> Tensor:
+    """Complex amplitudes of the lowest frequencies, `(B, C, frequencies)`, of no size: the first is the mean."""
+    down, across = torch.tensor(FREQUENCIES, device=images.device).mT
+    spectrum: Tensor = torch.fft.rfft2(images, norm="forward")
+    return spectrum[..., down, across]
+
+
+def _drawn(waves: Tensor, like: Tensor) -> Tensor:
+    """Waves and their conjugates as a real image of the size of `like`."""
+    frequencies = torch.tensor(FREQUENCIES, dtype=like.dtype, device=like.device)
+    twice = 1 + frequencies.any(dim=1).to(like)  # the mean is its own conjugate
+    down, across = (
+        torch.outer(frequencies[:, side], torch.arange(length, device=like.device).to(like) * (2 * math.pi / length))
+        for side, length in enumerate(like.shape[2:])
+    )
+    rows = (waves * twice)[..., None] * torch.polar(torch.ones_like(down), down)
+    return (rows.mT @ torch.polar(torch.ones_like(across), across)).real
+
+
+def _fourier_names(channels: int) -> Names:
+    waves = ["exposure", *(f"amplitude of {across} waves across, {down} down" for down, across in FREQUENCIES[1:])]
+    return {"low frequencies": tuple(name for wave in waves for name in _log_names(channels, wave))}
 
 
 @dataclass(frozen=True)
@@ -111,6 +274,10 @@ class Kind:
 
 KINDS = {
     "moments": Kind(take_moments, put_moments, _moments_names),
+    "covariance": Kind(take_covariance, put_covariance, _covariance_names),
+    "pyramid": Kind(take_pyramid, put_pyramid, _pyramid_names, bands=LEVELS + 1),
+    "local": Kind(take_local, put_local, _local_names),
+    "fourier": Kind(take_fourier, put_fourier, _fourier_names, prepare=find_waves),
 }
 """By name: another one is one more entry."""
 
@@ -120,7 +287,9 @@ class StatisticsConfig:
     """Which statistics of an image are its style.
 
     Args:
-        kind: `moments`.
+        kind: `moments`, mean and deviation of each channel; `covariance`, mean colour and covariance of the channels;
+            `pyramid`, mean colour and the deviations in each band of a Laplacian pyramid; `local`, moments in 3x3
+            cells; `fourier`, amplitudes of at most two waves across and down.
         channels: image channels, 1 or 3.
 
     Raises:
