@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
-from advmix.generators.statistics import KINDS, StatisticsConfig, from_opponent, to_opponent
+from advmix.generators.image_statistics import KINDS, StatisticsConfig, from_opponent, to_opponent
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix, SearchOptions, with_layers
 from advmix.utils.errors import UserError
@@ -250,11 +250,19 @@ def test_images_that_have_no_statistics_are_refused(kind: str) -> None:
         model.encoder(torch.rand(1, 1, 16, 16))
 
 
-def test_the_grid_cannot_be_mixed() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grid_that_is_mixed_too_leaves_nothing_of_the_image(kind: str) -> None:
+    model = make(kind)
+    first, other = pictures(1, 3, (16, 16)), pictures(2, 3, (16, 16))[1:]
+    split = Split(model.generator.layers, tuple(range(model.generator.layers)), grid=True)
+    with torch.no_grad():
+        mix = split.combine(model.encoder(first), model.encoder(other))
+        torch.testing.assert_close(model.generator(mix), other, rtol=0, atol=1e-5)
+
+
+def test_latents_of_another_generator_are_refused() -> None:
     model = make("moments")
     latents = model.encoder(pictures(1, 3, (16, 16)))
-    with pytest.raises(UserError, match="grid cannot be z⊥"):
-        model.generator.prefix(latents, Split(2, (0,), grid=True))
     with pytest.raises(UserError, match="made for 3 layers, but the generator has 2"):
         model.generator.prefix(latents, Split(3, (0,)))
     with pytest.raises(ValueError, match="spatial grid"):

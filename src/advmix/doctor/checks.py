@@ -112,7 +112,13 @@ RISE = 1.1
 """A search that raises the mean loss by less than a tenth has found nothing that a training step would notice."""
 
 
-def encoding(train: float | None, test: float | None, images: int) -> Finding:
+READY_MADE_REMEDY = (
+    "This ready-made generator is not good enough for these images: use --generator statistics, which loses nothing, "
+    "or fit one to them (--generator fit)."
+)
+
+
+def encoding(train: float | None, test: float | None, images: int, ready_made: bool = False) -> Finding:
     """How much of the images is lost in `dec(enc(x))`; shares of the variance of training and of unseen images."""
     numbers = {"unexplained_train": train, "unexplained_test": test, "images": images}
     worst = max((value for value in (train, test) if value is not None), default=None)
@@ -125,24 +131,28 @@ def encoding(train: float | None, test: float | None, images: int) -> Finding:
         remedy = (
             "Train the generator longer (fit --fit-steps), with --perceptual-weight, or encode with --encoder refine."
         )
-        if train is not None and test is not None and test > BY_HEART * train:
+        if ready_made:
+            remedy = READY_MADE_REMEDY
+        elif train is not None and test is not None and test > BY_HEART * train:
             remedy = "Unseen images are far worse than training ones: fit on more images, or with fewer --fit-steps."
     return Finding("encoding", verdict, f"Reconstructions miss {shares} of the variance.", remedy, numbers)
 
 
-def reconstruction(right: float, drawn: float, images: int, small: bool = False) -> Finding:
+def reconstruction(right: float, drawn: float, images: int, small: bool = False, ready_made: bool = False) -> Finding:
     """Accuracy on images against accuracy on their reconstructions; `small` where audits show larger images."""
     numbers = {"accuracy": right, "accuracy_reconstruction": drawn, "images": images}
     verdict = grade(round(right - drawn, 6), DROP_OK, DROP_BAD)
     why = f"Right on {right:.1%} of the images{AT_SIZE if small else ''} and on {drawn:.1%} of their reconstructions."
-    remedy = (
-        ""
-        if verdict == "ok"
-        else (
-            "A worst case would blame the classifier for what the generator loses: train the generator longer, with "
-            "--features and --perceptual-weight, and let mixes keep the --residual."
+    remedy = ""
+    if verdict != "ok":
+        remedy = (
+            READY_MADE_REMEDY
+            if ready_made
+            else (
+                "A worst case would blame the classifier for what the generator loses: train the generator longer, with "
+                "--features and --perceptual-weight, and let mixes keep the --residual."
+            )
         )
-    )
     return Finding("reconstruction", verdict, why, remedy, numbers)
 
 

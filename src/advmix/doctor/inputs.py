@@ -10,20 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advmix.audit.inputs import audited_data
 from advmix.audit.settings import AuditConfig
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
 from advmix.commands.sample import ImportConfig
 from advmix.commands.train import TrainConfig
-from advmix.data.datasets import Data
+from advmix.data.datasets import Data, open_data
 from advmix.data.images import ImageSet
 from advmix.data.settings import DataConfig
-from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder
 from advmix.encoders.network import Encoder, encoded
+from advmix.encoders.store import PoolOptions
 from advmix.latents import Latents, Split
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
-from advmix.pools import data_for, data_of, in_size, load
+from advmix.pools import check_size, data_for, data_of, in_size, load, open_generator
 from advmix.training.encoding import EncodeConfig
 from advmix.training.methods import NEEDS_LATENTS
 from advmix.training.reference import OWN
@@ -79,7 +81,8 @@ class Runs:
         search: the search of the audit, else of the evaluation, else that of audits by default with the training's
             layers, box and steps.
         residual: whether mixes keep what the generator cannot draw.
-        audited: what the audits' flags said of their data, each with its seed.
+        audited: what the audits' flags said of their data, each with its seed; of runs with a ready-made generator, the
+            data themselves.
     """
 
     generator: Path
@@ -121,8 +124,20 @@ def find_runs(folders: Iterable[Path], trust_code: bool = False) -> Runs:
         references[0] if references else None,
         search,
         residual,
-        tuple(dict.fromkeys((config.data, config.seed) for kind, _, config in loaded if kind == "audit")),
+        tuple(dict.fromkeys(_looked_at(loaded, generators[0]))),
     )
+
+
+def _looked_at(loaded: Iterable[Loaded], generator: Path) -> Iterator[tuple[DataConfig, int]]:
+    """The images that are looked at, as flags: those of audits. Of a ready-made generator, which has none of its own,
+    those that its runs read.
+    """
+    for kind, _, config in loaded:
+        if kind == "audit" and is_ready_made(generator):
+            data, _ = audited_data(config)
+            yield data.config, data.seed
+        elif kind == "audit" or (kind == "train" and is_ready_made(generator)):
+            yield config.data, config.seed
 
 
 def _runs_in(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -156,12 +171,16 @@ def _sources(loaded: Iterable[Loaded], field: str) -> list[Path]:
     """
     named = [folder for kind, folder, _ in loaded if kind in SOURCES[field]]
     mentioned = [getattr(config, field, None) for _, _, config in loaded]
-    there = [folder for folder in mentioned if folder is not None and (folder / "config.json").is_file()]
+    there = [folder for folder in mentioned if folder is not None and _is_there(folder)]
     found = {folder.resolve(): folder for folder in named or there}
     if len(found) > 1:
         listed = " ".join(map(str, found.values()))
         raise UserError(f"several {SOURCES[field][0]} folders ({listed}): name the runs of one of them")
     return list(found.values())
+
+
+def _is_there(folder: Path) -> bool:
+    return is_ready_made(folder) or (folder / "config.json").is_file()
 
 
 def _classifiers(kind: str, folder: Path, config: Any) -> tuple[ClassifierOptions, ...]:
@@ -221,6 +240,7 @@ class DoctorInputs:
         latents: theirs.
         stored: whether the pool comes from a file; otherwise it is a sample, encoded by the network.
         seed: of whatever is drawn.
+        ready_made: whether the generator was fitted to nothing.
     """
 
     model: Autoencoder
@@ -234,6 +254,7 @@ class DoctorInputs:
     latents: Latents
     stored: bool
     seed: int
+    ready_made: bool = False
 
     @property
     def split(self) -> Split:
@@ -259,6 +280,8 @@ def open_doctor_inputs(runs: Runs, images: int, seed: int, device: torch.device)
     Raises:
         UserError: bad input.
     """
+    if is_ready_made(runs.generator):
+        return _open_ready_made(runs, images, seed, device)
     parts = (
         _sampled(runs.generator, seed, device)
         if runs.latents is None
@@ -276,6 +299,22 @@ def open_doctor_inputs(runs: Runs, images: int, seed: int, device: torch.device)
     latents = _encode(encoder, test, device)
     fingerprint = metadata["fingerprint"]
     return DoctorInputs(model, fingerprint, data, search, runs.residual, pool, rows, test, latents, stored, seed)
+
+
+def _open_ready_made(runs: Runs, images: int, seed: int, device: torch.device) -> DoctorInputs:
+    """The same with a generator that was fitted to nothing; its pool is a sample of the training images."""
+    flags, data_seed = runs.audited[0]
+    data = open_data(flags, data_seed)
+    model, metadata = open_generator(runs.generator, flags, PoolOptions(), data)
+    check_size(data.train, model.generator)
+    model, search = model.to(device), with_layers(runs.search, model.config)
+    search.split(model.generator.layers)
+    for other, other_seed in runs.audited[1:]:
+        _check_same(data, open_data(other, other_seed))
+    rows, pool = _sample(data.train, model.encoder, seed, PROBED)
+    test = data.test[torch.randperm(len(data.test), generator=generator(seed, "doctor", "images"))[:images]]
+    latents, mark = encoded(test, model.encoder), metadata["fingerprint"]
+    return DoctorInputs(model, mark, data, search, runs.residual, pool, rows, test, latents, False, seed, True)
 
 
 Parts = tuple[Autoencoder, dict[str, Any], Data, Encoder, Latents, Tensor]
@@ -313,10 +352,20 @@ def _examined(runs: Runs, ours: Data, metadata: dict[str, Any], model: Autoencod
     for flags, seed in runs.audited:
         same = flags.says_nothing or in_size(flags, dec) == ours.config
         found.append(ours if same else data_for(metadata, runs.generator, flags, seed, dec))
-    if len({data.test.fingerprint for data in found}) > 1:
-        named = " and ".join(f"{data.config.data} for {data.config.target}" for data in found)
-        raise UserError(f"audits of different images or labels ({named}): name the runs of one of them")
+    for data in found[1:]:
+        _check_same(found[0], data)
     return ours if found[0].train.fingerprint == ours.train.fingerprint else found[0]
+
+
+def _check_same(first: Data, other: Data) -> None:
+    """Refuse runs of different images.
+
+    Raises:
+        UserError: naming both.
+    """
+    if first.test.fingerprint != other.test.fingerprint:
+        named = " and ".join(f"{data.config.data} for {data.config.target}" for data in (first, other))
+        raise UserError(f"audits of different images or labels ({named}): name the runs of one of them")
 
 
 def _encode(encoder: Encoder, images: ImageSet, device: torch.device) -> Latents:

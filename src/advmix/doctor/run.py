@@ -115,9 +115,9 @@ def run_doctor(config: DoctorConfig) -> dict[str, Any]:
     if config.perp:
         runs = replace(runs, search=replace(runs.search, perp=config.perp))
     patient = open_doctor_inputs(runs, config.images, config.seed, device)
-    named, dec = config.reference or runs.reference, patient.model.generator
+    named = config.reference or runs.reference
     reference = None if named is None else _reference(named, patient.data.train, device, config.trust_code)
-    shape = (dec.channels, dec.resolution, dec.resolution)
+    shape = patient.data.train.shape
     named_there = [replace(options, trust_code=config.trust_code) for options in runs.classifiers]
     classifiers = [open_classifier(options, patient.data.train.classes, shape) for options in named_there]
     if reference is not None and named is not None:
@@ -156,7 +156,8 @@ def examine(patient: DoctorInputs, reference: nn.Module | None) -> Iterator[Find
     rows = patient.sample(len(patient.images))
     seen = patient.data.train[patient.rows[rows]]
     train = unexplained(dec, patient.pool[rows.to(patient.pool.styles.device)], seen)
-    yield diagnose.encoding(train, unexplained(dec, patient.latents, patient.images), len(patient.images))
+    unseen = unexplained(dec, patient.latents, patient.images)
+    yield diagnose.encoding(train, unseen, len(patient.images), patient.ready_made)
     if patient.stored:
         yield diagnose.pool(describe_pool(split.perp_of(patient.pool)))
     yield diagnose.split(moves(dec, patient.latents, _lent(patient, 0), split))
@@ -197,8 +198,9 @@ def examine_classifier(
     theirs = patient.search if opened.differentiable else replace(patient.search, steps=0)
     right = answers(predict(network, patient.images, device)) == labels
     plain = answer_latents(network, patient.model.generator, patient.latents) == labels
-    small = is_native(opened, patient.data, patient.model.generator.resolution)
-    losses = diagnose.reconstruction(share(right), share(plain), len(labels), small)
+    side = patient.images.shape[1]
+    small = is_native(opened, patient.data, side)
+    losses = diagnose.reconstruction(share(right), share(plain), len(labels), small, patient.ready_made)
     yield losses
     nested = _search(patient, network, theirs, count)
     found = compare_searches(nested, theirs.restarts, theirs.steps)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
 from advmix.encoders.statistics_encoder import StatisticsEncoder
+from advmix.generators.image_statistics import StatisticsConfig
 from advmix.generators.registry import build_generator, read_network, write_network
-from advmix.generators.statistics import StatisticsConfig
 from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.config import to_dict

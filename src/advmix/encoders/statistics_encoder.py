@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.encoders.network import Encoder, check_side
-from advmix.generators.statistics import KINDS, StatisticsConfig
+from advmix.generators.image_statistics import KINDS, StatisticsConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
 

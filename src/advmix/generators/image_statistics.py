@@ -376,21 +376,24 @@ class Statistics(Generator):
         self.place = nn.Parameter(torch.empty(0))
 
     def prefix(self, latents: Latents, split: Split) -> State:
-        """The image without its statistics.
+        """The image without its statistics; where the grid is z⊥, too, nothing can be prepared.
 
         Raises:
-            UserError: a split for another generator, or of the grid.
+            UserError: a split for another generator.
         """
-        if split.grid:
-            raise UserError("split: the grid cannot be z⊥ of statistics, because it is the image itself")
         self.check_split(split, has_grid=True)
         if latents.grid is None:
             raise ValueError("statistics are put into a spatial grid, and the latents have none")
-        beside = None if self.kind.prepare is None else self.kind.prepare(latents.grid)
+        beside = None if self.kind.prepare is None or split.grid else self.kind.prepare(latents.grid)
         return State(latents.grid, latents, split, beside)
 
     def render_signed(self, state: State, perp: Tensor) -> Tensor:
         """With the statistics of `perp` `(B, P)`, and the image's own where they are not z⊥: around [-1, 1]."""
-        styles = state.split.with_perp(state.latents, perp).styles
-        beside = () if state.beside is None else (state.beside,)
-        return self.kind.put(styles, state.features, *beside) * 2 - 1
+        latents = state.split.with_perp(state.latents, perp)
+        grid, prepare, beside = latents.grid, self.kind.prepare, state.beside
+        assert grid is not None
+        if prepare is not None:
+            images = self.kind.put(latents.styles, grid, prepare(grid) if beside is None else beside)
+        else:
+            images = self.kind.put(latents.styles, grid)
+        return images * 2 - 1
