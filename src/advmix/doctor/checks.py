@@ -149,8 +149,8 @@ def reconstruction(right: float, drawn: float, images: int, small: bool = False,
             READY_MADE_REMEDY
             if ready_made
             else (
-                "A worst case would blame the classifier for what the generator loses: train the generator longer, with "
-                "--features and --perceptual-weight, and let mixes keep the --residual."
+                "A worst case would blame the classifier for what the generator loses: train the generator longer, "
+                "with --features and --perceptual-weight, and let mixes keep the --residual."
             )
         )
     return Finding("reconstruction", verdict, why, remedy, numbers)
