@@ -135,6 +135,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
+    config = config.as_run
     fabric = make_fabric(config.device, config.devices)
     with quietly(not fabric.is_global_zero):
         inputs = AuditInputs.open(config, fabric)
