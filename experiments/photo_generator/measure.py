@@ -22,7 +22,7 @@ from advmix.training.autoencode import reconstruction_mse
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.objectives import Nominal
-from advmix.utils.config import Settings, check_values
+from advmix.utils.config import Settings, check_values, expanded
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder, read_tensors, write_json, write_tensors
@@ -102,7 +102,7 @@ def run_photo_measure(config: PhotoMeasureConfig) -> Record:
 
 
 def _row(config: PhotoMeasureConfig, domain: Domain, size: int, model: Autoencoder, fabric: Fabric) -> Record:
-    found = open_domain(domain, size, config.data, config.split, config.train_images, config.images)
+    found = open_domain(domain, size, expanded(config.data, "data"), config.split, config.train_images, config.images)
     row: Record = {"domain": domain.name, "size": size, "images": len(found.judged)}
     row["mse"] = reconstruction_mse(model, found.judged, fabric.device)
     donors = _donors(len(found.judged), config)
