@@ -90,11 +90,13 @@ def run_photo_measure(config: PhotoMeasureConfig) -> Record:
     """
     fabric = make_fabric(config.device)
     model, metadata = load_autoencoder(config.generator)
+    model.resize(max(size for _, size in tasks()))  # every image in its own size
     claim_run(config.out, "study photo-measure", config, resume=True, inputs={"generator": metadata["fingerprint"]})
     model.to(fabric.device)
     rows = [_row(config, domain, size, model, fabric) for domain, size in tasks()]
     errors = [{key: row[key] for key in ("domain", "size", "mse")} for row in rows]
-    save_autoencoder(config.generator, model, {**metadata, "errors_split": config.split, "errors": errors})
+    stated = {**metadata, "errors_split": config.split, "errors": errors}
+    save_autoencoder(config.generator, load_autoencoder(config.generator)[0], stated)
     results = {**header("study photo-measure", config), "generator": metadata, "kinds": rows}
     write_json(config.out / RESULTS, results)
     console.print(kinds_table(rows))
