@@ -94,6 +94,28 @@ def test_a_learned_generator_keeps_the_residual(strength: float) -> None:
     torch.testing.assert_close(RandomStyle(1, model, 1e-6)(images), images, rtol=0, atol=1e-4)
 
 
+def test_a_mix_is_as_exact_under_autocast() -> None:
+    images, transform = pictures(4), RandomStyle(1, photo_model(POOL), 0.3)
+    expected = at(0, transform, images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(at(0, transform, images), expected)
+
+
+def test_another_device_has_one_copy() -> None:
+    styles, device = open_styles(photo_model(POOL)), torch.device("meta")
+    assert styles.on(torch.device("cpu")) is styles
+    copied = styles.on(device)
+    assert styles.on(device) is copied
+    assert copied.pool is not None
+    assert styles.pool is not None
+    assert next(copied.generator.parameters()).is_meta
+    assert next(copied.encoder.parameters()).is_meta
+    assert copied.pool.styles.is_meta
+    assert not next(styles.generator.parameters()).is_meta
+    assert not styles.pool.styles.is_meta
+    assert pickle.loads(pickle.dumps(styles))._copies == {}
+
+
 def test_an_image_gets_its_donor_s_mean_and_contrast() -> None:
     images, transform = pictures(5), RandomStyle(p=1, pool=POOL)
     with global_seed(0):

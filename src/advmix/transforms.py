@@ -291,7 +291,8 @@ class RandomStyle(v2.Transform):  # type: ignore[misc]
         rows, donors, strengths = (params[name].to(batch.device) for name in ("rows", "donors", "strengths"))
         if not len(rows):
             return inpt
-        mixed = styles.mixed(batch, rows, donors, strengths)
+        with torch.autocast(batch.device.type, enabled=False):
+            mixed = styles.mixed(batch, rows, donors, strengths)
         changed = batch.index_copy(0, rows, to_bytes(mixed) if batch.dtype == torch.uint8 else mixed.to(batch.dtype))
         return tv_tensors.wrap(changed if images.ndim == 4 else changed[0], like=inpt)
 
