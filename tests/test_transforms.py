@@ -313,6 +313,9 @@ class Noisy(nn.Sequential):
             self(pictures(16))
 
 
+HALFWAY = Search(strength=0.5)
+
+
 def losses(classifier: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     classifier.eval()
     with torch.no_grad():
@@ -357,6 +360,14 @@ def test_an_adversarial_style_keeps_the_type() -> None:
     assert torch.equal(adversarial(Noisy(), images[:1], labels[:1]), images[:1])
     with pytest.raises(UserError, match=r"images of torch.uint8: a classifier is shown floating"):
         adversarial(Noisy(), to_bytes(images), labels)
+
+
+def test_an_adversarial_style_under_autocast() -> None:
+    images, labels, adversarial = pictures(3), torch.arange(3), AdversarialStyle(photo_model(POOL), search=HALFWAY)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = at(0, adversarial, Noisy(), images, labels)
+    assert found.dtype == torch.float32
+    assert not torch.allclose(found, images, atol=0.01)
 
 
 def test_the_user_s_model_stays_as_it_is() -> None:
