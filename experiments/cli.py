@@ -24,6 +24,15 @@ EXPERIMENTS = {
     "photo-autoencoder": Command(
         "experiments.faces.variants", "AutoencodersConfig", "run_autoencoders", "variants of the autoencoder"
     ),
+    "photo-generator": Command(
+        "experiments.photo_generator.study", "PhotoGeneratorConfig", "run_photo_generator", "the generator in the wheel"
+    ),
+    "photo-measure": Command(
+        "experiments.photo_generator.measure", "PhotoMeasureConfig", "run_photo_measure", "what photo-generator made"
+    ),
+    "photo-pictures": Command(
+        "experiments.photo_generator.pictures", "PicturesConfig", "run_pictures", "photographs for photo-generator"
+    ),
     "pipeline": Command(
         "experiments.pipeline.study", "PipelineConfig", "run_pipeline", "kinds of generator, end to end"
     ),

@@ -171,12 +171,11 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
     if options.pool is not None:
         shape = data.train.shape if data is not None else (flags.photos.channels, flags.photos.size)
         side = shape[1] if dec.any_size else dec.resolution
-        photos = flags.sized(dec.channels, side).photo_options()
+        read = replace(flags.sized(dec.channels, side).photo_options(), limit=options.pool_images)
         try:
-            read = replace(photos, limit=options.pool_images)
             pixels, names, _ = load_pictures(options.pool, read, "train", rng)
         except UserError as error:
-            raise UserError(str(error).replace("--data", "--pool")) from error
+            raise UserError(f"--pool {options.pool}: {str(error).removeprefix(f'{options.pool}: ')}") from error
         if len(pixels) < 2:
             raise UserError(f"--pool {options.pool}: {len(pixels)} image; a pool needs 2 at least")
         images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))

@@ -70,6 +70,8 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
     the generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
     everything, residual = entry["parts"][0], results["residual"]
+    if "accuracy_reconstruction" not in everything:
+        return None
     drawn, small, native = (
         everything[key]["value"] for key in ("accuracy_reconstruction", "accuracy_small", "accuracy_clean")
     )
@@ -220,6 +222,8 @@ def check_words(entry: Entry, reference: Entry) -> str:
     check = entry["label_check"]
     if not check["flipped"]:
         return "No right answer was flipped."
+    if reference["accuracy_train"] is None:
+        return "Not asked: no reference votes (--reference none). Look at the pictures."
     if not reference["trusted"]:
         return (
             f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "
