@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from experiments.photo_generator.training import PhotoTrainee
 POOL = "photo_pool.safetensors"
 POOL_SIZE, POOL_BATCH, POOL_SEED = 64, 100, 0
 """Pixels of the pool's crops, how many are drawn at once, and the seed that fixes them for every encoder."""
+
+WORKING_SIZE = 128
+"""Longer side in pixels at which larger images are worked at, unless a user says otherwise."""
 
 FIT = FitOptions(fit_steps=7000, fit_batch=16, latent_noise=0.05, grid_channels=16, l1_weight=1.0)
 """More steps of fewer crops, less noise and a wider grid than `fit` has; chosen on validation images of other kinds."""
@@ -83,7 +86,7 @@ def train_photo(config: PhotoGeneratorConfig, pyramids: Pyramids) -> None:
     inputs = {"pictures": pyramids.fingerprint}
     with open_run(config.out, "study photo-generator", config, True, inputs) as run:
         if not (config.out / FILE).is_file():
-            shape = style_shape(3, 64, config.fit)
+            shape = replace(style_shape(3, 64, config.fit), working_size=WORKING_SIZE)
             trainee = PhotoTrainee(pyramids, config.sizes, config.fit, config.seed, fabric, shape)
             loop = Loop("train photo", config.fit.steps(64), config.out, run, config.checkpoint_seconds)
             loop.train(trainee)
