@@ -2,8 +2,9 @@
 
 python benchmarks/augmentation.py --out results/benchmarks
 
-Every image is changed (`p=1`), with the styles of 2,000 others: as a batch, and image by image as in a loader, where it
-is done by the loop's own process here. Beside them a step on the images of `AdversarialStyle`.
+With the styles of 2,000 images: half of a batch is changed, as by default, or all of it; or half of the images one by
+one, as workers of a loader do it, but in the process of the loop. Beside them a step on the images of
+`AdversarialStyle`.
 """
 
 from __future__ import annotations
@@ -76,10 +77,12 @@ class Training:
         few = open_styles(self.images.cpu(), generator).pool
         assert few is not None
         pool = Latents(few.styles[torch.randint(len(few), (POOL,))])
-        random, worst = RandomStyle(1, pool, generator=generator), AdversarialStyle(pool, generator)
+        half, whole = (RandomStyle(p, pool, generator=generator) for p in (0.5, 1.0))
+        worst = AdversarialStyle(pool, generator)
         return {
-            "batch": lambda: self.step(random(self.images)),
-            "image by image": lambda: self.step(torch.stack([random(image) for image in self.images])),
+            "half of the batch": lambda: self.step(half(self.images)),
+            "all of the batch": lambda: self.step(whole(self.images)),
+            "one by one": lambda: self.step(torch.stack([half(image) for image in self.images])),
             "adversarial": lambda: self.step(worst(self.network, self.images, self.labels)),
         }
 

@@ -58,7 +58,13 @@ def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", ["augmentation.py", *arguments, "--out", str(tmp_path)])
     augmentation.main()
     rows = json.loads((tmp_path / "augmentation.json").read_text())["rows"]
-    assert [row["use"] for row in rows] == ["step", "batch", "image by image", "adversarial"]
+    assert [row["use"] for row in rows] == [
+        "step",
+        "half of the batch",
+        "all of the batch",
+        "one by one",
+        "adversarial",
+    ]
     assert rows[0]["times_step"] == 1
     for row in rows:
         assert row["times_step"] == pytest.approx(row["milliseconds"] / rows[0]["milliseconds"])

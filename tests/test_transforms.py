@@ -281,6 +281,15 @@ def test_pools_of_every_kind(tmp_path: Path) -> None:
     assert len(few) == 3
 
 
+def test_the_shipped_generator_and_pool() -> None:
+    images, transform = pictures(3, (33, 50)), RandomStyle(1, "photos", generator="photo")
+    found = at(0, transform, images)
+    assert found.shape == images.shape
+    assert (found - images).abs().mean() > 0.02
+    with pytest.raises(UserError, match="pool: styles of"):
+        RandomStyle(pool=open_styles("photos", "photo").pool)
+
+
 def test_a_folder_of_grey_images(tmp_path: Path) -> None:
     for number, image in enumerate(to_bytes(pictures(4, (18, 18), channels=1))):
         F.to_pil_image(image).save(tmp_path / f"{number}.png")
@@ -404,7 +413,7 @@ FIXED = replace(photo_model(POOL[..., :16, :16], working_size=0), metadata={"fin
         ({"pool": 3}, "pool: of type int; name a folder"),
         ({"pool": torch.rand(3, 20, 20)}, r"pool: images of shape \(3, 20, 20\)"),
         ({"pool": POOL[:0]}, "pool: no images"),
-        ({"pool": POOL[:, :1]}, "pool: images of 1 channels, but styles of 3; name channels=1"),
+        ({"pool": POOL[:, :1]}, "pool: images of 1 channels, but styles of 3; .* name channels=1"),
         ({"pool": POOL[..., :15, :]}, "pool: images of 30x15 pixels"),
         ({"pool": Latents(torch.rand(5, 2, 1))}, r"pool: styles of \(2, 1\), but those of this generator are \(2, 3\)"),
         ({"pool": Latents(torch.full((5, 2, 3), torch.nan))}, "5 of 5 styles are not finite"),

@@ -41,6 +41,9 @@ Pool = str | Path | Tensor | ImageSet | Latents | FittedModel
 
 BATCH = 250
 
+ON_CPU = 16
+"""Images that are mixed at once on a CPU: more do not fit its caches."""
+
 SLACK = 0.25
 """How far pixels may lie outside [0, 1], as after a bicubic resize; normalised images lie further."""
 
@@ -92,7 +95,10 @@ class StylePool:
             raise UserError(f"images of shape {tuple(images.shape)}: (B, C, H, W), or one (C, H, W), are wanted")
         dec, (channels, height, width) = self.generator, images.shape[1:]
         if channels != dec.channels:
-            raise UserError(f"images of {channels} channels, but styles of {dec.channels}; name channels={channels}")
+            raise UserError(
+                f"images of {channels} channels, but styles of {dec.channels}; convert them, or name "
+                f"channels={channels} (of statistics)"
+            )
         if dec.any_size:
             check_side(images)
         elif (height, width) != (dec.resolution, dec.resolution):
@@ -132,14 +138,14 @@ class StylePool:
         Returns:
             `(R, C, H, W)`, float32 in [0, 1].
         """
-        chosen = floats(images[rows])
-        if self.pool is None:
-            everyone = self.encode(floats(images))
-            latents, styles = everyone[rows], everyone.styles
-        else:
-            latents, styles = self.encode(chosen), self.pool.styles
-        latents = self.generator.complete(latents, chosen)
-        own, lent = (self.split.perp_of(part) for part in (latents, Latents(styles[donors])))
+        styles = (self.styles_of(images) if self.pool is None else self.pool).styles
+        at_once = ON_CPU if images.device.type == "cpu" else len(rows)
+        parts = zip(*(part.split(at_once) for part in (rows, donors, strengths)), strict=True)
+        return torch.cat([self._mix(floats(images[some]), Latents(styles[lent]), far) for some, lent, far in parts])
+
+    def _mix(self, images: Tensor, donors: Latents, strengths: Tensor) -> Tensor:
+        latents = self.generator.complete(self.encode(images), images)
+        own, lent = self.split.perp_of(latents), self.split.perp_of(donors)
         with eval_mode(self.generator):
             state = self.generator.prefix(latents, self.split)
             return self.generator.render(state, torch.lerp(own, lent, strengths[:, None]))
