@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,12 +151,11 @@ def run_ready_made(config: ReadyMadeConfig) -> Record:
     rows, trained = [], []
     for domain in (domain for domain in DOMAINS if domain.name in COMPARED):
         bench = Bench(config, domain, fabric)
-        rows += [bench.once(f"found {name}", lambda name=name: bench.found(name, *models[name])) for name in models]
+        rows += [bench.once(f"found {name}", partial(bench.found, name, models[name][0])) for name in models]
         if config.train_size:
-            for method in ("nominal", "colour jitter", *models):
-                for seed in config.seeds:
-                    key = f"trained {method} {seed}"
-                    trained.append(bench.once(key, lambda m=method, s=seed: bench.trained(m, s, models.get(m))))
+            for method, seed in product(("nominal", "colour jitter", *models), config.seeds):
+                make = partial(bench.trained, method, seed, models.get(method))
+                trained.append(bench.once(f"trained {method} {seed}", make))
     results = {**header("study ready-made", config), "found": rows, "trained": trained}
     write_json(config.out / RESULTS, results)
     console.print(found_table(rows))
@@ -186,7 +187,7 @@ class Bench:
         place = expanded(config.data, "data")
         return open_domain(domain, size, place, config.split, config.train_images, config.images)
 
-    def found(self, name: str, model: Autoencoder, metadata: Record) -> Record:
+    def found(self, name: str, model: Autoencoder) -> Record:
         """What a search through a generator finds in the kind's nominal classifier."""
         size = self.domain.classified or 64
         kind = self.images(size)
@@ -204,25 +205,27 @@ class Bench:
             network = conv_net(len(kind.train.classes), widths=WIDTHS)
         options = TrainOptions(epochs=self.config.epochs, flip=self.domain.flip)
         loop = Loop(f"{self.domain.name}: {method} {seed}", options.steps(kind.train))
-        loop.train(ClassifierTrainee(network, _objective(method, generator), kind.train, options, seed, self.fabric))
+        loop.train(
+            ClassifierTrainee(
+                network, _objective(method, generator, len(kind.train)), kind.train, options, seed, self.fabric
+            )
+        )
         spent, shown = time.process_time() - begun, kind.judged
         sites = {name: accuracy(network, _changed(shown, change), self.fabric.device) for name, change in SITES.items()}
         home = accuracy(network, shown, self.fabric.device)
         return {"method": method, "seed": seed, "home": home, "sites": sites, "cpu_seconds": round(spent, 1)}
 
 
-def _objective(method: str, generator: tuple[Autoencoder, Record] | None) -> Objective:
+def _objective(method: str, generator: tuple[Autoencoder, Record] | None, images: int) -> Objective:
+    """What a method trains with on so many images; the donors of mixes are the shipped photographs."""
     if method == "nominal":
         return Nominal()
     if generator is None:
         return Augment(ColorJitter(0.5, 0.5, 0.5, 0.5))
     model, metadata = generator
-    split, pool = (
-        Split(model.generator.layers, tuple(range(model.generator.layers))),
-        photo_pool(Path(method), metadata),
-    )
-    places = torch.full((10**6,), -1)
-    return Mixing(RandMix(model.generator, split), pool, 0.5, model.encoder, True, places)
+    split = Split(model.generator.layers, tuple(range(model.generator.layers)))
+    pool = photo_pool(Path(method), metadata)
+    return Mixing(RandMix(model.generator, split), pool, 0.5, model.encoder, True, torch.full((images,), -1))
 
 
 @torch.no_grad()
@@ -285,12 +288,8 @@ def numbers(found: Search, nominal: nn.Module, reference: nn.Module, images: Ima
             name: answers(predict_pixels(reference, mix)) == labels
             for name, mix in (("random", found.random), ("worst", found.worst))
         }
-        named = torch.stack(
-            [
-                answers(predict_pixels(nominal, change(pixels).clamp(0, 1))) != labels
-                for change in NAMED_CHANGES.values()
-            ]
-        ).any(dim=0)
+        changed = [change(pixels).clamp(0, 1) for change in NAMED_CHANGES.values()]
+        named = torch.stack([answers(predict_pixels(nominal, one)) != labels for one in changed]).any(dim=0)
     flipped = clean & ~found.right
     return {
         "images": len(images),
@@ -319,16 +318,20 @@ def _rms(change: Tensor) -> float:
 
 def found_table(rows: list[Record]) -> Table:
     """As a person reads it."""
-    keys = ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case", "confirmed", "labels_kept_random")
-    keys = (*keys, "labels_kept_worst")
-    view = Table(
-        "kind", "generator", *(key.removeprefix("accuracy_").replace("_", " ") for key in keys), "change", "ms"
-    )
+    keys = [
+        "accuracy_clean",
+        "accuracy_random_mix",
+        "accuracy_worst_case",
+        "confirmed",
+        "labels_kept_random",
+        "labels_kept_worst",
+    ]
+    titles = [key.removeprefix("accuracy_").replace("_", " ") for key in keys]
+    view = Table("kind", "generator", *titles, "change", "ms")
     for row in rows:
         cells = ["" if row[key] is None else f"{100 * row[key]:.1f}" for key in keys]
-        view.add_row(
-            row["kind"], row["generator"], *cells, f"{row['change_random']:.3f}", str(row["cpu_ms_per_candidate"])
-        )
+        cells += [f"{row['change_random']:.3f}", str(row["cpu_ms_per_candidate"])]
+        view.add_row(row["kind"], row["generator"], *cells)
     return view
 
 
