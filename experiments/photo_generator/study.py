@@ -13,6 +13,7 @@ from torch import Tensor
 from advmix.encoders.autoencoder import FILE, Autoencoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.encoders.network import Encoder
 from advmix.encoders.quantized import write_styles
+from advmix.generators.image_statistics import KINDS
 from advmix.training.autoencode import FitOptions, style_shape
 from advmix.training.loop import Loop
 from advmix.utils.config import Settings, check_values, to_dict
@@ -25,7 +26,8 @@ from experiments.photo_generator.crops import draw_crops, relit
 from experiments.photo_generator.pictures import Pyramids, listed_pictures
 from experiments.photo_generator.training import PhotoTrainee
 
-POOL = "photo_pool.safetensors"
+POOL_NAME = "pool.safetensors"
+POOL = f"photo_{POOL_NAME}"
 POOL_SIZE, POOL_BATCH, POOL_SEED = 64, 100, 0
 """Pixels of the pool's crops, how many are drawn at once, and the seed that fixes them for every encoder."""
 
@@ -40,7 +42,8 @@ FIT = FitOptions(fit_steps=7000, fit_batch=16, latent_noise=0.05, grid_channels=
 class PhotoGeneratorConfig(Settings):
     """Train the generator `photo` on random crops of free photographs, and write its pool.
 
-    Writes generator.safetensors and photo_pool.safetensors; goes on where it was stopped.
+    Writes generator.safetensors, and the same crops' styles for it and for statistics of every kind:
+    photo_pool.safetensors and statistics_KIND_pool.safetensors. Goes on where it was stopped.
 
     Args:
         pictures: folder of the photographs, which `photo-pictures` wrote.
@@ -92,7 +95,7 @@ def train_photo(config: PhotoGeneratorConfig, pyramids: Pyramids) -> None:
             loop.train(trainee)
             save_autoencoder(config.out, trainee.model, _metadata(config, pyramids, loop))
         model, _ = load_autoencoder(config.out)
-        write_pool(config.out / POOL, model.encoder, pyramids, config.pool, _made_with(model))
+        write_pools(config.out, model, pyramids, config.pool)
     console.print(f"  generator in {config.out / FILE}, {config.pool:,} styles in {config.out / POOL}")
 
 
@@ -113,6 +116,21 @@ def _made_with(model: Autoencoder) -> dict[str, Any]:
         "generator": fingerprint(model.generator, model.config),
         "encoder_network": model.network_fingerprint,
     }
+
+
+def write_pools(folder: Path, photo: Autoencoder, pyramids: Pyramids, count: int) -> None:
+    """The same crops' styles for every ready-made generator: `photo_pool`, `statistics_moments_pool` and so on.
+
+    Args:
+        folder: for the files.
+        photo: the learned generator.
+        pyramids: the photographs.
+        count: styles in each.
+    """
+    write_pool(folder / POOL, photo.encoder, pyramids, count, _made_with(photo))
+    for kind in KINDS:
+        model, _ = load_autoencoder(Path(f"statistics:{kind}"))
+        write_pool(folder / f"statistics_{kind}_{POOL_NAME}", model.encoder, pyramids, count, _made_with(model))
 
 
 @torch.no_grad()
