@@ -281,13 +281,19 @@ def test_pools_of_every_kind(tmp_path: Path) -> None:
     assert len(few) == 3
 
 
-def test_the_shipped_generator_and_pool() -> None:
-    images, transform = pictures(3, (33, 50)), RandomStyle(1, "photos", generator="photo")
-    found = at(0, transform, images)
+@pytest.mark.parametrize("generator", ["photo", "statistics", "statistics:pyramid"])
+def test_the_shipped_pool(generator: str) -> None:
+    images = pictures(3, (33, 50))
+    found = at(0, RandomStyle(1, "photos", generator=generator), images)
     assert found.shape == images.shape
     assert (found - images).abs().mean() > 0.02
     with pytest.raises(UserError, match="pool: styles of"):
-        RandomStyle(pool=open_styles("photos", "photo").pool)
+        RandomStyle(pool=open_styles("photos", generator).pool, generator="statistics:local")
+
+
+def test_the_shipped_pool_is_of_colours() -> None:
+    with pytest.raises(UserError, match=r"pool: styles of \(2, 3\), but those of this generator are \(2, 1\)"):
+        RandomStyle(pool="photos", channels=1)
 
 
 def test_a_folder_of_grey_images(tmp_path: Path) -> None:
