@@ -36,6 +36,9 @@ EXPERIMENTS = {
     "pipeline": Command(
         "experiments.pipeline.study", "PipelineConfig", "run_pipeline", "kinds of generator, end to end"
     ),
+    "ready-made": Command(
+        "experiments.photo_generator.ready_made", "ReadyMadeConfig", "run_ready_made", "ready-made generators, compared"
+    ),
     "search": Command("experiments.search.study", "SearchConfig", "run_search", "Algorithm 1"),
     "toy": Command("experiments.toy.study", "ToyConfig", "run_toy", "the paper's toy example"),
 }

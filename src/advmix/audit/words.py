@@ -30,6 +30,11 @@ REMEDY = (
     "advmix doctor says more."
 )
 
+READY_MADE = (
+    "Use --generator statistics, which loses nothing, or fit a generator to these images (--generator fit); advmix "
+    "doctor says more."
+)
+
 KEEP_SIZE = "Leave out --no-residual: it is the size that is lost, and mixes then keep that of the image."
 
 
@@ -86,8 +91,12 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
         "the generator draws too little of these images",
         f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
         f"too little of what the classifier looks at, so a worst case would blame the classifier for it. "
-        f"{KEEP_SIZE if by_size else REMEDY}",
+        f"{KEEP_SIZE if by_size else READY_MADE if _ready_made(results) else REMEDY}",
     )
+
+
+def _ready_made(results: Entry) -> bool:
+    return results.get("generator", {}).get("ready_made") is not None
 
 
 TELLING_RATE = 0.05
