@@ -32,19 +32,20 @@ class Residual(nn.Module):
         return out
 
 
-def patch_net(classes: int, channels: int, side: int) -> nn.Sequential:
+def patch_net(classes: int, channels: int, side: int, patches: int | None = None) -> nn.Sequential:
     """ConvMixer (Trockman and Kolter, "Patches Are All You Need?", 2022), small: patches, then depthwise and pointwise
-    convolutions in turn, all at one resolution of 8x8 patches, or 16x16 from 64 pixels on.
+    convolutions in turn, all at one resolution.
 
     Args:
         classes: K.
         channels: C of the images.
         side: H and W.
+        patches: patches to a side; default 8, and 16 from 64 pixels on.
 
     Returns:
         Images `(B, C, H, W)` in [0, 1] to logits `(B, K)`.
     """
-    size = max(1, side // (16 if side >= 64 else 8))
+    size = max(1, side // (patches or (16 if side >= 64 else 8)))
     parts: list[nn.Module] = [nn.Conv2d(channels, WIDTH, size, stride=size), nn.GELU(), nn.BatchNorm2d(WIDTH)]
     for _ in range(DEPTH):
         depthwise = nn.Conv2d(WIDTH, WIDTH, KERNEL, padding=KERNEL // 2, groups=WIDTH)

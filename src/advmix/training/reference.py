@@ -141,7 +141,7 @@ def built(images: ImageSet, seed: int) -> nn.Module:
     """The network of an audit's own reference, with first weights."""
     channels, side, _ = images.shape
     with global_seed(seed):
-        return patch_net(len(images.classes), channels, side)
+        return patch_net(len(images.classes), channels, side, patches=8)
 
 
 def open_judge(judge: str, ours: ImageSet, trust_code: bool = False) -> OpenClassifier:
@@ -265,7 +265,7 @@ def _honesty(
 
 IMAGES = 6000
 
-"""A reference of our own is trained on at most so many of the training images: a minute or two on two cores."""
+"""A reference of our own is trained on at most so many of the training images: half a minute on two cores."""
 
 
 @dataclass(frozen=True, eq=False)
