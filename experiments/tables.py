@@ -165,13 +165,14 @@ def photo_measure(results: Record) -> Iterator[str]:
         cells = [row["domain"], str(row["size"]), f"{row['mse']:.4f}"]
         if "labels_kept" in row:
             lost = row["accuracy_clean"] - row["accuracy_reconstruction"]
-            shares = [row["accuracy_clean"], lost, row["accuracy_random_mix"], row["labels_kept"]["value"]]
+            shares = [row["accuracy_clean"], lost, row["accuracy_random_mix"]]
+            shares += [row["reference_accuracy"], row["labels_kept"]["value"]]
             cells += [f"{100 * share:.1f}" for share in shares]
         else:
-            cells += ["–"] * 4
+            cells += ["–"] * 5
         rows.append([*cells, f"{row['change']:.3f}"])
     heads = ["pixels", "error", "right as it is", "lost on the reconstruction", "right on random mixes"]
-    yield grid(["", *heads, "labels kept", "change"], rows)
+    yield grid(["", *heads, "reference right", "labels kept", "change"], rows)
 
 
 def _methods(rows: Sequence[Record]) -> list[str]:
