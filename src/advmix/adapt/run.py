@@ -67,7 +67,7 @@ def adapt_classifier(
     donors: int = 5,
     epochs: int = 5,
     batch: int = 64,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     keep_home: bool = False,
     seed: int = 0,
     out: str | Path | None = None,

@@ -67,7 +67,7 @@ class AdaptConfig(ClassifierOptions):
     generator: Path = DEFAULT_GENERATOR
     strength: float = 1.0
     donors: int = 5
-    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=5, lr=1e-3))
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=5))
     keep_home: bool = False
     pictures: int = 9
     seed: int = 0

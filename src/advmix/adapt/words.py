@@ -149,8 +149,8 @@ def caveats(results: Entry) -> list[str]:
     if any(entry["name"] in NORMALISED for entry in results["candidates"]):
         said.append(
             "Normalisation statistics of the site belong to the site: with them a classifier is usually worse at home. "
-            "They also take in which classes are common there. Their forecast has statistics of home's images with styles "
-            "of the site, for these imitate the site."
+            "They also take in which classes are common there. Their forecast has statistics of images of home with "
+            "styles of the site, which imitate it."
         )
     if before(results)["truth"] is None:
         said.append(
