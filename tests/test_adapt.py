@@ -58,7 +58,7 @@ def sites(out: Path) -> None:
     home = str(write(out / "home", site_files(PLACES[:220], site=False)))
     write(out / "site", site_files(PLACES[220:340], site=True))
     write(out / "few", site_files(PLACES[220:240], site=True))
-    train = ["--size", "16", "--holdout", "0.4", "--epochs", "12", "--batch", "16", *CPU]
+    train = ["--size", "16", "--holdout", "0.4", "--epochs", "8", "--batch", "16", *CPU]
     assert main(["train", "--method", "nominal", "--data", home, *train, "--out", str(out / "nominal")]) == 0
 
 

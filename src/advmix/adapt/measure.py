@@ -23,8 +23,8 @@ LOSS_ALLOWED = 0.02
 
 PARTIAL = 0.1
 """So much lower a forecast with statistics of the site may be than one without: it is partial to weights alone, which
-were trained on the very styles that it is about. (On made changes of stain both were better at the site each time,
-and the forecast said otherwise by up to eight points.)
+were trained on the very styles that it is about. On four made changes of stain the statistics helped in three, where
+the forecast fell by up to eight points, and did harm in one, where it fell by more than thirty.
 """
 
 
