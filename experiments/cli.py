@@ -24,8 +24,20 @@ EXPERIMENTS = {
     "photo-autoencoder": Command(
         "experiments.faces.variants", "AutoencodersConfig", "run_autoencoders", "variants of the autoencoder"
     ),
+    "photo-generator": Command(
+        "experiments.photo_generator.study", "PhotoGeneratorConfig", "run_photo_generator", "the generator in the wheel"
+    ),
+    "photo-measure": Command(
+        "experiments.photo_generator.measure", "PhotoMeasureConfig", "run_photo_measure", "what photo-generator made"
+    ),
+    "photo-pictures": Command(
+        "experiments.photo_generator.pictures", "PicturesConfig", "run_pictures", "photographs for photo-generator"
+    ),
     "pipeline": Command(
         "experiments.pipeline.study", "PipelineConfig", "run_pipeline", "kinds of generator, end to end"
+    ),
+    "ready-made": Command(
+        "experiments.photo_generator.ready_made", "ReadyMadeConfig", "run_ready_made", "ready-made generators, compared"
     ),
     "search": Command("experiments.search.study", "SearchConfig", "run_search", "Algorithm 1"),
     "toy": Command("experiments.toy.study", "ToyConfig", "run_toy", "the paper's toy example"),

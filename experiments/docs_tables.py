@@ -40,10 +40,13 @@ from experiments.cli import EXPERIMENTS
 from experiments.controls import EQUAL_COMPUTE
 from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid
+from experiments.photo_generator.credits import notice, photographs_table
+from experiments.photo_generator.pictures import listed_pictures
 from experiments.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
+PHOTOGRAPHS = re.compile(r"<!-- photographs -->.*?<!-- end of photographs -->", re.DOTALL)
 MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
@@ -82,9 +85,10 @@ WITHIN = "; compare within a column, each has generators of its own"
 
 
 def main() -> None:
-    """Write every page anew, and copy the README's picture."""
+    """Write every page and NOTICE anew, and copy the README's picture."""
     for path in pages():
         path.write_text(updated(path.read_text(), path.parent))
+    (ROOT / "NOTICE").write_text(notice(listed_pictures()))
     shutil.copyfile(ROOT / "results" / PICTURE, ROOT / "docs" / "images" / "mixing.png")
 
 
@@ -103,7 +107,12 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return MEANINGS.sub(meanings, SECTION.sub(section, page))
+    return PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page)))
+
+
+def photographs(match: re.Match[str]) -> str:
+    """The table of the photographs, from their one list."""
+    return f"<!-- photographs -->\n\n{photographs_table(listed_pictures())}\n\n<!-- end of photographs -->"
 
 
 def meanings(match: re.Match[str]) -> str:

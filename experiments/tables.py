@@ -151,6 +151,29 @@ def pipeline(results: Record) -> Iterator[str]:
     yield grid(["", *names], list(quality_rows(results["pipelines"])))
 
 
+def photo_measure(results: Record) -> Iterator[str]:
+    """Of `study photo-measure`: a row for each kind of images and size."""
+    config, made = results["config"], results["generator"]
+    yield (
+        f"Trained for {made['fit']['fit_steps']:,} steps, seed {made['seed']}, on {made['pictures']} photographs. "
+        f"At most {config['images']} {config['split']} images of each kind, {config['donors']} random mixes of each, "
+        f"classifiers of {config['epochs']} epochs on at most {config['train_images']:,} images. In percent, but for "
+        "*error* and *change*."
+    )
+    rows = []
+    for row in results["kinds"]:
+        cells = [row["domain"], str(row["size"]), f"{row['mse']:.4f}"]
+        if "labels_kept" in row:
+            lost = row["accuracy_clean"] - row["accuracy_reconstruction"]
+            shares = [row["accuracy_clean"], lost, row["accuracy_random_mix"], row["labels_kept"]["value"]]
+            cells += [f"{100 * share:.1f}" for share in shares]
+        else:
+            cells += ["–"] * 4
+        rows.append([*cells, f"{row['change']:.3f}"])
+    heads = ["pixels", "error", "right as it is", "lost on the reconstruction", "right on random mixes"]
+    yield grid(["", *heads, "labels kept", "change"], rows)
+
+
 def _methods(rows: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
@@ -168,6 +191,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "inspect": inspect,
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
+    "photo-measure": photo_measure,
     "pipeline": pipeline,
     **FACE_TABLES,
 }

@@ -34,6 +34,7 @@ from advmix.audit.words import (
     why_no_verdict,
 )
 from advmix.encoders.network import NoEncoder
+from advmix.generators.base import enlarge
 from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
@@ -70,17 +71,16 @@ def batch(side: int = 8) -> AuditBatch:
     return AuditBatch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
 
 
-def test_a_large_residual_adds_the_enlarged_difference_to_the_native_image() -> None:
+def test_a_larger_image_is_changed_as_its_drawing_is() -> None:
     latents, others = make_latents(VECTOR, 4, seed=1), make_latents(VECTOR, 4, seed=2)
     native = torch.rand(4, 3, 24, 24, generator=seeded(3), dtype=torch.float64)
     with torch.no_grad():
         full = DEC.complete(latents, native)
         assert torch.allclose(DEC(full), native)
-        mixed = SPLIT.combine(latents, others)
-        small = DEC(mixed) - DEC(latents)
-        larger = F.interpolate(small, (24, 24), mode="bilinear", align_corners=False)
+        drawn = DEC(latents)
+        larger = enlarge(DEC(SPLIT.combine(latents, others)) - drawn, drawn, native)
         assert torch.allclose(DEC(SPLIT.combine(full, others)), (native + larger).clamp(0, 1))
-        assert torch.equal(DEC(replace(full, residual=None)), DEC(latents))
+        assert torch.equal(DEC(replace(full, residual=None)), drawn)
 
 
 @pytest.mark.parametrize(("side", "residual"), [(8, True), (8, False), (16, True)])
@@ -257,7 +257,7 @@ def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, re
 
 
 def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
-    colored = {"perp": True, "kind": "resolution", "flips": share(0.3), "color": 0.9, "broad": 0.9}
+    colored = {"perp": True, "kind": "resolution", "resolution": 8, "flips": share(0.3), "color": 0.9, "broad": 0.9}
     check = {"right": 90, "flipped": 45, "flipped_label_kept": 18}
     entry = {"parts": [part("all", "all", 0.9, 0.9, 0.45)], "swaps": [colored], "label_check": check}
     said = "of the right answers flip, colour and light most of all"
@@ -266,6 +266,8 @@ def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
     assert headline(entry, not_trusted) == f"50 % {said}"
     check["flipped_label_kept"] = 45
     assert headline(entry, trusted) == f"50 % {said}"
+    named = colored | {"resolution": None, "name": "contrast"}
+    assert headline(entry | {"swaps": [named]}, trusted) == "50 % of the right answers flip, contrast most of all"
 
 
 def test_what_a_reader_must_know_of_the_search_comes_first() -> None:

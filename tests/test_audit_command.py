@@ -219,7 +219,7 @@ def test_without_gradients_the_search_is_a_random_one_and_larger_images_are_nati
 
 def test_what_is_not_named_is_made(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasten_reference(monkeypatch)
-    flags = ["--data", str(runs / "data"), *DATA, "--fit-steps", "20", "--fit-batch", "16"]
+    flags = ["--data", str(runs / "data"), *DATA, "--generator", "fit", "--fit-steps", "20", "--fit-batch", "16"]
     own = ["audit", "--classifier", str(runs / "nominal0"), *FEW, "--out", str(tmp_path / "out"), *flags]
     assert main(own) == 0
     results = results_of(tmp_path / "out")
@@ -257,10 +257,12 @@ def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(
     ("flags", "words"),
     [
         ([], "name a classifier with --classifier"),
-        (["--classifier", "x", "--latents", "y"], "--latents: goes together with --generator"),
+        (["--classifier", "x", "--latents", "y", "--generator", "fit"], "--latents: goes together with a --generator"),
         (["--classifier", "x", "--images", "1"], "--images 1: must be at least 2"),
-        (["--classifier", "x", "--devices", "2"], "--devices 2: name --generator and --latents"),
-        (["--classifier", "x", "--devices", "2", "--generator", "y"], "--devices 2: name --generator and --latents"),
+        (
+            ["--classifier", "x", "--devices", "2", "--generator", "fit"],
+            "--devices 2: name a --generator",
+        ),
         (["--compare", "x", "y", "--mean", "0.5", "--std", "0.5"], "--mean --std: would describe --classifier alone"),
         (["--compare", "x", "--weights", "w", "--input-size", "8"], "--weights --input-size: would describe"),
     ],

@@ -134,7 +134,10 @@ def test_nothing_is_imported_that_takes_seconds_and_is_not_used(code: str, unwan
         (["demo", "--step-size", "nan"], ["--step-size nan"]),
         (["demo", "--seed", "one"], ["--seed", "'one'"]),
         (["demo", "--sead", "1"], ["--sead"]),
-        (["train", "--method", "advmix"], ["--generator", "--latents"]),
+        (
+            ["train", "--method", "advmix", "--generator", "photo:small"],
+            ["--generator photo:small", "leave out :small"],
+        ),
         (["train", "--restarts", "0"], ["--restarts 0"]),
         (["train", "--clean-weight", "1.5"], ["--clean-weight 1.5"]),
         (["fit", "--fit-lr", "-1"], ["--fit-lr -1"]),

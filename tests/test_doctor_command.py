@@ -160,7 +160,6 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ([tmp_path / "nothing"], "nothing: no such folder"),
         ([tmp_path / "empty"], "empty: not written by fit"),
         ([trained.fitted(), tmp_path / "other"], "several fit folders"),
-        ([colors], "no fit folder among these"),
         ([trained.fitted(), colors], "tells red green blue ... apart"),
         ([trained.fitted(), "--perp", "9"], "--perp 9: outside the network"),
         ([trained.fitted(), "--images", "1"], "--images 1: must be at least 2"),

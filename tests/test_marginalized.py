@@ -281,7 +281,7 @@ def test_folder_of_unlabelled_images(runs: Path, tmp_path: Path, digits: Any) ->
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--marginalize", "4"], "--generator and --latents"),
+        (["--generator", "statistics"], "--generator statistics: goes together with --marginalize N"),
         (["--marginalize", "-1"], "--marginalize -1"),
         (["--residual"], "--marginalize N"),
         (["--part", "mine"], "--part mine"),

@@ -100,7 +100,7 @@ def test_random_mixing_has_the_split_of_the_search(digits: ColoredDigits) -> Non
 
 @pytest.mark.parametrize("method", ["randmix", "advmix"])
 def test_mixing_needs_latents(digits: ColoredDigits, method: str) -> None:
-    with pytest.raises(UserError, match="--generator, --latents"):
+    with pytest.raises(UserError, match="name a generator"):
         make_recipe(method, digits, 0, SEARCH, BASELINE)
 
 

@@ -31,3 +31,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_the_wheel_has_the_packages_version(wheel: Path) -> None:
     assert wheel.name == f"advmix-{advmix.__version__}-py3-none-any.whl"
+
+
+def test_the_wheel_says_whose_photographs_its_generator_learnt_from(wheel: Path) -> None:
+    (notice,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/licenses/NOTICE"))
+    assert zipfile.ZipFile(wheel).read(notice) == (ROOT / "NOTICE").read_bytes()

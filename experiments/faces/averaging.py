@@ -105,7 +105,7 @@ def _measure(config: FaceMarginalizeConfig, photos: Photos, bench: Bench) -> Non
         split=config.search.split(model.generator.layers),
         fingerprint=metadata["fingerprint"],
         tests=_tests(config, photos, bench),
-        residual=bool(config.baseline.residual),
+        residual=config.baseline.residual,
     )
     asked.measure(config.ask.samples, bench.seed, _path(config, bench.seed))
 

@@ -119,7 +119,7 @@ class Judge:
     def _circumstances(self) -> dict[str, str]:
         """What is found depends on beside the classifier."""
         config, judged, seed = self.bench.config, self.bench.faces.judged, self.bench.seed
-        search = {**to_dict(config.evaluation()), "residual": bool(config.baseline.residual), "seed": seed}
+        search = {**to_dict(config.evaluation()), "residual": config.baseline.residual, "seed": seed}
         key = WorstCaseKey(**self.bench.lent(), search=json.dumps(search), images=judged[self.searched()].fingerprint)
         return {"judged": judged.fingerprint, **as_record(key)}
 
@@ -149,7 +149,7 @@ class Judge:
             model.encoder,
             images[rows],
             pool,
-            residual=bool(config.baseline.residual),
+            residual=config.baseline.residual,
             seed=bench.seed,
             title=f"seed {bench.seed}: worst case",
         )

@@ -236,7 +236,7 @@ def measure_target(config: SurvivalConfig, target: str, _: Path) -> list[Record]
 
 def measure(config: SurvivalConfig, bench: Bench, judge: Bench) -> Record:
     """Everything about one attribute, as one record."""
-    model, faces, residual = bench.generator(ALL)[0], bench.faces, bool(config.baseline.residual)
+    model, faces, residual = bench.generator(ALL)[0], bench.faces, config.baseline.residual
     order = torch.randperm(len(faces.judged), generator=generator(0, "celeba", "survival"))
     images, reference = faces.judged[order[: config.images]], judge.classifier(REFERENCE)[0]
     persons = faces.persons[order[: config.images]]

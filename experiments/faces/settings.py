@@ -248,7 +248,7 @@ class Kit:
         model = self.autoencoder
         split = self.search.split(model.generator.layers)
         mixer: Mixer = RandMix(model.generator, split) if method == "randmix" else self.search.mixer(model.generator)
-        pool, residual = encoded(self.images, model.encoder), bool(self.baseline.residual) and method != DECODED
+        pool, residual = encoded(self.images, model.encoder), self.baseline.residual and method != DECODED
         return Mixing(mixer, pool, self.baseline.clean_weight, model.encoder, residual)
 
 
@@ -395,7 +395,7 @@ class CelebaConfig(FaceSettings):
         if "nominal" not in self.methods or len(set(self.methods)) < len(self.methods):
             names = " ".join(self.methods)
             raise UserError(f"--methods {names}: nominal must be among them, to compare with, and none twice")
-        if DECODED in self.methods and not bool(self.baseline.residual):
+        if DECODED in self.methods and not self.baseline.residual:
             raise UserError(f"--methods {DECODED}: leaves out the residual, which --no-residual takes from all of them")
 
     def _check_stress(self) -> None:

@@ -223,7 +223,7 @@ def _measure(config: MarginalizeConfig, cell: Cell) -> None:
         split=config.search.split(mixable.generator.layers),
         fingerprint=mixable.metadata["fingerprint"],
         tests=_tests(config, cell),
-        residual=bool(config.baseline.residual),
+        residual=config.baseline.residual,
     )
     asked.measure(config.ask.samples, cell.seed, _path(config, cell))
 

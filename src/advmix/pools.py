@@ -17,13 +17,14 @@ from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder, save_autoencoder
 from advmix.encoders.network import Encoder, check_side
+from advmix.encoders.quantized import read_styles
 from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents
 from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.mixing import usual_split
 from advmix.utils.config import from_dict, to_dict
 from advmix.utils.errors import UserError
-from advmix.utils.files import copy_folder, make_folder, read_tensors
+from advmix.utils.files import copy_folder, make_folder
 from advmix.utils.torch_tools import generator as seeded
 
 
@@ -171,12 +172,11 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
     if options.pool is not None:
         shape = data.train.shape if data is not None else (flags.photos.channels, flags.photos.size)
         side = shape[1] if dec.any_size else dec.resolution
-        photos = replace(flags, data=options.pool).sized(dec.channels, side).photo_options()
+        read = replace(flags.sized(dec.channels, side).photo_options(), limit=options.pool_images)
         try:
-            read = replace(photos, limit=options.pool_images)
             pixels, names, _ = load_pictures(options.pool, read, "train", rng)
         except UserError as error:
-            raise UserError(str(error).replace("--data", "--pool")) from error
+            raise UserError(f"--pool {options.pool}: {str(error).removeprefix(f'{options.pool}: ')}") from error
         if len(pixels) < 2:
             raise UserError(f"--pool {options.pool}: {len(pixels)} image; a pool needs 2 at least")
         images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))
@@ -345,22 +345,22 @@ def pool_rows(index: Mapping[str, Any], count: int, data: Data | None) -> Tensor
     return torch.tensor(rows, dtype=torch.int64)
 
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
 def photo_pool(generator: Path, metadata: Mapping[str, Any]) -> Latents:
     """The shipped pool of free photographs, for a ready-made generator.
 
     Raises:
         UserError: there is none for this one.
     """
-    tensors, index = read_tensors(PHOTO_POOL, "pool")
-    name = str(metadata.get("ready_made"))
-    name = f"{name}:moments" if name == "statistics" else name
-    if name not in index:
-        raise UserError(f"--pool {PHOTOS}: not of generator {generator}; there is one for {', '.join(index)}")
-    styles, low, scale = (tensors[f"{name}.{part}"] for part in ("styles", "low", "scale"))
-    return Latents(low + scale * styles.float())
-
-
-PHOTO_POOL = Path(__file__).parent / "pretrained" / "photo_pool.safetensors"
+    name = str(metadata.get("ready_made")).replace(":", "_")
+    path = PRETRAINED / f"{'statistics_moments' if name == 'statistics' else name}_pool.safetensors"
+    if not path.is_file():
+        there = sorted(path.name.removesuffix("_pool.safetensors") for path in PRETRAINED.glob("*_pool.safetensors"))
+        known = ", ".join(name.replace("_", ":") for name in there)
+        raise UserError(f"--pool {PHOTOS}: not for generator {generator}, but for {known}; name a folder of images")
+    return read_styles(path)[0]
 
 
 def fingerprints_of(mixable: FittedModel | None) -> dict[str, str | None]:

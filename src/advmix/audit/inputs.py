@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advmix.attacks import Attack, open_attack, still_right
 from advmix.audit.measure import AuditBatch, AuditedClassifier
-from advmix.audit.settings import AuditConfig
+from advmix.audit.settings import NO_REFERENCE, AuditConfig
 from advmix.classifiers.networks import load_classifier
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.wrapper import Classifier, with_size
@@ -27,7 +27,12 @@ from advmix.mixing import SearchOptions, calibrated, with_layers
 from advmix.pools import FittedModel, data_for, data_of, load, open_generator, own_data
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
-from advmix.training.reference import ReferenceClassifier, check_independent, named_reference
+from advmix.training.reference import (
+    ReferenceClassifier,
+    check_independent,
+    named_reference,
+    no_reference,
+)
 from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest
 
@@ -97,6 +102,8 @@ class AuditInputs:
         check_fit(config, self.data, self.metadata, self.classifiers)
         if not reference:
             return self
+        if reference == NO_REFERENCE:
+            return replace(self, reference=no_reference(self.data.train))
         votes = named_reference(reference, self.data.train, device, config.trust_code)
         name = reference if isinstance(reference, str) else reference.name
         check_independent(name, votes.network, self.classifiers, self.data.test, device)

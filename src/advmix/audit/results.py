@@ -246,6 +246,7 @@ class AuditRun:
             "swaps": [swap.to_dict() for swap in self.setup.swaps],
             "search": to_dict(self.options),
             "residual": self.config.residual,
+            "exact": self.setup.generator.exact,
             "seed": self.config.seed,
             "classes": data.test.classes,
             "groups": self.inputs.groups,
@@ -408,10 +409,11 @@ def _generator_entry(run: AuditRun, found: AuditRecords) -> Entry:
         **known,
         "fitted_here": run.config.fits,
         "ready_made": metadata.get("ready_made"),
+        "exact": run.setup.generator.exact,
         "pool_of": run.config.pool.pool,
         "resolution": run.inputs.fitted.side(run.inputs.data.test),
         "layers": network.layers,
-        "unexplained": _unexplained(run.inputs, found),
+        "unexplained": None if run.setup.generator.exact else _unexplained(run.inputs, found),
         "fitted_on_audited": run.inputs.fitted_on(found.images.rows),
     }
 

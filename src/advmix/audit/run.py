@@ -135,10 +135,11 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
+    config = config.as_run
     fabric = make_fabric(config.device, config.devices)
     with quietly(not fabric.is_global_zero):
         inputs = AuditInputs.open(config, fabric)
-        if inputs.metadata is not None:
+        if inputs.metadata is not None and "data" in inputs.metadata:
             config = replace(config, data=remembered(config.data))
         result = audit(config, inputs, fabric)
         _show(config, result.results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from advmix.attacks import AttackOptions
@@ -14,6 +14,12 @@ from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
+
+NO_REFERENCE = "none"
+"""In the place of a reference: labels are not checked."""
+
+QUICK_READ = 1000
+"""Images of every split that `--quick` reads."""
 
 FIT = Path("fit")
 """In the place of a generator: fit one."""
@@ -39,12 +45,15 @@ class AuditConfig(ClassifierOptions):
         latents: folder that encode wrote, the pool of the search; by default the pool is encoded into OUT/latents.
         pool: whose z⊥ are borrowed.
         reference: a classifier that votes whether a mix still shows its label, named as `--classifier` is; by default
-            one of another architecture and seed is trained on the training images, into OUT/reference.
+            one of another architecture and seed is trained on the training images, into OUT/reference. `none`: labels
+            are not checked.
         fit: how a generator is fitted, with `--generator fit`.
         search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
             finest layers.
         attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
+        quick: an answer in half a minute: at most 100 test images, of 1,000 that are read of every split, a search of
+            3 x 3, 6 pictures of each kind, and labels are not checked.
         images: at most so many test images, drawn at random.
         pictures: at most so many of each kind in the report.
         resamples: of the bootstrap.
@@ -67,6 +76,7 @@ class AuditConfig(ClassifierOptions):
     search: SearchOptions = WORST_CASE
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
+    quick: bool = False
     images: int = 500
     pictures: int = 12
     resamples: int = 2000
@@ -96,6 +106,23 @@ class AuditConfig(ClassifierOptions):
                 f"--devices {self.devices}: name a --generator that is there already; while one process fitted it the "
                 "others would wait, and torch gives up after half an hour"
             )
+
+    @property
+    def as_run(self) -> AuditConfig:
+        """What `--quick` stands for, in full."""
+        if not self.quick:
+            return self
+        limit = min(self.data.photos.limit or QUICK_READ, QUICK_READ)
+        data = replace(self.data, photos=replace(self.data.photos, limit=limit)) if self.data.data else self.data
+        return replace(
+            self,
+            quick=False,
+            data=self.data if self.data.is_painted else data,
+            reference=self.reference or NO_REFERENCE,
+            search=replace(self.search, restarts=min(self.search.restarts, 3), steps=min(self.search.steps, 3)),
+            images=min(self.images, 100),
+            pictures=min(self.pictures, 6),
+        )
 
     @property
     def fits(self) -> bool:

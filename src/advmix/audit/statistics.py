@@ -81,8 +81,8 @@ class LabelCheck:
 def is_trusted(found: AuditRecords) -> bool:
     """Whether the reference's votes count."""
     right = float((found.images.reference_before == found.images.labels).double().mean())
-    trusted: bool = right >= MIN_REFERENCE_RATIO * found.metadata["reference"]["accuracy_train"]
-    return trusted
+    known = found.metadata["reference"]["accuracy_train"]
+    return known is not None and right >= MIN_REFERENCE_RATIO * float(known)
 
 
 def probability_drop(images: ImageRecords, records: ClassifierRecords) -> Tensor:
@@ -129,9 +129,19 @@ CROSSED = 24
 Entry = dict[str, Any]
 
 
-def figures_of(records: ClassifierRecords) -> tuple[str, ...]:
-    """`FIGURES`, and what another's attack leaves where one was tried."""
-    return FIGURES if records.right_attacked is None else (*FIGURES, "right_attacked")
+def figures_of(found: AuditRecords) -> tuple[str, ...]:
+    """`FIGURES`, and what another's attack leaves where one was tried; of an exact generator, whose reconstructions are
+    the images, without what is said of reconstructions.
+    """
+    attacked = found.classifiers[0].right_attacked is not None
+    return tuple(
+        figure
+        for figure in (*FIGURES, "right_attacked")
+        if (attacked or figure != "right_attacked") and not (found.metadata["exact"] and figure in RECONSTRUCTED)
+    )
+
+
+RECONSTRUCTED = ("right_small", "right_reconstruction", "right_random_mix_drawn", "right_worst_case_drawn")
 
 
 def accuracy_of(figure: str) -> str:
@@ -164,7 +174,7 @@ def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
         if not mask.any():
             continue
         row: Entry = {"kind": kind, "name": name, "images": int(mask.sum())}
-        for figure in figures_of(records):
+        for figure in figures_of(found):
             row[accuracy_of(figure)] = entry(share_of(getattr(records, figure), mask))
         checked = votes & mask
         row["accuracy_checked"] = entry(share_of(records.right_worst_case, checked))
@@ -225,7 +235,7 @@ def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Res
     first, rows = found.classifiers[0], []
     for name, records in zip(names[1:], found.classifiers[1:], strict=True):
         row: Entry = {"classifier": name, "less": names[0]}
-        for figure in figures_of(records):
+        for figure in figures_of(found):
             pair = getattr(records, figure), getattr(first, figure)
             row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name}"))
         among = LabelCheck(found.images, first).checked & LabelCheck(found.images, records).checked & is_trusted(found)

@@ -30,6 +30,11 @@ REMEDY = (
     "advmix doctor says more."
 )
 
+READY_MADE = (
+    "Use --generator statistics, which loses nothing, or fit a generator to these images (--generator fit); advmix "
+    "doctor says more."
+)
+
 KEEP_SIZE = "Leave out --no-residual: it is the size that is lost, and mixes then keep that of the image."
 
 
@@ -70,6 +75,8 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
     the generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
     everything, residual = entry["parts"][0], results["residual"]
+    if "accuracy_reconstruction" not in everything:
+        return None
     drawn, small, native = (
         everything[key]["value"] for key in ("accuracy_reconstruction", "accuracy_small", "accuracy_clean")
     )
@@ -84,8 +91,12 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
         "the generator draws too little of these images",
         f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
         f"too little of what the classifier looks at, so a worst case would blame the classifier for it. "
-        f"{KEEP_SIZE if by_size else REMEDY}",
+        f"{KEEP_SIZE if by_size else READY_MADE if _ready_made(results) else REMEDY}",
     )
+
+
+def _ready_made(results: Entry) -> bool:
+    return results.get("generator", {}).get("ready_made") is not None
 
 
 TELLING_RATE = 0.05
@@ -220,6 +231,8 @@ def check_words(entry: Entry, reference: Entry) -> str:
     check = entry["label_check"]
     if not check["flipped"]:
         return "No right answer was flipped."
+    if reference["accuracy_train"] is None:
+        return "Not asked: no reference votes (--reference none). Look at the pictures."
     if not reference["trusted"]:
         return (
             f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "

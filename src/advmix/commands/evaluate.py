@@ -181,7 +181,7 @@ def _inputs(opened: OpenClassifier, mixable: FittedModel | None) -> dict[str, st
 
 def generator_summary(metadata: dict[str, Any]) -> dict[str, Any]:
     """What `results.json` says about the generator."""
-    return {key: metadata[key] for key in ("fingerprint", "fit_seconds", "reconstruction_mse")}
+    return {key: metadata.get(key) for key in ("fingerprint", "ready_made", "fit_seconds", "reconstruction_mse")}
 
 
 def _identity(config: EvaluateConfig, opened: OpenClassifier, data: ColoredDigits) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class PredictConfig(ClassifierOptions):
             the two finest.
         perp_grid: whether a spatial grid is z⊥ too.
         residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
-            Default: of a ready-made generator.
+            With a ready-made generator they always do.
         pictures: which images.
         batch: images at once.
         shard_size: images after which what was found is kept, to go on from there.
@@ -244,7 +244,7 @@ class PredictConfig(ClassifierOptions):
     marginalize: int = 0
     perp: tuple[int, ...] = ()
     perp_grid: bool = False
-    residual: bool | None = None
+    residual: bool = False
     pictures: PictureOptions = field(default_factory=PictureOptions)
     batch: int = 250
     shard_size: int = 10_000
@@ -333,7 +333,7 @@ def _predict(
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedModel) -> Marginalized:
     dec, samples = mixable.generator, config.marginalize
     split = usual_split(config.perp, config.perp_grid, mixable.model.config)
-    seed, residual = config.seed, dec.any_size if config.residual is None else config.residual
+    seed, residual = config.seed, config.residual or dec.any_size
     return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from advmix.classifiers.networks import FILE
 from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, open_data
@@ -14,7 +12,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.store import LatentStore, PoolOptions
 from advmix.mixing import SearchOptions, with_layers
-from advmix.pools import LATENTS, FittedModel, data_of, fingerprints_of
+from advmix.pools import data_of, fingerprints_of
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
@@ -36,7 +34,7 @@ class TrainConfig(Settings):
         method: how it is trained.
         generator: of randmix and advmix: a ready-made generator (`statistics`, `statistics:KIND`, `photo`), or a
             folder that fit wrote.
-        latents: folder that encode wrote; by default the pool is encoded into OUT/latents.
+        latents: folder that encode wrote; by default the pool is encoded when training begins, into memory.
         data: the data set; where latents of training images are named, theirs is taken, and other flags must not
             contradict it.
         pool: whose z⊥ are borrowed.
@@ -78,7 +76,8 @@ def run_train(config: TrainConfig) -> None:
     """
     fabric, mixes = make_fabric(config.device), config.method in NEEDS_LATENTS
     data = _data(config)
-    mixable = open_pool(config, data, fabric.device) if mixes else None
+    parts = config.generator, config.latents, config.pool, data, None, fabric.device
+    mixable = open_model(*parts) if mixes else None
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable)
@@ -110,11 +109,6 @@ def run_train(config: TrainConfig) -> None:
         write_seconds(config.out, train_seconds=loop.seconds)
         write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
         console.print(f"  {config.method} classifier in {config.out / FILE}")
-
-
-def open_pool(config: TrainConfig, data: Data, device: torch.device) -> FittedModel:
-    """Generator and pool; a pool that is not named is encoded into the run's own folder."""
-    return open_model(config.generator, config.latents, config.pool, data, config.out / LATENTS, device)
 
 
 def _data(config: TrainConfig) -> Data:

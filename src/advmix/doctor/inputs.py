@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advmix.audit.inputs import audited_data
-from advmix.audit.settings import AuditConfig
+from advmix.audit.settings import NO_REFERENCE, AuditConfig
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
@@ -199,6 +199,8 @@ def _reference(folder: Path, config: Any) -> str | None:
     if not isinstance(config, AuditConfig):
         return None
     own = folder / REFERENCE
+    if config.reference == NO_REFERENCE:
+        return None
     return config.reference or (str(own) if (own / OWN).is_file() else None)
 
 

@@ -83,7 +83,10 @@ def encoded(images: ImageSet, encoder: Encoder, batch: int = 250, styles_only: b
 
 
 class GridHead(nn.Module):
-    """Spatial `z∥`: every convolution is followed by instance normalisation, so that light and colour cannot pass."""
+    """Spatial `z∥`: every convolution is followed by instance normalisation, so that light and colour cannot pass.
+
+    Images are continued by their border pixels: zeros around an image would make an edge as strong as it is bright.
+    """
 
     def __init__(self, resolution: int, channels: int, grid_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -92,10 +95,11 @@ class GridHead(nn.Module):
         width = channels
         convs = []
         for index in range(max(downs + 1, 3)):
-            convs.append(nn.Conv2d(width, 32, 3, stride=2 if index < downs else 1, padding=1))
+            stride = 2 if index < downs else 1
+            convs.append(nn.Conv2d(width, 32, 3, stride=stride, padding=1, padding_mode="replicate"))
             width = 32
         self.convs = nn.ModuleList(convs)
-        self.out = nn.Conv2d(width, grid_channels, 3, padding=1)
+        self.out = nn.Conv2d(width, grid_channels, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `(B, C, H, W)` to the grid `(B, grid_channels, start, start)`."""

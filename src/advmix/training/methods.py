@@ -32,8 +32,8 @@ class BaselineOptions:
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
         jitter: strength of the ColorJitter control in brightness, contrast, saturation and hue, in [0, 0.5].
-        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`. Default: of a
-            ready-made generator, which was not fitted to the images.
+        residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`; with a ready-made
+            generator, which was not fitted to the images, it always does.
     """
 
     clean_weight: float = 0.5
@@ -41,7 +41,7 @@ class BaselineOptions:
     linf_radius: float = 0.1
     linf_steps: int = 7
     jitter: float = 0.5
-    residual: bool | None = None
+    residual: bool = False
 
     def __post_init__(self) -> None:
         check_values(self, "clean_weight", within=(0, 1))
@@ -158,7 +158,7 @@ def _mixing(
 ) -> Made:
     if model is None:
         raise UserError(f"method {method} mixes latents: name a generator (--generator)")
-    residual = model.generator.any_size if baseline.residual is None else baseline.residual
+    residual = baseline.residual or model.generator.any_size
     setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": residual}
     mixer: Mixer
     if method == "advmix":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advmix.classifiers.networks import patch_net
 from advmix.classifiers.open import OpenClassifier, open_classifier
@@ -276,17 +276,38 @@ class ReferenceClassifier:
         network: images of the generator's size, in [0, 1], to logits.
         name: what a person reads.
         fingerprint: of weights and architecture.
-        accuracy_train: its accuracy on training images, 1,000 at most.
+        accuracy_train: its accuracy on training images, 1,000 at most; None where labels are not checked.
     """
 
     network: nn.Module
     name: str
     fingerprint: str
-    accuracy_train: float
+    accuracy_train: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """As it goes into a file."""
         return {"name": self.name, "fingerprint": self.fingerprint, "accuracy_train": self.accuracy_train}
+
+
+class NoReference(nn.Module):
+    """In the place of a reference, where labels are not checked: it gives no answer to any image.
+
+    Args:
+        classes: how many there are.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` to `(B, classes)` that are no numbers."""
+        return images.new_full((len(images), self.classes), torch.nan)
+
+
+def no_reference(images: ImageSet) -> ReferenceClassifier:
+    """Nobody votes on the labels of images like these."""
+    return ReferenceClassifier(NoReference(len(images.classes)), "none", "none", None)
 
 
 def named_reference(

@@ -1,0 +1,1 @@
+"""`photo`, the generator in the wheel: its photographs, its training, its measures."""
