@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from advmix.adapt.measure import choose, hurts
 from advmix.adapt.run import adapt_classifier
+from advmix.adapt.words import headline
 from advmix.classifiers.open import open_classifier
 from advmix.cli import main
 from advmix.data.datasets import open_images
@@ -121,6 +122,14 @@ def test_results_and_page_say_the_same(adapted: Path) -> None:
             assert f"{100 * value(share):.1f}" in page
     assert page.count("data:image/png") == 3 * 3 + 6
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_headline_says_where_the_site_costs_nothing(adapted: Path) -> None:
+    results = results_in(adapted)
+    first = results["candidates"][0]
+    assert headline(results).startswith(f"Expect at most {100 * value(first['styles']):.1f} % at the new site")
+    first["styles"] = first["home"]
+    assert headline(results).startswith("Light and colours of the site cost nothing")
 
 
 def test_the_choice_knows_no_label_of_the_site(sites: Path) -> None:

@@ -24,7 +24,7 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class TriedClassifier:
     """A classifier that may be kept.
 
     Attributes:
@@ -38,15 +38,15 @@ class Candidate:
     core: nn.Module
 
     @staticmethod
-    def of(opened: OpenClassifier) -> Candidate:
+    def of(opened: OpenClassifier) -> TriedClassifier:
         """The classifier as it is: a copy."""
         network, core = copy.deepcopy((opened.network, opened.core))
-        return Candidate("none", network, core or network)
+        return TriedClassifier("none", network, core or network)
 
-    def copied(self, name: str) -> Candidate:
+    def copied(self, name: str) -> TriedClassifier:
         """The same weights under another name."""
         network, core = copy.deepcopy((self.network, self.core))
-        return Candidate(name, network, core)
+        return TriedClassifier(name, network, core)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +126,7 @@ def results_of(
     }
 
 
-def write_classifier(config: AdaptConfig, inputs: AdaptInputs, chosen: Candidate) -> str | None:
+def write_classifier(config: AdaptConfig, inputs: AdaptInputs, chosen: TriedClassifier) -> str | None:
     """The classifier that is kept; where it lies, below the folder."""
     about = {"adapted": {"how": chosen.name, "site": inputs.site.images.fingerprint, "seed": config.seed}}
     path = save_classifier(config.out / ADAPTED, inputs.opened, chosen.core, about)

@@ -22,7 +22,7 @@ from advmix.adapt.measure import (
     share_entry,
 )
 from advmix.adapt.page import render_adapt, site_pictures
-from advmix.adapt.results import REPORT, AdaptResult, Candidate, Entry, results_of, write_classifier
+from advmix.adapt.results import REPORT, AdaptResult, Entry, TriedClassifier, results_of, write_classifier
 from advmix.adapt.settings import AdaptConfig, SiteOptions
 from advmix.adapt.words import adapt_table, forecast_sentences, outcome_sentences
 from advmix.classifiers.open import OpenClassifier, open_classifier
@@ -167,7 +167,7 @@ class _Adaptation:
     def write(self) -> None:
         """Everything up to the files; where the results are, all is done."""
         config, inputs = self.config, self.inputs
-        first = Candidate.of(inputs.opened)
+        first = TriedClassifier.of(inputs.opened)
         entries = [self.measured(first)]
         for sentence in forecast_sentences(entries[0]):
             console.print(f"  {sentence}", markup=False)
@@ -183,7 +183,7 @@ class _Adaptation:
         atomic_write(config.out / REPORT, page.encode())
         write_json(config.out / RESULTS, {**results, "phases": self.clock.seconds})
 
-    def candidates(self, first: Candidate) -> tuple[list[Candidate], dict[str, str]]:
+    def candidates(self, first: TriedClassifier) -> tuple[list[TriedClassifier], dict[str, str]]:
         """What is tried beside the classifier as it is, and why something is not."""
         why = untrainable(self.inputs.opened)
         if why is not None:
@@ -195,7 +195,7 @@ class _Adaptation:
         both = [self.normalised(one.copied(name)) for one, name in ((first, "normalisation"), (trained, "both"))]
         return [both[0], trained, both[1]], {}
 
-    def without_norm(self, candidate: Candidate) -> str | None:
+    def without_norm(self, candidate: TriedClassifier) -> str | None:
         """Why normalisation statistics are not taken from the site."""
         count = len(self.inputs.site.images)
         if not norm_layers(candidate.network):
@@ -204,7 +204,7 @@ class _Adaptation:
             return f"{count} images of the site are too few: with fewer than {LEAST_IMAGES} its statistics do harm"
         return None
 
-    def trained(self, candidate: Candidate) -> Candidate:
+    def trained(self, candidate: TriedClassifier) -> TriedClassifier:
         """Trained on, with the styles of the site."""
         config, images, model = self.config, self.inputs.home.train, self.inputs.model
         candidate.network.requires_grad_(True)
@@ -219,13 +219,13 @@ class _Adaptation:
         candidate.network.requires_grad_(False)
         return candidate
 
-    def normalised(self, candidate: Candidate) -> Candidate:
+    def normalised(self, candidate: TriedClassifier) -> TriedClassifier:
         """With the normalisation statistics of the site."""
         network = candidate.network.to(self.fabric.device)
         estimate_norm(network, self.inputs.site.images, self.fabric.device, self.config.seed)
         return candidate
 
-    def forecast_of(self, candidate: Candidate) -> nn.Module:
+    def forecast_of(self, candidate: TriedClassifier) -> nn.Module:
         """What is asked about images of home with styles of the site. Statistics of the site are those of such images
         then: what is done to the site is done to its imitation.
         """
@@ -240,7 +240,7 @@ class _Adaptation:
         """As many images of home as there are of the site, with its styles."""
         return self.styles.imitate(self.inputs.home.train, len(self.inputs.site.images))
 
-    def measured(self, candidate: Candidate) -> Entry:
+    def measured(self, candidate: TriedClassifier) -> Entry:
         """How right it is, on what is known; the truth is reported alone."""
         home, site, device = self.inputs.home, self.inputs.site, self.fabric.device
         network, truth = candidate.network.to(device), site.labelled

@@ -52,13 +52,15 @@ def points(share: Entry | None) -> str:
 
 
 def interval(share: Entry) -> str:
-    """`84.1 – 90.2`."""
-    return f"{percent(share['balanced']['low'])} – {percent(share['balanced']['high'])}"
+    """`84.1 to 90.2`."""
+    return f"{percent(share['balanced']['low'])} to {percent(share['balanced']['high'])}"
 
 
 def headline(results: Entry) -> str:
     """The forecast in a sentence, and what became of it."""
     first, last = before(results), after(results)
+    if first["styles"]["balanced"]["high"] > first["home"]["balanced"]["low"]:
+        return f"Light and colours of the site cost nothing that shows: expect at most {points(first['styles'])} there"
     start = f"Expect at most {points(first['styles'])} at the new site, not the {points(first['home'])} of home"
     return start if last is first else f"{start}; adapted, {points(last['styles'])}"
 
@@ -82,9 +84,8 @@ def outcome_sentences(results: Entry) -> list[str]:
     """What was kept, and what of it is known."""
     first, last = before(results), after(results)
     said = [f"{name}: left out, {why}." for name, why in results["left_out"].items()]
-    if results["adapted"] is None and len(results["candidates"]) == 1:
-        return said
-    said.append(choice_words(results))
+    if len(results["candidates"]) > 1:
+        said.append(choice_words(results))
     if first["truth"] is not None:
         known = results["images"]["truth"]
         became = "" if last is first else f", adapted on {points(last['truth'])}"
