@@ -127,7 +127,7 @@ def test_results_and_page_say_the_same(adapted: Path) -> None:
 def test_the_headline_says_where_the_site_costs_nothing(adapted: Path) -> None:
     results = results_in(adapted)
     first = results["candidates"][0]
-    assert headline(results).startswith(f"Expect at most {100 * value(first['styles']):.1f} % at the new site")
+    assert headline(results).startswith(f"At the new site expect {100 * value(first['styles']):.1f} %")
     first["styles"] = first["home"]
     assert headline(results).startswith("Light and colours of the site cost nothing")
 

@@ -111,7 +111,10 @@ def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[st
         labels: `(N,)`.
         classes: names.
     """
-    of_class = {classes[label]: float(hits[labels == label].double().mean()) for label in labels.unique().tolist()}
+    of_class = {}
+    for label in labels.unique().tolist():
+        own = hits[labels == label].double()
+        of_class[classes[label]] = {"accuracy": float(own.mean()), "images": len(own)}
     return {
         "balanced": balanced_share(hits, labels).to_dict(),
         "accuracy": wilson(float(hits.double().sum()), len(hits)).to_dict(),

@@ -37,8 +37,8 @@ class SiteOptions:
 class AdaptConfig(ClassifierOptions):
     """A classifier for a new site, from unlabelled images of it.
 
-    Says first what to expect there: accuracy on labelled images of home with the styles of the site, an upper bound.
-    Then trains on with these styles, takes the statistics of normalisation layers anew, both each by itself and
+    Says first what to expect there: accuracy on labelled images of home with the styles of the site, what style alone
+    costs. Then trains on with these styles, takes the statistics of normalisation layers anew, both each by itself and
     together, and keeps what does best on images of home with the styles of the site.
 
     Writes classifier/ (name it with --classifier), report.html, results.json and config.json.

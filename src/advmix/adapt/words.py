@@ -18,6 +18,9 @@ CALLED = {
     "both": "both",
 }
 
+RARE = 20
+"""Images of a class."""
+
 NORMALISED = ("normalisation", "both")
 """What has normalisation statistics of the site."""
 
@@ -60,8 +63,8 @@ def headline(results: Entry) -> str:
     """The forecast in a sentence, and what became of it."""
     first, last = before(results), after(results)
     if first["styles"]["balanced"]["high"] > first["home"]["balanced"]["low"]:
-        return f"Light and colours of the site cost nothing that shows: expect at most {points(first['styles'])} there"
-    start = f"Expect at most {points(first['styles'])} at the new site, not the {points(first['home'])} of home"
+        return f"Light and colours of the site cost nothing that shows: forecast {points(first['styles'])}"
+    start = f"At the new site expect {points(first['styles'])}, not the {points(first['home'])} of home"
     return start if last is first else f"{start}; adapted, {points(last['styles'])}"
 
 
@@ -74,7 +77,7 @@ def forecast_sentences(entry: Entry) -> list[str]:
     """What to expect of the classifier as it is."""
     return [
         f"At home it is right on {points(entry['home'])}; with the styles of the site on {points(entry['styles'])} "
-        f"({interval(entry['styles'])}): expect no more there. Its own confidence there, "
+        f"({interval(entry['styles'])}): what style alone costs. Its own confidence there, "
         f"{percent(entry['confidence'])} %, says nothing.",
         "All shares are balanced accuracies: the mean over the classes, so that no common class decides alone.",
     ]
@@ -135,16 +138,17 @@ def expectation(results: Entry) -> str:
     entry = before(results)
     return (
         f"Images of home with the light and colours of the site are recognised in {points(entry['styles'])} "
-        f"({interval(entry['styles'])}). It is an upper bound for the classifier as it is: what style alone costs. The "
-        f"classifier's own confidence at the site is {percent(entry['confidence'])} %, which says nothing."
+        f"({interval(entry['styles'])}): what style alone costs the classifier as it is. Its own confidence there "
+        f"is {percent(entry['confidence'])} %, which says nothing."
     )
 
 
 def caveats(results: Entry) -> list[str]:
     """What the numbers do not say."""
     said = [
-        "The forecast counts what light, contrast and colours cost. A site may differ in more: other patients, another "
-        "magnification, blur, other classes.",
+        "The forecast counts what light, contrast and colours cost. A site may differ in more (other patients, another "
+        "magnification, blur), so that it is mostly an upper bound. It is no guarantee: styles of images with another "
+        "content may also cost more than the site does.",
         "After training on the styles of the site the forecast is about styles that were trained on: expect less.",
     ]
     if any(entry["name"] in NORMALISED for entry in results["candidates"]):
@@ -159,5 +163,14 @@ def caveats(results: Entry) -> list[str]:
             "--site-target."
         )
     else:
-        said.append("The labels of the site are reported, and used for nothing.")
+        said.append("The labels of the site are reported, and used for nothing." + _rare_words(results))
     return said
+
+
+def _rare_words(results: Entry) -> str:
+    """Classes on which the truth depends by a few images."""
+    of_class = before(results)["truth"]["by_class"]
+    rare = [f"{name} {found['images']}" for name, found in of_class.items() if found["images"] < RARE]
+    if not rare:
+        return ""
+    return f" The truth hangs on few images of {', '.join(rare)}: each class counts 1 in {len(of_class)}."
