@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.datasets import load_sample_images
@@ -7,7 +9,7 @@ from torch import nn
 
 from advmix.classifiers.networks import conv_net
 from advmix.data.images import ImageSet
-from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.optimize import Activations
 from advmix.latents import Split
 from advmix.training.autoencode import (
@@ -134,3 +136,28 @@ def test_reconstruction_error_is_that_of_images_all_over_the_set(monkeypatch: py
     whole, first = (reconstruction_mse(model, part, cpu) for part in (images, images[:10]))
     monkeypatch.setattr("advmix.training.autoencode.ERROR_IMAGES", 10)
     assert abs(reconstruction_mse(model, images, cpu) - whole) < 0.1 * abs(first - whole)
+
+
+def test_a_fit_can_start_from_the_weights_of_photo(photos: ImageSet) -> None:
+    fabric, ready = make_fabric("cpu"), load_autoencoder(Path("photo"))[0]
+    trainee = AutoencoderTrainee(photos, FitOptions(start="photo"), 0, fabric)
+    assert trainee.config.grid_shape is not None
+    assert trainee.config.grid_shape[1:] == (16, 16)
+    for name, weight in ready.state_dict().items():
+        assert torch.equal(trainee.model.state_dict()[name], weight), name
+    assert (trainee.options.steps(64), FitOptions().steps(64)) == (375, 1500)
+    scratch = AutoencoderTrainee(photos, FitOptions(), 0, fabric).model
+    device = torch.device("cpu")
+    assert reconstruction_mse(trainee.model, photos, device) < 0.5 * reconstruction_mse(scratch, photos, device)
+
+
+def test_auto_starts_from_photo_where_that_is_possible(photos: ImageSet) -> None:
+    auto = FitOptions(start="auto")
+    assert auto.begun(3, 64).start == "photo"
+    assert {auto.begun(*shape).start for shape in ((1, 64), (3, 16), (3, 50))} == {"scratch"}
+    grey = ImageSet(photos.pixels[:, :1], photos.labels, photos.classes)
+    assert style_config(grey, auto) == style_config(grey, FitOptions())
+    with pytest.raises(UserError, match="--start photo: for colour images"):
+        style_config(grey, FitOptions(start="photo"))
+    with pytest.raises(UserError, match="--start warm: unknown"):
+        FitOptions(start="warm")

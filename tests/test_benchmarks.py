@@ -50,3 +50,21 @@ def test_a_setting_means_what_it_says() -> None:
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UserError, match="--settings bf61: unknown"):
         parts.PartsConfig(settings=("plain", "bf61"))
+
+
+def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    augmentation = load_script("augmentation", "benchmarks")
+    arguments = ["--generators", "statistics", "--size", "16", "--batch", "3", "--rounds", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["augmentation.py", *arguments, "--out", str(tmp_path)])
+    augmentation.main()
+    rows = json.loads((tmp_path / "augmentation.json").read_text())["rows"]
+    assert [row["use"] for row in rows] == [
+        "step",
+        "half of the batch",
+        "all of the batch",
+        "one by one",
+        "adversarial",
+    ]
+    assert rows[0]["times_step"] == 1
+    for row in rows:
+        assert row["times_step"] == pytest.approx(row["milliseconds"] / rows[0]["milliseconds"])

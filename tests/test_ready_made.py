@@ -15,13 +15,17 @@ from advmix.cli import main
 from advmix.commands.encode import open_model
 from advmix.data.datasets import open_data
 from advmix.data.settings import DataConfig
-from advmix.encoders.autoencoder import load_autoencoder, save_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
+from advmix.encoders.network import encoded as encoded_set
 from advmix.encoders.store import LatentStore, PoolOptions
+from advmix.generators.style import StyleConfig
 from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix, any_place, usual_split
-from advmix.pools import load
+from advmix.pools import FittedModel, load
+from advmix.training.objectives import Batch, Mixing
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import global_seed
 from pictures import digit, digit_label, encoded, photograph, write
 from trained import hasten_reference, made, shared
 
@@ -248,3 +252,38 @@ def test_the_usual_split_of_statistics_is_all_of_them() -> None:
     for kind, layers in (("moments", 2), ("covariance", 3), ("pyramid", 5), ("local", 2), ("fourier", 1)):
         model, _ = load_autoencoder(Path(f"statistics:{kind}"))
         assert usual_split((), False, model.config) == Split(layers, tuple(range(layers)))
+
+
+def test_images_that_the_pool_does_not_hold_are_encoded(place: Path) -> None:
+    data = data_of(place)
+    with global_seed(0):
+        model = Autoencoder(StyleConfig(16, 3, 4, (6, 5), start=8, grid_channels=3)).eval().requires_grad_(False)
+    strangers = encoded_set(data.test, model.encoder)
+    fitted = FittedModel(model, strangers, {}, Path(), rows=torch.full((len(strangers),), -1))
+    images, labels = data.train.batch(slice(0, 3))
+    mixing = Mixing(RandMix(model.generator, fitted.split), strangers, 0.5, model.encoder, places=fitted.places(48))
+    own = mixing.latents(Batch(images, labels, torch.arange(3)))
+    torch.testing.assert_close(own.styles, model.encoder(images).styles)
+
+
+def test_channels_and_sizes_are_checked_before_anything_is_made(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = ["--data", str(place / "data"), "--size", "16", "--channels", "1", "--pool", "photos", "--device", "cpu"]
+    train = ["train", "--method", "randmix", "--generator", "photo", *grey, "--out", str(tmp_path / "train")]
+    assert main(train) == 2
+    assert "images of 1 channels, but the generator draws 3" in capsys.readouterr().err
+    small = ["--data", str(place / "data"), "--size", "8", "--pool", "photos", "--device", "cpu"]
+    assert main(["train", "--method", "randmix", *small, "--out", str(tmp_path / "train")]) == 2
+    assert "images of 8x8 pixels: a ready-made generator takes 16 pixels at least" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("generator", ["statistics", "statistics:pyramid", "photo"])
+def test_the_shipped_pool_goes_with_its_generator(place: Path, generator: str) -> None:
+    model = advmix.load(generator, "photos")
+    images, labels = data_of(place, 32).test.batch(slice(0, 2))
+    assert len(model.pool) == 2000
+    latents = model.generator.complete(model.encoder(images), images)
+    mix = RandMix(model.generator, model.split)(None, latents, labels, model.pool, rng=seeded(0))
+    assert mix.images.shape == images.shape
+    assert float((mix.images - images).abs().mean()) > 0.02

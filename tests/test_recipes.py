@@ -55,13 +55,18 @@ def over(folders: Path, *flags: object) -> list[object]:
 def test_every_example_is_run_and_short() -> None:
     found = {path.stem: path.read_text() for path in EXAMPLES.glob("*.py")}
     run_elsewhere = {"colored_folder"}  # by tests/test_pages.py, for the tutorial
-    assert found.keys() == {"plain_loop", "outside_attacks", *OVER_FOLDERS, *run_elsewhere}
+    assert found.keys() == {"plain_loop", "random_style", "outside_attacks", *OVER_FOLDERS, *run_elsewhere}
     assert [name for name, text in found.items() if len(text.splitlines()) > 100] == []
 
 
 def test_the_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
     said = run("plain_loop", capsys, "--fit-steps", 4, "--epochs", 1)
     assert re.search(r"epoch 1: \d+\.\d% right", said)
+
+
+def test_a_random_style_needs_no_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    said = run("random_style", capsys, "--epochs", 1, "--workers", 1)
+    assert re.search(r"epoch 1: \d+\.\d% right when the colours are shuffled", said)
 
 
 @pytest.mark.parametrize("name", ["huggingface_trainer", "lightning_loop", "timm_loop"])

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from advmix import transforms as transforms
     from advmix.attacks import MixAttack
     from advmix.audit.results import AuditResult
     from advmix.audit.run import audit_classifier
@@ -68,10 +69,12 @@ __all__ = [
 if not TYPE_CHECKING:  # or else no wrong name would be found
 
     def __getattr__(name: str) -> Any:
-        """A public name, from the module where it lives."""
+        """A public name, from the module where it lives; or the module `transforms`."""
+        if name == "transforms":
+            return import_module("advmix.transforms")
         if name not in _HOMES:
             raise AttributeError(f"module 'advmix' has no attribute {name!r}")
         return getattr(import_module(f"advmix.{_HOMES[name]}"), name)
 
     def __dir__() -> list[str]:
-        return [*__all__, "__version__"]
+        return [*__all__, "__version__", "transforms"]

@@ -36,13 +36,15 @@ shape and range that the classifier may get wrong.
 
 
 class EncodedPool(Protocol):
-    """Latents that are borrowed, and the encoder that made them: a `FittedModel`, or anything that has both."""
+    """Latents that are borrowed, and the encoder that made them: a `FittedModel`, or anything that has both. Without
+    latents the images of a batch are each other's donors.
+    """
 
     @property
     def encoder(self) -> Encoder: ...
 
     @property
-    def pool(self) -> Latents: ...
+    def pool(self) -> Latents | None: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,11 +85,14 @@ class MixAttack:
             raise ValueError(f"images are {tuple(images.shape[1:])}, but the generator draws {shape}")
         with eval_mode(self.model.encoder) as (encoder,):
             latents = encoder(images)
+        pool, exclude = self.model.pool, None
+        if pool is None:
+            pool, exclude = latents, torch.arange(len(latents))
         if self.residual:
             latents = dec.complete(latents, images)
         judge = model if self.mixer.needs_classifier else None
         loss = cross_entropy if judge is None else self.loss or calibrated(judge, images)
-        return self.mixer(judge, latents, labels, self.model.pool, loss=loss, rng=self.rng).images
+        return self.mixer(judge, latents, labels, pool, loss=loss, rng=self.rng, exclude=exclude).images
 
 
 @dataclass(frozen=True)

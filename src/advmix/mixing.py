@@ -206,7 +206,7 @@ def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> 
 
 def _towards(own: Tensor, donor: Tensor, strength: float) -> Tensor:
     """So far from one's own `z⊥` to a donor's, both `(N, P)`; exactly the donor's at 1."""
-    return donor if strength == 1 else torch.lerp(own, donor, strength)
+    return donor if strength == 1 else torch.lerp(own.to(donor), donor, strength)
 
 
 class Mixer(ABC):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from advmix.data.datasets import Data, names_of, open_data
 from advmix.data.images import ImageSet
+from advmix.data.photos.decode import PhotoShape
 from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder, save_autoencoder
@@ -150,8 +151,7 @@ def open_generator(
     Raises:
         UserError: missing, damaged or not ours.
     """
-    painted = flags.is_painted or not flags.data
-    channels = data.train.shape[0] if data is not None else 3 if painted else flags.photos.channels
+    channels = data.train.shape[0] if data is not None else 3 if flags.is_painted else flags.photos.channels
     return load_autoencoder(generator, channels, pool.working_size)
 
 
@@ -297,6 +297,7 @@ def load(
     *,
     data: Data | None = None,
     options: PoolOptions | None = None,
+    channels: int = 3,
 ) -> FittedModel:
     """What a training loop, an attack or an audit of your own needs.
 
@@ -311,12 +312,13 @@ def load(
         device: where networks and pool shall be.
         data: the images that are mixed, for a generator that takes its channels from them.
         options: of `photo`, the size at which it works.
+        channels: of the images, where `data` does not say it.
 
     Raises:
         UserError: missing or damaged files, or latents of another generator or encoder network.
     """
     folder = Path(generator)
-    flags = DataConfig(data="") if data is None else data.config
+    flags = DataConfig(data="", photos=PhotoShape(channels=channels)) if data is None else data.config
     model, metadata = open_generator(folder, flags, options or PoolOptions(), data)
     if latents is not None and str(latents) == PHOTOS:
         pool = photo_pool(folder, metadata).to(device)

@@ -24,7 +24,7 @@ from advmix.encoders.network import encoded
 from advmix.encoders.store import open_latents
 from advmix.generators.style import NetworkConfig
 from advmix.mixing import SearchOptions, calibrated, with_layers
-from advmix.pools import FittedModel, data_for, data_of, load, open_generator, own_data
+from advmix.pools import FittedModel, check_size, data_for, data_of, load, open_generator, own_data
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
 from advmix.training.reference import (
@@ -212,7 +212,9 @@ def check_fit(
     if metadata is None:
         network: NetworkConfig = style_config(data.train, config.fit)
     else:
-        network = open_generator(config.generator, data.config, config.pool, data)[0].config
+        model = open_generator(config.generator, data.config, config.pool, data)[0]
+        check_size(data.test, model.generator)
+        network = model.config
     with_layers(config.search, network).split(network.layers)
     for one in opened:
         _check_channels(one, network.channels)

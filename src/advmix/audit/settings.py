@@ -72,7 +72,7 @@ class AuditConfig(ClassifierOptions):
     latents: Path | None = None
     pool: PoolOptions = field(default_factory=PoolOptions)
     reference: str | None = None
-    fit: FitOptions = field(default_factory=FitOptions)
+    fit: FitOptions = field(default_factory=lambda: FitOptions(start="auto"))
     search: SearchOptions = WORST_CASE
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True

@@ -13,6 +13,7 @@ from advmix.encoders.network import encoded
 from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents, write_store
 from advmix.pools import (
     FittedModel,
+    check_size,
     data_for,
     data_of,
     load,
@@ -115,12 +116,12 @@ def open_model(
     """
     if latents is not None and options.pool is not None:
         raise UserError(f"--pool {options.pool}: goes without --latents, which are a pool already")
+    model, metadata = open_generator(generator, data.config, options, data)
+    check_size(data.train, model.generator)
     if latents is not None:
         return load(generator, latents, device, data=data, options=options)
     if options.pool == PHOTOS:
         return load(generator, PHOTOS, device, data=data, options=options)
-
-    model, metadata = open_generator(generator, data.config, options, data)
     foreign = "data" in metadata and options.pool is None
     if out is None:
         pooled_data = data_of(metadata, generator) if foreign else data

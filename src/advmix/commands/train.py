@@ -9,7 +9,7 @@ from advmix.classifiers.networks import FILE
 from advmix.commands.encode import open_model
 from advmix.data.datasets import Data, open_data
 from advmix.data.settings import DataConfig
-from advmix.encoders.autoencoder import DEFAULT_GENERATOR
+from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made, load_autoencoder
 from advmix.encoders.store import LatentStore, PoolOptions
 from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import data_of, fingerprints_of
@@ -112,9 +112,13 @@ def run_train(config: TrainConfig) -> None:
 
 
 def _data(config: TrainConfig) -> Data:
-    """The data set of the latents, or the one that the flags describe."""
-    index = {} if config.latents is None else LatentStore.open(config.latents).index
-    if config.latents is None or "data" not in index:
+    """The data set of the latents; without any, the one that the flags describe, else the generator's own."""
+    if config.latents is None:
+        fitted = config.method in NEEDS_LATENTS and not is_ready_made(config.generator)
+        own = load_autoencoder(config.generator)[1] if fitted and config.data.says_nothing else {}
+        return data_of(own, config.generator) if "data" in own else open_data(config.data, config.seed)
+    index = LatentStore.open(config.latents).index
+    if "data" not in index:
         return open_data(config.data, config.seed)
     data = data_of(index, config.latents)
     if config.data not in (DataConfig(), data.config):

@@ -202,6 +202,6 @@ def check_side(images: Tensor) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < LEAST_SIDE:
         raise UserError(
-            f"images of {width}x{height} pixels: a ready-made generator takes {LEAST_SIDE} pixels at least; read them "
-            f"with --size {LEAST_SIDE} or more"
+            f"images of {width}x{height} pixels: a ready-made generator takes {LEAST_SIDE} pixels at least; enlarge "
+            f"them, or read them with --size {LEAST_SIDE} or more"
         )

@@ -308,7 +308,8 @@ class Finder:
         if dec.any_size:
             own = None
         else:
-            own = self.pool[sources.places.to(device)] if sources.in_pool else encoded(sources.images, self.encoder)
+            known = sources.in_pool and self.places is None
+            own = self.pool[sources.places.to(device)] if known else encoded(sources.images, self.encoder)
         latents = start_latents(dec, self.encoder, pixels, own, self.residual)
         exclude = self._exclude(sources, rng) if sources.in_pool else None
         judge = self.classifier if self.mixer.needs_classifier else None

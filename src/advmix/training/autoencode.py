@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.data.images import ImageSet, slices
-from advmix.encoders.autoencoder import Autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.training.loop import Trainee
 from advmix.utils.config import check_values
@@ -21,6 +22,8 @@ from advmix.utils.torch_tools import draw_seed, eval_mode, generator, global_see
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+STARTS = ("scratch", "photo", "auto")
 
 WIDTHS = {16: (64, 64, 32), 32: (64, 64, 32, 32), 64: (64, 64, 32, 32, 16)}
 """Feature channels at each resolution, from 4 pixels up, for images of each size."""
@@ -34,7 +37,9 @@ class FitOptions:
     """How generator and encoder are trained.
 
     Args:
-        fit_steps: optimisation steps; default 600 at 16x16 pixels, 1,500 above.
+        start: first weights: `scratch`, random ones; `photo`, those of the ready-made generator, for colour images and
+            with a quarter of the steps; `auto`, the second where it is possible.
+        fit_steps: optimisation steps; default 600 at 16x16 pixels, 1,500 above; a quarter of them from `photo`.
         fit_batch: images per step.
         fit_lr: peak learning rate of Adam, one cycle.
         latent_noise: standard deviation of the noise added to the latents before decoding.
@@ -45,6 +50,7 @@ class FitOptions:
         perceptual_weight: of the mean squared error of a network's features.
     """
 
+    start: str = "scratch"
     fit_steps: int | None = None
     fit_batch: int = 64
     fit_lr: float = 4e-3
@@ -55,12 +61,22 @@ class FitOptions:
     perceptual_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise UserError(f"--start {self.start}: unknown; choose from {' '.join(STARTS)}")
         check_values(self, "fit_steps fit_batch fit_lr", above=0)
         check_values(self, "latent_noise latent_penalty grid_channels l1_weight perceptual_weight", least=0)
 
     def steps(self, resolution: int) -> int:
         """The number of steps for images of this size."""
-        return self.fit_steps or (600 if resolution <= 16 else 1500)
+        usual = 600 if resolution <= 16 else 1500
+        return self.fit_steps or (usual // 4 if self.start == "photo" else usual)
+
+    def begun(self, channels: int, resolution: int) -> FitOptions:
+        """The same with `auto` decided for images of this size."""
+        if self.start != "auto":
+            return self
+        possible = channels == 3 and resolution > 32 and resolution % 4 == 0 and self.grid_channels is None
+        return replace(self, start="photo" if possible else "scratch")
 
     def grid(self, resolution: int) -> int:
         """Channels of the spatial grid for images of this size."""
@@ -85,6 +101,8 @@ def style_shape(channels: int, resolution: int, options: FitOptions) -> StyleCon
     Raises:
         UserError: a size that `fit` does not take.
     """
+    if options.begun(channels, resolution).start == "photo":
+        return _photo_shape(channels, resolution, options)
     grid = options.grid(resolution)
     if grid and resolution % 4 == 0:
         return StyleConfig(resolution, channels, GRID_STYLE_DIM, GRID_WIDTHS, resolution // 4, grid)
@@ -93,6 +111,18 @@ def style_shape(channels: int, resolution: int, options: FitOptions) -> StyleCon
         near = _nearest(resolution, [4 * max(resolution // 4 + more, 2) for more in (0, 1)] if grid else WIDTHS)
         raise UserError(f"images of {resolution} pixels: fit takes {sizes}; read them with --size {near}")
     return StyleConfig(resolution=resolution, channels=channels, widths=WIDTHS[resolution])
+
+
+def _photo_shape(channels: int, resolution: int, options: FitOptions) -> StyleConfig:
+    """The shape of `photo`, for images of one size."""
+    photo = load_autoencoder(Path("photo"))[0].config
+    assert isinstance(photo, StyleConfig)
+    if channels != photo.channels or resolution % 4 or options.grid_channels not in (None, photo.grid_channels):
+        raise UserError(
+            f"--start photo: for colour images whose side is a multiple of 4, and {photo.grid_channels} grid channels; "
+            "use --start scratch"
+        )
+    return replace(photo, resolution=resolution, start=resolution // 4, working_size=0)
 
 
 def _nearest(size: int, known: Iterable[int]) -> str:
@@ -124,9 +154,12 @@ class AutoencoderTrainee(Trainee):
     ) -> None:
         if (features is not None) != (options.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --features")
+        options = options.begun(*images.shape[:2])
         config = config or style_config(images, options)
         with global_seed(seed):
             self.model = Autoencoder(config)
+        if options.start == "photo":
+            self.model.load_state_dict(load_autoencoder(Path("photo"))[0].state_dict())
         super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
         self.config, self.images, self.options, self.seed, self.features = config, images, options, seed, features
 

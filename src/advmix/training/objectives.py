@@ -230,7 +230,7 @@ class Mixing(WithCopy):
         Raises:
             ValueError: not in the pool, and there is no encoder.
         """
-        if not batch.augmented and not self.mixer.generator.any_size and self.places is None:
+        if self.places is None and not batch.augmented and not self.mixer.generator.any_size:
             own = self.pool[batch.index.to(self.pool.styles.device)]
         elif self.encoder is None:
             raise ValueError("these images have no latents in the pool: give Mixing an encoder")
