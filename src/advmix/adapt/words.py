@@ -60,12 +60,11 @@ def interval(share: Entry) -> str:
 
 
 def headline(results: Entry) -> str:
-    """The forecast in a sentence, and what became of it."""
-    first, last = before(results), after(results)
+    """The forecast for the classifier as it is: that of what was trained on the same styles promises too much."""
+    first = before(results)
     if first["styles"]["balanced"]["high"] > first["home"]["balanced"]["low"]:
         return f"Light and colours of the site cost nothing that shows: forecast {points(first['styles'])}"
-    start = f"At the new site expect {points(first['styles'])}, not the {points(first['home'])} of home"
-    return start if last is first else f"{start}; adapted, {points(last['styles'])}"
+    return f"At the new site expect {points(first['styles'])}, not the {points(first['home'])} of home"
 
 
 def adapt_sentences(results: Entry) -> list[str]:
@@ -149,7 +148,7 @@ def caveats(results: Entry) -> list[str]:
         "The forecast counts what light, contrast and colours cost. A site may differ in more (other patients, another "
         "magnification, blur), so that it is mostly an upper bound. It is no guarantee: styles of images with another "
         "content may also cost more than the site does.",
-        "After training on the styles of the site the forecast is about styles that were trained on: expect less.",
+        "After training the forecast is about the very styles that were trained on: expect less, perhaps much less.",
     ]
     if any(entry["name"] in NORMALISED for entry in results["candidates"]):
         said.append(
