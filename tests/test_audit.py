@@ -31,10 +31,12 @@ from advmix.audit.words import (
     changes,
     check_words,
     headline,
+    style_words,
     why_no_verdict,
 )
 from advmix.encoders.network import NoEncoder
 from advmix.generators.base import enlarge
+from advmix.generators.image_statistics import StatisticsConfig
 from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
@@ -378,3 +380,12 @@ def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None
 def test_latents_keep_the_residual_of_any_size() -> None:
     latents = Latents(torch.zeros(2, 6, 4), residual=torch.ones(2, 3, 16, 16))
     assert Latents.cat([latents, latents])[1:3].tensors()["residual"].shape == (2, 3, 16, 16)
+
+
+def test_numbers_of_a_style_are_said_with_names_and_units() -> None:
+    names = [name for layer in StatisticsConfig("moments").number_names for name in layer]
+    said = style_words([{"name": name, "by": 0.25} for name in names])
+    assert said == (
+        "exposure +0.25, warmth +0.25, tint +0.25, contrast +0.25 stops, contrast (red - blue) +0.25 stops, "
+        "contrast (green - (red + blue)/2) +0.25 stops"
+    )

@@ -52,7 +52,8 @@ class PhotoMeasureConfig(Settings):
         data: folder with the folders faces, faces-native, pacs, wbc-sites, wbc-lamp and mnist-m, each with its images
             and a labels.csv, and MNIST in torchvision's layout.
         split: `val` to choose settings, `test` to report.
-        images: judged images of each kind, at most.
+        images: judged images of each kind, at most; of those larger than 64 pixels as many times fewer as their side
+            is longer.
         train_images: of each kind for the classifiers, at most.
         epochs: of the classifiers.
         donors: random mixes of every image.
@@ -65,9 +66,9 @@ class PhotoMeasureConfig(Settings):
     generator: Path = Path("runs/study/photo-generator")
     data: Path = Path("data")
     split: str = "val"
-    images: int = 500
+    images: int = 300
     train_images: int = 2000
-    epochs: int = 8
+    epochs: int = 6
     donors: int = 2
     seed: int = 0
     classifiers: Path = Path("runs/study/photo-classifiers")
@@ -90,11 +91,13 @@ def run_photo_measure(config: PhotoMeasureConfig) -> Record:
     """
     fabric = make_fabric(config.device)
     model, metadata = load_autoencoder(config.generator)
+    model.resize(max(size for _, size in tasks()))  # every image in its own size
     claim_run(config.out, "study photo-measure", config, resume=True, inputs={"generator": metadata["fingerprint"]})
     model.to(fabric.device)
     rows = [_row(config, domain, size, model, fabric) for domain, size in tasks()]
     errors = [{key: row[key] for key in ("domain", "size", "mse")} for row in rows]
-    save_autoencoder(config.generator, model, {**metadata, "errors_split": config.split, "errors": errors})
+    stated = {**metadata, "errors_split": config.split, "errors": errors}
+    save_autoencoder(config.generator, load_autoencoder(config.generator)[0], stated)
     results = {**header("study photo-measure", config), "generator": metadata, "kinds": rows}
     write_json(config.out / RESULTS, results)
     console.print(kinds_table(rows))
@@ -102,7 +105,8 @@ def run_photo_measure(config: PhotoMeasureConfig) -> Record:
 
 
 def _row(config: PhotoMeasureConfig, domain: Domain, size: int, model: Autoencoder, fabric: Fabric) -> Record:
-    found = open_domain(domain, size, expanded(config.data, "data"), config.split, config.train_images, config.images)
+    images = config.images * 64 // max(size, 64)
+    found = open_domain(domain, size, expanded(config.data, "data"), config.split, config.train_images, images)
     row: Record = {"domain": domain.name, "size": size, "images": len(found.judged)}
     row["mse"] = reconstruction_mse(model, found.judged, fabric.device)
     donors = _donors(len(found.judged), config)
@@ -123,6 +127,8 @@ def _donors(count: int, config: PhotoMeasureConfig) -> Tensor:
 NETWORKS = ("nominal", "reference")
 WIDTHS = (16, 32, 64)
 """Of the nominal classifier: half of the studies' own, to be trained in a minute on one core."""
+REFERENCE_SIZE = 32
+"""Side in pixels at which the reference sees an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +144,13 @@ class Training:
     def _fresh(self, name: str) -> nn.Module:
         classes, seed = len(self.images.classes), self.config.seed
         with global_seed(seed + NETWORKS.index(name)):
-            return conv_net(classes, widths=WIDTHS) if name == "nominal" else patch_net(classes, 3, self.size)
+            if name == "nominal":
+                return conv_net(classes, widths=WIDTHS)
+            return nn.Sequential(nn.AdaptiveAvgPool2d(REFERENCE_SIZE), patch_net(classes, 3, REFERENCE_SIZE))
 
     def network(self, name: str) -> nn.Module:
-        """`nominal`, the studies' classifier but narrower, or `reference`, a small ConvMixer; in eval mode.
+        """In eval mode: `nominal`, the studies' classifier but narrower, or `reference`, a small ConvMixer that sees
+        `REFERENCE_SIZE` pixels.
 
         Raises:
             UserError: a file of another run lies there.

@@ -188,13 +188,18 @@ def what_changed(swap: Entry) -> str:
 
 
 def style_words(changed: Sequence[Mapping[str, Any]]) -> str:
-    """`exposure -0.18, contrast +0.7 stops`: the names of style numbers, and how far they moved."""
+    """`exposure -0.18, contrast (red - blue) +0.70 stops`: the names of style numbers, and how far they moved."""
     said = []
     for part in changed:
-        name, _, unit = str(part["name"]).partition(" (")
-        stops = " stops" if unit.startswith("stops") else ""
-        said.append(f"{name.partition(':')[0]} {part['by']:+.2f}{stops}")
+        name, _, unit = str(part["name"]).rpartition(" (")
+        what, _, of = name.partition(": ")
+        shown = f"{what} ({of})" if of and what not in BY_NAME else what
+        said.append(f"{shown} {part['by']:+.2f}{' stops' if unit.startswith('stops') else ''}")
     return ", ".join(said)
+
+
+BY_NAME = ("warmth", "tint")
+"""Differences of channels that have a name of their own."""
 
 
 def swap_title(swap: Entry) -> str:
