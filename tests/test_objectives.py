@@ -258,6 +258,30 @@ def test_augmented_images_are_encoded_and_others_come_from_the_pool(parts: Parts
         Mixing(RandMix(parts.model.generator, SPLIT), parts.pool).latents(mirrored)
 
 
+def test_images_are_encoded_where_the_pool_is_of_others(parts: Parts) -> None:
+    places, batch = torch.full((len(parts.data.train),), -1), parts.batch()
+    objective = Mixing(
+        RandMix(parts.model.generator, SPLIT), parts.pool[:5], encoder=parts.model.encoder, places=places
+    )
+    torch.testing.assert_close(objective.latents(batch).styles, parts.model.encoder(batch.images).styles)
+    assert objective.copy(make_network(), batch, seeded(0)).shape == batch.images.shape
+
+
+def test_images_and_copies_may_be_one_batch(parts: Parts) -> None:
+    """Batch normalisation then sees both, as it does in a literal pass; without it nothing changes."""
+    apart, together = (
+        Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, 0.25, together=joint) for joint in (False, True)
+    )
+    batch, network = parts.batch(), make_network()
+    copy = together.copy(network, batch, seeded(0))
+    logits = network(torch.cat([copy, batch.images]))
+    losses = nn.functional.cross_entropy(logits, batch.labels.repeat(2), reduction="none").view(2, -1).mean(dim=1)
+    torch.testing.assert_close(together(network, batch, seeded(0)), 0.75 * losses[0] + 0.25 * losses[1])
+    assert not torch.isclose(apart(network, batch, seeded(0)), together(network, batch, seeded(0)))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+    torch.testing.assert_close(apart(plain, batch, seeded(0)), together(plain, batch, seeded(0)))
+
+
 def test_a_residual_is_that_of_the_batch(parts: Parts) -> None:
     objective = Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True)
     batch = parts.batch()

@@ -23,6 +23,9 @@ COMMANDS = {
     ),
     "inspect": Command("advmix.inspect.run", "InspectConfig", "run_inspect", "which layers are z⊥"),
     "audit": Command("advmix.audit.run", "AuditConfig", "run_audit", "what flips a classifier: a page with pictures"),
+    "adapt": Command(
+        "advmix.adapt.run", "AdaptConfig", "run_adapt", "a classifier for a new site, from unlabelled images"
+    ),
     "export": Command("advmix.export.run", "ExportConfig", "run_export", "variations of images, as an ImageFolder"),
     "predict": Command(
         "advmix.commands.predict", "PredictConfig", "run_predict", "what a classifier says of every image"

@@ -31,7 +31,7 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def wilson(hits: float, total: int) -> Interval:
+def wilson(hits: float, total: float) -> Interval:
     """`hits` of `total` with the score interval of Wilson (1927), which is also right for shares near 0 and 1.
 
     >>> wilson(0, 20)
@@ -55,6 +55,24 @@ def share_of(hits: Tensor, among: Tensor | None = None) -> Interval | None:
     counted = torch.ones_like(hits) if among is None else among
     total = int(counted.sum())
     return wilson(int((hits & counted).sum()), total) if total else None
+
+
+def balanced_share(hits: Tensor, labels: Tensor) -> Interval:
+    """The mean over the classes of the share of hits in each: balanced accuracy, which no common class decides alone.
+
+    The interval is that of Wilson for as many images as would say as much if all counted alike (Kish, "Survey
+    Sampling", 1965): an image counts by the rarity of its class.
+
+    Args:
+        hits: `(N,)`, boolean or in [0, 1].
+        labels: `(N,)`, class indices; classes that do not occur are not counted.
+    """
+    counts = labels.bincount().double()
+    shares = torch.zeros_like(counts).index_add_(0, labels, hits.double()) / counts
+    there = counts > 0
+    number = int(there.sum())
+    effective = number**2 / float((1 / counts[there]).sum())
+    return wilson(min(float(shares[there].mean()), 1.0) * effective, effective)
 
 
 @dataclass(frozen=True, eq=False)

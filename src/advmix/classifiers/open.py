@@ -186,6 +186,7 @@ class Outside:
         named: whether these are its classes' own names.
         differentiable: whether gradients reach the images.
         fingerprint: changes with weights, options and how images are brought to it.
+        core: the module within, whose weights a file of weights holds.
     """
 
     network: Classifier
@@ -195,6 +196,7 @@ class Outside:
     named: bool
     differentiable: bool
     fingerprint: str
+    core: nn.Module
 
 
 def open_outside(
@@ -228,7 +230,8 @@ def open_outside(
     outputs = max(trial.outputs, 2)
     names = found.outputs if len(found.outputs) == outputs else ()
     print_of = _fingerprint(found, network, options)
-    return Outside(network, name, outputs, names, found.named and bool(names), trial.differentiable, print_of)
+    named = found.named and bool(names)
+    return Outside(network, name, outputs, names, named, trial.differentiable, print_of, found.network)
 
 
 def _check_weights(network: nn.Module, name: str) -> None:
@@ -368,6 +371,8 @@ class OpenClassifier:
         method: how it was trained; `unknown` for others'.
         metadata: what `advmix train` wrote beside the weights; empty for others'.
         outputs: K.
+        core: the module within `network` whose weights a file of weights holds.
+        options: how it was named; None where it was in memory.
     """
 
     network: nn.Module
@@ -380,6 +385,8 @@ class OpenClassifier:
     method: str = "unknown"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     outputs: int = 2
+    core: nn.Module | None = None
+    options: ClassifierOptions | None = None
 
     @property
     def side(self) -> int | None:
@@ -529,6 +536,8 @@ def _open_trained(options: ClassifierOptions, folder: Path) -> OpenClassifier:
         metadata["method"],
         metadata,
         len(metadata["classes"]),
+        network,
+        options,
     )
 
 
@@ -563,6 +572,8 @@ def _open_outside(
         outside.differentiable,
         outside.fingerprint,
         outputs=outputs,
+        core=outside.core,
+        options=None if module is not None else options,
     )
 
 

@@ -11,7 +11,6 @@ from advmix.data.datasets import Data
 from advmix.data.settings import DataConfig
 from advmix.encoders.network import encoded
 from advmix.encoders.store import INDEX, PHOTOS, LatentStore, PoolOptions, open_latents, write_store
-from advmix.latents import Latents
 from advmix.pools import (
     FittedModel,
     check_size,
@@ -127,8 +126,7 @@ def open_model(
     if out is None:
         pooled_data = data_of(metadata, generator) if foreign else data
         members = pool_members(options, data.config, pooled_data, model.generator, data.seed)
-        latents_of = encoded(members.images, model.to(device).encoder)
-        pool = Latents(latents_of.styles) if model.generator.any_size else latents_of
+        pool = encoded(members.images, model.to(device).encoder, styles_only=model.generator.any_size)
         rows, index = pool_rows(members.metadata, len(pool), data), {"encoder": "network", **members.metadata}
         return FittedModel(model, pool, metadata, generator, None, rows, index)
     pooled = DataConfig(data="") if foreign else data.config

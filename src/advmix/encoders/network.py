@@ -71,12 +71,15 @@ class MeanEncoder(Encoder):
 
 
 @torch.no_grad()
-def encoded(images: ImageSet, encoder: Encoder, batch: int = 250) -> Latents:
-    """The latents of a whole set, on the encoder's device, encoded at most `batch` images at once."""
+def encoded(images: ImageSet, encoder: Encoder, batch: int = 250, styles_only: bool = False) -> Latents:
+    """The latents of a whole set, on the encoder's device, encoded at most `batch` images at once; of a pool of a
+    generator of any size, styles only.
+    """
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
     with eval_mode(encoder):
         parts = slices(len(images), encoder.at_once(batch))
-        return Latents.cat([encoder(images.batch(part)[0].to(device)) for part in parts])
+        found = (encoder(images.batch(part)[0].to(device)) for part in parts)
+        return Latents.cat([Latents(one.styles) if styles_only else one for one in found])
 
 
 class GridHead(nn.Module):

@@ -165,22 +165,30 @@ class WithCopy(Objective):
 
     Args:
         clean_weight: in [0, 1]; 0 is the paper's risk.
+        together: whether images and copies are one batch to the classifier, so that batch normalisation sees what it
+            keeps statistics of; by default each is a batch of its own.
     """
 
-    def __init__(self, clean_weight: float = 0.5) -> None:
+    def __init__(self, clean_weight: float = 0.5, together: bool = False) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must be between 0 and 1, not {clean_weight}")
-        self.clean_weight = clean_weight
+        self.clean_weight, self.together = clean_weight, together
 
     @abstractmethod
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         """The variation of each image that is trained on beside it: `(B, C, H, W)` in [0, 1]."""
 
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        loss = (1 - self.clean_weight) * F.cross_entropy(classifier(self.copy(classifier, batch, rng)), batch.labels)
-        if self.clean_weight:
-            loss = loss + self.clean_weight * F.cross_entropy(classifier(batch.images), batch.labels)
-        return loss
+        copy = self.copy(classifier, batch, rng)
+        if self.together:
+            of_copy, of_image = classifier(torch.cat([copy, batch.images])).chunk(2)
+            return self._weighted(of_copy, of_image, batch.labels)
+        return self._weighted(classifier(copy), classifier(batch.images) if self.clean_weight else None, batch.labels)
+
+    def _weighted(self, of_copy: Tensor, of_image: Tensor | None, labels: Tensor) -> Tensor:
+        """Of logits `(B, C)`; those of images that do not count may be None."""
+        loss = (1 - self.clean_weight) * F.cross_entropy(of_copy, labels)
+        return loss if of_image is None else loss + self.clean_weight * F.cross_entropy(of_image, labels)
 
 
 class Mixing(WithCopy):
@@ -193,6 +201,7 @@ class Mixing(WithCopy):
         encoder: of images whose latents the pool does not have: augmented ones, and all where it holds styles alone.
         residual: whether a mix keeps what the generator cannot draw of its image.
         places: `(N,)`, where in the pool each training image is, -1 where it is not; by default in their order.
+        together: see `WithCopy`.
     """
 
     def __init__(
@@ -203,8 +212,9 @@ class Mixing(WithCopy):
         encoder: Encoder | None = None,
         residual: bool = False,
         places: Tensor | None = None,
+        together: bool = False,
     ) -> None:
-        super().__init__(clean_weight)
+        super().__init__(clean_weight, together)
         self.mixer, self.pool, self.encoder, self.residual, self.places = mixer, pool, encoder, residual, places
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -215,7 +225,7 @@ class Mixing(WithCopy):
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Latents:
-        """The batch's own: from the pool, or encoded where it was augmented.
+        """The batch's own: from a pool of all training images, else encoded.
 
         Raises:
             ValueError: not in the pool, and there is no encoder.
@@ -223,7 +233,7 @@ class Mixing(WithCopy):
         if self.places is None and not batch.augmented and not self.mixer.generator.any_size:
             own = self.pool[batch.index.to(self.pool.styles.device)]
         elif self.encoder is None:
-            raise ValueError("augmented images have no latents in the pool: give Mixing an encoder")
+            raise ValueError("these images have no latents in the pool: give Mixing an encoder")
         else:
             with eval_mode(self.encoder):
                 own = self.encoder(batch.images)

@@ -1,0 +1,1 @@
+"""A classifier for a new site, from unlabelled images of it."""
