@@ -175,6 +175,45 @@ def photo_measure(results: Record) -> Iterator[str]:
     yield grid(["", *heads, "reference right", "labels kept", "change"], rows)
 
 
+def ready_made(results: Record) -> Iterator[str]:
+    """Of `study ready-made`: what each generator finds, and what training with its mixes is worth under a made shift."""
+    config = results["config"]
+    yield (
+        f"At most {config['images']} {config['split']} images of each kind, classifiers of {config['epochs']} epochs on at "
+        f"most {config['train_images']:,} images. In percent, but for *change* and *ms*."
+    )
+    if results["trained"]:
+        yield from _made_shift(results)
+        return
+    keys = "accuracy_clean accuracy_random_mix accuracy_worst_case confirmed named_flips labels_kept_random".split()
+    rows = [
+        [row["kind"], f"`{row['generator']}`"]
+        + ["–" if row[key] is None else f"{100 * row[key]:.0f}" for key in keys]
+        + [f"{row['change_random']:.3f}", f"{row['cpu_ms_per_candidate']:.1f}"]
+        for row in results["found"]
+    ]
+    heads = ["as it is", "random mix", "worst case", "flips confirmed", "flipped by name", "labels kept", "change", "ms"]
+    yield grid(["", "generator", *heads], rows)
+
+
+def _made_shift(results: Record) -> Iterator[str]:
+    """A row for each kind and method: at home, and in the mean of the made sites, over seeds."""
+    rows: dict[tuple[str, str], list[Record]] = {}
+    for row in results["trained"]:
+        rows.setdefault((row["kind"], row["method"]), []).append(row)
+    table = []
+    for (kind, method), seeds in rows.items():
+        home = [100 * row["home"] for row in seeds]
+        away = [100 * sum(row["sites"].values()) / len(row["sites"]) for row in seeds]
+        spent = sum(row["cpu_seconds"] for row in seeds) / len(seeds)
+        table.append([kind, method, _each(home), _each(away), f"{spent:.0f}"])
+    yield grid(["", "method", "home", "made sites", "CPU s"], table)
+
+
+def _each(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.1f}" for value in values)
+
+
 def _methods(rows: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
@@ -193,6 +232,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
     "photo-measure": photo_measure,
+    "ready-made": ready_made,
     "pipeline": pipeline,
     **FACE_TABLES,
 }
