@@ -29,7 +29,6 @@ def test_the_notebook_runs(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hasten_reference(monkeypatch)
     small = {
         "labels < 4": "(labels < 4) & (torch.arange(len(labels)) % 4 == 0)",
-        "fit_steps=300": "fit_steps=60",
         "count=100": "count=20",
     }
     shown = []
