@@ -107,7 +107,7 @@ def test_the_doctor_calls_nothing_that_a_run_names(changed: dict[str, Any], caps
     assert main(["doctor", "run"]) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in ("run/config.json", HOSTILE, "--trust-code"))
-    with pytest.raises(UserError, match="no fit folder"):  # so the function was let pass
+    with pytest.raises(UserError, match="nothing says which images"):  # so the function was let pass
         find_runs([Path("run")], trust_code=True)
 
 
