@@ -185,14 +185,30 @@ def ready_made(results: Record) -> Iterator[str]:
     if results["trained"]:
         yield from _made_shift(results)
         return
-    keys = "accuracy_clean accuracy_random_mix accuracy_worst_case confirmed named_flips labels_kept_random".split()
+    keys = [
+        "accuracy_clean",
+        "accuracy_random_mix",
+        "accuracy_worst_case",
+        "confirmed",
+        "named_flips",
+        "labels_kept_random",
+    ]
     rows = [
         [row["kind"], f"`{row['generator']}`"]
         + ["–" if row[key] is None else f"{100 * row[key]:.0f}" for key in keys]
         + [f"{row['change_random']:.3f}", f"{row['cpu_ms_per_candidate']:.1f}"]
         for row in results["found"]
     ]
-    heads = ["as it is", "random mix", "worst case", "flips confirmed", "flipped by name", "labels kept", "change", "ms"]
+    heads = [
+        "as it is",
+        "random mix",
+        "worst case",
+        "flips confirmed",
+        "flipped by name",
+        "labels kept",
+        "change",
+        "ms",
+    ]
     yield grid(["", "generator", *heads], rows)
 
 

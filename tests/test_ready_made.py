@@ -287,3 +287,19 @@ def test_the_shipped_pool_goes_with_its_generator(place: Path, generator: str) -
     mix = RandMix(model.generator, model.split)(None, latents, labels, model.pool, rng=seeded(0))
     assert mix.images.shape == images.shape
     assert float((mix.images - images).abs().mean()) > 0.02
+
+
+def test_images_without_a_training_part_are_audited_with_other_styles(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{index:03}" for index in range(8)]
+    files: dict[str, bytes | str] = {f"{name}.png": encoded(digit(i).convert("RGB")) for i, name in enumerate(names)}
+    table = "".join(f"{name}.png,{'even' if i % 2 else 'odd'},test\n" for i, name in enumerate(names))
+    data = write(tmp_path / "data", {**files, "labels.csv": f"filename,label,split\n{table}"})
+    line = [*audit_words(place), "--data", str(data), "--size", "16", "--out", str(tmp_path / "audit")]
+    assert main([*line, "--pool", "photos"]) == 0
+    assert main([*line[:-1], str(tmp_path / "other")]) == 2
+    assert "no train images, only test; say whose styles are borrowed: --pool photos" in capsys.readouterr().err
+    line = [word for word in line if word not in ("--reference", "none")]
+    assert main([*line[:-1], str(tmp_path / "third"), "--pool", "photos"]) == 2
+    assert "name a --reference, or leave labels unchecked" in capsys.readouterr().err

@@ -151,8 +151,16 @@ def open_generator(
     Raises:
         UserError: missing, damaged or not ours.
     """
-    channels = data.train.shape[0] if data is not None else 3 if flags.is_painted else flags.photos.channels
+    channels = some_images(data).shape[0] if data is not None else 3 if flags.is_painted else flags.photos.channels
     return load_autoencoder(generator, channels, pool.working_size)
+
+
+def some_images(data: Data) -> ImageSet:
+    """The training images, for their size; the others where there are none."""
+    try:
+        return data.train
+    except UserError:
+        return data.test
 
 
 def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec: Generator, seed: int) -> PoolMembers:
@@ -170,7 +178,7 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
     """
     rng = seeded(seed, "pool")
     if options.pool is not None:
-        shape = data.train.shape if data is not None else (flags.photos.channels, flags.photos.size)
+        shape = some_images(data).shape if data is not None else (flags.photos.channels, flags.photos.size)
         side = shape[1] if dec.any_size else dec.resolution
         read = replace(flags.sized(dec.channels, side).photo_options(), limit=options.pool_images)
         try:
@@ -182,7 +190,11 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
         images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))
         return PoolMembers(images, {"pool": options.pool, "names": list(names)})
     assert data is not None
-    images, own = data.train, {"data_seed": data.seed, "data_fingerprint": data.train.fingerprint}
+    try:
+        images = data.train
+    except UserError as error:
+        raise UserError(f"{error}; say whose styles are borrowed: --pool {PHOTOS}, or a folder of images") from error
+    own: dict[str, Any] = {"data_seed": data.seed, "data_fingerprint": images.fingerprint}
     if data.config.data:
         own = {"data": to_dict(data.config), **own}
     check_size(images, dec)
@@ -236,7 +248,7 @@ def data_for(metadata: Mapping[str, Any], source: Path, flags: DataConfig, seed:
     if "data" in metadata and (flags.says_nothing or wanted == config_of(metadata, source)):
         return data_of(metadata, source)
     data = open_data(wanted, seed) if flags.data else own_data(metadata, source, flags, dec)
-    check_size(data.train, dec)
+    check_size(some_images(data), dec)
     return data
 
 

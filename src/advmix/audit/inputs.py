@@ -101,9 +101,10 @@ class AuditInputs:
             _try_attack(self.attack, self.classifiers, self.data.test[:TRIED], device)
         check_fit(config, self.data, self.metadata, self.classifiers)
         if not reference:
+            _check_trainable(self.data)
             return self
         if reference == NO_REFERENCE:
-            return replace(self, reference=no_reference(self.data.train))
+            return replace(self, reference=no_reference(self.data.test))
         votes = named_reference(reference, self.data.train, device, config.trust_code)
         name = reference if isinstance(reference, str) else reference.name
         check_independent(name, votes.network, self.classifiers, self.data.test, device)
@@ -140,9 +141,9 @@ class AuditInputs:
         """How many of the test images at `rows` `(N,)` the generator was fitted on, pixel by pixel; None where its
         images are unknown, or not there any more.
         """
-        train = self.data.train
         if is_ready_made(self.fitted.folder):
             return None
+        train = self.data.train
         if train.fingerprint != self.fitted.metadata.get("data_fingerprint"):
             try:
                 train = data_of(self.fitted.metadata, self.fitted.folder).train
@@ -159,6 +160,16 @@ class AuditInputs:
         if all(one.differentiable for one in self.classifiers):
             return options
         return replace(options, restarts=options.restarts * (options.steps + 1), steps=0)
+
+
+def _check_trainable(data: Data) -> None:
+    """Refuse data without training images, of which a reference would be trained, before anything is made."""
+    try:
+        _ = data.train
+    except UserError as error:
+        raise UserError(
+            f"{error}; name a --reference, or leave labels unchecked: --reference {NO_REFERENCE}"
+        ) from error
 
 
 TRIED = 4

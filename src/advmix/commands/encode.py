@@ -21,6 +21,7 @@ from advmix.pools import (
     pool_members,
     pool_rows,
     remembered,
+    some_images,
 )
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
@@ -117,7 +118,7 @@ def open_model(
     if latents is not None and options.pool is not None:
         raise UserError(f"--pool {options.pool}: goes without --latents, which are a pool already")
     model, metadata = open_generator(generator, data.config, options, data)
-    check_size(data.train, model.generator)
+    check_size(some_images(data), model.generator)
     if latents is not None:
         return load(generator, latents, device, data=data, options=options)
     if options.pool == PHOTOS:
