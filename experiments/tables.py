@@ -176,11 +176,11 @@ def photo_measure(results: Record) -> Iterator[str]:
 
 
 def ready_made(results: Record) -> Iterator[str]:
-    """Of `study ready-made`: what each generator finds, and what training with its mixes is worth under a made shift."""
+    """Of `study ready-made`: what generators find, or what training with their mixes is worth."""
     config = results["config"]
     yield (
-        f"At most {config['images']} {config['split']} images of each kind, classifiers of {config['epochs']} epochs on at "
-        f"most {config['train_images']:,} images. In percent, but for *change* and *ms*."
+        f"At most {config['images']} {config['split']} images of each kind, classifiers of {config['epochs']} epochs "
+        f"on at most {config['train_images']:,} images. In percent, but for *change* and *ms*."
     )
     if results["trained"]:
         yield from _made_shift(results)
