@@ -191,6 +191,13 @@ class AuditSetup:
         """`dec`."""
         return self.mixer.generator
 
+    @property
+    def searches_drawings(self) -> bool:
+        """Whether a second search looks at what the generator draws alone: not of a ready-made one, which was not
+        fitted to the images.
+        """
+        return self.residual and not self.generator.any_size
+
     def start_latents(self, images: Tensor, latents: Latents) -> Latents:
         """What mixes of images begin with: see `advmix.encoders.network.start_latents`."""
         return start_latents(self.generator, self.encoder, images, latents, self.residual)
@@ -264,11 +271,10 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
     shown, labels, split = batch.shown(classifier.side), batch.labels, setup.mixer.split
     start_latents = setup.start_latents(shown, batch.latents)
     found, worst = _evaluated(setup, classifier, batch, start_latents)
-    differs = setup.residual and not setup.generator.exact
-    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if differs else found
+    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.searches_drawings else found
     perp = split.perp_of(worst.latents)
     with torch.no_grad(), eval_mode(classifier.network, setup.generator, setup.reference) as (model, dec, reference):
-        start_images = dec(start_latents)
+        start_images, reconstruction = dec(start_latents), answers(model(dec(batch.latents)))
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
         judged = dec(split.with_perp(setup.start_latents(batch.pixels, batch.latents), perp))
         donors = setup.pool[_swap_donors(setup, batch)]
@@ -276,7 +282,7 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
         return ClassifierRecords(
             right_clean=(answers(before) == labels).cpu(),
             right_small=(small == labels).cpu(),
-            right_reconstruction=drawn.right_start.cpu(),
+            right_reconstruction=(reconstruction == labels).cpu(),
             right_random_mix=found.right_random_mix.cpu(),
             right_worst_case=found.right_worst_case.cpu(),
             right_random_mix_drawn=drawn.right_random_mix.cpu(),

@@ -247,6 +247,7 @@ class AuditRun:
             "search": to_dict(self.options),
             "residual": self.config.residual,
             "exact": self.setup.generator.exact,
+            "drawn": self.setup.searches_drawings,
             "seed": self.config.seed,
             "classes": data.test.classes,
             "groups": self.inputs.groups,

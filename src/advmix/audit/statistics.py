@@ -130,18 +130,21 @@ Entry = dict[str, Any]
 
 
 def figures_of(found: AuditRecords) -> tuple[str, ...]:
-    """`FIGURES`, and what another's attack leaves where one was tried; of an exact generator, whose reconstructions are
-    the images, without what is said of reconstructions.
+    """`FIGURES`, and what another's attack leaves where one was tried; without what was not searched, and of an exact
+    generator, whose reconstructions are the images, without what is said of reconstructions.
     """
     attacked = found.classifiers[0].right_attacked is not None
     return tuple(
         figure
         for figure in (*FIGURES, "right_attacked")
-        if (attacked or figure != "right_attacked") and not (found.metadata["exact"] and figure in RECONSTRUCTED)
+        if (attacked or figure != "right_attacked")
+        and (found.metadata["drawn"] or figure not in DRAWN)
+        and not (found.metadata["exact"] and figure in RECONSTRUCTED)
     )
 
 
-RECONSTRUCTED = ("right_small", "right_reconstruction", "right_random_mix_drawn", "right_worst_case_drawn")
+DRAWN = ("right_random_mix_drawn", "right_worst_case_drawn")
+RECONSTRUCTED = ("right_small", "right_reconstruction", *DRAWN)
 
 
 def accuracy_of(figure: str) -> str:
