@@ -21,7 +21,7 @@ from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import encoded, start_latents
 from advmix.latents import Latents, Split
-from advmix.metrics import accuracy, predict_pixels
+from advmix.metrics import accuracy, predict_pixels, share
 from advmix.mixing import AdvMix, RandMix, calibrated
 from advmix.pools import photo_pool
 from advmix.report.tables import RESULTS, header
@@ -309,7 +309,7 @@ def numbers(found: Search, nominal: nn.Module, reference: nn.Module, images: Ima
 
 
 def _share(mask: Tensor) -> float | None:
-    return float(mask.double().mean()) if len(mask) else None
+    return share(mask) if len(mask) else None
 
 
 def _rms(change: Tensor) -> float:

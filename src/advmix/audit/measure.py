@@ -16,7 +16,7 @@ from advmix.data.images import slices
 from advmix.encoders.network import Encoder, start_latents
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
-from advmix.latents import Latents, Split, single_splits, split_name
+from advmix.latents import Latents, Split, single_splits
 from advmix.metrics import Evaluation, evaluate_batch
 from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
@@ -58,15 +58,13 @@ def swaps(network: NetworkConfig, perp: Split, side: int | None = None) -> tuple
     if not network.start:
         named = [(network.layer_name(layer), Split(network.layers, (layer,))) for layer in range(network.layers)]
         return (*(Swap(name, unit, None, "resolution") for name, unit in named), everything)
-    grid, scale = (
-        network.grid_shape is not None and not network.any_size,
-        (side or network.resolution) / network.resolution,
-    )
+    grid = network.grid_shape is not None and not network.any_size
+    scale = (side or network.resolution) / network.resolution
     sides = [round(scale * network.start) * 2 ** (layer // 2) for layer in range(network.layers)]
     single = [
         Swap("grid", unit, network.start, "layer")
         if unit.grid
-        else Swap(f"layer {split_name(unit)}", unit, sides[unit.perp[0]], "layer")
+        else Swap(network.layer_name(unit.perp[0]), unit, sides[unit.perp[0]], "layer")
         for unit in single_splits(network.layers, grid)
     ]
     pairs = [
@@ -274,7 +272,9 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
     drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.searches_drawings else found
     perp = split.perp_of(worst.latents)
     with torch.no_grad(), eval_mode(classifier.network, setup.generator, setup.reference) as (model, dec, reference):
-        start_images, reconstruction = dec(start_latents), answers(model(dec(batch.latents)))
+        start_images = dec(start_latents)
+        asked = setup.residual and not (setup.searches_drawings or setup.generator.exact)
+        reconstructed = answers(model(dec(batch.latents))) == labels if asked else drawn.right_start
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
         judged = dec(split.with_perp(setup.start_latents(batch.pixels, batch.latents), perp))
         donors = setup.pool[_swap_donors(setup, batch)]
@@ -282,7 +282,7 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
         return ClassifierRecords(
             right_clean=(answers(before) == labels).cpu(),
             right_small=(small == labels).cpu(),
-            right_reconstruction=(reconstruction == labels).cpu(),
+            right_reconstruction=reconstructed.cpu(),
             right_random_mix=found.right_random_mix.cpu(),
             right_worst_case=found.right_worst_case.cpu(),
             right_random_mix_drawn=drawn.right_random_mix.cpu(),

@@ -17,7 +17,7 @@ from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
 from advmix.audit.page import Gallery, ImagePair, render_audit
 from advmix.audit.records import AuditRecords
-from advmix.audit.settings import AuditConfig
+from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
     LabelCheck,
     check_entry,
@@ -30,14 +30,14 @@ from advmix.audit.statistics import (
     swap_entries,
 )
 from advmix.audit.words import audit_sentences, audit_tables, cell
-from advmix.data.datasets import Data, broken_of
+from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
-from advmix.encoders.store import PHOTOS
+from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.intervals import Resamples
 from advmix.latents import Latents
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
-from advmix.pools import LATENTS, FittedModel, load
+from advmix.pools import LATENTS
 from advmix.report.tables import RESULTS, as_text, columns_of, header
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
@@ -184,18 +184,17 @@ GENERATOR = "generator"
 """Where an audit keeps a generator of its own."""
 
 
-def made_model(config: AuditConfig, folder: Path, data: Data, device: torch.device) -> FittedModel:
-    """Generator and pool of an audit, where they are all there.
+def audit_parts(folder: Path, generator: Path, latents: Path | None, pool: PoolOptions) -> tuple[Path, Path | str]:
+    """Where generator and pool of an audit are: what `load` takes.
 
     Args:
-        config: of the audit.
         folder: the audit's, with what it made itself.
-        data: the images.
-        device: where they shall be.
+        generator: as the audit's settings name it.
+        latents: likewise.
+        pool: likewise.
     """
-    generator = folder / GENERATOR if config.fits else config.generator
-    latents = config.latents or (PHOTOS if config.pool.pool == PHOTOS else folder / LATENTS)
-    return load(generator, latents, device, data=data, options=config.pool)
+    made = folder / GENERATOR if generator == FIT else generator
+    return made, latents or (PHOTOS if pool.pool == PHOTOS else folder / LATENTS)
 
 
 UNEXPLAINED_IMAGES = 1000

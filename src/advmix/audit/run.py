@@ -22,8 +22,8 @@ from advmix.audit.results import (
     AuditResult,
     AuditRun,
     Pictures,
+    audit_parts,
     galleries,
-    made_model,
     write_audit,
 )
 from advmix.audit.settings import FIT, AuditConfig
@@ -299,7 +299,7 @@ def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> li
     """The pictures of a finished audit, drawn again."""
     results, found = read_json(config.out / RESULTS), AuditRecords.load(config.out)
     if inputs.model is None:
-        inputs = replace(inputs, model=made_model(config, config.out, inputs.data, device))
+        inputs = replace(inputs, model=_there(config, inputs, device))
     reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
     run = _setup(config, inputs, reference, device)
     with batches(inputs, run.classifiers) as images:
@@ -324,7 +324,13 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
             open_model(generator, config.latents, config.pool, data, config.out / LATENTS, fabric.device)
 
     in_first_process(fabric, make)
-    return made_model(config, config.out, inputs.data, fabric.device)
+    return _there(config, inputs, fabric.device)
+
+
+def _there(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> FittedModel:
+    """Generator and pool, which are there."""
+    parts = audit_parts(config.out, config.generator, config.latents, config.pool)
+    return load(*parts, device, data=inputs.data, options=config.pool)
 
 
 def _made_reference(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: PhaseTimer) -> ReferenceClassifier:

@@ -17,7 +17,7 @@ from advmix.commands.evaluate import EvaluateConfig
 from advmix.commands.fit import FitConfig
 from advmix.commands.sample import ImportConfig
 from advmix.commands.train import TrainConfig
-from advmix.data.datasets import Data, open_data
+from advmix.data.datasets import Data
 from advmix.data.images import ImageSet
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder
@@ -25,7 +25,7 @@ from advmix.encoders.network import Encoder, encoded
 from advmix.encoders.store import PoolOptions
 from advmix.latents import Latents, Split
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
-from advmix.pools import check_size, data_for, data_of, in_size, load, open_generator
+from advmix.pools import data_for, data_of, in_size, load, open_generator
 from advmix.training.encoding import EncodeConfig
 from advmix.training.methods import NEEDS_LATENTS
 from advmix.training.reference import OWN
@@ -133,7 +133,7 @@ def _looked_at(loaded: Iterable[Loaded], generator: Path) -> Iterator[tuple[Data
     those that its runs read.
     """
     for kind, _, config in loaded:
-        if kind == "audit" and is_ready_made(generator):
+        if kind == "audit" and is_ready_made(generator) and not config.data.data:
             data, _ = audited_data(config)
             yield data.config, data.seed
         elif kind == "audit" or (kind == "train" and is_ready_made(generator)):
@@ -306,13 +306,12 @@ def open_doctor_inputs(runs: Runs, images: int, seed: int, device: torch.device)
 def _open_ready_made(runs: Runs, images: int, seed: int, device: torch.device) -> DoctorInputs:
     """The same with a generator that was fitted to nothing; its pool is a sample of the training images."""
     flags, data_seed = runs.audited[0]
-    data = open_data(flags, data_seed)
-    model, metadata = open_generator(runs.generator, flags, PoolOptions(), data)
-    check_size(data.train, model.generator)
+    model, metadata = open_generator(runs.generator, flags, PoolOptions())
+    data = data_for(metadata, runs.generator, flags, data_seed, model.generator)
     model, search = model.to(device), with_layers(runs.search, model.config)
     search.split(model.generator.layers)
     for other, other_seed in runs.audited[1:]:
-        _check_same(data, open_data(other, other_seed))
+        _check_same(data, data_for(metadata, runs.generator, other, other_seed, model.generator))
     rows, pool = _sample(data.train, model.encoder, seed, PROBED)
     test = data.test[torch.randperm(len(data.test), generator=generator(seed, "doctor", "images"))[:images]]
     latents, mark = encoded(test, model.encoder), metadata["fingerprint"]

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
-from advmix.audit.results import GENERATOR
-from advmix.audit.settings import FIT
+from advmix.audit.results import audit_parts
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.encode import open_model
@@ -22,7 +21,7 @@ from advmix.data.images import ImageSet, slices, to_float
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.network import start_latents
-from advmix.encoders.store import PHOTOS, PoolOptions
+from advmix.encoders.store import PoolOptions
 from advmix.export.variations import (
     TABLE,
     Finder,
@@ -34,7 +33,7 @@ from advmix.export.variations import (
     read_table,
 )
 from advmix.mixing import WORST_CASE, Mixer, RandMix, SearchOptions, calibrated, with_layers
-from advmix.pools import LATENTS, FittedModel, data_for, load, open_generator
+from advmix.pools import FittedModel, data_for, load, open_generator
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import Settings, check_values, from_dict
 from advmix.utils.device import open_device
@@ -129,9 +128,8 @@ def _found_with(
 ) -> FittedModel:
     """Generator and pool of an audit in `folder`."""
     options = from_dict(PoolOptions, metadata["pool_options"], str(folder))
-    named = Path(metadata["generator"])
-    lent: str | Path = metadata["latents"] or (PHOTOS if options.pool == PHOTOS else folder / LATENTS)
-    made = folder / GENERATOR if named == FIT else named
+    named = Path(metadata["latents"]) if metadata["latents"] else None
+    made, lent = audit_parts(folder, Path(metadata["generator"]), named, options)
     parts = load(generator or made, latents or lent, device, data=data, options=options)
     if parts.metadata["fingerprint"] != metadata["generator_fingerprint"]:
         raise UserError(f"{folder}: found with another generator than the one in {parts.folder}")
