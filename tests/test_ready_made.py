@@ -303,3 +303,14 @@ def test_images_without_a_training_part_are_audited_with_other_styles(
     line = [word for word in line if word not in ("--reference", "none")]
     assert main([*line[:-1], str(tmp_path / "third"), "--pool", "photos"]) == 2
     assert "name a --reference, or leave labels unchecked" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_called_fit_is_not_fitted_anew(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, metadata = load_autoencoder(Path("statistics"))
+    (tmp_path / "fit").mkdir()
+    save_autoencoder(tmp_path / "fit", model, metadata)
+    monkeypatch.chdir(tmp_path)
+    assert main([*audit_words(place, "--generator", "fit"), "--out", str(tmp_path / "audit")]) == 2
+    assert "--generator fit: a folder here, and the word for fitting one" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from advmix.classifiers.wrapper import Classifier, with_size
 from advmix.data.datasets import Data, OwnImages, open_data
 from advmix.data.images import ImageSet, to_float
 from advmix.data.photos.load import Native
-from advmix.encoders.autoencoder import is_ready_made
+from advmix.encoders.autoencoder import FILE, is_ready_made
 from advmix.encoders.network import encoded
 from advmix.encoders.store import open_latents
 from advmix.generators.style import NetworkConfig
@@ -74,6 +74,11 @@ class AuditInputs:
         Raises:
             UserError: missing or damaged files, or parts that do not go together.
         """
+        if config.fits and (config.generator / FILE).is_file():
+            raise UserError(
+                f"--generator {config.generator}: a folder here, and the word for fitting one; name the folder by its "
+                "whole path"
+            )
         with fabric.rank_zero_first(local=True):
             data, metadata = audited_data(config)
         images, done = data.test, (config.out / RESULTS).is_file()
