@@ -88,19 +88,21 @@ def _walk(is_wrong: Callable[[Tensor, Tensor], Tensor], own: Tensor, flips: Flip
         if not wrong.any():
             continue
         rows, ends = rows[wrong], ends[wrong]
-        high = _bisected(lambda at: is_wrong(rows, torch.lerp(own[rows], ends, at)), high[wrong])  # noqa: B023
+        high = _bisected(is_wrong, rows, own[rows], ends, high[wrong])
         strength = strength.scatter_reduce(0, rows, high[:, 0], "amin")
         least = high[:, 0] == strength[rows]
         end[rows[least]] = ends[least]
     return strength, end
 
 
-def _bisected(is_wrong: Callable[[Tensor], Tensor], high: Tensor) -> Tensor:
-    """The least strength that is wrong at the end of a halved level, `(N, 1)`, where `high` is wrong."""
+def _bisected(
+    is_wrong: Callable[[Tensor, Tensor], Tensor], rows: Tensor, own: Tensor, ends: Tensor, high: Tensor
+) -> Tensor:
+    """The least strength, `(N, 1)`, that is known to be wrong after a level was halved, at whose end `high` it is."""
     low = high - 1 / LEVELS
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        wrong = is_wrong(middle)[:, None]
+        wrong = is_wrong(rows, torch.lerp(own, ends, middle))[:, None]
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return high
 
