@@ -39,7 +39,7 @@ class SmallestChange:
 
 @torch.no_grad()
 def smallest_change(
-    classifier: nn.Module, decoder: Generator, split: Split, latents: Latents, labels: Tensor, flips: Flips
+    classifier: nn.Module, decoder: Generator, split: Split, latents: Latents, labels: Tensor, flips: Flips | None
 ) -> SmallestChange:
     """Go from each image's own z⊥ towards each z⊥ that flips its answer, and stop where the answer flips first.
 
@@ -52,8 +52,9 @@ def smallest_change(
         split: what is z⊥.
         latents: of B images, with their residual where mixes keep it.
         labels: `(B,)`.
-        flips: R of each image, as a search found them.
+        flips: R of each image, as a search found them: `Mix.flips` of a mixer that was given the classifier.
     """
+    assert flips is not None
     own = split.perp_of(latents)
     with eval_mode(classifier, decoder) as (model, _):
         state = decoder.prefix(latents, split)
