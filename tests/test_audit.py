@@ -81,7 +81,16 @@ def batch(side: int = 8) -> AuditBatch:
         labels = Shrunk()(native.get(side, small)).argmax(1)
     labels[::4] = (labels[::4] + 1) % 3
     rows = torch.arange(COUNT)
-    return AuditBatch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
+    return AuditBatch(
+        20,
+        rows,
+        torch.zeros_like(rows),
+        torch.zeros_like(rows),
+        labels,
+        small,
+        native,
+        make_latents(VECTOR, COUNT, seed=7),
+    )
 
 
 def test_a_larger_image_is_changed_as_its_drawing_is() -> None:

@@ -215,6 +215,7 @@ class AuditBatch:
         start: place of the first one among all that are audited; donors follow from it.
         rows: `(B,)`, places among the test images.
         groups: `(B,)`.
+        sites: `(B,)`.
         labels: `(B,)`.
         pixels: `(B, C, H, W)` in [0, 1], of the generator's size.
         native: by side, the same images for classifiers that are shown larger ones.
@@ -224,6 +225,7 @@ class AuditBatch:
     start: int
     rows: Tensor
     groups: Tensor
+    sites: Tensor
     labels: Tensor
     pixels: Tensor
     native: dict[int, Tensor]
@@ -237,8 +239,8 @@ class AuditBatch:
         """At most `size` images at once."""
         for rows in slices(len(self.labels), size):
             native = {side: images[rows] for side, images in self.native.items()}
-            plain = (self.rows[rows], self.groups[rows], self.labels[rows], self.pixels[rows])
-            yield AuditBatch(self.start + rows.start, *plain, native, self.latents[rows])
+            known = (self.rows[rows], self.groups[rows], self.sites[rows], self.labels[rows])
+            yield AuditBatch(self.start + rows.start, *known, self.pixels[rows], native, self.latents[rows])
 
 
 @torch.no_grad()
@@ -254,6 +256,7 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
         rows=batch.rows.cpu(),
         labels=batch.labels.cpu(),
         groups=batch.groups.cpu(),
+        sites=batch.sites.cpu(),
         styles=batch.latents.styles.cpu(),
         grid=None if grid is None else grid.cpu(),
         reference_before=seen.cpu(),

@@ -80,6 +80,9 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             classifiers=entries,
             style=Markup(resource("report.css") + resource("audit.css")),
             columns=_columns(results),
+            probability_columns=[
+                column for column in columns_of("probabilities") if column.key in results["classifiers"][0]["parts"][0]
+            ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
             words=words,
@@ -121,6 +124,6 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
         "swaps": swaps,
-        "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
+        "worst": {kind: words.worst_part(entry, kind) for kind in ("site", "class", "group", "class in group")},
         "first": words.first_layers(entry),
     }

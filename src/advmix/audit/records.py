@@ -111,6 +111,7 @@ class ImageRecords:
         rows: `(N,)`, places among the test images.
         labels: `(N,)`.
         groups: `(N,)`, zeros where there are none.
+        sites: `(N,)`, likewise.
         styles: `(N, L, D)`, the images' own codes.
         grid: `(N, C, H, W)`, or None; of a generator of any size, which encodes images of any size when asked, None.
         reference_before: `(N,)`, the reference's answer on the image at the generator's size.
@@ -124,6 +125,7 @@ class ImageRecords:
     rows: Tensor
     labels: Tensor
     groups: Tensor
+    sites: Tensor
     styles: Tensor
     grid: Tensor | None
     reference_before: Tensor

@@ -271,6 +271,7 @@ class AuditRun:
             "seed": self.config.seed,
             "classes": data.test.classes,
             "groups": self.inputs.groups,
+            "sites": self.inputs.sites,
             "reference": self.reference.to_dict(),
             "classifiers": classifiers,
         }
@@ -412,6 +413,7 @@ def _results(run: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
     return {
         **header("audit", run.config),
         "images": len(found),
+        "classes": found.metadata["classes"],
         "data": run.inputs.data.config.data,
         "broken": [image.to_dict() for image in broken_of(run.inputs.data)],
         "generator": _generator_entry(run, found),

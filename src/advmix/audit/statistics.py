@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
+from advmix.calibration import score_probabilities
 from advmix.intervals import Interval, Resamples, share_of
 from advmix.latents import Split
 from advmix.smallest_change import LEVELS
@@ -140,12 +141,14 @@ def accuracy_of(figure: str) -> str:
 
 
 def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
-    """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
-    `(N,)`.
+    """What numbers are given for: all, each site, each class, each group, each class in each group; kind, name, and a
+    mask `(N,)`.
     """
     labels, groups = found.images.labels, found.images.groups
     classes, names = found.metadata["classes"], found.metadata["groups"]
     yield "all", "all", torch.ones(len(found), dtype=torch.bool)
+    for index, name in enumerate(found.metadata["sites"]):
+        yield "site", name, found.images.sites == index
     for index, name in enumerate(classes):
         yield "class", name, labels == index
     for index, name in enumerate(names):
@@ -156,7 +159,7 @@ def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]:
-    """A row for each part that has images."""
+    """A row for each part that has images, the worst site first."""
     check = LabelCheck(found.images, records)
     votes = check.checked & is_trusted(found)
     rows = []
@@ -169,8 +172,20 @@ def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
         checked = votes & mask
         row["accuracy_checked"] = entry(share_of(records.right_worst_case, checked))
         row["checked_images"] = int(checked.sum())
+        if kind in SCORED:
+            scores = score_probabilities(records.before[mask], found.images.labels[mask])
+            row |= {key: entry(score) for key, score in scores.items()}
         rows.append(row)
-    return rows
+    sites = sorted((row for row in rows if row["kind"] == "site"), key=_worst_case)
+    return [rows[0], *sites, *(row for row in rows[1:] if row["kind"] != "site")]
+
+
+SCORED = ("all", "site", "group")
+"""Parts whose probabilities are scored: of a single class they say nothing of the others."""
+
+
+def _worst_case(row: Entry) -> float:
+    return float(row["accuracy_worst_case"]["value"])
 
 
 def commonest_entry(found: AuditRecords, records: ClassifierRecords) -> Entry:

@@ -329,27 +329,31 @@ def _is_sure(share: Entry) -> bool:
 Part = Mapping[str, Any]
 
 
-def audit_table(parts: Sequence[Part]) -> Table:
-    """Accuracies in percent with their 95 % intervals: all, each class, each group."""
+def audit_table(parts: Sequence[Part], place: str = "terminal") -> Table:
+    """Accuracies in percent with their 95 % intervals: all, each site, class and group; or, for the place
+    `probabilities`, how far these can be believed.
+    """
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("accuracy, %")
+    view.add_column("accuracy, %" if place == "terminal" else place)
     view.add_column("images", justify="right")
-    columns = [column for column in columns_of("terminal") if column.key in parts[0]]
+    columns = [column for column in columns_of(place) if column.key in parts[0]]
+    parts = [part for part in parts if columns[0].key in part]
     for column in columns:
         view.add_column(column.short, justify="right")
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
-        cells = [_dim(cell(part[column.key])) for column in columns]
+        cells = [_dim(cell(part[column.key], column.unit)) for column in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
 
 
 def audit_tables(results: Mapping[str, Any]) -> Iterator[Any]:
-    """What rich prints for each classifier: its name, its accuracies, what its swaps flip."""
+    """What rich prints for each classifier: its name, its accuracies, its probabilities, what its swaps flip."""
     for entry in results["classifiers"]:
         yield Text(f"\n{printable(entry['name'])}", style="bold")
         yield audit_table(entry["parts"])
+        yield audit_table(entry["parts"], "probabilities")
         yield swap_table(entry["swaps"])
 
 
@@ -369,10 +373,14 @@ def _dim(text: str) -> str:
     return text.replace("(", "[dim](").replace(")", ")[/]")
 
 
-def cell(share: Mapping[str, float] | None) -> str:
-    """`31.4 (28–34)`, a share in percent with its interval; a dash where nothing was counted."""
+def cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
+    """`31.4 (28–34)`, a share in percent with its interval, or `0.314 (0.28–0.34)`, a number; a dash where nothing was
+    counted.
+    """
     if share is None:
         return "–"
+    if unit != "%":
+        return f"{share['value']:.3f} ({share['low']:.2f}–{share['high']:.2f})"
     return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
 
 
@@ -401,7 +409,7 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
     least = smallest_words(entry)
     if least is not None:
         yield least
-    for kind in ("class", "group", "class in group"):
+    for kind in ("site", "class", "group", "class in group"):
         worst = worst_part(entry, kind)
         if worst is not None:
             right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]
