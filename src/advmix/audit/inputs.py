@@ -130,6 +130,14 @@ class AuditInputs:
         """Names of the test images' groups; empty where there are none."""
         return self.data.photos.groups if isinstance(self.data, OwnImages) else ()
 
+    def unmeasured(self, config: AuditConfig) -> set[str]:
+        """Names of thresholds for which these inputs let no figure be measured, as far as is known before."""
+        missing = {"worst_site"} if self.groups else {"worst_site", "worst_group"}
+        if self.metadata is None:
+            return missing
+        model, _ = open_generator(config.generator, self.data.config, config.pool, self.data)
+        return missing | ({"reconstruction"} if model.generator.exact else set())
+
     def names(self, rows: Tensor) -> list[str]:
         """What test images are called: their files, or their numbers."""
         if isinstance(self.data, OwnImages):
