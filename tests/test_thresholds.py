@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from advmix.audit.markdown import audit_markdown
@@ -14,6 +15,7 @@ from advmix.audit.results import AuditResult
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.words import why_no_verdict
 from advmix.cli import main
+from advmix.report.tables import schema
 from advmix.utils.errors import UserError
 from test_audit_command import DATA, MARKUP, audit, done, results_of, runs, words  # noqa: F401  (fixtures)
 from trained import made
@@ -164,3 +166,18 @@ def test_markdown_has_a_table_and_names_are_no_markup(sure: dict[str, Any]) -> N
     everything = sure["classifiers"][0]["parts"][0]
     assert f"| {100 * everything['accuracy_worst_case']['value']:.1f} (" in rows[2]
     assert json.dumps(sure)  # unchanged and plain
+
+
+def test_results_are_what_the_schema_says(runs: Path, done: Path, exact: Path) -> None:  # noqa: F811
+    """Of a generator that draws too little and of an exact one."""
+    both = made(*words(runs, "--compare", str(runs / "nominal0"), str(runs / "nominal1")))
+    for folder in (done, exact, both):
+        jsonschema.validate(results_of(folder), schema())
+    results = results_of(done)
+    results["classifiers"][0]["parts"][1]["surprise"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="'surprise' was unexpected"):
+        jsonschema.validate(results, schema())
+    results = results_of(done)
+    results["classifiers"][0]["parts"][0]["accuracy_clean"]["value"] = 81.2
+    with pytest.raises(jsonschema.ValidationError, match=r"81\.2"):
+        jsonschema.validate(results, schema())
