@@ -33,6 +33,7 @@ from advmix.audit.statistics import (
     strongest_failures,
     swap_entries,
 )
+from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.words import audit_sentences, audit_tables, cell
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
@@ -339,6 +340,17 @@ class AuditResult:
         entries = self.results["classifiers"]
         rows = [{"classifier": entry["name"], **_flat(part)} for entry in entries for part in entry["parts"]]
         return pandas.DataFrame(rows)
+
+    def below(self, thresholds: str) -> list[str]:
+        """What is missed of `worst_case=0.6, worst_group=0.5`, a line for each: the lower end of the 95 % interval
+        counts. Nothing where all held.
+
+        >>> assert not result.below("worst_case=0.6, random_mix=0.9")
+
+        Raises:
+            UserError: an unknown name, or a figure that was not measured.
+        """
+        return missed_thresholds(read_thresholds(thresholds), self.results)
 
     def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[ImagePair]:
         """Images with the mixes that were found for them.
