@@ -37,15 +37,20 @@ def image_uri(image: Tensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ImagePair:
-    """An image and what became of it, `(C, H, W)` in [0, 1] each."""
+    """An image and what became of it, `(C, H, W)` in [0, 1] each; `smallest` is the least change that flips the answer,
+    where one does.
+    """
 
     before: Tensor
     after: Tensor
+    smallest: Tensor | None = None
 
     def uris(self) -> dict[str, Any]:
-        """Both, and their difference scaled to its own maximum."""
-        difference = rescaled_difference(self.before[None], self.after[None])[0]
-        pictures = {"before": self.before, "after": self.after, "difference": difference}
+        """All of them; their difference, scaled to its own maximum, where there is no smallest change."""
+        between = self.smallest
+        if between is None:
+            between = rescaled_difference(self.before[None], self.after[None])[0]
+        pictures = {"before": self.before, "after": self.after, "between": between}
         return {name: image_uri(image) for name, image in pictures.items()} | {"side": self.before.shape[-1]}
 
 
@@ -115,7 +120,6 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         **entry,
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
-        "flip_rate": words.flip_rate(entry),
         "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
