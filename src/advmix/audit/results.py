@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
@@ -168,6 +169,8 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         named_changes = [pictures.named_changes(number) for number in range(len(run.classifiers))]
     with clock("report"):
         results = _results(run, pictures, found, named_changes) | {"digest": digest}
+        for entry in results["classifiers"]:
+            entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
@@ -350,6 +353,19 @@ def _kind_entries(pictures: Pictures, found: AuditRecords, number: int) -> list[
     return entries
 
 
+def _sheet_entries(pictures: Pictures, found: AuditRecords, number: int, seed: int) -> list[Entry]:
+    """What is said of the pictures on the sheet: with the reference's vote, where it counts, and a person's."""
+    records, trusted = found.classifiers[number], is_trusted(found)
+    reference = LabelCheck(found.images, replace(records, label_votes=None))
+    places = sheet_places(found.images, records, trusted, seed)
+    entries = pictures.entries(number, places)
+    for entry, place in zip(entries, places, strict=True):
+        voted = trusted and bool(reference.votes[place])
+        entry["vote"] = ("kept" if reference.kept[place] else "lost") if voted else ""
+        entry["answered"] = -1 if records.label_votes is None else int(records.label_votes[place])
+    return entries
+
+
 KIND_PICTURES = 6
 """At most so many pictures of each kind of change."""
 
@@ -386,7 +402,7 @@ def _classifier_entry(
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
         "label_check": check_entry(found.images, records, trusted),
-        "sheet": pictures.entries(number, sheet_places(found.images, records, trusted, run.config.seed)),
+        "sheet": _sheet_entries(pictures, found, number, run.config.seed),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }
