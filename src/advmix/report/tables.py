@@ -12,12 +12,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from advmix.report.drawing import METHODS
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, printable
 
 Run = Mapping[str, Any]
 
@@ -196,6 +197,20 @@ def header(command: str, config: Any) -> dict[str, Any]:
         "config": {"command": command, **to_dict(config)},
         "environment": environment(),
     }
+
+
+def plain_table(first: str, columns: Sequence[str]) -> Table:
+    """A table for the terminal, with names on the left and numbers in the columns."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 2), show_edge=False)
+    view.add_column(first, overflow="fold")
+    for column in columns:
+        view.add_column(column, justify="right", min_width=9)
+    return view
+
+
+def safe_markup(name: str) -> str:
+    """A name of a user's, as text for rich."""
+    return escape(printable(name))
 
 
 def as_text(parts: Iterable[Any]) -> str:
