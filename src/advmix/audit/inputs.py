@@ -135,6 +135,14 @@ class AuditInputs:
         """Names of the sites that the test images come from; empty where none are known."""
         return self.data.photos.sites if isinstance(self.data, OwnImages) else ()
 
+    def unmeasured(self, config: AuditConfig) -> set[str]:
+        """Names of thresholds for which these inputs let no figure be measured, as far as is known before."""
+        missing = {name for name, known in (("worst_site", self.sites), ("worst_group", self.groups)) if not known}
+        if self.metadata is None:
+            return missing
+        model, _ = open_generator(config.generator, self.data.config, config.pool, self.data)
+        return missing | ({"reconstruction"} if model.generator.exact else set())
+
     def names(self, rows: Tensor) -> list[str]:
         """What test images are called: their files, or their numbers."""
         if isinstance(self.data, OwnImages):
