@@ -208,6 +208,46 @@ def plain_table(first: str, columns: Sequence[str]) -> Table:
     return view
 
 
+def parts_table(parts: Sequence[Mapping[str, Any]], place: str = "terminal") -> Table:
+    """What was measured of parts of the images, with 95 % intervals, a row each and the kinds of parts apart.
+
+    Args:
+        parts: `kind`, `name`, `images`, and what was measured, by key.
+        place: whose columns are shown; `probabilities` without the number of images.
+    """
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column("probabilities" if place == "probabilities" else "accuracy, %")
+    if place != "probabilities":
+        view.add_column("images", justify="right")
+    shown = [column for column in columns_of(place) if column.key in parts[0]]
+    parts = [part for part in parts if shown[0].key in part]
+    for column in shown:
+        view.add_column(column.short, justify="right")
+    for before, part in zip([None, *parts], parts, strict=False):
+        if before is not None and before["kind"] != part["kind"]:
+            view.add_section()
+        cells = [dimmed(interval_cell(part[column.key], column.unit)) for column in shown]
+        counts = [] if place == "probabilities" else [f"{part['images']:,}"]
+        view.add_row(safe_markup(part["name"]), *counts, *cells)
+    return view
+
+
+def interval_cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
+    """`31.4 (28–34)`, a share in percent with its interval, or `0.31 (0.28–0.34)`, a number; a dash where nothing was
+    counted.
+    """
+    if share is None:
+        return "–"
+    if unit != "%":
+        return f"{share['value']:.2f} ({share['low']:.2f}–{share['high']:.2f})"
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
+
+
+def dimmed(text: str) -> str:
+    """A cell for rich, what stands in brackets fainter."""
+    return text.replace("(", "[dim](").replace(")", ")[/]")
+
+
 def safe_markup(name: str) -> str:
     """A name of a user's, as text for rich."""
     return escape(printable(name))
