@@ -38,7 +38,7 @@ class Column:
         meaning: a sentence for a reader who is new here.
         hint: a few words for a chart.
         shown: `digits`, in what evaluate measures on painted digits; `page` and `terminal`, in what audit measures;
-            `probabilities`, in both, in a table of their own.
+            `probabilities`, in both, in a table of their own; `sites`, of classifiers that were trained elsewhere.
         unit: `%`, a share that is shown in percent; or none, a number.
     """
 
@@ -77,7 +77,21 @@ COLUMNS = (
         "any colour at all",
         ("digits",),
     ),
-    Column("accuracy_clean", "As it is", "as it\nis", "The image itself.", shown=("page", "terminal")),
+    Column("accuracy_clean", "As it is", "as it\nis", "The image itself.", shown=("page", "terminal", "sites")),
+    Column(
+        "accuracy_balanced",
+        "Balanced accuracy",
+        "balan-\nced",
+        "Mean over the classes of the share of right answers in each.",
+        shown=("sites",),
+    ),
+    Column(
+        "accuracy_others",
+        "Other sites",
+        "other\nsites",
+        "Balanced accuracy on held-out images of the sites that it was trained at.",
+        shown=("sites",),
+    ),
     Column("accuracy_small", "At the generator's size", "small", "The image made as small as the generator's."),
     Column(
         "accuracy_reconstruction",
@@ -144,7 +158,7 @@ COLUMNS = (
         "Brier\nscore",
         "Squared distance of the probabilities to the truth, summed over the classes (Brier, 1950, not halved): 0 is "
         "perfect, 2 is sure and wrong. Like all of this table, of the images as they are.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
         unit="",
     ),
     Column(
@@ -153,7 +167,7 @@ COLUMNS = (
         "calibr.\nerror, %",
         "Expected calibration error (Guo et al., 2017): how far accuracy is from the probability of the answer, in 15 "
         "bins of equal width.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
     Column(
         "calibration_error_chance",
@@ -161,7 +175,7 @@ COLUMNS = (
         "by\nchance",
         "The calibration error of so few images if all probabilities were right: an error within this interval says "
         "nothing.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
     Column(
         "sensitivity_at_specificity",
@@ -169,13 +183,13 @@ COLUMNS = (
         "sensit. at\n90 % spec.",
         "Of two classes: the share of the second one that is found, at the threshold where 90 % of the first one are "
         "not taken for it. The threshold is each row's own.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
 )
 
 
 def columns_of(place: str) -> tuple[Column, ...]:
-    """The columns that are shown in a place: `digits`, `page`, `terminal` or `probabilities`."""
+    """The columns that are shown in a place: `digits`, `page`, `terminal`, `probabilities` or `sites`."""
     return tuple(column for column in COLUMNS if place in column.shown)
 
 
