@@ -36,7 +36,7 @@ from advmix.audit.statistics import (
 )
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.votes import audit_digest, read_votes, with_votes
-from advmix.audit.words import audit_sentences, audit_tables, cell
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
@@ -45,7 +45,7 @@ from advmix.intervals import Resamples
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
 from advmix.pools import LATENTS
-from advmix.report.tables import RESULTS, as_text, columns_of, header
+from advmix.report.tables import RESULTS, as_text, columns_of, header, interval_cell
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
@@ -278,7 +278,7 @@ class AuditResult:
         entries, shown = self.results["classifiers"], columns_of("terminal")
         rows = [
             {"classifier": entry["name"], "": part["name"], "images": part["images"]}
-            | {f"{column.title}, %": cell(part[column.key]) for column in shown if column.key in part}
+            | {f"{column.title}, %": interval_cell(part[column.key]) for column in shown if column.key in part}
             for entry in entries
             for part in entry["parts"]
         ]
