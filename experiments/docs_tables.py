@@ -5,8 +5,9 @@ A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->
 `TESTS`, `all` of them, and figures, which are left out where there is no such file:
 `<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
 rows alone, without what stands below a table. Between `<!-- columns: page -->` and `<!-- end of columns -->` stands
-what every accuracy means that is shown in that place; between `<!-- named changes -->` and its end the changes of
-`advmix.named_changes`.
+what every accuracy means that is shown in that place; between `<!-- schema: audit_part -->` and
+`<!-- end of schema -->` the keys of that definition in the JSON Schema of `results.json`; between
+`<!-- named changes -->` and its end the changes of `advmix.named_changes`.
 
 Run after results change; a test holds pages and results together.
 """
@@ -27,6 +28,7 @@ from advmix.cli import COMMANDS
 from advmix.named_changes import NAMED_CHANGES
 from advmix.report.drawing import method_label
 from advmix.report.tables import (
+    COLUMNS,
     Column,
     Run,
     color_spread,
@@ -36,6 +38,7 @@ from advmix.report.tables import (
     in_percent,
     is_control,
     method_names,
+    schema,
 )
 from advmix.utils.config import to_dict
 from experiments.cli import EXPERIMENTS
@@ -51,6 +54,7 @@ SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", r
 PHOTOGRAPHS = re.compile(r"<!-- photographs -->.*?<!-- end of photographs -->", re.DOTALL)
 NAMED = re.compile(r"<!-- named changes -->.*?<!-- end of named changes -->", re.DOTALL)
 MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
+KEYS = re.compile(r"<!-- schema: (\w+) -->.*?<!-- end of schema -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
 TESTS = {
     "biased": "accuracy_biased",
@@ -110,7 +114,8 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return NAMED.sub(named_changes, PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page))))
+    page = KEYS.sub(keys, PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page))))
+    return NAMED.sub(named_changes, page)
 
 
 def named_changes(match: re.Match[str]) -> str:
@@ -133,6 +138,15 @@ def meanings(match: re.Match[str]) -> str:
     rows = [[column.title, f"`{column.key}`", column.meaning] for column in columns_of(match[1])]
     table = grid(["column", "in results.json", "what is counted"], rows, left=3)
     return f"<!-- columns: {match[1]} -->\n\n{table}\n\n<!-- end of columns -->"
+
+
+def keys(match: re.Match[str]) -> str:
+    """The table of the keys of a definition in the schema, which the list of columns completes."""
+    meaning = {column.key: column.meaning for column in COLUMNS}
+    properties = schema()["$defs"][match[1]]["properties"]
+    rows = [[f"`{key}`", value.get("description", meaning.get(key, ""))] for key, value in properties.items()]
+    table = grid(["key", "what it is"], rows, left=2)
+    return f"<!-- schema: {match[1]} -->\n\n{table}\n\n<!-- end of schema -->"
 
 
 def pictures(source: Path, words: Sequence[str], folder: Path) -> Iterator[str]:

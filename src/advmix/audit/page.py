@@ -37,25 +37,35 @@ def image_uri(image: Tensor) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ImagePair:
-    """An image and what became of it, `(C, H, W)` in [0, 1] each."""
+    """An image and what became of it, `(C, H, W)` in [0, 1] each; `smallest` is the least change that flips the answer,
+    where one does.
+    """
 
     before: Tensor
     after: Tensor
+    smallest: Tensor | None = None
 
     def uris(self) -> dict[str, Any]:
-        """Both, and their difference scaled to its own maximum."""
-        difference = rescaled_difference(self.before[None], self.after[None])[0]
-        pictures = {"before": self.before, "after": self.after, "difference": difference}
+        """All of them; their difference, scaled to its own maximum, where there is no smallest change."""
+        between = self.smallest
+        if between is None:
+            between = rescaled_difference(self.before[None], self.after[None])[0]
+        pictures = {"before": self.before, "after": self.after, "between": between}
         return {name: image_uri(image) for name, image in pictures.items()} | {"side": self.before.shape[-1]}
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
+    """The pictures of one classifier: in the order of its entries in the results, some of every kind of change, and one
+    for each swap and each named change by name.
+    """
 
     strongest: list[ImagePair]
     label_lost: list[ImagePair]
     swaps: dict[str, ImagePair]
+    kinds: list[list[ImagePair]]
+    named: dict[str, ImagePair]
+    sheet: list[ImagePair]
 
 
 def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:
@@ -75,6 +85,9 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             classifiers=entries,
             style=Markup(resource("report.css") + resource("audit.css")),
             columns=_columns(results),
+            probability_columns=[
+                column for column in columns_of("probabilities") if column.key in results["classifiers"][0]["parts"][0]
+            ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
             words=words,
@@ -112,11 +125,10 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         **entry,
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
-        "flip_rate": words.flip_rate(entry),
         "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
         "swaps": swaps,
-        "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
+        "worst": {kind: words.worst_part(entry, kind) for kind in ("site", "class", "group", "class in group")},
         "first": words.first_layers(entry),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack
+from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches
+from advmix.audit.markdown import audit_markdown
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
 from advmix.audit.page import Gallery
 from advmix.audit.records import RECORDS_FILE, AuditRecords
@@ -21,18 +24,18 @@ from advmix.audit.results import (
     REPORT,
     AuditResult,
     AuditRun,
-    Pictures,
     audit_parts,
-    galleries,
     write_audit,
 )
 from advmix.audit.settings import FIT, AuditConfig
+from advmix.audit.thresholds import check_known, missed_thresholds, read_thresholds
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made
 from advmix.encoders.store import PoolOptions
+from advmix.latents import Latents
 from advmix.mixing import WORST_CASE, Search, SearchOptions
 from advmix.pools import LATENTS, FittedModel, check_size, load, open_generator, remembered
 from advmix.report.tables import RESULTS
@@ -42,9 +45,9 @@ from advmix.training.reference import (
     train_reference,
 )
 from advmix.utils.device import in_first_process, make_fabric
-from advmix.utils.errors import UserError
+from advmix.utils.errors import ThresholdError, UserError
 from advmix.utils.files import folder_for, make_folder, read_json, with_folder
-from advmix.utils.progress import Advance, PhaseTimer, console, quietly, track
+from advmix.utils.progress import Advance, PhaseTimer, console, on_stderr, quietly, track
 from advmix.utils.runs import CHUNKS, open_run
 from advmix.utils.torch_tools import generator
 
@@ -88,7 +91,7 @@ def search_all(
                 batch = images.read(places[i].start, rows[places[i]])
                 _found(setup, classifiers, batch, metadata, advance).save(paths[i])
         fabric.barrier()
-        in_first_process(fabric, lambda: _join(out, paths))
+        in_first_process(fabric, lambda: _join(out, paths, setup.pool))
     return AuditRecords.load(out)
 
 
@@ -120,8 +123,8 @@ def _is_done(path: Path, metadata: dict[str, Any]) -> bool:
         return False
 
 
-def _join(out: Path, paths: Sequence[Path]) -> None:
-    AuditRecords.cat([AuditRecords.load(path) for path in paths]).save(out / RECORDS_FILE)
+def _join(out: Path, paths: Sequence[Path], pool: Latents) -> None:
+    AuditRecords.cat([AuditRecords.load(path) for path in paths]).with_scale(pool).save(out / RECORDS_FILE)
 
 
 def chosen_rows(count: int, images: int, rng: torch.Generator) -> Tensor:
@@ -134,15 +137,21 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
 
     Raises:
         UserError: bad input.
+        ThresholdError: the results are below `fail_under`.
     """
-    config = config.as_run
+    config, thresholds = config.as_run, read_thresholds(config.fail_under)
     fabric = make_fabric(config.device, config.devices)
-    with quietly(not fabric.is_global_zero):
+    with quietly(not fabric.is_global_zero), on_stderr(config.format != "text"):
         inputs = AuditInputs.open(config, fabric)
+        check_known(thresholds, inputs.unmeasured(config))
         if inputs.metadata is not None and "data" in inputs.metadata:
             config = replace(config, data=remembered(config.data))
         result = audit(config, inputs, fabric)
-        _show(config, result.results)
+        missed = missed_thresholds(thresholds, result.results)
+        if fabric.is_global_zero:
+            _show(config, result.results, missed)
+    if missed and fabric.is_global_zero:
+        raise ThresholdError(missed)
     return result.results
 
 
@@ -256,7 +265,10 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
         UserError: the folder holds something else.
     """
     with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
-        if not (config.out / RESULTS).is_file():
+        done = (config.out / RESULTS).is_file()
+        if config.votes is not None and not done:
+            raise UserError(f"--votes {config.votes}: {config.out} holds no finished audit; audit first, then answer")
+        if not done or config.votes is not None:
             clock = PhaseTimer(config.out if fabric.is_global_zero else None)
             if inputs.model is None:
                 inputs = replace(inputs, model=_made_model(config, inputs, fabric, clock))
@@ -341,7 +353,19 @@ def _made_reference(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, cl
     return own_reference(folder, images, fabric.device)
 
 
-def _show(config: AuditConfig, results: dict[str, Any]) -> None:
+def _show(config: AuditConfig, results: dict[str, Any], missed: Sequence[str]) -> None:
+    """In the format that is wanted; what belongs to no result goes where progress goes."""
+    if config.format == "text":
+        _show_text(results)
+    else:
+        whole = config.out / RESULTS
+        sys.stdout.write(whole.read_text() if config.format == "json" else audit_markdown(results, missed))
+    if config.fail_under and not missed:
+        console.print(f"Held: {config.fail_under}", markup=False)
+    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)
+
+
+def _show_text(results: dict[str, Any]) -> None:
     for part in audit_tables(results):
         console.print(part)
     for sentence in audit_sentences(results):
@@ -352,4 +376,3 @@ def _show(config: AuditConfig, results: dict[str, Any]) -> None:
             f"The generator was fitted on {known:,} of these {results['images']:,} images, and may draw them too well"
         )
         console.print(f"{words}; audit others: --data, or its own --split-seed", markup=False, style="yellow")
-    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)

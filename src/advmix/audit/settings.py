@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from advmix.attacks import AttackOptions
+from advmix.audit.thresholds import check_known, read_thresholds
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
@@ -17,6 +18,8 @@ from advmix.utils.errors import UserError
 
 NO_REFERENCE = "none"
 """In the place of a reference: labels are not checked."""
+
+FORMATS = ("text", "json", "markdown")
 
 QUICK_READ = 1000
 """Images of every split that `--quick` reads."""
@@ -52,6 +55,7 @@ class AuditConfig(ClassifierOptions):
             finest layers.
         attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
+        votes: answers of a person to the sheet of the page, as it saved them: of a finished audit, in the same folder.
         quick: an answer in half a minute: at most 100 test images, of 1,000 that are read of every split, a search of
             3 x 3, 6 pictures of each kind, and labels are not checked.
         images: at most so many test images, drawn at random.
@@ -62,7 +66,11 @@ class AuditConfig(ClassifierOptions):
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         devices: how many devices, a process each; more than one fit no generator.
-        resume: go on with a run that was stopped.
+        resume: go on with a run that was stopped; a finished one is said again.
+        fail_under: what must be reached, such as "worst_case=0.6, random_mix=0.9, worst_group=0.5": exit code 1 where
+            the lower end of the 95 % interval is below.
+        format: of what is printed: `text`; `json`, the results alone on the standard output; or `markdown`, a table and
+            sentences for a pull request.
     """
 
     classifier: str = ""
@@ -76,6 +84,7 @@ class AuditConfig(ClassifierOptions):
     search: SearchOptions = WORST_CASE
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
+    votes: Path | None = None
     quick: bool = False
     images: int = 500
     pictures: int = 12
@@ -86,6 +95,8 @@ class AuditConfig(ClassifierOptions):
     device: str = "auto"
     devices: int = 1
     resume: bool = False
+    fail_under: str = ""
+    format: str = "text"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +105,9 @@ class AuditConfig(ClassifierOptions):
         check_values(self, "pictures", least=0)
         if not self.named_classifiers:
             raise UserError("audit: name a classifier with --classifier, or several with --compare")
+        if self.format not in FORMATS:
+            raise UserError(f"--format {self.format}: unknown; choose from {' '.join(FORMATS)}")
+        check_known(read_thresholds(self.fail_under), self._unmeasured)
         if self.flags and not self.classifier:
             raise UserError(
                 f"{' '.join(self.flags)}: would describe --classifier alone, and there is none; put what belongs to a "
@@ -106,6 +120,12 @@ class AuditConfig(ClassifierOptions):
                 f"--devices {self.devices}: name a --generator that is there already; while one process fitted it the "
                 "others would wait, and torch gives up after half an hour"
             )
+
+    @property
+    def _unmeasured(self) -> set[str]:
+        """Names of thresholds of which these settings let no figure be measured."""
+        unchecked = self.as_run.reference == NO_REFERENCE
+        return ({"checked"} if unchecked else set()) | (set() if self.attack.attack else {"attacked"})
 
     @property
     def as_run(self) -> AuditConfig:

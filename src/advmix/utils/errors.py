@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 ALONE = "another process of this run ended; what was done is kept: go on with --resume"
@@ -12,6 +12,19 @@ ALONE = "another process of this run ended; what was done is kept: go on with --
 
 class UserError(Exception):
     """Bad input. The message names the file or value and the remedy; anything else that is raised is a bug of ours."""
+
+
+class ThresholdError(Exception):
+    """A finished run whose figures are below what the user asked for: the command line prints a line for each and exits
+    with code 1.
+
+    Attributes:
+        lines: which figures, each as one line.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
 
 
 @contextmanager

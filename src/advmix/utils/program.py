@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from advmix import __version__
-from advmix.utils.errors import ALONE, UserError, printable
+from advmix.utils.errors import ALONE, ThresholdError, UserError, printable
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -150,9 +150,9 @@ class Program:
         """Run a command.
 
         Returns:
-            The exit code: 2 with one line for bad input, a machine without memory or a full disk, 128 and the number of
-            the signal for an interruption, 141 where nobody reads the output any more (`| head`). A bug shows its
-            traceback.
+            The exit code: 1 with a line for each figure below a threshold of the user's, 2 with one line for bad input,
+            a machine without memory or a full disk, 128 and the number of the signal for an interruption, 141 where
+            nobody reads the output any more (`| head`). A bug shows its traceback.
         """
         words = sys.argv[1:] if arguments is None else arguments
         _fill_streams()
@@ -170,6 +170,10 @@ class Program:
         except BrokenPipeError:
             _forget_output()
             return 141
+        except ThresholdError as error:
+            for line in error.lines:
+                _say(f"advmix: {printable(line)}")
+            return 1
         except Exception as error:
             trouble = _in_one_line(error)
             if trouble is None:

@@ -79,6 +79,16 @@ def quietly(quiet: bool = True) -> Iterator[None]:
         console.quiet = before
 
 
+@contextmanager
+def on_stderr(wanted: bool = True) -> Iterator[None]:
+    """Print on the standard error meanwhile, so that the standard output holds the result alone."""
+    before, console.stderr = console.stderr, wanted or console.stderr
+    try:
+        yield
+    finally:
+        console.stderr = before
+
+
 def _bar() -> Progress:
     return Progress(
         TextColumn("  {task.description}"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 READ = ("generator", "latents", "classifier", "weights", "features", "reference", "audit", "compare")
 PLACES = ("out", "file", "cells", "finished", *READ)
-RESUMABLE_FIELDS = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds")
+RESUMABLE_FIELDS = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds", "fail_under", "format", "votes")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
 CHUNKS = ".chunks"
@@ -34,7 +34,7 @@ PARTS = ("gan", "encoder", "reference")
 """Subfolders in which a run trains something, unless they are runs of their own."""
 WORKING = (
     *("checkpoint.pt", *(f"{part}/checkpoint.pt" for part in PARTS)),
-    *("phases.json", CHUNKS, "shard-*.safetensors", ".variations-*.json"),
+    *("phases.json", "reference/fold-*.safetensors", CHUNKS, "shard-*.safetensors", ".variations-*.json"),
 )
 """What a run keeps while it goes on, and nobody needs when it is done. Exports have folders called as classes are: of
 folders, only the hidden one goes.
