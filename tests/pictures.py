@@ -1,4 +1,4 @@
-"""Small real pictures for the tests: scikit-learn's digits and sample photographs, as files."""
+"""Small real pictures for the tests: scikit-learn's digits and sample photographs, as files; and made-up scenes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
+from torch import Tensor
+from torch.nn import functional as F
+
+from advmix.utils.torch_tools import generator
 
 
 @cache
@@ -64,3 +69,10 @@ def digit_table(count: int, extra: str = "", values: Any = lambda _: "") -> str:
     """The labels of `digit_files` as CSV, with further columns and their values."""
     rows = [f"{index:04}.png,{digit_label(index)}{values(index)}" for index in range(count)]
     return "\n".join([f"filename,label{extra}", *rows]) + "\n"
+
+
+def scenes(count: int, channels: int, size: int = 32, seed: int = 0) -> Tensor:
+    """Smooth fields of colour with a little detail, none near black or white: `(count, channels, size, size)`."""
+    rng = generator(seed, "tests", "scenes")
+    coarse = F.interpolate(torch.rand(count, channels, 4, 4, generator=rng), size=size, mode="bicubic").clamp(0, 1)
+    return 0.2 + 0.4 * coarse + 0.1 * torch.rand(count, channels, size, size, generator=rng)

@@ -64,13 +64,13 @@ def sites(out: Path) -> None:
 
 
 def words(sites: Path, site: str = "site") -> list[str]:
-    named = ["--classifier", str(sites / "nominal"), "--site", str(sites / site)]
+    named = ["--classifier", str(sites / "nominal"), "--new-site", str(sites / site)]
     return ["adapt", *named, "--donors", "2", "--epochs", "4", "--batch", "16", "--pictures", "3", *CPU]
 
 
 @pytest.fixture(scope="module")
 def adapted(sites: Path) -> Path:
-    return made(*words(sites), "--site-target", "digit")
+    return made(*words(sites), "--new-site-target", "digit")
 
 
 def results_in(folder: Path) -> Entry:
@@ -154,7 +154,7 @@ def test_the_choice_knows_no_label_of_the_site(sites: Path) -> None:
 def test_a_run_that_was_stopped_ends_in_the_same_bytes(
     sites: Path, adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = [*words(sites), "--site-target", "digit", "--checkpoint-seconds", "0"]
+    line = [*words(sites), "--new-site-target", "digit", "--checkpoint-seconds", "0"]
     out = ["--out", str(tmp_path / "out")]
     loss = ClassifierTrainee.loss
 
@@ -218,16 +218,16 @@ def test_a_fixed_graph_gets_a_forecast_alone(
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--site", "EMPTY"], "no images in it"),
-        (["--site", "ONE"], "1 image; 2 are needed"),
-        (["--site", "NOWHERE"], "NOWHERE: no such file or folder"),
+        (["--new-site", "EMPTY"], "no images in it"),
+        (["--new-site", "ONE"], "1 image; 2 are needed"),
+        (["--new-site", "NOWHERE"], "NOWHERE: no such file or folder"),
         (["--data", "HOME", "--size", "8"], "a ready-made generator takes 16 pixels at least"),
         (["--data", "UNLABELLED"], "UNLABELLED: no labelled images"),
-        (["--site-target", "colour"], "--site-target colour: "),
-        (["--site-target", "digit", "--site", "OTHER"], "give them the names of home"),
+        (["--new-site-target", "colour"], "--new-site-target colour: "),
+        (["--new-site-target", "digit", "--new-site", "OTHER"], "give them the names of home"),
         (["--strength", "1.5"], "--strength 1.5: must be between 0 and 1"),
         (["--donors", "0"], "--donors 0"),
-        (["--site-images", "1"], "--site-images 1"),
+        (["--new-site-images", "1"], "--new-site-images 1"),
     ],
 )
 def test_bad_input_is_one_line(

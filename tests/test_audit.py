@@ -22,7 +22,15 @@ from advmix.audit.measure import (
     swaps,
 )
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
-from advmix.audit.statistics import LabelCheck, check_entry, commonest_entry, probability_drop, strongest_failures
+from advmix.audit.statistics import (
+    LabelCheck,
+    check_entry,
+    commonest_entry,
+    curve_entries,
+    probability_drop,
+    smallest_entry,
+    strongest_failures,
+)
 from advmix.audit.words import (
     COLOR,
     audit_sentences,
@@ -30,7 +38,10 @@ from advmix.audit.words import (
     caveats,
     changes,
     check_words,
+    comparison_headline,
+    first_layers,
     headline,
+    smallest_words,
     style_words,
     why_no_verdict,
 )
@@ -70,7 +81,16 @@ def batch(side: int = 8) -> AuditBatch:
         labels = Shrunk()(native.get(side, small)).argmax(1)
     labels[::4] = (labels[::4] + 1) % 3
     rows = torch.arange(COUNT)
-    return AuditBatch(20, rows, torch.zeros_like(rows), labels, small, native, make_latents(VECTOR, COUNT, seed=7))
+    return AuditBatch(
+        20,
+        rows,
+        torch.zeros_like(rows),
+        torch.zeros_like(rows),
+        labels,
+        small,
+        native,
+        make_latents(VECTOR, COUNT, seed=7),
+    )
 
 
 def test_a_larger_image_is_changed_as_its_drawing_is() -> None:
@@ -101,8 +121,14 @@ def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
             mix = DEC(SPLIT.with_perp(begun[one], found.perp[one]))
             assert torch.allclose(Shrunk()(mix).softmax(1)[0], found.after[place])
             assert torch.allclose((mix - DEC(begun[one])).square().mean().sqrt(), found.change[place])
-            seen = setup.reference(DEC(SPLIT.with_perp(small[one], found.perp[one]))).argmax()
-            assert seen == found.reference_after[place]
+            for perp, asked_reference in ((found.perp, found.reference_after), (found.flip_perp, found.reference_flip)):
+                seen = setup.reference(DEC(SPLIT.with_perp(small[one], perp[one]))).argmax()
+                assert seen == asked_reference[place]
+            least = DEC(SPLIT.with_perp(begun[one], found.flip_perp[one]))
+            assert torch.allclose(Shrunk()(least).softmax(1)[0], found.flip_answers[place])
+            assert torch.allclose((least - DEC(begun[one])).square().mean().sqrt(), found.flip_change[place])
+            flips = bool(Shrunk()(least).argmax() != label)
+            assert flips == bool(found.flip_strength[place] < torch.inf) == (not found.right_worst_case[place])
             donor = setup.pool[asked.swap_donors[one]]
             for unit, swap in enumerate(setup.swaps):
                 swapped = Shrunk()(DEC(swap.split.combine(begun[one], donor))).argmax()
@@ -209,20 +235,46 @@ def answers(**columns: Any) -> tuple[ImageRecords, ClassifierRecords]:
     return ImageRecords(**plain), ClassifierRecords(**blank)
 
 
-def test_the_label_check_tells_four_kinds_apart() -> None:
-    """The last picture is not the one that fooled: what the reference sees in it says nothing of that one."""
-    yes, no = torch.ones(5, dtype=torch.bool), torch.tensor([False, False, False, True, False])
-    votes = {"reference_before": torch.tensor([0, 0, 1, 0, 0]), "reference_after": torch.tensor([0, 1, 0, 1, 1])}
-    after = torch.tensor([[0.1, 0.9], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1], [0.6, 0.4]])
-    asked, judged = answers(right_clean=yes, right_worst_case=no, after=after, **votes)
+def test_the_label_check_tells_three_kinds_apart() -> None:
+    """By what the reference sees in the smallest change that flips."""
+    yes, no = torch.ones(4, dtype=torch.bool), torch.tensor([False, False, False, True])
+    votes = {"reference_before": torch.tensor([0, 0, 1, 0]), "reference_flip": torch.tensor([0, 1, 0, 1])}
+    asked, judged = answers(right_clean=yes, right_worst_case=no, **votes)
     check = LabelCheck(asked, judged)
-    assert check.flipped.tolist() == [True, True, True, False, True]
-    assert check.kept.tolist() == [True, False, False, False, False]
-    assert check.lost.tolist() == [False, True, False, False, False]
-    assert check.checked.tolist() == [True, False, False, True, True]
-    counts = check_entry(asked, judged)
-    assert (counts["flipped"], counts["flipped_label_kept"], counts["flipped_label_lost"]) == (4, 1, 1)
-    assert (counts["flipped_no_vote"], counts["flipped_unseen"]) == (1, 1)
+    assert check.flipped.tolist() == [True, True, True, False]
+    assert check.kept.tolist() == [True, False, False, False]
+    assert check.lost.tolist() == [False, True, False, False]
+    assert check.checked.tolist() == [True, False, False, True]
+    counts = check_entry(asked, judged, trusted=True)
+    assert (counts["flipped"], counts["flipped_label_kept"], counts["flipped_label_lost"]) == (3, 1, 1)
+    assert counts["flipped_no_vote"] == 1
+    silent = check_entry(asked, judged, trusted=False)
+    assert silent["flipped"] == 3
+    assert [silent[name] for name in silent if name not in ("flipped", "images", "right")] == [None] * 4
+
+
+def test_the_curve_ends_in_the_worst_case() -> None:
+    inf = torch.inf
+    strength = torch.tensor([0.0, 0.25, 0.25, 0.71, inf, inf])
+    asked, judged = answers(
+        right_clean=torch.tensor([False, True, True, True, True, True]),
+        right_worst_case=strength.isinf(),
+        flip_strength=strength,
+        random_strength=torch.tensor([0.0, inf, 0.5, inf, inf, inf]),
+        flip_change=torch.tensor([0.0, 0.1, 0.2, 0.3, 0.0, 0.0]),
+        flip_natural=torch.tensor([0.0, 0.2, 0.96, 0.3, 0.0, 0.0]),
+        flip_clipped=torch.tensor([0.9, 0.0, 0.0, 0.06, 0.0, 0.0]),
+        unanswered=torch.zeros(6, dtype=torch.bool),
+    )
+    curve = curve_entries(judged)
+    worst = [row["accuracy_worst_case"]["value"] for row in curve]
+    assert worst == pytest.approx([5 / 6] * 3 + [3 / 6] * 5 + [2 / 6] * 3)
+    assert [row["accuracy_random_mix"]["value"] for row in curve] == pytest.approx([5 / 6] * 5 + [4 / 6] * 6)
+    assert curve[-1]["accuracy_worst_case"] == share_of(judged.right_worst_case).to_dict()  # type: ignore[union-attr]
+    least = smallest_entry(asked, judged)
+    assert (least["flips"], least["extreme"], least["random_flips"]) == (3, 2, 1)
+    assert least["strength"] == pytest.approx([0.25, 0.25, 0.48])
+    assert judged.right_worst_natural.tolist() == [False, False, True, True, True, True]
 
 
 def test_the_strongest_failure_is_a_large_drop_for_a_small_change() -> None:
@@ -237,7 +289,7 @@ def test_the_strongest_failure_is_a_large_drop_for_a_small_change() -> None:
 
 
 def share(value: float) -> dict[str, float]:
-    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+    return {"value": value, "low": value - 0.05, "high": value + 0.05}
 
 
 def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict[str, Any]:
@@ -247,37 +299,68 @@ def part(kind: str, name: str, right: float, drawn: float, worst: float) -> dict
         "accuracy_worst_case": share(worst),
         "accuracy_checked": share(worst),
     }
-    return {"kind": kind, "name": name, "images": 30, **shares}
+    return {"kind": kind, "name": name, "images": 60, **shares}
 
 
-def said(*entries: list[dict[str, Any]], comparison: list[Any] | None = None, residual: bool = True) -> list[str]:
-    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1, "flipped_unseen": 0}
-    known = {"name": "net", "swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
-    classifiers = [known | {"parts": parts} for parts in entries]
+LEAST = {"flips": 3, "extreme": 0, "strength": [0.4, 0.5, 0.8], "change": [0.04, 0.05, 0.1], "natural": [0.1, 0.2, 0.3]}
+
+
+def gate(flips: float, images: int = 54) -> dict[str, Any]:
+    return {**share(flips), "images": images}
+
+
+def said(
+    *entries: list[dict[str, Any]],
+    comparison: list[Any] | None = None,
+    residual: bool = True,
+    flips: tuple[float, ...] = (0, 0, 0),
+) -> list[str]:
+    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
+    known = {"swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
+    classifiers = [
+        known | {"name": name, "parts": parts, "smallest": LEAST, "reconstruction_flips": gate(lost)}
+        for name, parts, lost in zip("abc", entries, flips, strict=False)
+    ]
     results = {"classifiers": classifiers, "comparison": comparison or [], "residual": residual}
     return list(audit_sentences(results | {"reference": {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True}}))
 
 
-def test_the_headline_goes_from_flips_that_keep_the_label_to_all() -> None:
-    colored = {"perp": True, "kind": "resolution", "resolution": 8, "flips": share(0.3), "color": 0.9, "broad": 0.9}
-    check = {"right": 90, "flipped": 45, "flipped_label_kept": 18}
-    entry = {"parts": [part("all", "all", 0.9, 0.9, 0.45)], "swaps": [colored], "label_check": check}
-    said = "of the right answers flip, colour and light most of all"
-    trusted, not_trusted = ({"residual": True, "reference": {"trusted": trusted}} for trusted in (True, False))
-    assert headline(entry, trusted) == f"20 to 50 % {said}"
-    assert headline(entry, not_trusted) == f"50 % {said}"
-    check["flipped_label_kept"] = 45
-    assert headline(entry, trusted) == f"50 % {said}"
-    named = colored | {"resolution": None, "name": "contrast"}
-    assert headline(entry | {"swaps": [named]}, trusted) == "50 % of the right answers flip, contrast most of all"
+def test_the_headline_names_random_and_worst_side_by_side() -> None:
+    entry = {"parts": [part("all", "all", 0.9, 0.88, 0.45)], "swaps": []}
+    words = headline(entry, {"residual": True})
+    assert words == "90 % right as they are, 88 % after a random change, 45 % after the worst one found"
+    few = {"parts": [part("all", "all", 0.9, 0.88, 0.45) | {"images": 49}]}
+    assert headline(few, {"residual": True}) == "No verdict: 49 images are too few"
+
+
+def swap_row(name: str, value: float, flipped: int) -> dict[str, Any]:
+    return {"name": name, "perp": True, "kind": "resolution", "flips": share(value), "flipped": flipped}
+
+
+def test_a_layer_flips_most_only_where_that_is_sure() -> None:
+    first, next_to, far = swap_row("a", 0.3, 20), swap_row("b", 0.22, 15), swap_row("c", 0.1, 7)
+    assert first_layers({"swaps": [far, first]}) is first
+    assert first_layers({"swaps": [next_to, first, far]}) is None
+    assert first_layers({"swaps": [first | {"flipped": 9}]}) is None
+    assert first_layers({"swaps": []}) is None
+
+
+def test_how_little_the_flips_take_is_said_of_ten_of_them() -> None:
+    assert smallest_words({"smallest": LEAST}) is None
+    words = smallest_words({"smallest": LEAST | {"flips": 30, "extreme": 2}})
+    assert words == (
+        "Half of the 30 flips take 50 % of the way or less (quarters: 40 % and 80 %), a change of 5.0 % of the pixel "
+        "range, and less than 80 % of the pairs of these images differ in style. 2 are extreme: look at them before "
+        "you count them."
+    )
 
 
 def test_what_a_reader_must_know_of_the_search_comes_first() -> None:
     entry = {"name": "net", "parts": [part("all", "all", 0.9, 0.9, 0.45)], "differentiable": True}
     assert caveats(entry | {"vanished": 0, "unanswered": 0}) == []
     silent, unanswered = caveats(entry | {"vanished": 12, "unanswered": 3})
-    assert silent.startswith("The gradients of net are zero on 12 of the 30 images: there the search is a random one")
-    assert unanswered.startswith("net answers 3 of the 30 images, or what was made of them, with what is no number")
+    assert silent.startswith("The gradients of net are zero on 12 of the 60 images: there the search is a random one")
+    assert unanswered.startswith("net answers 3 of the 60 images, or what was made of them, with what is no number")
     assert caveats(entry | {"differentiable": False, "vanished": 0, "unanswered": 0}) == [
         "net gives no gradients: the search is a random one."
     ]
@@ -294,17 +377,21 @@ def test_an_unrelated_image_is_no_change_of_colour() -> None:
 
 
 def test_a_generator_that_blurs_gets_no_headline() -> None:
-    (sentence,) = said([part("all", "all", 0.9, 0.84, 0.3)])
-    assert sentence.startswith("No headline: 84.0% right on reconstructions and 90.0% on the images.")
+    """Image by image: as many may be won as are lost."""
+    parts = [part("all", "all", 0.9, 0.9, 0.3)]
+    sentence, *_ = said(parts, flips=(0.1,))
+    assert sentence.startswith("No headline: reconstruction alone flips 10.0 % (5.0 to 15.0 %) of the 54 right answers")
     assert "--fit-steps" in sentence
-    first, *_ = said([part("all", "all", 0.9, 0.86, 0.3)])
-    assert first == "90.0% right as they are; 86.0% after a random change; 30.0% whatever the search tried."
+    first, *_ = said(parts, flips=(0.05,))
+    assert (
+        first == "90.0 % right as they are; 90.0 % after a random change; 30.0 % after the worst that the search found."
+    )
 
 
 def test_a_classifier_that_gives_one_answer_gets_no_headline() -> None:
     """Nor is it compared; but where nearly all images have that label, it may be right to."""
     rows = [part("all", "all", 0.5, 0.5, 0.5), part("class", "a", 1, 1, 1), part("class", "b", 0, 0, 0)]
-    rows[0]["images"] = 60
+    rows[0]["images"] = 120
     often = {"parts": rows, "commonest": {"class": "a", "share": 0.99}}
     results = {"residual": True}
     doubted = why_no_verdict(often, results)
@@ -314,7 +401,7 @@ def test_a_classifier_that_gives_one_answer_gets_no_headline() -> None:
     assert "--mean" in doubted.words
     assert headline(often, results) == "No verdict: it answers “a” whatever it is shown"
     assert why_no_verdict(often | {"commonest": {"class": "a", "share": 0.9}}, results) is None
-    rows[1]["images"] = 56
+    rows[1]["images"] = 112
     assert why_no_verdict(often, results) is None
 
 
@@ -328,25 +415,27 @@ def test_the_commonest_answer_is_counted() -> None:
 
 def test_what_the_size_alone_costs_is_not_the_encoders_error() -> None:
     small = part("all", "all", 0.9, 0.68, 0.3) | {"accuracy_small": share(0.7)}
-    assert said([small])[0].startswith("90.0% right as they are")
+    assert said([small], flips=(0.02,))[0].startswith("90.0 % right as they are")
 
 
 def test_where_mixes_are_small_the_size_is_not_the_classifiers_error() -> None:
     """Without residuals the worst case begins with the small reconstruction, and would fall by the size alone."""
     small = part("all", "all", 0.9, 0.68, 0.3) | {"accuracy_small": share(0.7)}
-    (sentence,) = said([small], residual=False)
-    assert sentence.startswith("No headline: 68.0% right on reconstructions and 90.0% on the images. ")
+    sentence, *_ = said([small], residual=False, flips=(0.25,))
+    assert sentence.startswith(
+        "No headline: reconstruction alone flips 25.0 % (20.0 to 30.0 %) of the 54 right answers"
+    )
     assert "Leave out --no-residual" in sentence
-    (blurred,) = said([small | {"accuracy_small": share(0.9)}], residual=False)
+    blurred, *_ = said([small | {"accuracy_small": share(0.9)}], residual=False, flips=(0.25,))
     assert "--fit-steps" in blurred
 
 
 def test_a_classifier_without_a_verdict_is_compared_with_none() -> None:
     row = {"classifier": "b", "less": "a", "accuracy_worst_case": {"value": 0.2, "low": 0.1, "high": 0.3}}
-    sharp, blurred = [part("all", "all", 0.9, 0.9, 0.3)], [part("all", "all", 0.9, 0.8, 0.3)]
-    assert any("points more than a" in words for words in said(sharp, sharp, comparison=[row]))
-    for pair in ((sharp, blurred), (blurred, sharp)):
-        assert not any("points more than a" in words for words in said(*pair, comparison=[row]))
+    parts = [part("all", "all", 0.9, 0.9, 0.3)]
+    assert any("points more than a" in words for words in said(parts, parts, comparison=[row]))
+    for flips in ((0, 0.1), (0.1, 0)):
+        assert not any("points more than a" in words for words in said(parts, parts, comparison=[row], flips=flips))
 
 
 def test_the_worst_class_and_group_are_named() -> None:
@@ -355,26 +444,44 @@ def test_the_worst_class_and_group_are_named() -> None:
     words = said([*parts, few, part("group", "x", 0.9, 0.9, 0.3), part("group", "y", 1, 1, 0.2)])
     assert "Worst class: b, 80.0% as they are, 10.0% in the worst case." in words
     assert "Worst group: y, 100.0% as they are, 20.0% in the worst case." in words
+    tied = said([*parts[:2], part("class", "b", 0.8, 0.9, 0.5)])
+    assert not any("Worst class" in sentence for sentence in tied)
     assert audit_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
 
 
-def test_what_the_reference_was_not_shown_is_counted_apart() -> None:
-    check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 2, "flipped_unseen": 3}
+def test_votes_that_are_not_trusted_are_not_said() -> None:
+    check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 4, "flipped_no_vote": 2}
     entry = {"parts": [part("all", "all", 0.9, 0.9, 0.3)], "label_check": check}
     words = check_words(entry, {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True})
     assert "cannot vote on 2, being wrong on the image itself" in words
-    assert "3 were flipped by another picture" in words
+    silent = check | dict.fromkeys(("flipped_label_kept", "flipped_label_lost", "flipped_no_vote"))
+    words = check_words(entry | {"label_check": silent}, {"accuracy": 0.6, "accuracy_train": 0.61, "trusted": False})
+    assert words.startswith("Not known: the reference is right on 61.0% of the training images and on 60.0% of these.")
 
 
-def test_a_difference_is_called_sure_when_its_interval_leaves_zero_out() -> None:
+def test_a_difference_is_said_when_its_interval_leaves_zero_out() -> None:
     row = {"classifier": "b", "less": "a"}
     parts = [part("all", "all", 0.9, 0.9, 0.3)]
     sure = said(parts, parts, comparison=[row | {"accuracy_worst_case": {"value": 0.2, "low": 0.1, "high": 0.3}}])[-1]
     ends = "95 % interval of the difference +10.0 to +30.0"
     assert sure == f"b: in the worst case right on 20.0 points more than a ({ends})."
-    assert (
-        "no difference to be sure of" in said(parts, parts, comparison=[row | {"accuracy_worst_case": share(0.05)}])[-1]
-    )
+    unsure = said(parts, parts, comparison=[row | {"accuracy_worst_case": share(0.04)}])
+    assert not any("points" in sentence for sentence in unsure)
+
+
+def test_who_withstands_most_is_said_where_it_leads_all_others() -> None:
+    def compared(*differences: tuple[str, str, float]) -> str:
+        rows = [{"classifier": one, "less": less, "accuracy_worst_case": share(by)} for one, less, by in differences]
+        known = {"parts": [part("all", "all", 0.9, 0.9, 0.3)], "reconstruction_flips": None}
+        names = sorted({name for one, less, _ in differences for name in (one, less)})
+        results = {"classifiers": [known | {"name": name} for name in names], "comparison": rows, "residual": True}
+        return comparison_headline(results)
+
+    assert compared(("b", "a", 0.2)) == "b withstands 20 points more"
+    assert compared(("b", "a", -0.2)) == "a withstands 20 points more"
+    assert compared(("b", "a", 0.04)) == "No difference in the worst case to be sure of"
+    assert compared(("b", "a", 0.2), ("c", "a", 0.1), ("c", "b", -0.1)) == "b withstands most"
+    assert compared(("b", "a", 0.2), ("c", "a", 0.18), ("c", "b", -0.02)).startswith("No difference")
 
 
 def test_latents_keep_the_residual_of_any_size() -> None:

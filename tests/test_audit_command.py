@@ -28,7 +28,7 @@ from pictures import digit, digit_label, encoded, write
 from trained import hasten_reference, made, shared
 
 MARKUP = "<script>alert(1)</script>"
-DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place"]
+DATA = ["--target", "label", "--size", "16", "--channels", "1", "--group", "place", "--site", "place"]
 FEW = ["--images", "20", "--restarts", "2", "--steps", "1", "--resamples", "50", "--chunk", "8", "--device", "cpu"]
 
 
@@ -75,7 +75,7 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
     results, found = results_of(done), AuditRecords.load(done)
     jsonschema.validate(results, schema())
     parts, judged = results["classifiers"][0]["parts"], found.classifiers[0]
-    kinds = ("all", "class", "group", "class in group")
+    kinds = ("all", "site", "class", "group", "class in group")
     by_kind = {kind: [row for row in parts if row["kind"] == kind] for kind in kinds}
     assert [row["name"] for row in by_kind["group"]] == ["a", "b"]
     for rows in by_kind.values():
@@ -84,6 +84,28 @@ def test_shares_are_counted_by_class_and_group(done: Path) -> None:
             mean = sum(row["images"] * row[accuracy_of(key)]["value"] for row in rows) / len(found)
             assert mean == pytest.approx(float(getattr(judged, key).double().mean()))
     assert not (judged.right_worst_case & ~judged.right_clean).any()
+    assert by_kind["site"] == sorted(
+        [row | {"kind": "site"} for row in by_kind["group"]], key=lambda row: row["accuracy_worst_case"]["value"]
+    )
+
+
+def test_probabilities_are_scored_for_all_and_by_site_and_group(done: Path) -> None:
+    results, found = results_of(done), AuditRecords.load(done)
+    before, labels = found.classifiers[0].before, found.images.labels
+    assert results["classes"] == found.metadata["classes"]
+    for row in results["classifiers"][0]["parts"]:
+        if row["kind"] not in ("all", "site", "group"):
+            assert "brier" not in row
+            continue
+        mask = torch.ones(len(labels), dtype=torch.bool)
+        if row["kind"] != "all":
+            mask = found.images.sites == found.metadata["sites"].index(row["name"])
+        wrong = 1 - before[mask, labels[mask]]
+        assert row["brier"]["value"] == pytest.approx(float((2 * wrong.square()).mean()))  # of two classes
+        assert row["brier"]["low"] <= row["brier"]["value"] <= row["brier"]["high"]
+    page = (done / "report.html").read_text()
+    assert page.count("By site, the worst first") == 2
+    assert f"{results['classifiers'][0]['parts'][0]['brier']['value']:.3f}<small>" in page
 
 
 def test_what_was_found_can_be_drawn_again(runs: Path, done: Path) -> None:

@@ -172,7 +172,7 @@ def test_wrong_candidate_counts_even_if_another_has_the_higher_loss(trained: Tra
     labels = torch.zeros(60, dtype=torch.long)
     search = trained.search(restarts=4, steps=0)
     loss = search_loss(Torn(), search.generator, trained.latents)
-    found, mix = evaluate_batch(Torn(), search, trained.latents, labels, trained.pool, seed=0, start=0, loss=loss)
+    found, mix, _ = evaluate_batch(Torn(), search, trained.latents, labels, trained.pool, seed=0, start=0, loss=loss)
     worst_is_right = trained.seen(mix, Torn()) == 0
     assert (worst_is_right & found.right_start & ~found.right_worst_case).any()
     assert (worst_is_right & found.right_start & found.right_worst_case).any()

@@ -87,7 +87,7 @@ def evaluate_batch(
     seed: int,
     start: int,
     loss: Loss,
-) -> tuple[Evaluation, Mix]:
+) -> tuple[Evaluation, Mix, Mix]:
     """Mix B images at random, and search around each. All classifiers meet the same donors: these follow from the seed
     and from the batch's place.
 
@@ -102,7 +102,7 @@ def evaluate_batch(
         loss: what the search climbs.
 
     Returns:
-        The evaluation, and the candidates with the highest loss.
+        The evaluation, the candidates with the highest loss, and the random ones.
     """
     worst = search(classifier, latents, labels, pool, loss=loss, rng=generator(seed, "worst-case", start))
     mixer, rng = RandMix(search.generator, search.split), generator(seed, "random mix", start)
@@ -119,7 +119,7 @@ def evaluate_batch(
         unanswered=(seen < 0) | worst.unanswered | random.unanswered,
         vanished=torch.zeros_like(plain) if worst.vanished is None else worst.vanished,
     )
-    return found, worst
+    return found, worst, random
 
 
 def evaluate_latents(

@@ -103,6 +103,16 @@ class Trace:
 
 
 @dataclass(frozen=True, eq=False)
+class Flips:
+    """Of each of R restarts, the first candidate that the classifier was wrong on: `perp` `(R, B, P)`, and `there`
+    `(R, B)`, whether there was one; elsewhere `perp` says nothing.
+    """
+
+    perp: Tensor
+    there: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Mix:
     """What a mixer found for each of B examples.
 
@@ -116,6 +126,7 @@ class Mix:
         vanished: `(B,)`, whether its gradient was zero, or not a number, at all that the search began with, so that
             other donors were tried in place of steps; None where no gradient was asked for.
         trace: all candidates, when asked for.
+        flips: of every restart, the first candidate that fooled it; None without a classifier.
     """
 
     images: Tensor
@@ -126,6 +137,7 @@ class Mix:
     unanswered: Tensor | None = None
     vanished: Tensor | None = None
     trace: Trace | None = None
+    flips: Flips | None = None
 
     @property
     def withstood(self) -> Tensor:
@@ -156,11 +168,12 @@ def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `donors (N,)` that it began with, `images`,
-    `losses (N,)`, `fooled (N,)`, `unanswered (N,)`.
+    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `flip (N, P)` that fooled first, the `donors
+    (N,)` that it began with, `images`, `losses (N,)`, `fooled (N,)`, `unanswered (N,)`.
     """
 
     perp: Tensor
+    flip: Tensor
     donors: Tensor
     images: Tensor
     losses: Tensor
@@ -171,12 +184,13 @@ class Candidates:
         """The candidate with the higher loss, row by row (the older one on a tie); `found` is about `rows` only."""
         higher = found.losses > self.losses[rows]
 
-        def choose(old: Tensor, new: Tensor) -> Tensor:
-            mask = higher.view(-1, *[1] * (new.ndim - 1))
+        def choose(old: Tensor, new: Tensor, mask: Tensor = higher) -> Tensor:
+            mask = mask.view(-1, *[1] * (new.ndim - 1))
             return old.index_copy(0, rows, torch.where(mask, new, old[rows]))
 
         return Candidates(
             choose(self.perp, found.perp),
+            choose(self.flip, found.flip, ~self.fooled[rows]),
             choose(self.donors, found.donors),
             choose(self.images, found.images),
             choose(self.losses, found.losses),
@@ -363,7 +377,8 @@ class AdvMix(Mixer):
             (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
         found = answers(logits.detach())
         losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
-        judged = Candidates(perp.detach(), donors, images.detach(), losses, mistakes(found, labels), found < 0)
+        perp, images = perp.detach(), images.detach()
+        judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
         return judged, gradient
 
     def _worst_restart(
@@ -390,6 +405,7 @@ class AdvMix(Mixer):
             unanswered=worst.unanswered.view(shape).any(dim=0),
             vanished=vanished,
             trace=trace,
+            flips=Flips(worst.flip.unflatten(0, shape), worst.fooled.view(shape)),
         )
 
 

@@ -127,12 +127,14 @@ def make_inputs(
         UserError: parts that do not go together.
     """
     if len(site.images) < 2:
-        raise UserError(f"--site {config.site.site}: {len(site.images)} image; 2 are needed at least, 100 are better")
+        raise UserError(
+            f"--new-site {config.site.new_site}: {len(site.images)} image; 2 are needed at least, 100 are better"
+        )
     if site.images.shape != data.train.shape:
         shown = [
             f"{shape[1]}x{shape[2]} pixels in {shape[0]} channels" for shape in (site.images.shape, data.train.shape)
         ]
-        raise UserError(f"--site {config.site.site}: images of {shown[0]}, but those of home have {shown[1]}")
+        raise UserError(f"--new-site {config.site.new_site}: images of {shown[0]}, but those of home have {shown[1]}")
     opened = opened.named(data.train.classes)
     return AdaptInputs(opened, Home.of(data), site, _styles_of(site.images, data, config, device))
 
@@ -154,23 +156,24 @@ def open_site(options: SiteOptions, home: Data, seed: int) -> Site:
     """
     channels, side, _ = home.train.shape
     photos = home.config.photo_options()
-    read = replace(photos, channels=channels, size=side, limit=options.site_images, target=None)
+    read = replace(photos, channels=channels, size=side, limit=options.new_site_images, target=None)
     rng = generator(seed, "adapt", "site")
     try:
-        pixels, names, _ = load_pictures(options.site, read, "test", rng)
-        truth = None if options.site_target is None else _labels(options, read, names, home.train.classes)
+        pixels, names, _ = load_pictures(options.new_site, read, "test", rng)
+        truth = None if options.new_site_target is None else _labels(options, read, names, home.train.classes)
     except UserError as error:
-        raise UserError(str(error).replace("--data", "--site")) from error
+        raise UserError(str(error).replace("--data", "--new-site")) from error
     return Site(ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), home.train.classes), truth)
 
 
 def _labels(options: SiteOptions, read: PhotoOptions, names: Sequence[str], classes: tuple[str, ...]) -> Tensor:
     """Class of each image, -1 where it has none, or one that home has not."""
-    column = str(options.site_target)
-    with closing(open_source(options.site, read)) as source:
+    column = str(options.new_site_target)
+    with closing(open_source(options.new_site, read)) as source:
         if column not in source.labels:
             raise UserError(
-                f"--site-target {column}: {options.site} has no such column; there are {first_few(source.labels)}"
+                f"--new-site-target {column}: {options.new_site} has no such column; there are "
+                f"{first_few(source.labels)}"
             )
         values = {row.name: row.values[column] for row in source.rows if not source.lacks(row, column)}
         called = class_names(values.values(), column, source.classes.get(column, ()))
@@ -178,7 +181,9 @@ def _labels(options: SiteOptions, read: PhotoOptions, names: Sequence[str], clas
     found = [places.get(called.get(values.get(name, ""), ""), UNKNOWN) for name in names]
     if max(found) == UNKNOWN:
         there = f"{first_few(called.values(), 3)}, but home has {first_few(classes, 3)}"
-        raise UserError(f"--site-target {column}: labels of {options.site} are {there}; give them the names of home")
+        raise UserError(
+            f"--new-site-target {column}: labels of {options.new_site} are {there}; give them the names of home"
+        )
     return torch.tensor(found)
 
 

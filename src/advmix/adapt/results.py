@@ -108,7 +108,7 @@ def results_of(
             "fingerprint": inputs.opened.fingerprint,
         },
         "data": home.data.config.data,
-        "site": config.site.site,
+        "site": config.site.new_site,
         "classes": list(home.train.classes),
         "images": {
             "train": len(home.train),

@@ -83,7 +83,7 @@ def adapt_classifier(
     Args:
         classifier: as `open_classifier` takes it.
         home: labelled images: what `open_images` returned, or anything that it takes.
-        site: a folder as `--site` has it; images `(N, C, H, W)`; or an `ImageSet`, whose labels are reported alone.
+        site: a folder as `--new-site` has it; images `(N, C, H, W)`; or an `ImageSet`, whose labels are reported alone.
         site_target: column of the site's labels, which are reported alone.
         generator: what is a style.
         strength: how far towards the style of an image of the site, in [0, 1].

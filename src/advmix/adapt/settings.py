@@ -18,19 +18,19 @@ class SiteOptions:
     """The new site.
 
     Args:
-        site: its images: a folder or .zip archive, `torchvision:NAME` or `hf:NAME`. No labels are looked for.
-        site_target: column of the site's labels, where it has some; `class` of folders of classes. How right the
+        new_site: its images: a folder or .zip archive, `torchvision:NAME` or `hf:NAME`. No labels are looked for.
+        new_site_target: column of the site's labels, where it has some; `class` of folders of classes. How right the
             classifier is there is then reported, and used for nothing.
-        site_images: at most so many of them, drawn at random.
+        new_site_images: at most so many of them, drawn at random.
     """
 
-    site: str = ""
-    site_target: str | None = None
-    site_images: int = 2000
+    new_site: str = ""
+    new_site_target: str | None = None
+    new_site_images: int = 2000
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "site", str(self.site))
-        check_values(self, "site_images", least=2)
+        object.__setattr__(self, "new_site", str(self.new_site))
+        check_values(self, "new_site_images", least=2)
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,5 @@ class AdaptConfig(ClassifierOptions):
         check_values(self, "strength", within=(0, 1))
         check_values(self, "donors", least=1)
         check_values(self, "pictures checkpoint_seconds", least=0)
-        if not self.site.site:
-            raise UserError("adapt: name the images of the new site with --site")
+        if not self.site.new_site:
+            raise UserError("adapt: name the images of the new site with --new-site")

@@ -159,7 +159,7 @@ def caveats(results: Entry) -> list[str]:
     if before(results)["truth"] is None:
         said.append(
             "Nothing here is measured at the site: label a hundred images of it, and name their column with "
-            "--site-target."
+            "--new-site-target."
         )
     else:
         said.append("The labels of the site are reported, and used for nothing." + _rare_words(results))

@@ -130,9 +130,14 @@ class AuditInputs:
         """Names of the test images' groups; empty where there are none."""
         return self.data.photos.groups if isinstance(self.data, OwnImages) else ()
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites that the test images come from; empty where none are known."""
+        return self.data.photos.sites if isinstance(self.data, OwnImages) else ()
+
     def unmeasured(self, config: AuditConfig) -> set[str]:
         """Names of thresholds for which these inputs let no figure be measured, as far as is known before."""
-        missing = {"worst_site"} if self.groups else {"worst_site", "worst_group"}
+        missing = {name for name, known in (("worst_site", self.sites), ("worst_group", self.groups)) if not known}
         if self.metadata is None:
             return missing
         model, _ = open_generator(config.generator, self.data.config, config.pool, self.data)
@@ -295,12 +300,14 @@ class AuditImages:
         """The images at `rows` `(B,)`, the first of which is number `start` of all that are audited."""
         inputs, device = self.inputs, self.inputs.fitted.pool.styles.device
         images = inputs.data.test[rows]
-        groups = inputs.data.photos.test.groups[rows] if isinstance(inputs.data, OwnImages) else torch.zeros_like(rows)
+        groups = sites = torch.zeros_like(rows)
+        if isinstance(inputs.data, OwnImages):
+            test = inputs.data.photos.test
+            groups, sites = test.groups[rows], test.sites[rows]
         native = {side: self.pixels(rows, side).to(device) for side in self.sides}
         latents = encoded(images, inputs.fitted.encoder)
-        return AuditBatch(
-            start, rows, groups, images.labels.to(device), images.batch(slice(None))[0].to(device), native, latents
-        )
+        pixels, labels = (part.to(device) for part in images.batch(slice(None)))
+        return AuditBatch(start, rows, groups, sites, labels, pixels, native, latents)
 
     def pixels(self, rows: Tensor, side: int) -> Tensor:
         """`(B, C, side, side)` in [0, 1]."""

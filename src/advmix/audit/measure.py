@@ -19,6 +19,7 @@ from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents, Split, single_splits
 from advmix.metrics import Evaluation, evaluate_batch
 from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
+from advmix.smallest_change import clipped_share, smallest_change
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
 from advmix.utils.torch_tools import generator as seeded
 
@@ -214,6 +215,7 @@ class AuditBatch:
         start: place of the first one among all that are audited; donors follow from it.
         rows: `(B,)`, places among the test images.
         groups: `(B,)`.
+        sites: `(B,)`.
         labels: `(B,)`.
         pixels: `(B, C, H, W)` in [0, 1], of the generator's size.
         native: by side, the same images for classifiers that are shown larger ones.
@@ -223,6 +225,7 @@ class AuditBatch:
     start: int
     rows: Tensor
     groups: Tensor
+    sites: Tensor
     labels: Tensor
     pixels: Tensor
     native: dict[int, Tensor]
@@ -236,8 +239,8 @@ class AuditBatch:
         """At most `size` images at once."""
         for rows in slices(len(self.labels), size):
             native = {side: images[rows] for side, images in self.native.items()}
-            plain = (self.rows[rows], self.groups[rows], self.labels[rows], self.pixels[rows])
-            yield AuditBatch(self.start + rows.start, *plain, native, self.latents[rows])
+            known = (self.rows[rows], self.groups[rows], self.sites[rows], self.labels[rows])
+            yield AuditBatch(self.start + rows.start, *known, self.pixels[rows], native, self.latents[rows])
 
 
 @torch.no_grad()
@@ -253,6 +256,7 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
         rows=batch.rows.cpu(),
         labels=batch.labels.cpu(),
         groups=batch.groups.cpu(),
+        sites=batch.sites.cpu(),
         styles=batch.latents.styles.cpu(),
         grid=None if grid is None else grid.cpu(),
         reference_before=seen.cpu(),
@@ -266,17 +270,21 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
 
 def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
     """Try one classifier on every image of a batch."""
-    shown, labels, split = batch.shown(classifier.side), batch.labels, setup.mixer.split
+    shown, labels, split, dec = batch.shown(classifier.side), batch.labels, setup.mixer.split, setup.generator
     start_latents = setup.start_latents(shown, batch.latents)
-    found, worst = _evaluated(setup, classifier, batch, start_latents)
+    found, worst, random = _evaluated(setup, classifier, batch, start_latents)
     drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.searches_drawings else found
     perp = split.perp_of(worst.latents)
-    with torch.no_grad(), eval_mode(classifier.network, setup.generator, setup.reference) as (model, dec, reference):
-        start_images = dec(start_latents)
-        asked = setup.residual and not (setup.searches_drawings or setup.generator.exact)
+    ways = classifier.network, dec, split, start_latents, labels
+    least = smallest_change(*ways, worst.flips)
+    by_chance = smallest_change(*ways, random.flips).strength
+    with torch.no_grad(), eval_mode(classifier.network, dec, setup.reference) as (model, _, reference):
+        start_images, flip_logits = dec(start_latents), model(least.images)
+        asked = setup.residual and not (setup.searches_drawings or dec.exact)
         reconstructed = answers(model(dec(batch.latents))) == labels if asked else drawn.right_start
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
-        judged = dec(split.with_perp(setup.start_latents(batch.pixels, batch.latents), perp))
+        small_latents = setup.start_latents(batch.pixels, batch.latents)
+        judged = [answers(reference(dec(split.with_perp(small_latents, one)))).cpu() for one in (perp, least.perp)]
         donors = setup.pool[_swap_donors(setup, batch)]
         unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
@@ -295,15 +303,23 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
             before=probabilities(before),
             after=probabilities(after),
             change=rms(worst.images - start_images).cpu(),
-            reference_after=answers(reference(judged)).cpu(),
-            swap_answers=swapped(setup.generator, model, start_latents, donors, setup.swaps)[0].cpu(),
+            clipped=clipped_share(start_images, worst.images).cpu(),
+            reference_after=judged[0],
+            random_strength=by_chance.cpu(),
+            flip_strength=least.strength.cpu(),
+            flip_perp=least.perp.cpu(),
+            flip_answers=probabilities(flip_logits),
+            flip_change=rms(least.images - start_images).cpu(),
+            flip_clipped=clipped_share(start_images, least.images).cpu(),
+            reference_flip=judged[1],
+            swap_answers=swapped(dec, model, start_latents, donors, setup.swaps)[0].cpu(),
             right_attacked=_attacked(setup, classifier, batch),
         )
 
 
 def _evaluated(
     setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch, latents: Latents
-) -> tuple[Evaluation, Mix]:
+) -> tuple[Evaluation, Mix, Mix]:
     parts = classifier.network, setup.mixer, latents, batch.labels, setup.pool
     return evaluate_batch(*parts, seed=setup.seed, start=batch.start, loss=classifier.loss)
 

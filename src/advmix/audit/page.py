@@ -50,10 +50,13 @@ class PicturePair(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImagePair:
-    """An image and what became of it, `(C, H, W)` in [0, 1] each."""
+    """An image and what became of it, `(C, H, W)` in [0, 1] each; `smallest` is the least change that flips the answer,
+    where one does.
+    """
 
     before: Tensor
     after: Tensor
+    smallest: Tensor | None = None
 
     def arrays(self) -> PicturePair:
         """The same for matplotlib."""
@@ -61,9 +64,11 @@ class ImagePair:
         return PicturePair(before, after)
 
     def uris(self) -> dict[str, Any]:
-        """Both, and their difference scaled to its own maximum."""
-        difference = rescaled_difference(self.before[None], self.after[None])[0]
-        pictures = {"before": self.before, "after": self.after, "difference": difference}
+        """All of them; their difference, scaled to its own maximum, where there is no smallest change."""
+        between = self.smallest
+        if between is None:
+            between = rescaled_difference(self.before[None], self.after[None])[0]
+        pictures = {"before": self.before, "after": self.after, "between": between}
         return {name: image_uri(image) for name, image in pictures.items()} | {"side": self.before.shape[-1]}
 
 
@@ -93,6 +98,9 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             classifiers=entries,
             style=Markup(resource("report.css") + resource("audit.css")),
             columns=_columns(results),
+            probability_columns=[
+                column for column in columns_of("probabilities") if column.key in results["classifiers"][0]["parts"][0]
+            ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
             words=words,
@@ -130,11 +138,10 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         **entry,
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
-        "flip_rate": words.flip_rate(entry),
         "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],
         "swaps": swaps,
-        "worst": {kind: words.worst_part(entry, kind) for kind in ("class", "group", "class in group")},
+        "worst": {kind: words.worst_part(entry, kind) for kind in ("site", "class", "group", "class in group")},
         "first": words.first_layers(entry),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from advmix.latents import Latents, Split
+from advmix.smallest_change import StyleScale
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
 
@@ -38,7 +39,19 @@ class ClassifierRecords:
         before: `(N, K)`, class probabilities on the image.
         after: `(N, K)`, on the mix.
         change: `(N,)`, root mean square pixel difference of mix and beginning, pixels in [0, 1].
+        clipped: `(N,)`, share of its pixel values that the mix drives to 0 or 1.
         reference_after: `(N,)`, the reference's answer on the mix at the generator's size.
+        random_strength: `(N,)`, how far towards the random donor's z⊥ the answer flips first; 0 where it is wrong on
+            what the mixes begin with, infinite where it does not flip.
+        flip_strength: `(N,)`, the same of the z⊥ that the search found: see `advmix.smallest_change`.
+        flip_perp: `(N, P)`, the z⊥ of that smallest change; the image's own where nothing flips.
+        flip_answers: `(N, K)`, class probabilities there.
+        flip_change: `(N,)`, root mean square pixel difference that it makes, pixels in [0, 1].
+        flip_clipped: `(N,)`, share of the pixel values that it drives to 0 or 1.
+        reference_flip: `(N,)`, the reference's answer there, at the generator's size.
+        flip_natural: `(N,)`, share of pairs of audited images whose z⊥ are more alike than the image's own and that of
+            its smallest change; None until all images are known.
+        flip_unlike: `(N,)`, share of the pool whose nearest other member is nearer than the one nearest to that change.
         swap_answers: `(N, U)`, the classifier's answer after each of U swaps.
         right_attacked: on the image as it is and under another's attack; None where none is tried.
     """
@@ -58,9 +71,36 @@ class ClassifierRecords:
     before: Tensor
     after: Tensor
     change: Tensor
+    clipped: Tensor
     reference_after: Tensor
+    random_strength: Tensor
+    flip_strength: Tensor
+    flip_perp: Tensor
+    flip_answers: Tensor
+    flip_change: Tensor
+    flip_clipped: Tensor
+    reference_flip: Tensor
     swap_answers: Tensor
+    flip_natural: Tensor | None = None
+    flip_unlike: Tensor | None = None
     right_attacked: Tensor | None = None
+
+    @property
+    def extreme(self) -> Tensor:
+        """`(N,)`, whether the smallest change that flips is larger than 95 % of the differences between real images, or
+        drives more than 5 % of the pixel values to an end of their range.
+        """
+        natural = torch.zeros_like(self.flip_clipped) if self.flip_natural is None else self.flip_natural
+        return self.flip_strength.isfinite() & ((natural > LARGE_CHANGE) | (self.flip_clipped > LARGE_CLIPPED))
+
+    @property
+    def right_worst_natural(self) -> Tensor:
+        """`(N,)`, as `right_worst_case`, where a change that is extreme is none."""
+        return self.right_worst_case | (self.extreme & (self.flip_strength > 0))
+
+
+LARGE_CHANGE, LARGE_CLIPPED = 0.95, 0.05
+"""Shares from which a change is extreme: of pairs of images that are more alike, and of pixel values at an end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +111,7 @@ class ImageRecords:
         rows: `(N,)`, places among the test images.
         labels: `(N,)`.
         groups: `(N,)`, zeros where there are none.
+        sites: `(N,)`, likewise.
         styles: `(N, L, D)`, the images' own codes.
         grid: `(N, C, H, W)`, or None; of a generator of any size, which encodes images of any size when asked, None.
         reference_before: `(N,)`, the reference's answer on the image at the generator's size.
@@ -84,6 +125,7 @@ class ImageRecords:
     rows: Tensor
     labels: Tensor
     groups: Tensor
+    sites: Tensor
     styles: Tensor
     grid: Tensor | None
     reference_before: Tensor
@@ -158,6 +200,22 @@ class AuditRecords:
             return AuditRecords(images, records, metadata)
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise UserError(f"{path}: not what an audit found, or damaged ({error}); make it again") from error
+
+    def with_scale(self, pool: Latents) -> AuditRecords:
+        """The same with the natural size of every smallest change; of at least two images, and a pool of two."""
+        if min(len(self), len(pool)) < 2:
+            return self
+        own = self.split.perp_of(self.images.latents)
+        scale = StyleScale.of(own, self.split.perp_of(pool).to(own))
+        records = [
+            replace(
+                one,
+                flip_natural=scale.share_of_pairs(own, one.flip_perp.to(own)),
+                flip_unlike=scale.share_of_pool(one.flip_perp.to(own)),
+            )
+            for one in self.classifiers
+        ]
+        return replace(self, classifiers=tuple(records))
 
     @staticmethod
     def cat(parts: Sequence[AuditRecords]) -> AuditRecords:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,16 +17,19 @@ from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
 from advmix.audit.notebook import notebook_html
 from advmix.audit.page import Gallery, ImagePair, PicturePair, render_audit
-from advmix.audit.records import AuditRecords
+from advmix.audit.records import AuditRecords, ClassifierRecords
 from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
     LabelCheck,
     check_entry,
     commonest_entry,
     comparison_entries,
+    curve_entries,
+    gate_entry,
     is_trusted,
     part_entries,
     probability_drop,
+    smallest_entry,
     strongest_failures,
     swap_entries,
 )
@@ -102,6 +106,7 @@ class Pictures:
                 "before": self._answer(records.before[place]),
                 "after": self._answer(records.after[place]),
                 "change": float(records.change[place]),
+                "smallest": self._smallest(records, place),
                 "probability_drop": float(falls[place]),
                 "changed": self._changed(number, place),
             }
@@ -136,6 +141,19 @@ class Pictures:
         order = (moved / spread).abs().argsort(descending=True)[:NUMBERS_SHOWN].tolist()
         return [{"name": named[i], "by": float(moved[i])} for i in order]
 
+    def _smallest(self, records: ClassifierRecords, place: int) -> dict[str, Any] | None:
+        """Of the smallest change that flips: answer, sizes, and whether it is extreme; None where nothing flips."""
+        strength, natural = float(records.flip_strength[place]), records.flip_natural
+        if not 0 < strength < math.inf:
+            return None
+        return {
+            **self._answer(records.flip_answers[place]),
+            "strength": strength,
+            "change": float(records.flip_change[place]),
+            "natural": None if natural is None else float(natural[place]),
+            "extreme": bool(records.extreme[place]),
+        }
+
     def _class(self, label: Tensor) -> str:
         return str(self.found.metadata["classes"][int(label)])
 
@@ -145,9 +163,12 @@ class Pictures:
     def _shot(self, number: int, entry: dict[str, Any]) -> ImagePair:
         """One image and the mix that was found."""
         start = self._start_latents(number, entry["place"])
-        perp = self.found.classifiers[number].perp[entry["place"]][None]
-        after = self._decode(self.found.split.with_perp(start, perp.to(start.styles)))
-        return ImagePair(self._decode(start), after)
+        records, place = self.found.classifiers[number], entry["place"]
+        after, smallest = (
+            self._decode(self.found.split.with_perp(start, perp[place][None].to(start.styles)))
+            for perp in (records.perp, records.flip_perp)
+        )
+        return ImagePair(self._decode(start), after, smallest if entry["smallest"] else None)
 
     def _example(self, number: int, unit: int) -> ImagePair:
         """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
@@ -251,6 +272,7 @@ class AuditRun:
             "seed": self.config.seed,
             "classes": data.test.classes,
             "groups": self.inputs.groups,
+            "sites": self.inputs.sites,
             "reference": self.reference.to_dict(),
             "classifiers": classifiers,
         }
@@ -401,6 +423,7 @@ def _results(run: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
     return {
         **header("audit", run.config),
         "images": len(found),
+        "classes": found.metadata["classes"],
         "data": run.inputs.data.config.data,
         "broken": [image.to_dict() for image in broken_of(run.inputs.data)],
         "generator": _generator_entry(run, found),
@@ -457,9 +480,12 @@ def _classifier_entry(run: AuditRun, pictures: Pictures, found: AuditRecords, nu
         "side": classifier.side,
         "key": as_record(key),
         "commonest": commonest_entry(found, records),
+        "reconstruction_flips": gate_entry(found, records),
+        "smallest": smallest_entry(found.images, records),
+        "curve": curve_entries(records),
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
-        "label_check": check_entry(found.images, records),
+        "label_check": check_entry(found.images, records, trusted),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }

@@ -36,6 +36,7 @@ from advmix.data.datasets import Images, open_images
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made
 from advmix.encoders.store import PoolOptions
+from advmix.latents import Latents
 from advmix.mixing import WORST_CASE, Search, SearchOptions
 from advmix.pools import LATENTS, FittedModel, check_size, load, open_generator, remembered
 from advmix.report.tables import RESULTS
@@ -91,7 +92,7 @@ def search_all(
                 batch = images.read(places[i].start, rows[places[i]])
                 _found(setup, classifiers, batch, metadata, advance).save(paths[i])
         fabric.barrier()
-        in_first_process(fabric, lambda: _join(out, paths))
+        in_first_process(fabric, lambda: _join(out, paths, setup.pool))
     return AuditRecords.load(out)
 
 
@@ -123,8 +124,8 @@ def _is_done(path: Path, metadata: dict[str, Any]) -> bool:
         return False
 
 
-def _join(out: Path, paths: Sequence[Path]) -> None:
-    AuditRecords.cat([AuditRecords.load(path) for path in paths]).save(out / RECORDS_FILE)
+def _join(out: Path, paths: Sequence[Path], pool: Latents) -> None:
+    AuditRecords.cat([AuditRecords.load(path) for path in paths]).with_scale(pool).save(out / RECORDS_FILE)
 
 
 def chosen_rows(count: int, images: int, rng: torch.Generator) -> Tensor:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
+from advmix.calibration import score_probabilities
 from advmix.intervals import Interval, Resamples, share_of
 from advmix.latents import Split
-from advmix.training.reference import MIN_REFERENCE_RATIO
+from advmix.smallest_change import LEVELS
+from advmix.training.reference import MIN_REFERENCE_ACCURACY, MIN_REFERENCE_RATIO
 from advmix.utils.torch_tools import answers, mistakes
 
 MIN_PIXEL_CHANGE = 0.02
@@ -24,7 +26,7 @@ MIN_PIXEL_CHANGE = 0.02
 
 @dataclass(frozen=True, eq=False)
 class LabelCheck:
-    """What a reference says of the mixes that flip a classifier's answer: `(N,)` boolean each.
+    """What a reference says of the smallest changes that flip a classifier's answer: `(N,)` boolean each.
 
     The reference votes where it is right on the image itself; elsewhere it cannot say what the mix has lost.
     """
@@ -43,22 +45,14 @@ class LabelCheck:
         return self.images.reference_before == self.images.labels
 
     @cached_property
-    def voted(self) -> Tensor:
-        """Flipped by the picture that the reference was shown: the worst in loss, which where others flip the answer
-        need not do so itself.
-        """
-        seen = (self.records.reference_after >= 0) & mistakes(answers(self.records.after), self.images.labels)
-        return self.flipped & self.votes & seen
-
-    @cached_property
     def kept(self) -> Tensor:
-        """Flipped, and the reference still sees the label: the classifier's own mistake."""
-        return self.voted & (self.records.reference_after == self.images.labels)
+        """Flipped, and in the smallest change the reference still sees the label: the classifier's own mistake."""
+        return self.flipped & self.votes & (self.records.reference_flip == self.images.labels)
 
     @cached_property
     def lost(self) -> Tensor:
-        """Flipped, and the reference sees another class as well."""
-        return self.voted & (self.records.reference_after != self.images.labels)
+        """Flipped, and in the smallest change the reference sees another class as well."""
+        return self.flipped & self.votes & (self.records.reference_flip != self.images.labels)
 
     @cached_property
     def no_vote(self) -> Tensor:
@@ -66,23 +60,16 @@ class LabelCheck:
         return self.flipped & ~self.votes
 
     @cached_property
-    def unseen(self) -> Tensor:
-        """Flipped by a picture that the reference was not shown, though it votes: the one that it was shown did not."""
-        return self.flipped & self.votes & ~self.voted
-
-    @cached_property
     def checked(self) -> Tensor:
-        """Images of the checked figure: those where the reference votes, without those whose label was lost. Where it
-        was not shown what flipped the answer, that counts against the classifier.
-        """
+        """Images of the checked figure: those where the reference votes, without those whose label was lost."""
         return self.votes & ~self.lost
 
 
 def is_trusted(found: AuditRecords) -> bool:
-    """Whether the reference's votes count."""
+    """Whether the reference's votes count; where they do not, they appear nowhere."""
     right = float((found.images.reference_before == found.images.labels).double().mean())
     known = found.metadata["reference"]["accuracy_train"]
-    return known is not None and right >= MIN_REFERENCE_RATIO * float(known)
+    return known is not None and right >= max(MIN_REFERENCE_RATIO * float(known), MIN_REFERENCE_ACCURACY)
 
 
 def probability_drop(images: ImageRecords, records: ClassifierRecords) -> Tensor:
@@ -116,6 +103,7 @@ FIGURES = (
     "right_reconstruction",
     "right_random_mix",
     "right_worst_case",
+    "right_worst_natural",
     "right_random_mix_drawn",
     "right_worst_case_drawn",
 )
@@ -153,12 +141,14 @@ def accuracy_of(figure: str) -> str:
 
 
 def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
-    """What numbers are given for: all, each class, each group, each class in each group; kind, name, and a mask
-    `(N,)`.
+    """What numbers are given for: all, each site, each class, each group, each class in each group; kind, name, and a
+    mask `(N,)`.
     """
     labels, groups = found.images.labels, found.images.groups
     classes, names = found.metadata["classes"], found.metadata["groups"]
     yield "all", "all", torch.ones(len(found), dtype=torch.bool)
+    for index, name in enumerate(found.metadata["sites"]):
+        yield "site", name, found.images.sites == index
     for index, name in enumerate(classes):
         yield "class", name, labels == index
     for index, name in enumerate(names):
@@ -169,7 +159,7 @@ def parts_of(found: AuditRecords) -> Iterator[tuple[str, str, Tensor]]:
 
 
 def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]:
-    """A row for each part that has images."""
+    """A row for each part that has images, the worst site first."""
     check = LabelCheck(found.images, records)
     votes = check.checked & is_trusted(found)
     rows = []
@@ -182,8 +172,20 @@ def part_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
         checked = votes & mask
         row["accuracy_checked"] = entry(share_of(records.right_worst_case, checked))
         row["checked_images"] = int(checked.sum())
+        if kind in SCORED:
+            scores = score_probabilities(records.before[mask], found.images.labels[mask])
+            row |= {key: entry(score) for key, score in scores.items()}
         rows.append(row)
-    return rows
+    sites = sorted((row for row in rows if row["kind"] == "site"), key=_worst_case)
+    return [rows[0], *sites, *(row for row in rows[1:] if row["kind"] != "site")]
+
+
+SCORED = ("all", "site", "group")
+"""Parts whose probabilities are scored: of a single class they say nothing of the others."""
+
+
+def _worst_case(row: Entry) -> float:
+    return float(row["accuracy_worst_case"]["value"])
 
 
 def commonest_entry(found: AuditRecords, records: ClassifierRecords) -> Entry:
@@ -209,7 +211,8 @@ def swap_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
                 **swap,
                 "perp": mine.within(split),
                 "flips": entry(share_of(flips, begun)),
-                "label_lost": entry(share_of(lost, votes)),
+                "flipped": int((flips & begun).sum()),
+                "label_lost": entry(share_of(lost, votes)) if is_trusted(found) else None,
                 "change": float(images.swap_change[:, place].mean()),
                 "color": float(images.swap_color[:, place].mean()),
                 "broad": float(images.swap_broad[:, place].mean()),
@@ -218,32 +221,86 @@ def swap_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
     return rows
 
 
-def check_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
-    """How many images are flipped, and what the reference says of these."""
+def check_entry(images: ImageRecords, records: ClassifierRecords, trusted: bool) -> Entry:
+    """How many images are flipped, and what the reference says of these; None of votes that are not trusted."""
     check = LabelCheck(images, records)
+    votes = {
+        "votes": check.votes,
+        "flipped_label_kept": check.kept,
+        "flipped_label_lost": check.lost,
+        "flipped_no_vote": check.no_vote,
+    }
     return {
         "images": len(images.labels),
         "right": int(records.right_clean.sum()),
-        "votes": int(check.votes.sum()),
         "flipped": int(check.flipped.sum()),
-        "flipped_label_kept": int(check.kept.sum()),
-        "flipped_label_lost": int(check.lost.sum()),
-        "flipped_no_vote": int(check.no_vote.sum()),
-        "flipped_unseen": int(check.unseen.sum()),
+        **{name: int(mask.sum()) if trusted else None for name, mask in votes.items()},
     }
 
 
+STRENGTHS = tuple(level / LEVELS for level in range(LEVELS + 1))
+"""At which the curve of accuracy against strength is read."""
+
+
+def curve_entries(records: ClassifierRecords) -> list[Entry]:
+    """Accuracy against strength: how many images are right as they are and after every change on the way to a random
+    donor, or to what the search found, that goes at most so far. At strength 1 the latter is the worst case.
+    """
+    rows = []
+    for strength in STRENGTHS:
+        row: Entry = {"strength": strength}
+        for figure, reached in (("random_mix", records.random_strength), ("worst_case", records.flip_strength)):
+            withstood = reached > strength + 1e-6
+            row[f"accuracy_{figure}"] = entry(share_of(withstood & ~records.unanswered))
+        rows.append(row)
+    return rows
+
+
+def smallest_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
+    """How little the flips take: their number, quartiles of their sizes in three units, and how many are extreme."""
+    flipped = LabelCheck(images, records).flipped & (records.flip_strength > 0)
+    by_chance = records.right_clean & records.random_strength.isfinite() & (records.random_strength > 0)
+    sizes = {"strength": records.flip_strength, "change": records.flip_change, "natural": records.flip_natural}
+    return {
+        "flips": int(flipped.sum()),
+        "extreme": int((flipped & records.extreme).sum()),
+        **{name: None if size is None else quartiles(size[flipped]) for name, size in sizes.items()},
+        "random_flips": int(by_chance.sum()),
+        "random_strength": quartiles(records.random_strength[by_chance]),
+    }
+
+
+def quartiles(values: Tensor) -> list[float] | None:
+    """The quarter, the half and three quarters of `(N,)`; None of nothing."""
+    if not len(values):
+        return None
+    found: list[float] = values.double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    return found
+
+
+def gate_entry(found: AuditRecords, records: ClassifierRecords) -> Entry | None:
+    """Of the right answers to images, at the generator's size where mixes keep details, those that reconstruction
+    flips, with their number; None of an exact generator.
+    """
+    if found.metadata["exact"]:
+        return None
+    right = records.right_small if found.metadata["residual"] else records.right_clean
+    flips = share_of(~records.right_reconstruction, right)
+    return None if flips is None else {**flips.to_dict(), "images": int(right.sum())}
+
+
 def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Resamples) -> list[Entry]:
-    """Every further classifier less the first: paired differences of shares, on the same images."""
-    first, rows = found.classifiers[0], []
-    for name, records in zip(names[1:], found.classifiers[1:], strict=True):
-        row: Entry = {"classifier": name, "less": names[0]}
+    """Every classifier less every one before it: paired differences of shares, on the same images."""
+    rows = []
+    named = list(zip(names, found.classifiers, strict=True))
+    for (other, first), (name, records) in combinations(named, 2):
+        row: Entry = {"classifier": name, "less": other}
         for figure in figures_of(found):
             pair = getattr(records, figure), getattr(first, figure)
-            row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name}"))
+            row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name} {other}"))
         among = LabelCheck(found.images, first).checked & LabelCheck(found.images, records).checked & is_trusted(found)
         pair = records.right_worst_case, first.right_worst_case
-        row["accuracy_checked"] = entry(resamples.difference(*pair, f"checked {name}", among))
+        row["accuracy_checked"] = entry(resamples.difference(*pair, f"checked {name} {other}", among))
         row["checked_images"] = int(among.sum())
         rows.append(row)
     return rows

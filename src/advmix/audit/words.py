@@ -16,9 +16,12 @@ from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
 
-TOO_BLURRED = 0.05
+MAX_RECONSTRUCTION_FLIPS = 0.05
+"""A worst case is no headline where reconstruction alone flips more of the right answers."""
 
-"""A worst case is no headline where reconstructions cost more accuracy than this."""
+MIN_IMAGES, MIN_FLIPS, FEW = 50, 10, 20
+"""There is no verdict from fewer images; nothing is said to flip most that flips fewer answers; and no part with fewer
+images is called the worst."""
 
 ONE_ANSWER, TOO_OFTEN = 0.98, 0.1
 
@@ -48,7 +51,7 @@ class NoVerdict:
 
 def why_no_verdict(entry: Entry, results: Entry) -> NoVerdict | None:
     """What stands in the way of a verdict on a classifier; None where nothing does."""
-    return _one_answer(entry) or _blurred(entry, results)
+    return _one_answer(entry) or _too_few(entry) or _blurred(entry, results)
 
 
 def _one_answer(entry: Entry) -> NoVerdict | None:
@@ -69,28 +72,43 @@ def _one_answer(entry: Entry) -> NoVerdict | None:
     )
 
 
+def _too_few(entry: Entry) -> NoVerdict | None:
+    images = entry["parts"][0]["images"]
+    if images >= MIN_IMAGES:
+        return None
+    return NoVerdict(
+        f"{images:,} images are too few",
+        f"No headline: {images:,} images are too few for a verdict, {MIN_IMAGES} are needed (--images, --limit). The "
+        "numbers and their intervals are shown.",
+    )
+
+
 def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
-    """Where mixes keep an image's details they keep its size too, and reconstructions are held against the same images
-    at the generator's size: what is lost by the size alone is no error of the encoder's. Where mixes are no more than
-    the generator draws, the worst case loses the size as well, and reconstructions are held against the images.
+    """Whether reconstruction flips too many right answers, image by image.
+
+    Where mixes keep an image's details they keep its size too, and reconstructions are held against the same images at
+    the generator's size: what is lost by the size alone is no error of the encoder's. Where mixes are no more than the
+    generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
-    everything, residual = entry["parts"][0], results["residual"]
-    if "accuracy_reconstruction" not in everything:
+    gate, everything, residual = entry.get("reconstruction_flips"), entry["parts"][0], results["residual"]
+    if gate is None or gate["value"] <= MAX_RECONSTRUCTION_FLIPS:
         return None
-    drawn, small, native = (
-        everything[key]["value"] for key in ("accuracy_reconstruction", "accuracy_small", "accuracy_clean")
+    small, native, drawn = (
+        everything[key]["value"] for key in ("accuracy_small", "accuracy_clean", "accuracy_reconstruction")
     )
-    clean = small if residual else native
-    if clean - drawn <= TOO_BLURRED:
-        return None
-    size = (
-        " at the generator's size" if residual and everything["accuracy_small"] != everything["accuracy_clean"] else ""
+    size = " at the generator's size" if residual and small != native else ""
+    by_size = not residual and small - drawn <= MAX_RECONSTRUCTION_FLIPS
+    shown = (
+        "The mixes below keep what the generator cannot draw, and begin with the image itself, but they may change "
+        "more than they should. "
+        if residual
+        else "A worst case blames the classifier for it. "
     )
-    by_size = not residual and small - drawn <= TOO_BLURRED
     return NoVerdict(
         "the generator draws too little of these images",
-        f"No headline: {drawn:.1%} right on reconstructions and {clean:.1%} on the images{size}. The generator draws "
-        f"too little of what the classifier looks at, so a worst case would blame the classifier for it. "
+        f"No headline: reconstruction alone flips {percent(gate['value'], 1)} ({interval(gate, 1)}) of the "
+        f"{gate['images']:,} right answers{size}, and at most {percent(MAX_RECONSTRUCTION_FLIPS)} may flip. The "
+        f"generator draws too little of what the classifier looks at. {shown}"
         f"{KEEP_SIZE if by_size else READY_MADE if _ready_made(results) else REMEDY}",
     )
 
@@ -98,14 +116,6 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
 def _ready_made(results: Entry) -> bool:
     return results.get("generator", {}).get("ready_made") is not None
 
-
-TELLING_RATE = 0.05
-
-"""Where fewer right answers flip, the headline does not say by what."""
-
-FEW = 20
-
-"""A part with fewer images is not called the worst one while there is one with more."""
 
 COLOR, BROAD = 0.75, 0.5
 
@@ -122,12 +132,6 @@ def percent(value: float, digits: int = 0) -> str:
 def interval(share: Entry, digits: int = 0) -> str:
     """`28 to 34 %`."""
     return f"{100 * share['low']:.{digits}f} to {100 * share['high']:.{digits}f} %"
-
-
-def flip_rate(entry: Entry) -> float:
-    """The share of right answers that the search flips."""
-    check = entry["label_check"]
-    return float(check["flipped"] / check["right"]) if check["right"] else 0.0
 
 
 def caveats(entry: Entry) -> list[str]:
@@ -149,29 +153,37 @@ def caveats(entry: Entry) -> list[str]:
 
 
 def headline(entry: Entry, results: Entry) -> str:
-    """The answer, in one line: from the share of right answers that flip while a trusted reference still sees the
-    label, to the share that flip at all.
-    """
+    """The answer, in one line: as they are, after a random change, after the worst one."""
     doubted = why_no_verdict(entry, results)
     if doubted is not None:
         return f"No verdict: {doubted.reason}"
     if not entry["parts"][0]["accuracy_clean"]["value"]:
         return "No right answer to flip"
-    rate = flip_rate(entry)
-    strongest = first_layers(entry)
-    what = f", {what_changed(strongest)} most of all" if strongest is not None and rate >= TELLING_RATE else ""
-    least = entry["label_check"]["flipped_label_kept"] / entry["label_check"]["right"]
-    low, high = f"{100 * least:.0f}", f"{100 * rate:.0f}"
-    shown = f"{low} to {high} %" if results["reference"]["trusted"] and low != high else f"{high} %"
-    return f"{shown} of the right answers flip{what}"
+    clean, mixed, worst = _three_accuracies(entry, 0)
+    return f"{clean} right as they are, {mixed} after a random change, {worst} after the worst one found"
+
+
+def _three_accuracies(entry: Entry, digits: int) -> list[str]:
+    keys = ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")
+    return [percent(entry["parts"][0][key]["value"], digits) for key in keys]
 
 
 def first_layers(entry: Entry) -> Entry | None:
-    """Of the layers of z⊥, the resolution that flips most by itself; None where none flips any."""
+    """Of the layers of z⊥, the resolution that flips most by itself, where that is sure: it flips ten right answers at
+    least, and its interval lies above the next one's.
+    """
     rows = [row for row in entry["swaps"] if row["perp"] and row["kind"] != "all" and row["flips"] is not None]
-    levels = [row for row in rows if row["kind"] == "resolution"] or rows
-    best = max(levels, key=lambda row: float(row["flips"]["value"]), default=None)
-    return best if best is not None and best["flips"]["value"] > 0 else None
+    return leading([row for row in rows if row["kind"] == "resolution"] or rows, "flips", "flipped")
+
+
+def leading(rows: Sequence[Entry], share: str, count: str) -> Entry | None:
+    """The row with the largest share, if it counts `MIN_FLIPS` at least and its interval lies above the next one's."""
+    ordered = sorted(rows, key=lambda row: -float(row[share]["value"]))
+    if not ordered or ordered[0][count] < MIN_FLIPS:
+        return None
+    if len(ordered) > 1 and ordered[0][share]["low"] <= ordered[1][share]["high"]:
+        return None
+    return ordered[0]
 
 
 def changes(swap: Entry) -> str:
@@ -179,12 +191,6 @@ def changes(swap: Entry) -> str:
     if swap["color"] >= COLOR:
         return "colour and light"
     return "large areas" if swap["broad"] >= BROAD else "shape and detail"
-
-
-def what_changed(swap: Entry) -> str:
-    """What a swap changes: what its layer holds, where that has a name; else what was measured."""
-    named = swap["kind"] != "all" and swap["resolution"] is None
-    return str(swap["name"]) if named else changes(swap)
 
 
 def style_words(changed: Sequence[Mapping[str, Any]]) -> str:
@@ -216,19 +222,36 @@ def swap_title(swap: Entry) -> str:
 
 
 def worst_part(entry: Entry, kind: str) -> Entry | None:
-    """The part of a kind that is right least often in the worst case; None where there is only one."""
-    rows = [part for part in entry["parts"] if part["kind"] == kind]
-    rows = [part for part in rows if part["images"] >= FEW] or rows
-    return min(rows, key=lambda part: float(part["accuracy_worst_case"]["value"])) if len(rows) > 1 else None
+    """The part of a kind that is right least often in the worst case, of those with `FEW` images at least; None where
+    there is only one, or where several are as bad.
+    """
+    rows = [part for part in entry["parts"] if part["kind"] == kind and part["images"] >= FEW]
+    rows.sort(key=lambda part: float(part["accuracy_worst_case"]["value"]))
+    values = [part["accuracy_worst_case"]["value"] for part in rows[:2]]
+    return rows[0] if len(values) > 1 and values[0] < values[1] else None
 
 
 def verdict_words(entry: Entry) -> str:
     """The headline's numbers, in one sentence."""
-    everything = entry["parts"][0]
-    clean, mixed, worst = (
-        everything[key]["value"] for key in ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")
+    clean, mixed, worst = _three_accuracies(entry, 1)
+    return f"{clean} right as they are; {mixed} after a random change; {worst} after the worst that the search found."
+
+
+def smallest_words(entry: Entry) -> str | None:
+    """How little the flips take; None where nothing flips, or too little to say it of."""
+    least = entry["smallest"]
+    if least["flips"] < MIN_FLIPS:
+        return None
+    strength, change = least["strength"], least["change"]
+    said = (
+        f"Half of the {least['flips']:,} flips take {percent(strength[1])} of the way or less (quarters: "
+        f"{percent(strength[0])} and {percent(strength[2])}), a change of {percent(change[1], 1)} of the pixel range"
     )
-    return f"{clean:.1%} right as they are; {mixed:.1%} after a random change; {worst:.1%} whatever the search tried."
+    if least["natural"] is not None:
+        said = f"{said}, and less than {percent(1 - least['natural'][1])} of the pairs of these images differ in style"
+    if not least["extreme"]:
+        return f"{said}. None is extreme."
+    return f"{said}. {least['extreme']:,} are extreme: look at them before you count them."
 
 
 def check_words(entry: Entry, reference: Entry) -> str:
@@ -241,8 +264,8 @@ def check_words(entry: Entry, reference: Entry) -> str:
     if not reference["trusted"]:
         return (
             f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "
-            f"{reference['accuracy']:.1%} of these. It reads a bias of the training images, or knows them by heart, "
-            "and its votes say nothing. Look at the pictures, or name a --reference that is right here."
+            f"{reference['accuracy']:.1%} of these. It knows too little, or reads a bias of the training images, and "
+            "its votes are not shown. Answer for yourself on the sheet below, or name a --reference that is right here."
         )
     checked = entry["parts"][0]["accuracy_checked"]
     words = (
@@ -251,27 +274,21 @@ def check_words(entry: Entry, reference: Entry) -> str:
         f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
         f"on the image itself (it is right on {reference['accuracy']:.1%})."
     )
-    if check["flipped_unseen"]:
-        words = (
-            f"{words} {check['flipped_unseen']:,} were flipped by another picture than the one of the largest loss, "
-            "which alone it was shown."
-        )
     return words if checked is None else f"{words} Worst case among images that it vouches for: {checked['value']:.1%}."
 
 
 def comparison_words(results: Entry) -> list[str]:
-    """One sentence for every classifier that is held against the first; none where either has no verdict."""
+    """One sentence for every two classifiers whose worst cases surely differ; none where either has no verdict."""
+    doubted = {entry["name"] for entry in results["classifiers"] if why_no_verdict(entry, results)}
     said = []
-    first, *others = results["classifiers"]
-    for entry, row in zip(others, results["comparison"], strict=True):
-        if why_no_verdict(first, results) or why_no_verdict(entry, results):
-            continue
+    for row in results["comparison"]:
         share = row["accuracy_worst_case"]
+        if not _is_sure(share) or doubted & {row["classifier"], row["less"]}:
+            continue
         word = "more" if share["value"] > 0 else "less"
         points = f"{abs(100 * share['value']):.1f} points {word}"
         ends = f"95 % interval of the difference {100 * share['low']:+.1f} to {100 * share['high']:+.1f}"
-        unsure = "" if _is_sure(share) else "; no difference to be sure of"
-        said.append(f"{row['classifier']}: in the worst case right on {points} than {row['less']} ({ends}{unsure}).")
+        said.append(f"{row['classifier']}: in the worst case right on {points} than {row['less']} ({ends}).")
     return said
 
 
@@ -282,13 +299,26 @@ def comparison_headline(results: Entry) -> str:
         doubted = why_no_verdict(entry, results)
         if doubted is not None:
             return f"No verdict on {entry['name']}: {doubted.reason}"
-    worst = [entry["parts"][0]["accuracy_worst_case"]["value"] for entry in entries]
-    best = max(range(len(entries)), key=lambda place: worst[place])
-    if len(entries) == 2 and _is_sure(results["comparison"][0]["accuracy_worst_case"]):
-        return f"{entries[best]['name']} withstands {100 * abs(worst[1] - worst[0]):.0f} points more"
-    if len(entries) == 2:
-        return "No difference in the worst case to be sure of"
-    return f"{entries[best]['name']} withstands most"
+    for best in entries:
+        leads = [_lead(best["name"], row) for row in results["comparison"] if best["name"] in _pair(row)]
+        if leads and min(leads) > 0:
+            points = f" {100 * _difference(results['comparison'][0]):.0f} points more"
+            return f"{best['name']} withstands{points if len(entries) == 2 else ' most'}"
+    return "No difference in the worst case to be sure of"
+
+
+def _pair(row: Entry) -> tuple[str, str]:
+    return row["classifier"], row["less"]
+
+
+def _difference(row: Entry) -> float:
+    return abs(float(row["accuracy_worst_case"]["value"]))
+
+
+def _lead(name: str, row: Entry) -> float:
+    """The least that a classifier is ahead of another one by, at the near end of the interval of their difference."""
+    share = row["accuracy_worst_case"]
+    return float(share["low"] if row["classifier"] == name else -share["high"])
 
 
 def _is_sure(share: Entry) -> bool:
@@ -299,27 +329,31 @@ def _is_sure(share: Entry) -> bool:
 Part = Mapping[str, Any]
 
 
-def audit_table(parts: Sequence[Part]) -> Table:
-    """Accuracies in percent with their 95 % intervals: all, each class, each group."""
+def audit_table(parts: Sequence[Part], place: str = "terminal") -> Table:
+    """Accuracies in percent with their 95 % intervals: all, each site, class and group; or, for the place
+    `probabilities`, how far these can be believed.
+    """
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("accuracy, %")
+    view.add_column("accuracy, %" if place == "terminal" else place)
     view.add_column("images", justify="right")
-    columns = [column for column in columns_of("terminal") if column.key in parts[0]]
+    columns = [column for column in columns_of(place) if column.key in parts[0]]
+    parts = [part for part in parts if columns[0].key in part]
     for column in columns:
         view.add_column(column.short, justify="right")
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
-        cells = [_dim(cell(part[column.key])) for column in columns]
+        cells = [_dim(cell(part[column.key], column.unit)) for column in columns]
         view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
     return view
 
 
 def audit_tables(results: Mapping[str, Any]) -> Iterator[Any]:
-    """What rich prints for each classifier: its name, its accuracies, what its swaps flip."""
+    """What rich prints for each classifier: its name, its accuracies, its probabilities, what its swaps flip."""
     for entry in results["classifiers"]:
         yield Text(f"\n{printable(entry['name'])}", style="bold")
         yield audit_table(entry["parts"])
+        yield audit_table(entry["parts"], "probabilities")
         yield swap_table(entry["swaps"])
 
 
@@ -339,10 +373,14 @@ def _dim(text: str) -> str:
     return text.replace("(", "[dim](").replace(")", ")[/]")
 
 
-def cell(share: Mapping[str, float] | None) -> str:
-    """`31.4 (28–34)`, a share in percent with its interval; a dash where nothing was counted."""
+def cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
+    """`31.4 (28–34)`, a share in percent with its interval, or `0.314 (0.28–0.34)`, a number; a dash where nothing was
+    counted.
+    """
     if share is None:
         return "–"
+    if unit != "%":
+        return f"{share['value']:.3f} ({share['low']:.2f}–{share['high']:.2f})"
     return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
 
 
@@ -368,7 +406,10 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
         title = swap_title(strongest)
         words = title if strongest["resolution"] is None else f"{title} ({changes(strongest)})"
         yield f"Flips most by itself: {words}, {flips} of the right answers."
-    for kind in ("class", "group", "class in group"):
+    least = smallest_words(entry)
+    if least is not None:
+        yield least
+    for kind in ("site", "class", "group", "class in group"):
         worst = worst_part(entry, kind)
         if worst is not None:
             right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]

@@ -265,7 +265,7 @@ def _gallery(
     """The first of the searched images with the worst of *all* candidates: nothing is picked."""
     search, loss = config.search.mixer(mixable.generator), search_loss(network, mixable.generator, latents)
     theirs = labels.to(mixable.pool.styles.device)
-    _, mix = evaluate_batch(network, search, latents, theirs, mixable.pool, seed=config.seed, start=0, loss=loss)
+    _, mix, _ = evaluate_batch(network, search, latents, theirs, mixable.pool, seed=config.seed, start=0, loss=loss)
     confidence, predictions = predict_pixels(network, mix.images).max(dim=1)
     return {
         "originals": images,

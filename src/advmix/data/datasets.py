@@ -141,7 +141,7 @@ def open_images(
         classes: names of the classes, of tensors or a data set without any; numbers by default.
         seed: fixes what is drawn at random.
         shape: fields of `PhotoShape`: `size` (64 pixels by default; tensors stay as they are), `channels`, `crop`,
-            `group`, `holdout`, `split_by`, `limit` and others.
+            `group`, `site`, `holdout`, `split_by`, `limit` and others.
 
     Raises:
         UserError: no such images, or some that cannot be used.

@@ -13,6 +13,7 @@ from torch import Tensor
 from advmix.audit.inputs import CALIBRATION_IMAGES
 from advmix.audit.records import AuditRecords
 from advmix.audit.results import audit_parts
+from advmix.audit.statistics import is_trusted
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.commands.encode import open_model
@@ -65,9 +66,10 @@ class AuditVariations:
         """The variation of each image of a part that hurt a classifier most, classifier by classifier."""
         for number, about in enumerate(self.found.metadata["classifiers"]):
             judged, sources = self.found.classifiers[number], self.sources[part]
-            kept = kept_words(
-                self.found.images.reference_before[part], judged.reference_after[part], sources.images.labels
-            )
+            kept = [""] * len(sources.images.labels)
+            if is_trusted(self.found):
+                seen = self.found.images.reference_before[part]
+                kept = kept_words(seen, judged.reference_after[part], sources.images.labels)
             donors = [self.lenders[donor] for donor in judged.donors[part].tolist()]
             variant = f"worst-{number + 1}"
             rows = compared(sources, about["name"], variant, donors, judged.before[part], judged.after[part], kept)

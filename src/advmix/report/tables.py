@@ -28,15 +28,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Column:
-    """An accuracy: what it is called, and what it counts, known here alone.
+    """A measured quantity: what it is called, and what it counts, known here alone.
 
     Attributes:
-        key: in `results.json`, in [0, 1].
+        key: in `results.json`, in [0, 1] where it is a share.
         title: on pages, in figures and in the docs.
         short: in a terminal, a line for each word.
         meaning: a sentence for a reader who is new here.
         hint: a few words for a chart.
-        shown: `digits`, in what evaluate measures on painted digits; `page` and `terminal`, in what audit measures.
+        shown: `digits`, in what evaluate measures on painted digits; `page` and `terminal`, in what audit measures;
+            `probabilities`, in both, in a table of their own.
+        unit: `%`, a share that is shown in percent; or none, a number.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Column:
     meaning: str
     hint: str = ""
     shown: tuple[str, ...] = ("page",)
+    unit: str = "%"
 
 
 COLUMNS = (
@@ -134,11 +137,44 @@ COLUMNS = (
         "right in every colour of a grid",
         ("digits",),
     ),
+    Column(
+        "brier",
+        "Brier score",
+        "Brier\nscore",
+        "Squared distance of the probabilities to the truth, summed over the classes (Brier, 1950, not halved): 0 is "
+        "perfect, 2 is sure and wrong. Like all of this table, of the images as they are.",
+        shown=("probabilities",),
+        unit="",
+    ),
+    Column(
+        "calibration_error",
+        "Calibration error",
+        "calibr.\nerror, %",
+        "Expected calibration error (Guo et al., 2017): how far accuracy is from the probability of the answer, in 15 "
+        "bins of equal width.",
+        shown=("probabilities",),
+    ),
+    Column(
+        "calibration_error_chance",
+        "The same by chance",
+        "by\nchance",
+        "The calibration error of so few images if all probabilities were right: an error within this interval says "
+        "nothing.",
+        shown=("probabilities",),
+    ),
+    Column(
+        "sensitivity_at_specificity",
+        "Sensitivity at 90 % specificity",
+        "sensit. at\n90 % spec.",
+        "Of two classes: the share of the second one that is found, at the threshold where 90 % of the first one are "
+        "not taken for it. The threshold is each row's own.",
+        shown=("probabilities",),
+    ),
 )
 
 
 def columns_of(place: str) -> tuple[Column, ...]:
-    """The columns that are shown in a place: `digits`, `page` or `terminal`."""
+    """The columns that are shown in a place: `digits`, `page`, `terminal` or `probabilities`."""
     return tuple(column for column in COLUMNS if place in column.shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +20,20 @@ from advmix.data.images import ImageSet
 from advmix.data.photos.rows import first_few
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import fingerprint
-from advmix.metrics import accuracy
+from advmix.metrics import accuracy, predict, share
 from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder, read_tensors, write_tensors
-from advmix.utils.torch_tools import derive, eval_mode, generator, global_seed, misfit, outline, rebuilt, stated
+from advmix.utils.torch_tools import (
+    answers,
+    derive,
+    eval_mode,
+    generator,
+    global_seed,
+    misfit,
+    outline,
+    rebuilt,
+    stated,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,10 +46,15 @@ UNBIASED = ("train", "test")
 
 COMPARED = 32
 
-MIN_REFERENCE_RATIO = 0.9
+MIN_REFERENCE_RATIO, MIN_REFERENCE_ACCURACY = 0.9, 0.75
 
 """A reference that is right on unseen images less than this share as often as on the training images reads a bias of
-these, or knows them by heart: its votes say nothing."""
+these, or knows them by heart; one that errs on more than a quarter of the images knows too little: its votes say
+nothing."""
+
+FOLDS = 5
+
+"""Parts of the training images; a network of our own for each of them is trained on the other four."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +89,9 @@ def open_reference(reference: str | Path, ours: ImageSet, trust_code: bool = Fal
     Raises:
         UserError: not a classifier, or one of other images or classes.
     """
-    if (Path(reference) / OWN).is_file():
-        network, _ = own_network(Path(reference), ours)
+    folder = own_folder(Path(reference))
+    if folder is not None:
+        network, *_ = own_network(folder, ours)
         mark = fingerprint(network)
         return OpenClassifier(
             network,
@@ -119,26 +136,52 @@ def check_independent(
             )
 
 
-def own_network(folder: Path, images: ImageSet) -> tuple[nn.Module, int]:
-    """The reference that an audit trained, in eval mode and frozen, and on how many images.
+def own_folder(folder: Path) -> Path | None:
+    """Where the reference is that an audit trained: its own folder, or that of the audit; None where there is none."""
+    places = (folder, folder / "reference")
+    return next((place for place in places if (place / OWN).is_file()), None)
+
+
+def own_network(folder: Path, images: ImageSet) -> tuple[nn.Module, int, float]:
+    """The reference that an audit trained, in eval mode and frozen; on how many images; and on how many of them its
+    networks were right that were not trained on these.
 
     Raises:
         UserError: missing or damaged, or trained on images of another size or number of classes.
     """
     path = folder / OWN
     tensors, metadata = read_tensors(path, "reference")
-    if misfit(outline(lambda: built(images, 0)), tensors) is not None:
+    if misfit(outline(lambda: CrossFitted(images, 0)), tensors) is not None:
         channels, side, _ = images.shape
         raise UserError(
             f"{path}: not trained on images like these ({side}x{side} pixels, {channels} channels, "
             f"{len(images.classes)} classes); name a --reference of these"
         )
-    network = rebuilt(lambda: built(images, 0), tensors, path, "a small ConvMixer")
-    return network.requires_grad_(False), stated(metadata, "images", int, path)
+    network = rebuilt(lambda: CrossFitted(images, 0), tensors, path, "a small ConvMixer")
+    count, right = stated(metadata, "images", int, path), stated(metadata, "accuracy_held_out", float, path)
+    return network.requires_grad_(False), count, right
+
+
+class CrossFitted(nn.Module):
+    """`FOLDS` small ConvMixers, each trained without another fifth of the images.
+
+    Args:
+        images: give the shape and the classes.
+        seed: of the first weights.
+    """
+
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(built(images, derive(seed, "fold", fold) % 2**31) for fold in range(FOLDS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `(B, C, H, W)` in [0, 1] to the logarithm of the mean of all networks' probabilities, `(B, K)`."""
+        each = torch.stack([network(images).log_softmax(dim=1) for network in self.networks])
+        return each.logsumexp(dim=0) - math.log(FOLDS)
 
 
 def built(images: ImageSet, seed: int) -> nn.Module:
-    """The network of an audit's own reference, with first weights."""
+    """One of the networks of an audit's own reference, with first weights."""
     channels, side, _ = images.shape
     with global_seed(seed):
         return patch_net(len(images.classes), channels, side, patches=8)
@@ -263,7 +306,7 @@ def _honesty(
     )
 
 
-IMAGES = 6000
+IMAGES, EPOCHS = 2500, 5
 
 """A reference of our own is trained on at most so many of the training images: half a minute on two cores."""
 
@@ -276,7 +319,8 @@ class ReferenceClassifier:
         network: images of the generator's size, in [0, 1], to logits.
         name: what a person reads.
         fingerprint: of weights and architecture.
-        accuracy_train: its accuracy on training images, 1,000 at most; None where labels are not checked.
+        accuracy_train: its accuracy on training images, 1,000 at most; of our own, that of its networks on images
+            that they were not trained on; None where labels are not checked.
     """
 
     network: nn.Module
@@ -322,7 +366,12 @@ def named_reference(
         opened = _of_size(images, reference, reference.name)
     else:
         opened = open_reference(reference, images, trust_code)
-    return _voter(opened.network, opened.name, opened.fingerprint, images, device)
+    folder = None if isinstance(reference, OpenClassifier) else own_folder(Path(reference))
+    if folder is not None:
+        return own_reference(folder, images, device)
+    some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
+    network = opened.network.to(device)
+    return ReferenceClassifier(network, opened.name, opened.fingerprint, accuracy(network, some, device))
 
 
 def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -> None:
@@ -336,19 +385,44 @@ def train_reference(folder: Path, images: ImageSet, seed: int, fabric: Fabric) -
     """
     if (folder / OWN).is_file():
         return
+    make_folder(folder)
+    own = derive(seed, "audit", "reference") % 2**31
+    chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
+    whole, right = CrossFitted(images, own), torch.zeros(len(chosen), dtype=torch.bool)
+    for fold, network in enumerate(whole.networks):
+        mine = torch.arange(len(chosen)) % FOLDS == fold
+        _train_fold(folder, network, fold, chosen[~mine], own, fabric)
+        if mine.any():
+            out = chosen[mine]
+            right[mine] = answers(predict(network, out, fabric.device)).cpu() == out.labels
+    metadata = {"images": len(chosen), "accuracy_held_out": share(right)}
+    write_tensors(folder / OWN, "reference", whole.cpu().state_dict(), metadata)
+    for fold in range(FOLDS):
+        fold_file(folder, fold).unlink(missing_ok=True)
+
+
+def fold_file(folder: Path, fold: int) -> Path:
+    """Where a network of an unfinished reference is."""
+    return folder / f"fold-{fold}.safetensors"
+
+
+def _train_fold(folder: Path, network: nn.Module, fold: int, images: ImageSet, seed: int, fabric: Fabric) -> None:
+    """Train one of the networks, or read it where it is there."""
     from advmix.training.classify import ClassifierTrainee, TrainOptions
     from advmix.training.loop import Loop
     from advmix.training.objectives import Nominal
 
-    make_folder(folder)
-    own = derive(seed, "audit", "reference") % 2**31
-    chosen = images[torch.randperm(len(images), generator=generator(own, "images"))[:IMAGES]]
-    network, options = built(images, own), TrainOptions()
-    trainee = ClassifierTrainee(network, Nominal(), chosen, options, own, fabric)
-    loop = Loop("train reference", options.steps(chosen), folder, f"reference {chosen.fingerprint} {own}")
-    loop.train(trainee)
-    write_tensors(folder / OWN, "reference", network.state_dict(), {"images": len(chosen)})
-    loop.finish()
+    path = fold_file(folder, fold)
+    if not path.is_file():
+        options = TrainOptions(epochs=EPOCHS)
+        trainee = ClassifierTrainee(network, Nominal(), images, options, derive(seed, "fold", fold) % 2**31, fabric)
+        run = f"reference {images.fingerprint} {seed} {fold}"
+        loop = Loop(f"train reference {fold + 1}/{FOLDS}", options.steps(images), folder, run)
+        loop.train(trainee)
+        write_tensors(path, "reference", network.state_dict(), {})
+        loop.finish()
+    network.load_state_dict(read_tensors(path, "reference")[0])
+    network.to(fabric.device).requires_grad_(False)
 
 
 def own_reference(folder: Path, images: ImageSet, device: torch.device) -> ReferenceClassifier:
@@ -357,12 +431,6 @@ def own_reference(folder: Path, images: ImageSet, device: torch.device) -> Refer
     Raises:
         UserError: missing or damaged, or trained on images of another size or number of classes.
     """
-    network, trained_on = own_network(folder, images)
-    name = f"a small ConvMixer, trained on {trained_on:,} of the training images"
-    return _voter(network, name, fingerprint(network), images, device)
-
-
-def _voter(network: nn.Module, name: str, mark: str, images: ImageSet, device: torch.device) -> ReferenceClassifier:
-    some = images[torch.randperm(len(images), generator=generator(0, "audit", "right_train"))[:1000]]
-    network = network.to(device)
-    return ReferenceClassifier(network, name, mark, accuracy(network, some, device))
+    network, trained_on, right = own_network(folder, images)
+    name = f"five small ConvMixers, cross-fitted on {trained_on:,} of the training images"
+    return ReferenceClassifier(network.to(device), name, fingerprint(network), right)

@@ -34,7 +34,7 @@ PARTS = ("gan", "encoder", "reference")
 """Subfolders in which a run trains something, unless they are runs of their own."""
 WORKING = (
     *("checkpoint.pt", *(f"{part}/checkpoint.pt" for part in PARTS)),
-    *("phases.json", CHUNKS, "shard-*.safetensors", ".variations-*.json"),
+    *("phases.json", "reference/fold-*.safetensors", CHUNKS, "shard-*.safetensors", ".variations-*.json"),
 )
 """What a run keeps while it goes on, and nobody needs when it is done. Exports have folders called as classes are: of
 folders, only the hidden one goes.

@@ -32,6 +32,7 @@ class PhotoShape:
 
     Args:
         group: columns of other things that are known (`Male`, `background`): they are counted against the classes.
+        site: column that says where an image comes from (a site, a camera, a laboratory).
         size: width and height of the images as they are used, in pixels.
         channels: 3 (RGB) or 1 (grey).
         crop: `centre` (the largest square in the middle), `pad` (all of it, on a black square) or `stretch`.
@@ -44,6 +45,7 @@ class PhotoShape:
     """
 
     group: tuple[str, ...] = ()
+    site: str | None = None
     size: int = 64
     channels: int = 3
     crop: str = "centre"

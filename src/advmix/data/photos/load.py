@@ -29,11 +29,15 @@ class PhotoSet:
     Args:
         images: pixels, labels and classes.
         groups: `(N,)` int64, indices into the groups' names; zeros without groups.
+        sites: `(N,)` int64, indices into the sites' names; zeros without sites.
+        units: `(N,)` int64, the same for images that `split_by` keeps together; each image its own without it.
         names: `(N,)`, of the images in their source.
     """
 
     images: ImageSet
     groups: Tensor
+    sites: Tensor
+    units: Tensor
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -52,6 +56,7 @@ class Photos:
         splits: by name, in the order train, val, test; those that there are.
         classes: names.
         groups: names of the groups; empty where none were asked for.
+        sites: names of the sites, likewise.
         broken: images that could not be read, and are in no split.
         sizes: how many images have a width and height in pixels, as stored.
         modes: how many images have a mode of Pillow, as stored.
@@ -62,6 +67,7 @@ class Photos:
     splits: Mapping[str, PhotoSet]
     classes: tuple[str, ...]
     groups: tuple[str, ...]
+    sites: tuple[str, ...]
     broken: tuple[Broken, ...]
     sizes: Counter[tuple[int, int]]
     modes: Counter[str]
@@ -107,6 +113,7 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         _split_sets(table, decoded),
         table.classes,
         table.groups,
+        table.sites,
         decoded.broken,
         decoded.sizes,
         decoded.modes,
@@ -197,9 +204,10 @@ def _split_sets(table: Table, decoded: Decoded) -> dict[str, PhotoSet]:
         places = torch.tensor([place for place, entry in enumerate(kept) if entry.split == split], dtype=torch.int64)
         if len(places):
             entries = [kept[place] for place in places.tolist()]
-            labels, groups = (torch.tensor(row) for row in zip(*((e.label, e.group) for e in entries), strict=True))
+            numbers = torch.tensor([(entry.label, entry.group, entry.site, entry.unit) for entry in entries])
+            labels, groups, sites, units = numbers.T.contiguous()
             images = ImageSet(decoded.pixels[places], labels, table.classes)
-            found[split] = PhotoSet(images, groups, tuple(entry.name for entry in entries))
+            found[split] = PhotoSet(images, groups, sites, units, tuple(entry.name for entry in entries))
     return found
 
 

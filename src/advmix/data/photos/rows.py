@@ -304,22 +304,27 @@ def _most_common(labels: Iterable[int]) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its name in the source, class and group by index, and `train`, `val` or `test`."""
+    """One image: its name in the source, class, group and site by index, what `split_by` keeps together (a number for
+    each person), and `train`, `val` or `test`.
+    """
 
     name: str
     label: int
     group: int
+    site: int
+    unit: int
     split: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Every image of a data set, and what the classes and groups are called.
+    """Every image of a data set, and what the classes, groups and sites are called.
 
     Args:
         entries: in the source's order.
         classes: names.
         groups: names of the combinations of group values, `"not Male, Young"`; empty without group columns.
+        sites: names; empty without a site column.
         notes: remarks about what may be wrong with them, a line each.
         unlabelled: how many images there are without a label.
     """
@@ -327,12 +332,14 @@ class Table:
     entries: tuple[Entry, ...]
     classes: tuple[str, ...]
     groups: tuple[str, ...]
+    sites: tuple[str, ...]
     notes: tuple[str, ...] = ()
     unlabelled: int = 0
 
 
 def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
-    """Labels and groups from the columns that are asked for, splits of the data's own or held out; `limit` by the seed.
+    """Labels, groups and sites from the columns that are asked for, splits of the data's own or held out; `limit` by
+    the seed.
 
     Raises:
         UserError: no rows, a column is not there, a value is missing, there is one class only, or a person is in two
@@ -347,15 +354,16 @@ def make_table(source: Source, options: PhotoOptions, seed: int) -> Table:
     if len(set(values)) < 2:
         raise UserError(f"{source.place}: every image has the same {printable(target)}, {printable(names[values[0]])}")
     labels = _indices(values, names)
-    groups, group_names = _groups(source, options.group)
-    splits = _splits(source, options, labels)
-    rows = zip(source.rows, labels, groups, splits, strict=True)
-    entries = [Entry(row.name, label, group, split) for row, label, group, split in rows]
+    groups, group_names = _groups(source, options.group, "group")
+    sites, site_names = _groups(source, () if options.site is None else (options.site,), "site")
+    units, splits = _units(source, options.split_by), _splits(source, options, labels)
+    rows = zip(source.rows, labels, groups, sites, units, splits, strict=True)
+    entries = [Entry(row.name, *known) for row, *known in rows]
     notes += remarks(values, target, known=target in source.classes, named=target in source.named)
-    for column in options.group:
+    for column in dict.fromkeys((*options.group, *filter(None, (options.site,)))):
         notes += remarks_on_spelling(_column(source, column, "group"), column)
     entries = _limited(entries, options.limit, seed)
-    return Table(tuple(entries), tuple(names.values()), group_names, tuple(notes), source.unlabelled)
+    return Table(tuple(entries), tuple(names.values()), group_names, site_names, tuple(notes), source.unlabelled)
 
 
 def _target(source: Source, asked: str | None) -> str:
@@ -403,17 +411,25 @@ def _indices(values: Sequence[str], names: Iterable[str]) -> list[int]:
     return [places[value] for value in values]
 
 
-def _groups(source: Source, columns: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
-    """Each row's combination of group values, among those that occur."""
+def _groups(source: Source, columns: Sequence[str], flag: str) -> tuple[list[int], tuple[str, ...]]:
+    """Each row's combination of values of some columns, among those that occur, and what these are called."""
     if not columns:
         return [0] * len(source.rows), ()
-    values = [_column(source, column, "group") for column in columns]
+    values = [_column(source, column, flag) for column in columns]
     names = [class_names(found, column) for found, column in zip(values, columns, strict=True)]
     rows = list(zip(*(_indices(found, known) for found, known in zip(values, names, strict=True)), strict=True))
     present = sorted(set(rows))
     words = [", ".join(list(known.values())[i] for i, known in zip(row, names, strict=True)) for row in present]
     places = {row: place for place, row in enumerate(present)}
     return [places[row] for row in rows], tuple(words)
+
+
+def _units(source: Source, column: str | None) -> list[int]:
+    """A number for each row: the same for rows that must stay together."""
+    if column is None:
+        return list(range(len(source.rows)))
+    persons = _column(source, column, "split-by")
+    return _indices(persons, dict.fromkeys(persons))
 
 
 def _splits(source: Source, options: PhotoOptions, labels: Sequence[int]) -> list[str]:
