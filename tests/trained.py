@@ -19,6 +19,7 @@ import pytest
 from advmix.cli import main
 from advmix.data.colored import ColoredDigits
 from advmix.data.settings import DataConfig
+from advmix.training import reference
 from advmix.training.classify import TrainOptions
 from tiny import last_of_each
 
@@ -50,8 +51,9 @@ def shared(make: Callable[[Path], None]) -> Any:
 
 
 def hasten_reference(patch: pytest.MonkeyPatch) -> None:
-    """Where no epochs are named, as of references that commands train for themselves, there is one."""
+    """Where no epochs are named there is one, and references that audits train for themselves have ten steps."""
     patch.setattr(TrainOptions, "_epochs", lambda self, images: self.epochs or 1)
+    patch.setattr(reference, "FOLD_STEPS", 10)
 
 
 def images() -> ColoredDigits:

@@ -66,6 +66,18 @@ class ChangeDescription:
     def __getitem__(self, index: Tensor | slice) -> ChangeDescription:
         return ChangeDescription(*(getattr(self, part.name)[index] for part in fields(self)))
 
+    def to_tensor(self) -> Tensor:
+        """All numbers of each change, `(N, 11)`."""
+        plain = torch.stack([getattr(self, part.name) for part in fields(self)[:-1]], dim=1)
+        return torch.cat([plain, self.effects], dim=1)
+
+    @staticmethod
+    def from_tensor(numbers: Tensor) -> ChangeDescription:
+        """The inverse of `to_tensor`."""
+        names = [part.name for part in fields(ChangeDescription)[:-1]]
+        plain = dict(zip(names, numbers[:, : len(names)].unbind(1), strict=True))
+        return ChangeDescription(**plain, effects=numbers[:, len(names) :])
+
     @staticmethod
     def cat(parts: Sequence[ChangeDescription]) -> ChangeDescription:
         """All of them, one after the other."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from advmix.attacks import Attack, still_right
 from advmix.audit.records import ClassifierRecords, ImageRecords
+from advmix.change_description import describe_changes
 from advmix.data.images import slices
 from advmix.encoders.network import Encoder, start_latents
 from advmix.generators.base import Generator
@@ -284,7 +285,7 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
         reconstructed = answers(model(dec(batch.latents))) == labels if asked else drawn.right_start
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
         small_latents = setup.start_latents(batch.pixels, batch.latents)
-        judged = [answers(reference(dec(split.with_perp(small_latents, one)))).cpu() for one in (perp, least.perp)]
+        judged = [reference(dec(split.with_perp(small_latents, one))) for one in (perp, least.perp)]
         donors = setup.pool[_swap_donors(setup, batch)]
         unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
@@ -304,14 +305,16 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
             after=probabilities(after),
             change=rms(worst.images - start_images).cpu(),
             clipped=clipped_share(start_images, worst.images).cpu(),
-            reference_after=judged[0],
+            reference_after=answers(judged[0]).cpu(),
             random_strength=by_chance.cpu(),
             flip_strength=least.strength.cpu(),
             flip_perp=least.perp.cpu(),
             flip_answers=probabilities(flip_logits),
             flip_change=rms(least.images - start_images).cpu(),
             flip_clipped=clipped_share(start_images, least.images).cpu(),
-            reference_flip=judged[1],
+            flip_terms=describe_changes(start_images, least.images).to_tensor(),
+            reference_flip=answers(judged[1]).cpu(),
+            reference_label=probabilities(judged[1]).gather(1, labels.cpu()[:, None])[:, 0],
             swap_answers=swapped(dec, model, start_latents, donors, setup.swaps)[0].cpu(),
             right_attacked=_attacked(setup, classifier, batch),
         )

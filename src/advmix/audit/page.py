@@ -74,11 +74,16 @@ class ImagePair:
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """The pictures of one classifier: in the order of its entries in the results, and one for each swap by name."""
+    """The pictures of one classifier: in the order of its entries in the results, some of every kind of change, and one
+    for each swap and each named change by name.
+    """
 
     strongest: list[ImagePair]
     label_lost: list[ImagePair]
     swaps: dict[str, ImagePair]
+    kinds: list[list[ImagePair]]
+    named: dict[str, ImagePair]
+    sheet: list[ImagePair]
 
 
 def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> str:

@@ -48,12 +48,16 @@ class ClassifierRecords:
         flip_answers: `(N, K)`, class probabilities there.
         flip_change: `(N,)`, root mean square pixel difference that it makes, pixels in [0, 1].
         flip_clipped: `(N,)`, share of the pixel values that it drives to 0 or 1.
+        flip_terms: `(N, 11)`, what changed there: see `advmix.change_description.ChangeDescription.to_tensor`.
         reference_flip: `(N,)`, the reference's answer there, at the generator's size.
+        reference_label: `(N,)`, the probability that it gives the label there.
         flip_natural: `(N,)`, share of pairs of audited images whose z⊥ are more alike than the image's own and that of
             its smallest change; None until all images are known.
         flip_unlike: `(N,)`, share of the pool whose nearest other member is nearer than the one nearest to that change.
         swap_answers: `(N, U)`, the classifier's answer after each of U swaps.
         right_attacked: on the image as it is and under another's attack; None where none is tried.
+        label_votes: `(N,)`, what a person says of the smallest change: 1 the label is kept, 0 it is lost, -1 nothing;
+            None where nobody was asked. Not part of the file: see `advmix.audit.votes`.
     """
 
     right_clean: Tensor
@@ -79,11 +83,14 @@ class ClassifierRecords:
     flip_answers: Tensor
     flip_change: Tensor
     flip_clipped: Tensor
+    flip_terms: Tensor
     reference_flip: Tensor
+    reference_label: Tensor
     swap_answers: Tensor
     flip_natural: Tensor | None = None
     flip_unlike: Tensor | None = None
     right_attacked: Tensor | None = None
+    label_votes: Tensor | None = None
 
     @property
     def extreme(self) -> Tensor:

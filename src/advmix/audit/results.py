@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
 from advmix.audit.notebook import notebook_html
-from advmix.audit.page import Gallery, ImagePair, PicturePair, render_audit
-from advmix.audit.records import AuditRecords, ClassifierRecords
+from advmix.audit.page import Gallery, PicturePair, render_audit
+from advmix.audit.records import AuditRecords
 from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
     LabelCheck,
@@ -27,19 +26,21 @@ from advmix.audit.statistics import (
     curve_entries,
     gate_entry,
     is_trusted,
+    kind_entries,
     part_entries,
-    probability_drop,
+    sheet_places,
     smallest_entry,
     strongest_failures,
     swap_entries,
 )
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
+from advmix.audit.votes import audit_digest, read_votes, with_votes
 from advmix.audit.words import audit_sentences, audit_tables, cell
+from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
 from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.intervals import Resamples
-from advmix.latents import Latents
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
 from advmix.pools import LATENTS
@@ -48,7 +49,6 @@ from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
 from advmix.utils.progress import PhaseTimer
-from advmix.utils.torch_tools import eval_mode
 
 if TYPE_CHECKING:
     import pandas
@@ -75,129 +75,6 @@ def as_record(key: WorstCaseKey) -> dict[str, str]:
     """As it goes into `results.json`."""
     return asdict(key)
 
-
-class Pictures:
-    """Draws single images of an audit, and what the search or a swap made of them.
-
-    Args:
-        setup: what the images were mixed with.
-        classifiers: the classifiers.
-        images: reads the test images.
-        found: what was found.
-    """
-
-    def __init__(
-        self, setup: AuditSetup, classifiers: Sequence[AuditedClassifier], images: AuditImages, found: AuditRecords
-    ) -> None:
-        self.setup, self.classifiers, self.images, self.found = setup, classifiers, images, found
-
-    def entries(self, number: int, places: Sequence[int]) -> list[dict[str, Any]]:
-        """What is said of the images at `places`, for classifier `number`: name, label, answers, probabilities."""
-        images, records = self.found.images, self.found.classifiers[number]
-        names = self.images.inputs.names(images.rows[list(places)])
-        donors = self._donor_names(records.donors[list(places)])
-        falls = probability_drop(images, records)
-        return [
-            {
-                "place": place,
-                "name": name,
-                "donor": donor,
-                "label": self._class(images.labels[place]),
-                "before": self._answer(records.before[place]),
-                "after": self._answer(records.after[place]),
-                "change": float(records.change[place]),
-                "smallest": self._smallest(records, place),
-                "probability_drop": float(falls[place]),
-                "changed": self._changed(number, place),
-            }
-            for place, name, donor in zip(places, names, donors, strict=True)
-        ]
-
-    def gallery(self, number: int, strongest: Sequence[dict[str, Any]], lost: Sequence[dict[str, Any]]) -> Gallery:
-        """All pictures of one classifier."""
-        shown = Gallery([], [], {})
-        for entries, pairs in ((strongest, shown.strongest), (lost, shown.label_lost)):
-            for entry in entries:
-                pairs.append(self._shot(number, entry))
-        for unit, swap in enumerate(self.found.metadata["swaps"]):
-            shown.swaps[swap["name"]] = self._example(number, unit)
-        return shown
-
-    def _donor_names(self, donors: Tensor) -> list[str]:
-        """Of pool members; numbers, where the pool is of other images than the audited data set's."""
-        names = self.images.inputs.fitted.member_names(self.images.inputs.data)
-        return [names[donor] for donor in donors.tolist()]
-
-    def _changed(self, number: int, place: int) -> list[dict[str, Any]]:
-        """The style numbers that moved furthest, for their spread in the pool, with their names; none without names."""
-        names = self.images.inputs.fitted.model.config.number_names
-        split, pool = self.found.split, self.setup.pool
-        if not names:
-            return []
-        own = self.found.images.latents[place : place + 1]
-        moved = self.found.classifiers[number].perp[place] - split.perp_of(own)[0]
-        spread = split.perp_of(pool.spread)[0].cpu().clamp_min(1e-6)
-        named = [name for layer in split.perp for name in names[layer]]
-        order = (moved / spread).abs().argsort(descending=True)[:NUMBERS_SHOWN].tolist()
-        return [{"name": named[i], "by": float(moved[i])} for i in order]
-
-    def _smallest(self, records: ClassifierRecords, place: int) -> dict[str, Any] | None:
-        """Of the smallest change that flips: answer, sizes, and whether it is extreme; None where nothing flips."""
-        strength, natural = float(records.flip_strength[place]), records.flip_natural
-        if not 0 < strength < math.inf:
-            return None
-        return {
-            **self._answer(records.flip_answers[place]),
-            "strength": strength,
-            "change": float(records.flip_change[place]),
-            "natural": None if natural is None else float(natural[place]),
-            "extreme": bool(records.extreme[place]),
-        }
-
-    def _class(self, label: Tensor) -> str:
-        return str(self.found.metadata["classes"][int(label)])
-
-    def _answer(self, probabilities: Tensor) -> dict[str, Any]:
-        return {"answer": self._class(probabilities.argmax()), "probability": float(probabilities.max())}
-
-    def _shot(self, number: int, entry: dict[str, Any]) -> ImagePair:
-        """One image and the mix that was found."""
-        start = self._start_latents(number, entry["place"])
-        records, place = self.found.classifiers[number], entry["place"]
-        after, smallest = (
-            self._decode(self.found.split.with_perp(start, perp[place][None].to(start.styles)))
-            for perp in (records.perp, records.flip_perp)
-        )
-        return ImagePair(self._decode(start), after, smallest if entry["smallest"] else None)
-
-    def _example(self, number: int, unit: int) -> ImagePair:
-        """Of the answers that a swap flips, the one with the typical change; of all images where it flips none."""
-        images, records = self.found.images, self.found.classifiers[number]
-        flipped = records.right_clean & (records.swap_answers[:, unit] != images.labels)
-        among = flipped if flipped.any() else torch.ones_like(flipped)
-        change = images.swap_change[:, unit].masked_fill(~among, torch.nan)
-        place = int((change - change.nanmedian()).abs().nan_to_num(torch.inf).argmin())
-        swap = self.setup.swaps[unit]
-        start = self._start_latents(number, place)
-        donor = self.setup.pool[images.swap_donors[place][None].to(start.styles.device)]
-        return ImagePair(self._decode(start), self._decode(swap.split.combine(start, donor)))
-
-    def _start_latents(self, number: int, place: int) -> Latents:
-        """What the image's mixes began with."""
-        device = self.setup.pool.styles.device
-        latents = self.found.images.latents[place : place + 1].to(device)
-        shown = self.images.pixels(self.found.images.rows[place][None], self.classifiers[number].side)
-        return self.setup.start_latents(shown.to(device), latents)
-
-    @torch.no_grad()
-    def _decode(self, latents: Latents) -> Tensor:
-        with eval_mode(self.setup.generator) as (dec,):
-            image: Tensor = dec(latents)[0].cpu()
-        return image
-
-
-NUMBERS_SHOWN = 2
-"""Of an image's style, beside its picture."""
 
 REPORT = "report.html"
 
@@ -282,21 +159,19 @@ class AuditRun:
 
 def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: PhaseTimer) -> None:
     """The page, then the results: where these are, all is done."""
+    digest = audit_digest(found)
+    if run.config.votes is not None:
+        names = [one.name for one in run.inputs.classifiers]
+        found = with_votes(found, names, read_votes(run.config.votes), run.config.votes)
     pictures = Pictures(run.setup, run.classifiers, images, found)
+    with clock("named changes"):
+        named_changes = [pictures.named_changes(number) for number in range(len(run.classifiers))]
     with clock("report"):
-        results = _results(run, pictures, found)
+        results = _results(run, pictures, found, named_changes) | {"digest": digest}
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
     write_json(run.config.out / RESULTS, results)
-
-
-def galleries(pictures: Pictures, results: Entry) -> list[Gallery]:
-    """The pictures of every classifier."""
-    found = []
-    for number, entry in enumerate(results["classifiers"]):
-        found.append(pictures.gallery(number, entry["strongest"], entry["label_lost"]))
-    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -416,7 +291,7 @@ def _flat(part: Entry) -> Entry:
     return flat
 
 
-def _results(run: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
+def _results(run: AuditRun, pictures: Pictures, found: AuditRecords, named_changes: Sequence[list[Entry]]) -> Entry:
     resamples = Resamples(run.config.resamples, run.config.seed)
     names = [one.name for one in run.inputs.classifiers]
     votes = LabelCheck(found.images, found.classifiers[0]).votes
@@ -430,7 +305,9 @@ def _results(run: AuditRun, pictures: Pictures, found: AuditRecords) -> Entry:
         "search": to_dict(run.options),
         "residual": run.config.residual,
         "reference": {**run.reference.to_dict(), "accuracy": _mean(votes), "trusted": is_trusted(found)},
-        "classifiers": [_classifier_entry(run, pictures, found, number) for number in range(len(names))],
+        "classifiers": [
+            _classifier_entry(run, pictures, found, number, rows) for number, rows in enumerate(named_changes)
+        ],
         "comparison": comparison_entries(found, names, resamples),
     }
 
@@ -460,10 +337,28 @@ def _unexplained(inputs: AuditInputs, found: AuditRecords) -> float | None:
     return unexplained(fitted.generator, found.images.latents[some].to(fitted.pool.styles.device), images)
 
 
-def _classifier_entry(run: AuditRun, pictures: Pictures, found: AuditRecords, number: int) -> Entry:
+def _kind_entries(pictures: Pictures, found: AuditRecords, number: int) -> list[Entry]:
+    """Kinds of changes that flip, with what is said of some pictures of each."""
+    images, records, entries = found.images, found.classifiers[number], []
+    for kind in kind_entries(images, records):
+        members = torch.zeros(len(found), dtype=torch.bool)
+        members[kind["members"]] = True
+        places = strongest_failures(images, records, members, KIND_PICTURES)
+        entries.append(kind | {"pictures": pictures.entries(number, places)})
+    return entries
+
+
+KIND_PICTURES = 6
+"""At most so many pictures of each kind of change."""
+
+
+def _classifier_entry(
+    run: AuditRun, pictures: Pictures, found: AuditRecords, number: int, changes: list[Entry]
+) -> Entry:
     opened, classifier, records = run.inputs.classifiers[number], run.classifiers[number], found.classifiers[number]
     check, count, trusted = LabelCheck(found.images, records), run.config.pictures, is_trusted(found)
     kept, lost = (check.kept, check.lost) if trusted else (check.flipped, check.flipped & False)
+    kinds = _kind_entries(pictures, found, number)
     key = WorstCaseKey(
         generator=run.inputs.fitted.metadata["fingerprint"],
         pool=run.pool,
@@ -482,10 +377,14 @@ def _classifier_entry(run: AuditRun, pictures: Pictures, found: AuditRecords, nu
         "commonest": commonest_entry(found, records),
         "reconstruction_flips": gate_entry(found, records),
         "smallest": smallest_entry(found.images, records),
+        "kinds": kinds,
+        "named_changes": changes,
+        "corroboration": corroboration_words(kinds, changes),
         "curve": curve_entries(records),
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
         "label_check": check_entry(found.images, records, trusted),
+        "sheet": pictures.entries(number, sheet_places(found.images, records, trusted, run.config.seed)),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack
+from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches
 from advmix.audit.markdown import audit_markdown
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
@@ -23,9 +24,7 @@ from advmix.audit.results import (
     REPORT,
     AuditResult,
     AuditRun,
-    Pictures,
     audit_parts,
-    galleries,
     write_audit,
 )
 from advmix.audit.settings import FIT, AuditConfig
@@ -266,7 +265,10 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
         UserError: the folder holds something else.
     """
     with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
-        if not (config.out / RESULTS).is_file():
+        done = (config.out / RESULTS).is_file()
+        if config.votes is not None and not done:
+            raise UserError(f"--votes {config.votes}: {config.out} holds no finished audit; audit first, then answer")
+        if not done or config.votes is not None:
             clock = PhaseTimer(config.out if fabric.is_global_zero else None)
             if inputs.model is None:
                 inputs = replace(inputs, model=_made_model(config, inputs, fabric, clock))

@@ -55,6 +55,7 @@ class AuditConfig(ClassifierOptions):
             finest layers.
         attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
+        votes: answers of a person to the sheet of the page, as it saved them: of a finished audit, in the same folder.
         quick: an answer in half a minute: at most 100 test images, of 1,000 that are read of every split, a search of
             3 x 3, 6 pictures of each kind, and labels are not checked.
         images: at most so many test images, drawn at random.
@@ -83,6 +84,7 @@ class AuditConfig(ClassifierOptions):
     search: SearchOptions = WORST_CASE
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
+    votes: Path | None = None
     quick: bool = False
     images: int = 500
     pictures: int = 12

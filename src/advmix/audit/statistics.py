@@ -13,11 +13,13 @@ from torch import Tensor
 
 from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
 from advmix.calibration import score_probabilities
+from advmix.change_description import ChangeDescription
+from advmix.change_kinds import change_kinds
 from advmix.intervals import Interval, Resamples, share_of
 from advmix.latents import Split
 from advmix.smallest_change import LEVELS
 from advmix.training.reference import MIN_REFERENCE_ACCURACY, MIN_REFERENCE_RATIO
-from advmix.utils.torch_tools import answers, mistakes
+from advmix.utils.torch_tools import answers, generator, mistakes
 
 MIN_PIXEL_CHANGE = 0.02
 
@@ -40,24 +42,37 @@ class LabelCheck:
         return self.records.right_clean & ~self.records.right_worst_case & ~self.records.unanswered
 
     @cached_property
+    def asked(self) -> Tensor:
+        """Flipped, and a person has said what became of the label."""
+        return self.flipped & (self._person >= 0)
+
+    @cached_property
     def votes(self) -> Tensor:
-        """Images on which the reference is right."""
-        return self.images.reference_before == self.images.labels
+        """Images on which the reference is right, or a person has answered."""
+        return (self.images.reference_before == self.images.labels) | self.asked
 
     @cached_property
     def kept(self) -> Tensor:
-        """Flipped, and in the smallest change the reference still sees the label: the classifier's own mistake."""
-        return self.flipped & self.votes & (self.records.reference_flip == self.images.labels)
+        """Flipped, and the smallest change still shows the label to a person or, where none was asked, to the
+        reference: the classifier's own mistake.
+        """
+        seen = self.records.reference_flip == self.images.labels
+        return self.flipped & self.votes & torch.where(self.asked, self._person == 1, seen)
 
     @cached_property
     def lost(self) -> Tensor:
-        """Flipped, and in the smallest change the reference sees another class as well."""
-        return self.flipped & self.votes & (self.records.reference_flip != self.images.labels)
+        """Flipped, and the smallest change shows another class as well."""
+        return self.flipped & self.votes & ~self.kept
 
     @cached_property
     def no_vote(self) -> Tensor:
-        """Flipped, and the reference is wrong on the image itself."""
+        """Flipped, the reference is wrong on the image itself, and nobody was asked."""
         return self.flipped & ~self.votes
+
+    @property
+    def _person(self) -> Tensor:
+        votes = self.records.label_votes
+        return torch.full_like(self.images.labels, -1) if votes is None else votes
 
     @cached_property
     def checked(self) -> Tensor:
@@ -234,8 +249,27 @@ def check_entry(images: ImageRecords, records: ClassifierRecords, trusted: bool)
         "images": len(images.labels),
         "right": int(records.right_clean.sum()),
         "flipped": int(check.flipped.sum()),
+        "asked": int(check.asked.sum()),
+        "asked_label_kept": int((check.asked & check.kept).sum()),
         **{name: int(mask.sum()) if trusted else None for name, mask in votes.items()},
     }
+
+
+SHEET = 20
+"""Pictures on the sheet that a person is asked about."""
+
+
+def sheet_places(images: ImageRecords, records: ClassifierRecords, trusted: bool, seed: int) -> list[int]:
+    """At most `SHEET` flips whose label a person is asked about: those that the reference is least sure of, or, where
+    its votes do not count, some drawn at random, so that their share is that of all flips.
+    """
+    flips = (LabelCheck(images, records).flipped & (records.flip_strength > 0)).nonzero()[:, 0]
+    if trusted:
+        order = (records.reference_label[flips] - 0.5).abs().argsort(stable=True)
+    else:
+        order = torch.randperm(len(flips), generator=generator(seed, "audit", "sheet"))
+    found: list[int] = flips[order[:SHEET]].tolist()
+    return found
 
 
 STRENGTHS = tuple(level / LEVELS for level in range(LEVELS + 1))
@@ -268,6 +302,13 @@ def smallest_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
         "random_flips": int(by_chance.sum()),
         "random_strength": quartiles(records.random_strength[by_chance]),
     }
+
+
+def kind_entries(images: ImageRecords, records: ClassifierRecords) -> list[Entry]:
+    """Kinds of changes that flip, the commonest first, each with the places of its members."""
+    places = (LabelCheck(images, records).flipped & (records.flip_strength > 0)).nonzero()[:, 0]
+    found = change_kinds(ChangeDescription.from_tensor(records.flip_terms[places]))
+    return [kind.to_dict() | {"members": places[kind.members].tolist()} for kind in found]
 
 
 def quartiles(values: Tensor) -> list[float] | None:

@@ -335,7 +335,8 @@ def audit_table(parts: Sequence[Part], place: str = "terminal") -> Table:
     """
     view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
     view.add_column("accuracy, %" if place == "terminal" else place)
-    view.add_column("images", justify="right")
+    if place == "terminal":
+        view.add_column("images", justify="right")
     columns = [column for column in columns_of(place) if column.key in parts[0]]
     parts = [part for part in parts if columns[0].key in part]
     for column in columns:
@@ -344,7 +345,8 @@ def audit_table(parts: Sequence[Part], place: str = "terminal") -> Table:
         if before is not None and before["kind"] != part["kind"]:
             view.add_section()
         cells = [_dim(cell(part[column.key], column.unit)) for column in columns]
-        view.add_row(escape(part["name"]), f"{part['images']:,}", *cells)
+        counts = [f"{part['images']:,}"] if place == "terminal" else []
+        view.add_row(escape(part["name"]), *counts, *cells)
     return view
 
 
@@ -374,13 +376,13 @@ def _dim(text: str) -> str:
 
 
 def cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
-    """`31.4 (28–34)`, a share in percent with its interval, or `0.314 (0.28–0.34)`, a number; a dash where nothing was
+    """`31.4 (28–34)`, a share in percent with its interval, or `0.31 (0.28–0.34)`, a number; a dash where nothing was
     counted.
     """
     if share is None:
         return "–"
     if unit != "%":
-        return f"{share['value']:.3f} ({share['low']:.2f}–{share['high']:.2f})"
+        return f"{share['value']:.2f} ({share['low']:.2f}–{share['high']:.2f})"
     return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
 
 

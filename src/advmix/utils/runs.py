@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 READ = ("generator", "latents", "classifier", "weights", "features", "reference", "audit", "compare")
 PLACES = ("out", "file", "cells", "finished", *READ)
-RESUMABLE_FIELDS = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds", "fail_under", "format")
+RESUMABLE_FIELDS = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds", "fail_under", "format", "votes")
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
 CHUNKS = ".chunks"
