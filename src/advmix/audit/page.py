@@ -6,9 +6,11 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -35,6 +37,17 @@ def image_uri(image: Tensor) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+class PicturePair(NamedTuple):
+    """An image and what became of it as arrays, `(H, W, C)` in [0, 1] each, C 1 or 3: what `imshow` takes.
+
+    >>> for before, after in result.pictures():
+    ...     plt.imshow(after)
+    """
+
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class ImagePair:
     """An image and what became of it, `(C, H, W)` in [0, 1] each; `smallest` is the least change that flips the answer,
@@ -44,6 +57,11 @@ class ImagePair:
     before: Tensor
     after: Tensor
     smallest: Tensor | None = None
+
+    def arrays(self) -> PicturePair:
+        """The same for matplotlib."""
+        before, after = (image.detach().cpu().permute(1, 2, 0).numpy() for image in (self.before, self.after))
+        return PicturePair(before, after)
 
     def uris(self) -> dict[str, Any]:
         """All of them; their difference, scaled to its own maximum, where there is no smallest change."""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,8 @@ from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
-from advmix.audit.page import Gallery, ImagePair, render_audit
+from advmix.audit.notebook import notebook_html
+from advmix.audit.page import Gallery, PicturePair, render_audit
 from advmix.audit.records import AuditRecords
 from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
@@ -182,7 +182,7 @@ class AuditResult:
     """What an audit found.
 
     >>> result.table()                      # a pandas frame: accuracies of all images, each class, each group
-    >>> result.pictures()[0].after          # the strongest failure, (C, H, W) in [0, 1]
+    >>> before, after = result.pictures()[0]          # the strongest failure, (H, W, C) in [0, 1]
     >>> result.to_html("report.html"), result.save("runs/audit")
 
     In a notebook it shows itself; `print(result)` says the same in a terminal.
@@ -230,8 +230,8 @@ class AuditResult:
         """
         return missed_thresholds(read_thresholds(thresholds), self.results)
 
-    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[ImagePair]:
-        """Images with the mixes that were found for them.
+    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[PicturePair]:
+        """Images with the mixes that were found for them, as arrays.
 
         Args:
             kind: `strongest` failures, or `label_lost`, those where the reference sees another class too.
@@ -242,8 +242,7 @@ class AuditResult:
         """
         if kind not in ("strongest", "label_lost"):
             raise ValueError(f"kind {kind!r}: unknown; use strongest or label_lost")
-        found: list[ImagePair] = list(getattr(self._galleries[classifier], kind))
-        return found
+        return [pair.arrays() for pair in getattr(self._galleries[classifier], kind)]
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The page, which needs no other file; written to `path`, too, where one is named."""
@@ -268,8 +267,7 @@ class AuditResult:
         return as_text([*audit_tables(self.results), *audit_sentences(self.results)])
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_sentences(self.results))
-        return f"<ul>{said}</ul>{self._brief().to_html(index=False, border=0)}"
+        return notebook_html(self.results, self._galleries[0].strongest, self._brief().to_html(index=False, border=0))
 
     def _brief(self) -> pandas.DataFrame:
         """The columns of the terminal in percent, with their intervals, as text."""
