@@ -264,7 +264,8 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
     Raises:
         UserError: the folder holds something else.
     """
-    with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
+    goes_on = config.resume or config.votes is not None
+    with open_run(config.out, "audit", config, goes_on, inputs.fingerprints, fabric=fabric):
         done = (config.out / RESULTS).is_file()
         if config.votes is not None and not done:
             raise UserError(f"--votes {config.votes}: {config.out} holds no finished audit; audit first, then answer")
