@@ -34,7 +34,6 @@ from advmix.audit.statistics import (
 from advmix.audit.words import (
     COLOR,
     audit_sentences,
-    audit_table,
     caveats,
     changes,
     check_words,
@@ -51,6 +50,7 @@ from advmix.generators.image_statistics import StatisticsConfig
 from advmix.intervals import GroupBootstrap, Resamples, share_of
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
+from advmix.report.tables import parts_table
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
@@ -446,7 +446,7 @@ def test_the_worst_class_and_group_are_named() -> None:
     assert "Worst group: y, 100.0% as they are, 20.0% in the worst case." in words
     tied = said([*parts[:2], part("class", "b", 0.8, 0.9, 0.5)])
     assert not any("Worst class" in sentence for sentence in tied)
-    assert audit_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
+    assert parts_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
 
 
 def test_votes_that_are_not_trusted_are_not_said() -> None:

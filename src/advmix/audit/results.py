@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
@@ -36,7 +37,7 @@ from advmix.audit.statistics import (
 )
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.votes import audit_digest, read_votes, with_votes
-from advmix.audit.words import audit_sentences, audit_tables, cell
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
@@ -45,7 +46,7 @@ from advmix.intervals import Resamples
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
 from advmix.pools import LATENTS
-from advmix.report.tables import RESULTS, as_text, columns_of, header
+from advmix.report.tables import RESULTS, as_text, columns_of, header, interval_cell
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
@@ -169,6 +170,8 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         named_changes = [pictures.named_changes(number) for number in range(len(run.classifiers))]
     with clock("report"):
         results = _results(run, pictures, found, named_changes) | {"digest": digest}
+        for entry in results["classifiers"]:
+            entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
@@ -304,7 +307,7 @@ class AuditResult:
         entries, shown = self.results["classifiers"], columns_of("terminal")
         rows = [
             {"classifier": entry["name"], "": part["name"], "images": part["images"]}
-            | {f"{column.title}, %": cell(part[column.key]) for column in shown if column.key in part}
+            | {f"{column.title}, %": interval_cell(part[column.key]) for column in shown if column.key in part}
             for entry in entries
             for part in entry["parts"]
         ]
@@ -379,6 +382,19 @@ def _kind_entries(pictures: Pictures, found: AuditRecords, number: int) -> list[
     return entries
 
 
+def _sheet_entries(pictures: Pictures, found: AuditRecords, number: int, seed: int) -> list[Entry]:
+    """What is said of the pictures on the sheet: with the reference's vote, where it counts, and a person's."""
+    records, trusted = found.classifiers[number], is_trusted(found)
+    reference = LabelCheck(found.images, replace(records, label_votes=None))
+    places = sheet_places(found.images, records, trusted, seed)
+    entries = pictures.entries(number, places)
+    for entry, place in zip(entries, places, strict=True):
+        voted = trusted and bool(reference.votes[place])
+        entry["vote"] = ("kept" if reference.kept[place] else "lost") if voted else ""
+        entry["answered"] = -1 if records.label_votes is None else int(records.label_votes[place])
+    return entries
+
+
 KIND_PICTURES = 6
 """At most so many pictures of each kind of change."""
 
@@ -415,7 +431,7 @@ def _classifier_entry(
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
         "label_check": check_entry(found.images, records, trusted),
-        "sheet": pictures.entries(number, sheet_places(found.images, records, trusted, run.config.seed)),
+        "sheet": _sheet_entries(pictures, found, number, run.config.seed),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }
