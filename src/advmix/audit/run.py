@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -276,7 +276,9 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
             if inputs.reference is None:
                 inputs = replace(inputs, reference=_made_reference(config, inputs, fabric, clock))
             _measure(config, inputs, fabric, clock)
-        return AuditResult(read_json(config.out / RESULTS), config.out, partial(_drawn, config, inputs, fabric.device))
+        parts = partial(_with_model, config, inputs, fabric.device)
+        draw = partial(_drawn, config, parts, fabric.device)
+        return AuditResult(read_json(config.out / RESULTS), config.out, draw, parts)
 
 
 def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassifier, device: torch.device) -> AuditRun:
@@ -308,11 +310,14 @@ def _measure(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: Ph
         in_first_process(fabric, lambda: write_audit(run, images, found, clock))
 
 
-def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> list[Gallery]:
+def _with_model(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> AuditInputs:
+    """What a finished audit was made of."""
+    return inputs if inputs.model is not None else replace(inputs, model=_there(config, inputs, device))
+
+
+def _drawn(config: AuditConfig, parts: Callable[[], AuditInputs], device: torch.device) -> list[Gallery]:
     """The pictures of a finished audit, drawn again."""
-    results, found = read_json(config.out / RESULTS), AuditRecords.load(config.out)
-    if inputs.model is None:
-        inputs = replace(inputs, model=_there(config, inputs, device))
+    results, found, inputs = read_json(config.out / RESULTS), AuditRecords.load(config.out), parts()
     reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
     run = _setup(config, inputs, reference, device)
     with batches(inputs, run.classifiers) as images:
