@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -171,8 +172,8 @@ class AuditConfig(ClassifierOptions):
         paths = [Path(one.weights or one.classifier) for one in self.named_classifiers]
         if len(paths) == 1:
             return (_file_name(paths[0]),)
-        names = _told_apart([_file_name(path) for path in paths], [path.resolve().parent.name for path in paths])
-        return tuple(_told_apart(names, [str(place) for place in range(1, len(names) + 1)]))
+        names = told_apart([_file_name(path) for path in paths], [path.resolve().parent.name for path in paths])
+        return tuple(told_apart(names, [str(place) for place in range(1, len(names) + 1)]))
 
 
 def _file_name(path: Path) -> str:
@@ -180,8 +181,8 @@ def _file_name(path: Path) -> str:
     return path.stem if path.suffix in NETWORK_FILES else path.name or str(path)
 
 
-def _told_apart(names: list[str], words: list[str]) -> list[str]:
-    """The same names, with a word before each that occurs more than once."""
+def told_apart(names: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The same names, with its word before each that occurs more than once."""
     return [f"{word}/{name}" if names.count(name) > 1 else name for name, word in zip(names, words, strict=True)]
 
 
