@@ -6,7 +6,8 @@ A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->
 `<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
 rows alone, without what stands below a table. Between `<!-- columns: page -->` and `<!-- end of columns -->` stands
 what every accuracy means that is shown in that place; between `<!-- schema: audit_part -->` and
-`<!-- end of schema -->` the keys of that definition in the JSON Schema of `results.json`.
+`<!-- end of schema -->` the keys of that definition in the JSON Schema of `results.json`; between
+`<!-- named changes -->` and its end the changes of `advmix.named_changes`.
 
 Run after results change; a test holds pages and results together.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from advmix.cli import COMMANDS
+from advmix.named_changes import NAMED_CHANGES
 from advmix.report.drawing import method_label
 from advmix.report.tables import (
     COLUMNS,
@@ -50,6 +52,7 @@ from experiments.tables import TABLES
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
 PHOTOGRAPHS = re.compile(r"<!-- photographs -->.*?<!-- end of photographs -->", re.DOTALL)
+NAMED = re.compile(r"<!-- named changes -->.*?<!-- end of named changes -->", re.DOTALL)
 MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
 KEYS = re.compile(r"<!-- schema: (\w+) -->.*?<!-- end of schema -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
@@ -111,7 +114,18 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
-    return KEYS.sub(keys, PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page))))
+    page = KEYS.sub(keys, PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page))))
+    return NAMED.sub(named_changes, page)
+
+
+def named_changes(match: re.Match[str]) -> str:
+    """The table of the changes that have a name, from their one list."""
+    rows = [
+        [change.name, change.unit, ", ".join(f"{strength:g}" for strength in change.strengths), f"{change.neutral:g}"]
+        for change in NAMED_CHANGES.values()
+    ]
+    table = grid(["change", "unit", "strengths", "changes nothing"], rows, left=3)
+    return f"<!-- named changes -->\n\n{table}\n\n<!-- end of named changes -->"
 
 
 def photographs(match: re.Match[str]) -> str:

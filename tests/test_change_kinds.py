@@ -155,6 +155,7 @@ def test_parts_of_a_description() -> None:
     assert len(again) == 7
     assert torch.equal(again.exposure, whole.exposure)
     assert torch.equal(again.effects, whole.effects)
+    assert len(describe_changes(images[:0], images[:0])) == 0
 
 
 def made_flips() -> ChangeDescription:

@@ -34,6 +34,9 @@ says nothing, like the saturation of a grey one, stay as they are."""
 CLIPPED = 0.5 / 255
 """So near to black or white a pixel's value is unknown, and its part of the fit is left out."""
 
+DESCRIBED_TOGETHER = 500
+"""Images in memory at once, 60 kB each."""
+
 TERMS = ("exposure", "contrast", "saturation", "temperature", "tint")
 """In the order of `ChangeDescription.effects`."""
 
@@ -98,10 +101,6 @@ def describe_changes(before: Tensor, after: Tensor) -> ChangeDescription:
     """
     parts = zip(before.split(DESCRIBED_TOGETHER), after.split(DESCRIBED_TOGETHER), strict=True)
     return ChangeDescription.cat([_describe_part(_looked_at(first), _looked_at(second)) for first, second in parts])
-
-
-DESCRIBED_TOGETHER = 500
-"""Images in memory at once, 60 kB each."""
 
 
 def _looked_at(images: Tensor) -> Tensor:
@@ -188,7 +187,7 @@ def _fit(light: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-7, 1e3)
         damped = system[0] + torch.diag_embed(damping[:, None] * system[0].diagonal(dim1=1, dim2=2))
         trial = _bounded(found - torch.linalg.solve(damped, system[1]))
-        if float((trial - found).abs().max()) < SMALL_STEP:
+        if ((trial - found).abs() < SMALL_STEP).all():
             break
     return found
 

@@ -23,6 +23,9 @@ COMMANDS = {
     ),
     "inspect": Command("advmix.inspect.run", "InspectConfig", "run_inspect", "which layers are z⊥"),
     "audit": Command("advmix.audit.run", "AuditConfig", "run_audit", "what flips a classifier: a page with pictures"),
+    "changes": Command(
+        "advmix.commands.changes", "ChangesConfig", "run_changes", "what light, colour and place cost a classifier"
+    ),
     "adapt": Command(
         "advmix.adapt.run", "AdaptConfig", "run_adapt", "a classifier for a new site, from unlabelled images"
     ),

@@ -197,45 +197,38 @@ def by_torchvision(name: str, divisor: float = 1.0) -> Change:
 
 STOPS = (0.25, 0.5, 1, 2, 3)
 TINT_STOPS = (0.1, 0.25, 0.5, 0.75, 1)
-CONTRAST = "times the contrast"
-SATURATION = "times the saturation"
-SIDE = "% of the side"
-
 NAMED_CHANGES: Mapping[str, NamedChange] = {
     change.name: change
     for change in (
         NamedChange("darker", "stops", STOPS, 0, lambda x, s, _: expose(x, -s)),
         NamedChange("brighter", "stops", STOPS, 0, lambda x, s, _: expose(x, s)),
-        NamedChange("less contrast", CONTRAST, (0.8, 0.6, 0.4, 0.25, 0.1), 1, by_torchvision("adjust_contrast")),
-        NamedChange("more contrast", CONTRAST, (1.25, 1.5, 2, 3, 4), 1, by_torchvision("adjust_contrast")),
+        NamedChange("less contrast", "× contrast", (0.8, 0.6, 0.4, 0.25, 0.1), 1, by_torchvision("adjust_contrast")),
+        NamedChange("more contrast", "× contrast", (1.25, 1.5, 2, 3, 4), 1, by_torchvision("adjust_contrast")),
         NamedChange("gamma, darker", "power", (1.2, 1.5, 2, 3, 4), 1, by_torchvision("adjust_gamma")),
         NamedChange("gamma, brighter", "power", (0.85, 0.7, 0.5, 0.35, 0.25), 1, by_torchvision("adjust_gamma")),
+        NamedChange("greyer", "× saturation", (0.8, 0.6, 0.4, 0.2, 0), 1, by_torchvision("adjust_saturation"), True),
         NamedChange(
-            "greyer",
-            f"{SATURATION}, 0 is greyscale",
-            (0.8, 0.6, 0.4, 0.2, 0),
-            1,
-            by_torchvision("adjust_saturation"),
-            True,
+            "more colourful", "× saturation", (1.25, 1.5, 2, 3, 4), 1, by_torchvision("adjust_saturation"), True
         ),
-        NamedChange("more colourful", SATURATION, (1.25, 1.5, 2, 3, 4), 1, by_torchvision("adjust_saturation"), True),
-        NamedChange("hue", "degrees, either way", (10, 30, 60, 120, 180), 0, turn_hue, True),
-        NamedChange("warmer", "stops of red against blue", STOPS, 0, lambda x, s, _: light_up(x, s, 0), True),
-        NamedChange("bluer", "stops of blue against red", STOPS, 0, lambda x, s, _: light_up(x, -s, 0), True),
+        NamedChange("hue", "degrees", (10, 30, 60, 120, 180), 0, turn_hue, True),
+        NamedChange("warmer", "stops, red to blue", STOPS, 0, lambda x, s, _: light_up(x, s, 0), True),
+        NamedChange("bluer", "stops, red to blue", STOPS, 0, lambda x, s, _: light_up(x, -s, 0), True),
         NamedChange("greener", "stops of green", TINT_STOPS, 0, lambda x, s, _: light_up(x, 0, s), True),
-        NamedChange("pinker", "stops of red and blue", TINT_STOPS, 0, lambda x, s, _: light_up(x, 0, -s), True),
-        NamedChange("blur", f"{SIDE}, deviation", (0.5, 1, 2, 3, 5), 0, lambda x, s, _: blur(x, s)),
-        NamedChange("noise", "% of the range, deviation", (1, 2, 5, 10, 20), 0, add_noise),
+        NamedChange("pinker", "stops of green", TINT_STOPS, 0, lambda x, s, _: light_up(x, 0, -s), True),
+        NamedChange("blur", "% of the side", (0.5, 1, 2, 3, 5), 0, lambda x, s, _: blur(x, s)),
+        NamedChange("noise", "% of the range", (1, 2, 5, 10, 20), 0, add_noise),
         NamedChange("JPEG", "quality", (80, 50, 25, 10, 5), 100, lambda x, s, _: compress(x, s)),
-        NamedChange("shift", f"{SIDE}, any of four ways", (3, 6, 12, 18, 25), 0, shift),
-        NamedChange("rotation", "degrees, either way", (5, 10, 20, 30, 45), 0, rotate),
-        NamedChange("nearer", "times the size", (1.1, 1.25, 1.5, 2, 3), 1, lambda x, s, _: zoom(x, s)),
-        NamedChange("farther", "times the size", (0.9, 0.75, 0.6, 0.5, 0.35), 1, lambda x, s, _: zoom(x, s)),
-        NamedChange("crop", f"{SIDE} that stay", (95, 90, 80, 65, 50), 100, crop),
+        NamedChange("shift", "% of the side", (3, 6, 12, 18, 25), 0, shift),
+        NamedChange("rotation", "degrees", (5, 10, 20, 30, 45), 0, rotate),
+        NamedChange("nearer", "× size", (1.1, 1.25, 1.5, 2, 3), 1, lambda x, s, _: zoom(x, s)),
+        NamedChange("farther", "× size", (0.9, 0.75, 0.6, 0.5, 0.35), 1, lambda x, s, _: zoom(x, s)),
+        NamedChange("crop", "% of the side kept", (95, 90, 80, 65, 50), 100, crop),
         NamedChange("mirror", "left and right", (1,), 0, lambda x, _, __: x.flip(3)),
     )
 }
-"""By name, in the order of pages."""
+"""By name, in the order of pages. Saturation 0 is greyscale. Hue and rotation turn either way and a shift goes any of
+four ways, drawn at random for each image; a crop is anywhere. Of blur and noise the strength is a standard deviation.
+"""
 
 
 def changes_for(channels: int) -> list[NamedChange]:
@@ -261,8 +254,8 @@ def measure_changes(
         and `flips`, the share of the right answers that it turns wrong (null where there are none; an answer that is
         no number is no flip), both with their Wilson intervals; `strength_at_5_percent`, where 5 % of the right
         answers flip, between two strengths by a line, null where no strength flips as many; and `example`, null or the
-        `image` and `strength` of a flip: of the weakest strength that flips any, the answer that loses most of its
-        probability.
+        `image`, `strength` and wrong `answer` of a flip: of the weakest strength that flips any, the answer that loses
+        most of its probability.
     """
     labels, changes = labels.cpu(), changes_for(images.shape[1])
     with torch.no_grad(), eval_mode(network) as (model,), track("named changes", len(changes) + 1) as advance:
@@ -351,7 +344,8 @@ def _example(change: NamedChange, plain: Tensor, asked: Sequence[Tensor], labels
         flipped = right & mistakes(answers(found), labels)
         if flipped.any():
             lost = (plain - found).gather(1, of_label)[:, 0]
-            return {"image": int(torch.where(flipped, lost, -torch.inf).argmax()), "strength": strength}
+            image = int(torch.where(flipped, lost, -torch.inf).argmax())
+            return {"image": image, "strength": strength, "answer": int(answers(found)[image])}
     return None
 
 
@@ -383,8 +377,12 @@ def _reached(flips: Sequence[float]) -> float:
 
 
 def _difficulty(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Small where answers flip easily: how many of the strengths it takes; then, how few flip at the strongest."""
+    """Small where answers flip easily: how many of the strengths it takes, of a mirror one; then, how few flip at the
+    strongest.
+    """
     if not row["right"]:
         return float("inf"), 0.0
     flips = _flip_curve(row)[1]
-    return (_reached(flips) if flips[-1] >= FEW_FLIPS else float("inf")), -flips[-1]
+    if flips[-1] < FEW_FLIPS:
+        return float("inf"), -flips[-1]
+    return (_reached(flips) if len(flips) > 2 else 1.0), -flips[-1]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
-from advmix.audit.page import Gallery, ImagePair, render_audit
+from advmix.audit.notebook import notebook_html
+from advmix.audit.page import Gallery, PicturePair, render_audit
 from advmix.audit.records import AuditRecords
 from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
@@ -168,6 +169,8 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         named_changes = [pictures.named_changes(number) for number in range(len(run.classifiers))]
     with clock("report"):
         results = _results(run, pictures, found, named_changes) | {"digest": digest}
+        for entry in results["classifiers"]:
+            entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
@@ -179,7 +182,7 @@ class AuditResult:
     """What an audit found.
 
     >>> result.table()                      # a pandas frame: accuracies of all images, each class, each group
-    >>> result.pictures()[0].after          # the strongest failure, (C, H, W) in [0, 1]
+    >>> before, after = result.pictures()[0]          # the strongest failure, (H, W, C) in [0, 1]
     >>> result.to_html("report.html"), result.save("runs/audit")
 
     In a notebook it shows itself; `print(result)` says the same in a terminal.
@@ -227,8 +230,8 @@ class AuditResult:
         """
         return missed_thresholds(read_thresholds(thresholds), self.results)
 
-    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[ImagePair]:
-        """Images with the mixes that were found for them.
+    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[PicturePair]:
+        """Images with the mixes that were found for them, as arrays.
 
         Args:
             kind: `strongest` failures, or `label_lost`, those where the reference sees another class too.
@@ -239,8 +242,7 @@ class AuditResult:
         """
         if kind not in ("strongest", "label_lost"):
             raise ValueError(f"kind {kind!r}: unknown; use strongest or label_lost")
-        found: list[ImagePair] = list(getattr(self._galleries[classifier], kind))
-        return found
+        return [pair.arrays() for pair in getattr(self._galleries[classifier], kind)]
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The page, which needs no other file; written to `path`, too, where one is named."""
@@ -265,8 +267,7 @@ class AuditResult:
         return as_text([*audit_tables(self.results), *audit_sentences(self.results)])
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_sentences(self.results))
-        return f"<ul>{said}</ul>{self._brief().to_html(index=False, border=0)}"
+        return notebook_html(self.results, self._galleries[0].strongest, self._brief().to_html(index=False, border=0))
 
     def _brief(self) -> pandas.DataFrame:
         """The columns of the terminal in percent, with their intervals, as text."""
@@ -350,6 +351,19 @@ def _kind_entries(pictures: Pictures, found: AuditRecords, number: int) -> list[
     return entries
 
 
+def _sheet_entries(pictures: Pictures, found: AuditRecords, number: int, seed: int) -> list[Entry]:
+    """What is said of the pictures on the sheet: with the reference's vote, where it counts, and a person's."""
+    records, trusted = found.classifiers[number], is_trusted(found)
+    reference = LabelCheck(found.images, replace(records, label_votes=None))
+    places = sheet_places(found.images, records, trusted, seed)
+    entries = pictures.entries(number, places)
+    for entry, place in zip(entries, places, strict=True):
+        voted = trusted and bool(reference.votes[place])
+        entry["vote"] = ("kept" if reference.kept[place] else "lost") if voted else ""
+        entry["answered"] = -1 if records.label_votes is None else int(records.label_votes[place])
+    return entries
+
+
 KIND_PICTURES = 6
 """At most so many pictures of each kind of change."""
 
@@ -386,7 +400,7 @@ def _classifier_entry(
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
         "label_check": check_entry(found.images, records, trusted),
-        "sheet": pictures.entries(number, sheet_places(found.images, records, trusted, run.config.seed)),
+        "sheet": _sheet_entries(pictures, found, number, run.config.seed),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }

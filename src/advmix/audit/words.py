@@ -253,6 +253,23 @@ def smallest_words(entry: Entry) -> str | None:
     return f"{said}. {least['extreme']:,} are extreme: look at them before you count them."
 
 
+def size_words(smallest: Entry) -> str:
+    """`45 % of the way, pixels changed by 3.1 %, more alike than 80 % of pairs`: of one smallest change."""
+    said = f"{percent(smallest['strength'])} of the way, pixels changed by {percent(smallest['change'], 1)}"
+    if smallest["natural"] is None:
+        return said
+    return f"{said}, less than {percent(1 - smallest['natural'])} of pairs differ"
+
+
+def unlike_words(check: Entry) -> str:
+    """Two signs that a label may be lost which need no reference."""
+    return (
+        f"Signs that need no reference: {check['unlike']:,} of the {check['flipped']:,} smallest changes have a style "
+        f"that lies farther from the pool than 95 % of its members do from each other, and {check['clipped']:,} drive "
+        "more than 5 % of the pixels to black or white."
+    )
+
+
 def check_words(entry: Entry, reference: Entry) -> str:
     """What the label check found."""
     check = entry["label_check"]
