@@ -35,6 +35,10 @@ def sure(done: Path) -> dict[str, Any]:  # noqa: F811
     return results
 
 
+def nothing() -> Any:
+    raise AssertionError("not asked for")
+
+
 def missed(text: str, results: dict[str, Any]) -> list[str]:
     return missed_thresholds(read_thresholds(text), results)
 
@@ -155,7 +159,7 @@ def test_a_pipeline_reads_code_and_formats(
         assert code == 2
         assert why in err
     assert again("--format", "xml")[::2] == (2, "advmix: --format xml: unknown; choose from text json markdown\n")
-    assert AuditResult(results_of(out), out, list).below("clean=1, random_mix=0")[0].count(": clean is ") == 1
+    assert AuditResult(results_of(out), out, list, nothing).below("clean=1, random_mix=0")[0].count(": clean is ") == 1
 
 
 def test_markdown_has_a_table_and_names_are_no_markup(sure: dict[str, Any]) -> None:

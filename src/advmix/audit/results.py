@@ -15,6 +15,7 @@ from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
+from advmix.audit.model_card import model_card
 from advmix.audit.notebook import notebook_html
 from advmix.audit.page import Gallery, PicturePair, render_audit
 from advmix.audit.records import AuditRecords
@@ -191,11 +192,13 @@ class AuditResult:
         results: all numbers, as in `results.json`.
         folder: where they lie with records and page.
         draw: makes the pictures.
+        inputs: what it was made of.
     """
 
     results: Entry
     folder: Path
     draw: Callable[[], list[Gallery]]
+    inputs: Callable[[], AuditInputs]
 
     @cached_property
     def records(self) -> AuditRecords:
@@ -250,6 +253,34 @@ class AuditResult:
         if path is not None:
             atomic_write(Path(path), page)
         return page.decode()
+
+    def to_model_card(self, classifier: int = 0) -> str:
+        """A part of a model card: the `model-index` of Hugging Face's hub between rules, then Markdown.
+
+        Args:
+            classifier: which one, counted from 0.
+
+        Raises:
+            UserError: huggingface_hub is not installed.
+        """
+        return model_card(self.results, classifier)
+
+    def to_fiftyone(self, folder: str | Path) -> None:
+        """Every image and its worst mix as a data set of FiftyOne, which is not needed for it.
+
+        >>> result.to_fiftyone("runs/fiftyone")
+        >>> format = fiftyone.types.FiftyOneImageClassificationDataset
+        >>> fiftyone.Dataset.from_dir("runs/fiftyone", dataset_type=format, data_path="data.json")
+
+        Args:
+            folder: a new one.
+
+        Raises:
+            UserError: there is something in it already.
+        """
+        from advmix.export.run import export_result
+
+        export_result(self.folder, self.inputs(), Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Copy everything into a new folder, which `advmix export --audit` and `advmix doctor` read.

@@ -120,6 +120,10 @@ def _elsewhere(row: Mapping[str, Any], home: str) -> str:
     return f"Learned at {printable(home)}, it is right on {_percent(row['home'])} there and on {ends} % at {there}. "
 
 
+def _chance(told: Share) -> str:
+    return f"chance {100 * told['chance']:.0f} %"
+
+
 def _percent(told: Share) -> str:
     return f"{100 * told['value']:.0f} %"
 
