@@ -6,6 +6,7 @@ under `repository/`. Nothing is copied into docs/, and a link that works in the 
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 """A Markdown picture or link with its words, file and anchor; web addresses have a colon."""
 BEHIND = ("paper/", "reference/", "repository/")
 """Pages that come later in the search."""
-SHOWN = {".py": "python", ".sh": "bash", ".json": "json", ".toml": "toml"}
-"""Text that is shown as a page, and its language."""
+SHOWN = {".py": "python", ".sh": "bash", ".json": "json", ".toml": "toml", ".ipynb": ""}
+"""Text that is shown as a page, and its language; a notebook is shown with its outputs."""
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -80,6 +81,25 @@ def disk_place(uri: str) -> str:
     return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
 
 
+def notebook_page(text: str) -> str:
+    """A notebook as Markdown: cells in their order, code with what it showed."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_output(output["data"]) for output in cell.get("outputs", ())]
+    return "\n\n".join(parts)
+
+
+def _output(data: dict[str, Any]) -> str:
+    """The one form that is kept of an output."""
+    ((kind, value),) = data.items()
+    shown = "".join(value)
+    if kind == "image/png":
+        return f'<img alt="what the cell draws" src="data:image/png;base64,{shown.strip()}">'
+    return f"```\n{shown}\n```" if kind == "text/plain" else f'<div class="output">{shown}</div>'
+
+
 def _target(page: str, link: str) -> str:
     """Where a link leads; a folder is its README."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
@@ -92,4 +112,6 @@ def _file(path: str, config: Any) -> File:
     if language is None:
         return File.generated(config, site_place(path), abs_src_path=str(ROOT / path))
     text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".ipynb"):
+        return File.generated(config, site_place(path), content=notebook_page(text))
     return File.generated(config, site_place(path), content=f"# {path}\n\n~~~~{language}\n{text}\n~~~~\n")

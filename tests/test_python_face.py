@@ -100,9 +100,10 @@ def test_pictures_are_those_of_the_page(result: AuditResult) -> None:
         pictures = result.pictures(kind)
         assert len(pictures) == len(entries[kind])
         for picture, entry in zip(pictures, entries[kind], strict=True):
-            assert picture.before.shape == picture.after.shape == (3, 16, 16)
-            assert 0 <= picture.after.min() <= picture.after.max() <= 1
-            change = float((picture.after - picture.before).square().mean().sqrt())
+            before, after = picture
+            assert before.shape == after.shape == (16, 16, 3)
+            assert 0 <= after.min() <= after.max() <= 1
+            change = float(((after - before) ** 2).mean() ** 0.5)
             assert change == pytest.approx(entry["change"], abs=1e-5)
     assert result.pictures("strongest") or result.pictures("label_lost")
     with pytest.raises(ValueError, match="kind 'worst'"):

@@ -55,7 +55,7 @@ def _site(entry: Entry, results: Entry) -> Iterator[Advice]:
                 f"Adapt it to {part['name']}",
                 f"There it is right on {percent(part['accuracy_clean']['value'])}, on all images on "
                 f"{percent(everything['value'])}. Some hundred images of that site are needed, and no labels.",
-                f"advmix adapt --classifier {shlex.quote(_path(entry, results))} {data_flags(results)} --new-site FOLDER",
+                f"advmix adapt --classifier {_path(entry, results)} {data_flags(results)} --new-site FOLDER",
             )
 
 
@@ -87,7 +87,7 @@ def _place(entry: Entry) -> Iterator[Advice]:
         weakest = row["strengths"][0]
         yield Advice(
             "Train with shifted, turned and cropped images",
-            f"The weakest {row['name']} that was tried ({weakest['strength']:g} {row['unit']}) flips "
+            f"“{row['name']}” at its weakest ({weakest['strength']:g} {row['unit']}) flips "
             f"{percent(weakest['flips']['value'])} of the right answers; no style contains such a change.",
             "torchvision.transforms.v2.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.8, 1.2))",
         )
@@ -127,7 +127,7 @@ def _votes(entry: Entry, results: Entry) -> Iterator[Advice]:
 def _path(entry: Entry, results: Entry) -> str:
     """Of a classifier as it was named to the audit."""
     config, place = results["config"], [one["name"] for one in results["classifiers"]].index(entry["name"])
-    return str([name for name in (config["classifier"], *config["compare"]) if name][place])
+    return shlex.quote([name for name in (config["classifier"], *config["compare"]) if name][place])
 
 
 def _listed(names: list[str]) -> str:

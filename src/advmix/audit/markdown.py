@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from advmix.audit.words import audit_sentences, cell, comparison_headline, headline
-from advmix.report.tables import Column, columns_of
+from advmix.audit.words import audit_sentences, comparison_headline, headline
+from advmix.report.tables import Column, columns_of, interval_cell
 from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
@@ -49,7 +49,7 @@ def accuracy_table(rows: Sequence[tuple[str, Entry]], title: str) -> Iterator[st
     yield _row([title, "Images", *(column.title for column in columns)])
     yield _row(["---", "---:", *("---:" for _ in columns)])
     for name, part in rows:
-        yield _row([escaped(name), f"{part['images']:,}", *(cell(part[column.key]) for column in columns)])
+        yield _row([escaped(name), f"{part['images']:,}", *(interval_cell(part[column.key]) for column in columns)])
 
 
 def accuracy_columns(part: Entry) -> list[Column]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -35,6 +38,17 @@ def image_uri(image: Tensor) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+class PicturePair(NamedTuple):
+    """An image and what became of it as arrays, `(H, W, C)` in [0, 1] each, C 1 or 3: what `imshow` takes.
+
+    >>> for before, after in result.pictures():
+    ...     plt.imshow(after)
+    """
+
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class ImagePair:
     """An image and what became of it, `(C, H, W)` in [0, 1] each; `smallest` is the least change that flips the answer,
@@ -44,6 +58,11 @@ class ImagePair:
     before: Tensor
     after: Tensor
     smallest: Tensor | None = None
+
+    def arrays(self) -> PicturePair:
+        """The same for matplotlib."""
+        before, after = (image.detach().cpu().permute(1, 2, 0).numpy() for image in (self.before, self.after))
+        return PicturePair(before, after)
 
     def uris(self) -> dict[str, Any]:
         """All of them; their difference, scaled to its own maximum, where there is no smallest change."""
@@ -90,6 +109,9 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
+            most_parts=MOST_PARTS,
+            worst_parts=WORST_PARTS,
+            script=Markup(resource("sheet.js")),
             words=words,
         )
     )
@@ -106,6 +128,43 @@ def _columns(results: Mapping[str, Any]) -> list[Column]:
         and (native or column.key != "accuracy_small")
         and (drawn or not column.key.endswith("drawn"))
     ]
+
+
+NAMED_SHOWN = 6
+"""Examples of named changes on the page."""
+
+PLOT_LEFT, PLOT_BOTTOM, PLOT_WIDTH, PLOT_HEIGHT = 52, 280, 648, 260
+"""Of the curve's plot, in units of the drawing."""
+
+
+def curve_lines(curve: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Points of an SVG for accuracy against strength: both lines, and the band of the worst case."""
+
+    def points(rows: Sequence[tuple[float, float]]) -> str:
+        at = [(PLOT_LEFT + PLOT_WIDTH * strength, PLOT_BOTTOM - PLOT_HEIGHT * share) for strength, share in rows]
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
+
+    lines = {
+        name: points([(row["strength"], row[f"accuracy_{name}"]["value"]) for row in curve])
+        for name in ("random_mix", "worst_case")
+    }
+    low, high = ([(row["strength"], row["accuracy_worst_case"][end]) for row in curve] for end in ("low", "high"))
+    return lines | {"band": points([*low, *reversed(high)])}
+
+
+MOST_PARTS, WORST_PARTS = 24, 10
+"""Where there are more classes, groups or sites, the page opens with so many of the worst ones."""
+
+
+def _shown_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of the table that is open; how many there are of each kind; whether there are others, in a folded table."""
+    shown, counts = [], Counter(part["kind"] for part in parts)
+    for kind, count in counts.items():
+        rows = [part for part in parts if part["kind"] == kind]
+        if count > MOST_PARTS:
+            rows = sorted(rows, key=lambda part: float(part["accuracy_worst_case"]["value"]))[:WORST_PARTS]
+        shown += rows
+    return {"shown_parts": shown, "counts": counts, "folds": len(shown) < len(parts)}
 
 
 def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
@@ -125,6 +184,18 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         **entry,
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
+        "lines": curve_lines(entry["curve"]),
+        **_shown_parts(entry["parts"]),
+        "kinds": [
+            {**kind, "shown": with_shots(kind["pictures"], shots)}
+            for kind, shots in zip(entry["kinds"], gallery.kinds, strict=True)
+        ],
+        "named_shots": [
+            {**row, "shot": gallery.named[row["name"]].uris()}
+            for row in entry["named_changes"]
+            if row["name"] in gallery.named
+        ][:NAMED_SHOWN],
+        "sheet": with_shots(entry["sheet"], gallery.sheet),
         "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),
         "levels": [row for row in swaps if row["kind"] == "resolution" or (row["grid"] and row["kind"] == "layer")],

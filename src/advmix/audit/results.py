@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from advmix.audit.advice import advise
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
-from advmix.audit.page import Gallery, ImagePair, render_audit
+from advmix.audit.model_card import model_card
+from advmix.audit.notebook import notebook_html
+from advmix.audit.page import Gallery, PicturePair, render_audit
 from advmix.audit.records import AuditRecords
 from advmix.audit.settings import FIT, AuditConfig
 from advmix.audit.statistics import (
@@ -35,7 +37,7 @@ from advmix.audit.statistics import (
 )
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.votes import audit_digest, read_votes, with_votes
-from advmix.audit.words import audit_sentences, audit_tables, cell
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
@@ -44,7 +46,7 @@ from advmix.intervals import Resamples
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
 from advmix.pools import LATENTS
-from advmix.report.tables import RESULTS, as_text, columns_of, header
+from advmix.report.tables import RESULTS, as_text, columns_of, header, interval_cell
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
 from advmix.utils.files import atomic_write, copy_folder, write_json
@@ -168,6 +170,8 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         named_changes = [pictures.named_changes(number) for number in range(len(run.classifiers))]
     with clock("report"):
         results = _results(run, pictures, found, named_changes) | {"digest": digest}
+        for entry in results["classifiers"]:
+            entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
@@ -179,7 +183,7 @@ class AuditResult:
     """What an audit found.
 
     >>> result.table()                      # a pandas frame: accuracies of all images, each class, each group
-    >>> result.pictures()[0].after          # the strongest failure, (C, H, W) in [0, 1]
+    >>> before, after = result.pictures()[0]          # the strongest failure, (H, W, C) in [0, 1]
     >>> result.to_html("report.html"), result.save("runs/audit")
 
     In a notebook it shows itself; `print(result)` says the same in a terminal.
@@ -188,11 +192,13 @@ class AuditResult:
         results: all numbers, as in `results.json`.
         folder: where they lie with records and page.
         draw: makes the pictures.
+        inputs: what it was made of.
     """
 
     results: Entry
     folder: Path
     draw: Callable[[], list[Gallery]]
+    inputs: Callable[[], AuditInputs]
 
     @cached_property
     def records(self) -> AuditRecords:
@@ -227,8 +233,8 @@ class AuditResult:
         """
         return missed_thresholds(read_thresholds(thresholds), self.results)
 
-    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[ImagePair]:
-        """Images with the mixes that were found for them.
+    def pictures(self, kind: str = "strongest", classifier: int = 0) -> list[PicturePair]:
+        """Images with the mixes that were found for them, as arrays.
 
         Args:
             kind: `strongest` failures, or `label_lost`, those where the reference sees another class too.
@@ -239,8 +245,7 @@ class AuditResult:
         """
         if kind not in ("strongest", "label_lost"):
             raise ValueError(f"kind {kind!r}: unknown; use strongest or label_lost")
-        found: list[ImagePair] = list(getattr(self._galleries[classifier], kind))
-        return found
+        return [pair.arrays() for pair in getattr(self._galleries[classifier], kind)]
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The page, which needs no other file; written to `path`, too, where one is named."""
@@ -248,6 +253,34 @@ class AuditResult:
         if path is not None:
             atomic_write(Path(path), page)
         return page.decode()
+
+    def to_model_card(self, classifier: int = 0) -> str:
+        """A part of a model card: the `model-index` of Hugging Face's hub between rules, then Markdown.
+
+        Args:
+            classifier: which one, counted from 0.
+
+        Raises:
+            UserError: huggingface_hub is not installed.
+        """
+        return model_card(self.results, classifier)
+
+    def to_fiftyone(self, folder: str | Path) -> None:
+        """Every image and its worst mix as a data set of FiftyOne, which is not needed for it.
+
+        >>> result.to_fiftyone("runs/fiftyone")
+        >>> format = fiftyone.types.FiftyOneImageClassificationDataset
+        >>> fiftyone.Dataset.from_dir("runs/fiftyone", dataset_type=format, data_path="data.json")
+
+        Args:
+            folder: a new one.
+
+        Raises:
+            UserError: there is something in it already.
+        """
+        from advmix.export.run import export_result
+
+        export_result(self.folder, self.inputs(), Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Copy everything into a new folder, which `advmix export --audit` and `advmix doctor` read.
@@ -265,8 +298,7 @@ class AuditResult:
         return as_text([*audit_tables(self.results), *audit_sentences(self.results)])
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<li>{escape(sentence)}</li>" for sentence in audit_sentences(self.results))
-        return f"<ul>{said}</ul>{self._brief().to_html(index=False, border=0)}"
+        return notebook_html(self.results, self._galleries[0].strongest, self._brief().to_html(index=False, border=0))
 
     def _brief(self) -> pandas.DataFrame:
         """The columns of the terminal in percent, with their intervals, as text."""
@@ -275,7 +307,7 @@ class AuditResult:
         entries, shown = self.results["classifiers"], columns_of("terminal")
         rows = [
             {"classifier": entry["name"], "": part["name"], "images": part["images"]}
-            | {f"{column.title}, %": cell(part[column.key]) for column in shown if column.key in part}
+            | {f"{column.title}, %": interval_cell(part[column.key]) for column in shown if column.key in part}
             for entry in entries
             for part in entry["parts"]
         ]
@@ -350,6 +382,19 @@ def _kind_entries(pictures: Pictures, found: AuditRecords, number: int) -> list[
     return entries
 
 
+def _sheet_entries(pictures: Pictures, found: AuditRecords, number: int, seed: int) -> list[Entry]:
+    """What is said of the pictures on the sheet: with the reference's vote, where it counts, and a person's."""
+    records, trusted = found.classifiers[number], is_trusted(found)
+    reference = LabelCheck(found.images, replace(records, label_votes=None))
+    places = sheet_places(found.images, records, trusted, seed)
+    entries = pictures.entries(number, places)
+    for entry, place in zip(entries, places, strict=True):
+        voted = trusted and bool(reference.votes[place])
+        entry["vote"] = ("kept" if reference.kept[place] else "lost") if voted else ""
+        entry["answered"] = -1 if records.label_votes is None else int(records.label_votes[place])
+    return entries
+
+
 KIND_PICTURES = 6
 """At most so many pictures of each kind of change."""
 
@@ -386,7 +431,7 @@ def _classifier_entry(
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),
         "label_check": check_entry(found.images, records, trusted),
-        "sheet": pictures.entries(number, sheet_places(found.images, records, trusted, run.config.seed)),
+        "sheet": _sheet_entries(pictures, found, number, run.config.seed),
         "strongest": pictures.entries(number, strongest_failures(found.images, records, kept, count)),
         "label_lost": pictures.entries(number, strongest_failures(found.images, records, lost, count)),
     }

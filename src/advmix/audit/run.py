@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from advmix.audit.results import (
     audit_parts,
     write_audit,
 )
-from advmix.audit.settings import FIT, AuditConfig
+from advmix.audit.settings import FIT, AuditConfig, told_apart
 from advmix.audit.thresholds import check_known, missed_thresholds, read_thresholds
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
@@ -205,6 +205,9 @@ def audit_classifier(
     fabric, data = make_fabric(device), open_images(images, seed=seed)
     test = data.test
     opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
+    places = [str(place) for place in range(1, len(opened) + 1)]
+    names = told_apart([one.name for one in opened], places)
+    opened = [replace(one, name=name) for one, name in zip(opened, names, strict=True)]
     named = not isinstance(model, FittedModel) and (is_ready_made(model) or Path(model) == FIT)
     fitted = None if named else model if isinstance(model, FittedModel) else load(model, device=fabric.device)
     if fitted is not None:
@@ -264,7 +267,8 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
     Raises:
         UserError: the folder holds something else.
     """
-    with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
+    goes_on = config.resume or config.votes is not None
+    with open_run(config.out, "audit", config, goes_on, inputs.fingerprints, fabric=fabric):
         done = (config.out / RESULTS).is_file()
         if config.votes is not None and not done:
             raise UserError(f"--votes {config.votes}: {config.out} holds no finished audit; audit first, then answer")
@@ -275,7 +279,9 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
             if inputs.reference is None:
                 inputs = replace(inputs, reference=_made_reference(config, inputs, fabric, clock))
             _measure(config, inputs, fabric, clock)
-        return AuditResult(read_json(config.out / RESULTS), config.out, partial(_drawn, config, inputs, fabric.device))
+        parts = partial(_with_model, config, inputs, fabric.device)
+        draw = partial(_drawn, config, parts, fabric.device)
+        return AuditResult(read_json(config.out / RESULTS), config.out, draw, parts)
 
 
 def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassifier, device: torch.device) -> AuditRun:
@@ -307,11 +313,14 @@ def _measure(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock: Ph
         in_first_process(fabric, lambda: write_audit(run, images, found, clock))
 
 
-def _drawn(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> list[Gallery]:
+def _with_model(config: AuditConfig, inputs: AuditInputs, device: torch.device) -> AuditInputs:
+    """What a finished audit was made of."""
+    return inputs if inputs.model is not None else replace(inputs, model=_there(config, inputs, device))
+
+
+def _drawn(config: AuditConfig, parts: Callable[[], AuditInputs], device: torch.device) -> list[Gallery]:
     """The pictures of a finished audit, drawn again."""
-    results, found = read_json(config.out / RESULTS), AuditRecords.load(config.out)
-    if inputs.model is None:
-        inputs = replace(inputs, model=_there(config, inputs, device))
+    results, found, inputs = read_json(config.out / RESULTS), AuditRecords.load(config.out), parts()
     reference = inputs.reference or own_reference(config.out / REFERENCE, inputs.data.train, device)
     run = _setup(config, inputs, reference, device)
     with batches(inputs, run.classifiers) as images:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.audit.records import AuditRecords, ClassifierRecords, ImageRecords
+from advmix.audit.records import LARGE_CHANGE, LARGE_CLIPPED, AuditRecords, ClassifierRecords, ImageRecords
 from advmix.calibration import score_probabilities
 from advmix.change_description import ChangeDescription
 from advmix.change_kinds import change_kinds
@@ -251,6 +251,10 @@ def check_entry(images: ImageRecords, records: ClassifierRecords, trusted: bool)
         "flipped": int(check.flipped.sum()),
         "asked": int(check.asked.sum()),
         "asked_label_kept": int((check.asked & check.kept).sum()),
+        "clipped": int((check.flipped & (records.flip_clipped > LARGE_CLIPPED)).sum()),
+        "unlike": None
+        if records.flip_unlike is None
+        else int((check.flipped & (records.flip_unlike > LARGE_CHANGE)).sum()),
         **{name: int(mask.sum()) if trusted else None for name, mask in votes.items()},
     }
 

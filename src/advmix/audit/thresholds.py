@@ -83,6 +83,7 @@ REASONS = {
     "checked": " (--reference none)",
     "attacked": " (no --attack)",
     "worst_group": " (no --group)",
+    "worst_site": " (no --site)",
 }
 
 

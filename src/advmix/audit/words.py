@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from advmix.report.tables import columns_of
+from advmix.report.tables import dimmed, interval_cell, parts_table
 from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
@@ -248,10 +247,37 @@ def smallest_words(entry: Entry) -> str | None:
         f"{percent(strength[0])} and {percent(strength[2])}), a change of {percent(change[1], 1)} of the pixel range"
     )
     if least["natural"] is not None:
-        said = f"{said}, and less than {percent(1 - least['natural'][1])} of the pairs of these images differ in style"
+        said = f"{said}; {percent(1 - least['natural'][1])} of the pairs of these images differ as much in style"
     if not least["extreme"]:
         return f"{said}. None is extreme."
     return f"{said}. {least['extreme']:,} are extreme: look at them before you count them."
+
+
+def kind_sentences(entry: Entry) -> Iterator[str]:
+    """What flips it, by kind; kinds of few flips together."""
+    few = sum(kind["count"] for kind in entry["kinds"] if kind["count"] < MIN_FLIPS)
+    for kind in entry["kinds"]:
+        if kind["count"] >= MIN_FLIPS:
+            yield f"{kind['sentence']}, {interval(kind['share'])}."
+    if few:
+        yield f"Other changes flip {few:,} answers, each kind fewer than {MIN_FLIPS}."
+
+
+def size_words(smallest: Entry) -> str:
+    """`45 % of the way, pixels changed by 3.1 %, 80 % of pairs differ as much`: of one smallest change."""
+    said = f"{percent(smallest['strength'])} of the way, pixels changed by {percent(smallest['change'], 1)}"
+    if smallest["natural"] is None:
+        return said
+    return f"{said}, {percent(1 - smallest['natural'])} of pairs differ as much"
+
+
+def unlike_words(check: Entry) -> str:
+    """Two signs that a label may be lost which need no reference."""
+    return (
+        f"Signs that need no reference: {check['unlike']:,} of the {check['flipped']:,} smallest changes have a style "
+        f"that lies farther from the pool than 95 % of its members do from each other, and {check['clipped']:,} drive "
+        "more than 5 % of the pixels to black or white."
+    )
 
 
 def check_words(entry: Entry, reference: Entry) -> str:
@@ -329,33 +355,12 @@ def _is_sure(share: Entry) -> bool:
 Part = Mapping[str, Any]
 
 
-def audit_table(parts: Sequence[Part], place: str = "terminal") -> Table:
-    """Accuracies in percent with their 95 % intervals: all, each site, class and group; or, for the place
-    `probabilities`, how far these can be believed.
-    """
-    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    view.add_column("accuracy, %" if place == "terminal" else place)
-    if place == "terminal":
-        view.add_column("images", justify="right")
-    columns = [column for column in columns_of(place) if column.key in parts[0]]
-    parts = [part for part in parts if columns[0].key in part]
-    for column in columns:
-        view.add_column(column.short, justify="right")
-    for before, part in zip([None, *parts], parts, strict=False):
-        if before is not None and before["kind"] != part["kind"]:
-            view.add_section()
-        cells = [_dim(cell(part[column.key], column.unit)) for column in columns]
-        counts = [f"{part['images']:,}"] if place == "terminal" else []
-        view.add_row(escape(part["name"]), *counts, *cells)
-    return view
-
-
 def audit_tables(results: Mapping[str, Any]) -> Iterator[Any]:
     """What rich prints for each classifier: its name, its accuracies, its probabilities, what its swaps flip."""
     for entry in results["classifiers"]:
         yield Text(f"\n{printable(entry['name'])}", style="bold")
-        yield audit_table(entry["parts"])
-        yield audit_table(entry["parts"], "probabilities")
+        yield parts_table(entry["parts"])
+        yield parts_table(entry["parts"], "probabilities")
         yield swap_table(entry["swaps"])
 
 
@@ -367,23 +372,10 @@ def swap_table(swaps: Sequence[Part]) -> Table:
     view.add_column("flips, %", justify="right")
     for swap in swaps:
         if swap["kind"] != "layer" or swap["grid"]:
-            view.add_row(swap_title(swap), "z⊥" if swap["perp"] else "z∥", changes(swap), _dim(cell(swap["flips"])))
+            view.add_row(
+                swap_title(swap), "z⊥" if swap["perp"] else "z∥", changes(swap), dimmed(interval_cell(swap["flips"]))
+            )
     return view
-
-
-def _dim(text: str) -> str:
-    return text.replace("(", "[dim](").replace(")", ")[/]")
-
-
-def cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
-    """`31.4 (28–34)`, a share in percent with its interval, or `0.31 (0.28–0.34)`, a number; a dash where nothing was
-    counted.
-    """
-    if share is None:
-        return "–"
-    if unit != "%":
-        return f"{share['value']:.2f} ({share['low']:.2f}–{share['high']:.2f})"
-    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
 
 
 def audit_sentences(results: Mapping[str, Any]) -> Iterator[str]:
@@ -402,6 +394,7 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
         yield doubted.words
         return
     yield verdict_words(entry)
+    yield from kind_sentences(entry)
     strongest = first_layers(entry)
     if strongest is not None:
         flips = percent(strongest["flips"]["value"])
@@ -417,3 +410,7 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
             right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]
             yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
     yield check_words(entry, results["reference"])
+    if entry["corroboration"]:
+        yield entry["corroboration"]
+    for advice in entry["advice"]:
+        yield f"What to do: {advice['title']}.{' ' + advice['command'] if advice['command'] else ''}"

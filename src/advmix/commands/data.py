@@ -1,9 +1,9 @@
-"""The numbers of `advmix data` as they are printed."""
+"""`advmix data`: what is in images of your own, and which shortcuts a classifier of them may learn."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +11,27 @@ from typing import Annotated, Any
 import torch
 import tyro
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import RenderableType
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from advmix.data.images import to_float
+from advmix.data.images import ImageSet, to_float
 from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.load import Photos, PhotoSet, load_photos
+from advmix.data.shortcuts import ShortcutImages, Told, tell, tell_elsewhere
+from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.network import encoded
+from advmix.generators.image_statistics import KINDS
 from advmix.report.drawing import MUTED, Canvas, shorten, tile
 from advmix.report.page import save_figures
+from advmix.report.shortcut_tables import draw_ends, shortcut_tables
+from advmix.report.tables import plain_table, safe_markup
 from advmix.utils.config import Settings, check_values
 from advmix.utils.errors import printable
 from advmix.utils.files import write_json
-from advmix.utils.progress import console
+from advmix.utils.progress import console, track
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import generator
 
@@ -43,12 +47,16 @@ UNLIKE = 3
 
 
 def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[RenderableType]:
-    """What `summarize` counted: images, classes by split, classes by group, sizes and modes, broken files."""
+    """What `summarize` counted: images, classes by split, group and site, sizes and modes, broken files."""
     yield Text(f"\n  {headline(summary)}\n")
     yield _classes(summary)
+    split, counts = next(iter(summary["splits"].items()))
     if summary["groups"]:
         yield Text()
-        yield _groups(summary)
+        yield _crossed(f"classes by group, {split}", summary, "groups", [counts])
+    if summary["sites"]:
+        yield Text()
+        yield _crossed("classes by site", summary, "sites", list(summary["splits"].values()))
     yield Text(f"\n  as stored: {stored(summary)}")
     yield from _unlike(summary)
     if summary["unlabelled"]:
@@ -58,6 +66,9 @@ def summary_tables(summary: dict[str, Any], skip_broken: bool) -> Iterator[Rende
         yield Text()
         yield _broken(summary["broken"], skip_broken)
     yield Text()
+    if summary["shortcuts"]:
+        yield from shortcut_tables(summary["shortcuts"])
+        yield Text()
 
 
 def _unlike(summary: dict[str, Any]) -> Iterator[RenderableType]:
@@ -92,42 +103,39 @@ def stored(summary: dict[str, Any]) -> str:
     return ", ".join(sizes) + "; " + ", ".join(modes)
 
 
-def _table(first: str, columns: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 2), show_edge=False)
-    table.add_column(first, overflow="fold")
-    for column in columns:
-        table.add_column(column, justify="right", min_width=9)
-    return table
-
-
 def _classes(summary: dict[str, Any]) -> Table:
     """A row per class: count and share in every split."""
     splits = summary["splits"]
-    table = _table("classes", list(splits))
+    table = plain_table("classes", list(splits))
     for name in summary["classes"][:MAX_ROWS]:
         cells = [_share(counts["classes"][name], counts["images"]) for counts in splits.values()]
-        table.add_row(_safe(name), *cells)
+        table.add_row(safe_markup(name), *cells)
     _say_more(table, summary)
     table.add_row("all", *(_share(counts["images"], counts["images"]) for counts in splits.values()), style="dim")
     return table
 
 
-def _groups(summary: dict[str, Any]) -> Table:
-    """A row per class, a column for each of the commonest groups of the first split: how often they come together."""
-    split, counts = next(iter(summary["splits"].items()))
-    sizes = {group: sum(row[group] for row in counts["groups"].values()) for group in summary["groups"]}
+def _crossed(title: str, summary: dict[str, Any], kind: str, splits: Sequence[Mapping[str, Any]]) -> Table:
+    """A row per class, a column for each of the commonest groups or sites of some splits: how often they come together,
+    and the share of groups.
+    """
+    known = {
+        name: {group: sum(counts[kind][name][group] for counts in splits) for group in summary[kind]}
+        for name in summary["classes"]
+    }
+    sizes = {group: sum(row[group] for row in known.values()) for group in summary[kind]}
     common = sorted(sizes, key=lambda group: -sizes[group])[:MAX_COLUMNS]
     groups = [group for group in sizes if group in common]
     others = len(sizes) - len(groups)
-    table = _table(
-        f"classes by group, {split}",
-        [*map(_safe, groups), *([f"{others:,} others"] if others else [])],
-    )
+    table = plain_table(title, [*map(safe_markup, groups), *([f"{others:,} others"] if others else [])])
     for name in summary["classes"][:MAX_ROWS]:
-        found, total = counts["groups"][name], counts["classes"][name]
-        shown = [found[group] for group in groups]
+        total = sum(known[name].values())
+        shown = [known[name][group] for group in groups]
         rest = [total - sum(shown)] if others else []
-        table.add_row(_safe(name), *(_share(count, total) for count in [*shown, *rest]))
+        table.add_row(
+            safe_markup(name),
+            *(_share(count, total) if kind == "groups" else f"{count:,}" for count in [*shown, *rest]),
+        )
     _say_more(table, summary)
     return table
 
@@ -138,10 +146,10 @@ def _say_more(table: Table, summary: dict[str, Any]) -> None:
 
 
 def _broken(broken: Sequence[dict[str, str]], skip_broken: bool) -> Table:
-    table = _table(f"broken: {len(broken):,}", [])
+    table = plain_table(f"broken: {len(broken):,}", [])
     table.add_column("why")
     for image in broken[:MAX_BROKEN]:
-        table.add_row(_safe(image["name"]), _safe(image["reason"]))
+        table.add_row(safe_markup(image["name"]), safe_markup(image["reason"]))
     if len(broken) > MAX_BROKEN:
         table.add_row(f"and {len(broken) - MAX_BROKEN:,} more", "all in data.json")
     if not skip_broken:
@@ -151,10 +159,6 @@ def _broken(broken: Sequence[dict[str, str]], skip_broken: bool) -> Table:
 
 def _share(count: int, total: int) -> str:
     return f"{count:,} {100 * count / total:5.1f} %" if total else "–"
-
-
-def _safe(name: str) -> str:
-    return escape(printable(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,22 +198,26 @@ MAX_PREVIEW_ROWS = 24
 
 @dataclass(frozen=True)
 class PreviewConfig(Settings):
-    """Look at a data set of your own: counts, classes against groups, sizes, broken files, and some of its images.
+    """Look at a data set of your own: counts, classes against groups and sites, sizes, broken files, some of its
+    images, and how well a style alone (light, contrast, colours) tells the label: a shortcut that a classifier may
+    learn.
 
-    Writes data.json, preview.png and config.json; an older preview in the same folder gives way.
+    Writes data.json, preview.png, shortcuts.png and config.json; an older preview in the same folder gives way.
 
     Args:
         data: a folder (class/image, or with a labels.csv), a .zip or .csv file, torchvision:NAME or hf:NAME. `$NAME`
             in it is an environment variable, filled in when files are read.
         photos: what is read of it, and in which shape.
         columns: images of every class in the preview.
-        seed: fixes which images are held out, and which are in the preview.
+        shortcuts: predict label, group and site from the style alone, on at most 2,000 images of each split.
+        seed: fixes which images are held out, which are in the preview, and where shortcuts are looked for.
         out: folder for what is written.
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     photos: PhotoOptions = field(default_factory=PhotoOptions)
     columns: int = 10
+    shortcuts: bool = True
     seed: int = 0
     out: Path = Path("runs/data")
 
@@ -228,13 +236,23 @@ def run_preview(config: PreviewConfig) -> dict[str, Any]:
     photos = load_photos(config.data, replace(config.photos, skip_broken=True), config.seed)
     fingerprints = {name: found.images.fingerprint for name, found in photos.splits.items()}
     with open_run(config.out, "data", config, resume=False, inputs=fingerprints, replace=True):
-        summary = {"data": config.data, "seed": config.seed, **summarize(photos)}
-        write_json(config.out / FILE, summary)
+        summary = {"data": config.data, "seed": config.seed, **summarize(photos), "shortcuts": None}
         name, found = next(iter(photos.splits.items()))
-        save_figures({"preview": preview(photos, found, name, config)}, config.out)
+        figures = {"preview": preview(photos, found, name, config)}
+        (config.out / "shortcuts.png").unlink(missing_ok=True)
+        small = config.photos.size < MIN_SIDE
+        if config.shortcuts and not small:
+            summary["shortcuts"], figures["shortcuts"] = find_shortcuts(photos, config.seed)
+        write_json(config.out / FILE, summary)
+        save_figures(figures, config.out)
         for block in summary_tables(summary, skip_broken=config.photos.skip_broken):
             console.print(block)
-        console.print(f"  preview in {config.out / 'preview.png'}, numbers in {config.out / FILE}", markup=False)
+        if config.shortcuts and small:
+            console.print(
+                f"  no shortcuts are looked for in images of less than {MIN_SIDE} pixels (--size)", style="yellow"
+            )
+        shown = " and ".join(str(config.out / f"{figure}.png") for figure in figures)
+        console.print(f"  pictures in {shown}, numbers in {config.out / FILE}", markup=False)
         return summary
 
 
@@ -247,6 +265,7 @@ def summarize(photos: Photos) -> dict[str, Any]:
         "bytes": sum(found.images.pixels.numel() for found in photos.splits.values()),
         "classes": list(photos.classes),
         "groups": list(photos.groups),
+        "sites": list(photos.sites),
         "splits": {name: _counts(photos, found) for name, found in photos.splits.items()},
         "sizes": [[width, height, count] for (width, height), count in _by_count(photos.sizes)],
         "modes": dict(_by_count(photos.modes)),
@@ -257,15 +276,21 @@ def summarize(photos: Photos) -> dict[str, Any]:
 
 
 def _counts(photos: Photos, found: PhotoSet) -> dict[str, Any]:
-    """Per class, and per class and group: `{"images": 3, "classes": {"cat": 2, ...}, "groups": {"cat": {...}}}`."""
-    labels, groups = found.images.labels.tolist(), found.groups.tolist()
-    singles, pairs = Counter(labels), Counter(zip(labels, groups, strict=True))
+    """Per class, and per class and group or site: `{"images": 3, "classes": {"cat": 2, ...}, "groups": {"cat": {...}},
+    "sites": ...}`.
+    """
+    labels = found.images.labels.tolist()
+    singles = Counter(labels)
+
+    def crossed(indices: Tensor, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        pairs = Counter(zip(labels, indices.tolist(), strict=True))
+        return {name: {other: pairs[i, j] for j, other in enumerate(names)} for i, name in enumerate(photos.classes)}
+
     return {
         "images": len(found),
         "classes": {name: singles[i] for i, name in enumerate(photos.classes)},
-        "groups": {
-            name: {group: pairs[i, j] for j, group in enumerate(photos.groups)} for i, name in enumerate(photos.classes)
-        },
+        "groups": crossed(found.groups, photos.groups),
+        "sites": crossed(found.sites, photos.sites),
     }
 
 
@@ -281,7 +306,7 @@ def preview(photos: Photos, found: PhotoSet, split: str, config: PreviewConfig) 
     if len(pairs) > MAX_PREVIEW_ROWS or not photos.groups:
         rows = [(label, None) for label in sorted({label for label, _ in pairs})]
     drawn = [_sheet_row(photos, found, order, *row, config.columns) for row in rows[:MAX_PREVIEW_ROWS]]
-    more = f"; {len(rows) - MAX_ROWS:,} more classes are not shown" if len(rows) > MAX_PREVIEW_ROWS else ""
+    more = f"; {len(rows) - MAX_PREVIEW_ROWS:,} more classes are not shown" if len(rows) > MAX_PREVIEW_ROWS else ""
     return contact_sheet(drawn, config.columns, f"drawn at random from {split}{more}")
 
 
@@ -293,3 +318,60 @@ def _sheet_row(photos: Photos, found: PhotoSet, order: Tensor, label: int, group
     chosen = order[wanted]
     note = f"{len(chosen):,} images" if group is None else f"{photos.groups[group]} · {len(chosen):,} images"
     return SheetRow(printable(photos.classes[label]), printable(note), to_float(found.images.pixels[chosen[:columns]]))
+
+
+STYLES = (*(f"statistics:{kind}" for kind in KINDS), "photo")
+"""The first are the six colour numbers."""
+
+MIN_SIDE = 16
+"""Smaller images have no styles."""
+
+
+def find_shortcuts(photos: Photos, seed: int) -> tuple[dict[str, Any], Figure]:
+    """How well each ready-made style alone tells label, group and site, and the label at other sites; with the pictures
+    at the ends of the first one.
+    """
+    images = ShortcutImages.draw(photos, seed)
+    entry: dict[str, Any] = {
+        "images": int(images.train.sum()),
+        "home": None if images.home is None else photos.sites[images.home],
+        "styles": [],
+    }
+    with track("shortcuts", len(STYLES)) as advance:
+        for style in STYLES:
+            features = style_features(images.images, style)
+            told = {target: tell(features, images, target, seed) for target in images.targets}
+            away = {} if images.home is None else tell_elsewhere(features, images)
+            home = tell(features, images, "label", seed, at_home=True) if away else None
+            if style == STYLES[0]:
+                figure = draw_ends(images, told["label"], away)
+            entry["styles"].append(
+                {
+                    "style": style,
+                    "numbers": features.shape[1],
+                    **{target: _told_entry(told.get(target)) for target in ("label", "group", "site")},
+                    "home": _told_entry(home),
+                    "elsewhere": {photos.sites[site]: _told_entry(found) for site, found in away.items()},
+                }
+            )
+            advance(1, style)
+    return entry, figure
+
+
+def style_features(images: ImageSet, style: str) -> Tensor:
+    """The numbers of each image's style, `(N, F)`.
+
+    Args:
+        images: N of them; the style `photo` takes grey ones as colour.
+        style: name of a ready-made generator.
+    """
+    channels = images.shape[0]
+    if style == "photo" and channels == 1:
+        images = ImageSet(images.pixels.expand(-1, 3, -1, -1), images.labels, images.classes)
+    encoder = load_autoencoder(Path(style), channels)[0].encoder
+    return encoded(images, encoder, styles_only=True).styles.flatten(1)
+
+
+def _told_entry(told: Told | None) -> dict[str, Any] | None:
+    """Balanced accuracy with its interval, chance, and how many images it is of."""
+    return None if told is None else {**told.accuracy.to_dict(), "chance": told.chance, "images": len(told.rows)}

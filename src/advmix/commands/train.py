@@ -1,34 +1,49 @@
-"""`advmix train`: a classifier, by any of the methods."""
+"""`advmix train`: a classifier, by any of the methods; or one for each site, trained at all others and judged there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from advmix.classifiers.networks import FILE
+import torch
+
+from advmix.calibration import score_probabilities
+from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.encode import open_model
-from advmix.data.datasets import Data, open_data
+from advmix.data.datasets import Data, GivenImages, OwnImages, open_data
+from advmix.data.images import ImageSet
+from advmix.data.photos.sites import SiteImages
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made, load_autoencoder
 from advmix.encoders.store import LatentStore, PoolOptions
+from advmix.intervals import balanced_share, share_of
+from advmix.metrics import predict
 from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import data_of, fingerprints_of
+from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
 from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
-from advmix.utils.files import write_tensors
+from advmix.utils.files import read_json, write_json, write_tensors
 from advmix.utils.progress import console, write_seconds
 from advmix.utils.runs import open_run
+from advmix.utils.torch_tools import answers
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
     """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, jitter, grayscale, instnorm).
 
-    Writes classifier.safetensors, log.jsonl and config.json.
+    Writes classifier.safetensors, log.jsonl and config.json. With --leave-one-site-out a folder with these for each
+    site, and results.json.
 
     Args:
         method: how it is trained.
@@ -41,6 +56,9 @@ class TrainConfig(Settings):
         train: how every classifier is trained.
         search: Algorithm 1's settings, for advmix.
         baseline: settings of the other methods.
+        leave_one_site_out: for each site (--site) a classifier that is trained at all others, and how right it is
+            there; splits of the data's own are set aside, and --holdout is the share of the others' images that it is
+            not trained on.
         seed: fixes first weights, order of images, donors; without latents also the data's colours.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -56,6 +74,7 @@ class TrainConfig(Settings):
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    leave_one_site_out: bool = False
     seed: int = 0
     out: Path = Path("runs/classifier")
     device: str = "auto"
@@ -74,8 +93,25 @@ def run_train(config: TrainConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric, mixes = make_fabric(config.device), config.method in NEEDS_LATENTS
-    data = _data(config)
+    fabric = make_fabric(config.device)
+    if config.leave_one_site_out:
+        leave_sites_out(config, fabric)
+    else:
+        train_images(config, _data(config), fabric)
+
+
+def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
+    """The same, of images that are open already.
+
+    Args:
+        config: of the run; what it says of data plays no part.
+        data: the images.
+        fabric: the machine.
+
+    Raises:
+        UserError: as `run_train`.
+    """
+    mixes = config.method in NEEDS_LATENTS
     parts = config.generator, config.latents, config.pool, data, None, fabric.device
     mixable = open_model(*parts) if mixes else None
     if mixable is not None:
@@ -124,3 +160,73 @@ def _data(config: TrainConfig) -> Data:
     if config.data not in (DataConfig(), data.config):
         raise UserError(f"{config.latents}: latents of {data.config}, but the flags say {config.data}; leave them out")
     return data
+
+
+def leave_sites_out(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
+    """A classifier for each site, trained at all others; returns what `results.json` holds, the worst site first.
+
+    Raises:
+        UserError: as `run_train`, or data without several sites.
+    """
+    images = _site_images(config)
+    folders = images.folders()
+    with open_run(config.out, "train", config, config.resume, {"images": images.images.fingerprint}):
+        if not (config.out / RESULTS).is_file():
+            rows = []
+            for site, name in enumerate(images.names):
+                console.print(f"  without {name}", markup=False)
+                rows.append(_left_out(config, images, site, config.out / folders[site], fabric))
+            rows.sort(key=lambda row: float(row["accuracy_balanced"]["value"]))
+            write_json(config.out / RESULTS, {**header("train", config), "parts": rows})
+        results: dict[str, Any] = read_json(config.out / RESULTS)
+    console.print(parts_table(results["parts"], "sites"))
+    console.print(f"  numbers in {config.out / RESULTS}", markup=False)
+    return results
+
+
+def _site_images(config: TrainConfig) -> SiteImages:
+    """The images by site, where nothing has seen those of all sites already."""
+    flag = "--leave-one-site-out"
+    if config.data.is_painted or config.data.photos.site is None:
+        raise UserError(f"{flag}: name images of your own with --data, and the column of their sites with --site")
+    if config.latents is not None:
+        raise UserError(f"{flag}: --latents are of images of all sites; leave it out")
+    if config.method in NEEDS_LATENTS and not is_ready_made(config.generator):
+        raise UserError(f"{flag}: --generator {config.generator} was fitted to images; name a ready-made one")
+    data = open_data(config.data, config.seed)
+    assert isinstance(data, OwnImages)
+    return SiteImages.gather(data.photos, config.data.photos.holdout, config.data.photos.split_seed)
+
+
+def _left_out(config: TrainConfig, images: SiteImages, site: int, out: Path, fabric: Fabric) -> dict[str, Any]:
+    """What a classifier that was trained at all sites but one is worth there."""
+    trained, held, there = images.divided(site)
+    data = GivenImages(images.images[trained], images.images[there], config.seed)
+    train_images(replace(config, out=out, resume=True), data, fabric)
+    network = load_classifier(out)[0].to(fabric.device)
+    found = _judged(network, images.images[there], images.units[there], fabric.device)
+    others = _judged(network, images.images[held], images.units[held], fabric.device) if held.any() else {}
+    return {
+        "kind": "site",
+        "name": images.names[site],
+        "folder": out.name,
+        "images": int(there.sum()),
+        "train_images": int(trained.sum()),
+        "other_images": int(held.sum()),
+        **found,
+        "accuracy_others": others.get("accuracy_balanced"),
+    }
+
+
+def _judged(
+    network: torch.nn.Module, images: ImageSet, units: torch.Tensor, device: torch.device
+) -> Mapping[str, Mapping[str, float] | None]:
+    """Accuracies and what probabilities are worth, with intervals."""
+    probabilities = predict(network, images, device)
+    right = answers(probabilities) == images.labels
+    scores = {
+        "accuracy_clean": share_of(right),
+        "accuracy_balanced": balanced_share(right, images.labels),
+        **score_probabilities(probabilities, images.labels, units),
+    }
+    return {key: None if score is None else score.to_dict() for key, score in scores.items()}

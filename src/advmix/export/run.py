@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advmix.audit.inputs import CALIBRATION_IMAGES
+from advmix.audit.inputs import CALIBRATION_IMAGES, AuditInputs
+from advmix.audit.model_card import model_card
 from advmix.audit.records import AuditRecords
 from advmix.audit.results import audit_parts
 from advmix.audit.statistics import is_trusted
@@ -23,6 +25,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.network import start_latents
 from advmix.encoders.store import PoolOptions
+from advmix.export.fiftyone import fiftyone_files
 from advmix.export.variations import (
     TABLE,
     Finder,
@@ -35,10 +38,12 @@ from advmix.export.variations import (
 )
 from advmix.mixing import WORST_CASE, Mixer, RandMix, SearchOptions, calibrated, with_layers
 from advmix.pools import FittedModel, data_for, load, open_generator
+from advmix.report.tables import RESULTS
 from advmix.training.reference import check_independent, open_reference
 from advmix.utils.config import Settings, check_values, from_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
+from advmix.utils.files import atomic_write, json_digest, read_json
 from advmix.utils.progress import console, track
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import generator
@@ -111,7 +116,10 @@ def open_audit(
     """
     found = AuditRecords.load(audit)
     place, data = audit if audit.is_dir() else audit.parent, _audited(found.metadata, audit)
-    parts = _found_with(found.metadata, place, generator, latents, data, device)
+    return _variations_of(found, data, _found_with(found.metadata, place, generator, latents, data, device))
+
+
+def _variations_of(found: AuditRecords, data: Data, parts: FittedModel) -> tuple[AuditVariations, dict[str, str]]:
     metadata, rows, names = found.metadata, found.images.rows, names_of(data, "test")
     sources = SourceImages(data.test[rows], [names[row] for row in rows.tolist()], rows)
     inputs = {"generator": metadata["generator_fingerprint"], "images": sources.images.fingerprint}
@@ -155,7 +163,11 @@ SPLITS = ("test", "train")
 
 WHICH = ("all", "fooled")
 
-WITH_AUDIT = ("audit", "generator", "latents", "which", "originals", "out", "device", "resume")
+FIFTYONE, MODEL_CARD = "fiftyone", "model-card"
+
+TO = ("images", FIFTYONE, MODEL_CARD)
+
+WITH_AUDIT = ("audit", "to", "generator", "latents", "which", "originals", "out", "device", "resume")
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,9 @@ class ExportConfig(Settings):
     With --audit they are those that an audit found; else name a classifier, and images, for a search.
 
     Args:
-        audit: folder that audit wrote; of the other settings, only `which` and `originals` are then used.
+        audit: folder that audit wrote; of the other settings, only `to`, `which` and `originals` are then used.
+        to: `images`; `fiftyone`, the same with the originals and with the files that FiftyOne reads; or `model-card`,
+            what an audit found as a part of a model card, without images (the extra `hub`).
         classifier: which one is asked, and searched against.
         data: the images that are varied; by default those that a generator was fitted to.
         generator: a ready-made generator (`statistics`, `statistics:KIND`, `photo`; default `statistics`), or a folder
@@ -193,6 +207,7 @@ class ExportConfig(Settings):
     """
 
     audit: Path | None = None
+    to: str = "images"
     classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(""))
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     generator: Path | None = None
@@ -214,10 +229,12 @@ class ExportConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS)):
+        for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS), ("to", TO)):
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")
         check_values(self, "variants images", least=1)
+        if self.to == MODEL_CARD and self.audit is None:
+            raise UserError("--to model-card: name the --audit that it is of")
         if self.audit is not None:
             self._check_audit()
         elif not self.classifier.classifier:
@@ -254,8 +271,41 @@ def run_export(config: ExportConfig) -> None:
     Raises:
         UserError: bad input.
     """
+    if config.to == MODEL_CARD and config.audit is not None:
+        _write_cards(config, config.audit)
+        return
     device = open_device(config.device)
-    exports = _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device)
+    _export(config, _of_search(config, device) if config.audit is None else _of_audit(config, config.audit, device))
+
+
+def export_result(folder: Path, inputs: AuditInputs, out: Path) -> None:
+    """What an audit found as a data set of FiftyOne, where its images need not be on disk.
+
+    Args:
+        folder: of the audit.
+        inputs: all that it was made of.
+        out: a new folder.
+
+    Raises:
+        UserError: there is something in it already.
+    """
+    found, known = _variations_of(AuditRecords.load(folder), inputs.data, inputs.fitted)
+    config = ExportConfig(audit=folder, to="fiftyone", out=out)
+    _export(config, Exports(found.sources, found.find, found.originals, {**known}))
+
+
+def _write_cards(config: ExportConfig, audit: Path) -> None:
+    """A file for each classifier."""
+    results = read_json(audit / RESULTS)
+    with open_run(config.out, "export", config, config.resume, {"audit": json_digest(results)}):
+        several = len(results["classifiers"]) > 1
+        for number in range(len(results["classifiers"])):
+            path = config.out / (f"model_card_{number + 1}.md" if several else "model_card.md")
+            atomic_write(path, model_card(results, number).encode())
+            console.print(f"  {path}", markup=False)
+
+
+def _export(config: ExportConfig, exports: Exports) -> None:
     with open_run(config.out, "export", config, config.resume, exports.inputs):
         sources = exports.sources
         names = dict(zip(sources.places.tolist(), sources.names, strict=True))
@@ -271,9 +321,13 @@ def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> N
         for number, part in enumerate(parts):
             if not folder.has(number):
                 found = [item for item in exports.find(part) if config.which == "all" or item[1].fooled]
-                folder.write(number, found, _originals(exports, part) if config.originals else None)
+                originals = config.originals or config.to == FIFTYONE
+                folder.write(number, found, _originals(exports, part) if originals else None)
             advance(part.stop - part.start, "")
-    folder.finish(len(parts))
+    if config.to == FIFTYONE:
+        folder.finish(len(parts), partial(fiftyone_files, classes=exports.sources.images.classes))
+    else:
+        folder.finish(len(parts))
 
 
 def _originals(exports: Exports, part: slice) -> dict[int, Tensor]:

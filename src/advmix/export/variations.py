@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
@@ -73,6 +73,8 @@ class Variation:
     label_probability_after: float
     label_kept: str = ""
 
+
+Row = dict[str, str]
 
 Item = tuple[int, Variation, Tensor]
 
@@ -197,14 +199,21 @@ class VariationFolder:
         atomic_write(self.out / name, data)
         return hashlib.sha256(data).hexdigest()
 
-    def finish(self, parts: int) -> int:
-        """Join the parts to the table, and list the digests of all files; returns how many variations there are."""
+    def finish(self, parts: int, more: Callable[[Sequence[Row]], Mapping[str, bytes]] = lambda rows: {}) -> int:
+        """Join the parts to the table, and list the digests of all files; returns how many variations there are.
+
+        Args:
+            parts: how many.
+            more: other files, by name, that say what the rows of the table say.
+        """
         if self.finished:
             self.check()
         else:
             written = [read_json(self._part(part)) for part in range(parts)]
             files = {name: digest for part in written for name, digest in part["files"].items()}
-            files[TABLE] = self._put(TABLE, _csv([row for part in written for row in part["rows"]]))
+            rows = [row for part in written for row in part["rows"]]
+            for name, data in {TABLE: _csv(rows), **more(rows)}.items():
+                files[name] = self._put(name, data)
             atomic_write(self.out / DIGESTS, "".join(f"{digest}  {name}\n" for name, digest in files.items()).encode())
         return len(read_table(self.out))
 

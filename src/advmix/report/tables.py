@@ -12,12 +12,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from advmix.report.drawing import METHODS
 from advmix.utils.config import to_dict
 from advmix.utils.device import environment
-from advmix.utils.errors import UserError
+from advmix.utils.errors import UserError, printable
 
 Run = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ class Column:
         meaning: a sentence for a reader who is new here.
         hint: a few words for a chart.
         shown: `digits`, in what evaluate measures on painted digits; `page` and `terminal`, in what audit measures;
-            `probabilities`, in both, in a table of their own.
+            `probabilities`, in both, in a table of their own; `sites`, of classifiers that were trained elsewhere.
         unit: `%`, a share that is shown in percent; or none, a number.
     """
 
@@ -76,7 +77,21 @@ COLUMNS = (
         "any colour at all",
         ("digits",),
     ),
-    Column("accuracy_clean", "As it is", "as it\nis", "The image itself.", shown=("page", "terminal")),
+    Column("accuracy_clean", "As it is", "as it\nis", "The image itself.", shown=("page", "terminal", "sites")),
+    Column(
+        "accuracy_balanced",
+        "Balanced accuracy",
+        "balan-\nced",
+        "Mean over the classes of the share of right answers in each.",
+        shown=("sites",),
+    ),
+    Column(
+        "accuracy_others",
+        "Other sites",
+        "other\nsites",
+        "Balanced accuracy on held-out images of the sites that it was trained at.",
+        shown=("sites",),
+    ),
     Column("accuracy_small", "At the generator's size", "small", "The image made as small as the generator's."),
     Column(
         "accuracy_reconstruction",
@@ -101,6 +116,13 @@ COLUMNS = (
         "Right on what the mixes begin with, the image or its reconstruction, and on every mix that the search tried.",
         "right on all the search tried",
         ("digits", "page", "terminal"),
+    ),
+    Column(
+        "accuracy_worst_natural",
+        "Worst case, none extreme",
+        "worst\nnatural",
+        "The worst case, where a change counts for nothing that is larger than 95 % of the differences in style "
+        "between two of the images, or drives more than 5 % of the pixels to black or white.",
     ),
     Column(
         "accuracy_checked",
@@ -143,7 +165,7 @@ COLUMNS = (
         "Brier\nscore",
         "Squared distance of the probabilities to the truth, summed over the classes (Brier, 1950, not halved): 0 is "
         "perfect, 2 is sure and wrong. Like all of this table, of the images as they are.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
         unit="",
     ),
     Column(
@@ -152,7 +174,7 @@ COLUMNS = (
         "calibr.\nerror, %",
         "Expected calibration error (Guo et al., 2017): how far accuracy is from the probability of the answer, in 15 "
         "bins of equal width.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
     Column(
         "calibration_error_chance",
@@ -160,7 +182,7 @@ COLUMNS = (
         "by\nchance",
         "The calibration error of so few images if all probabilities were right: an error within this interval says "
         "nothing.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
     Column(
         "sensitivity_at_specificity",
@@ -168,13 +190,13 @@ COLUMNS = (
         "sensit. at\n90 % spec.",
         "Of two classes: the share of the second one that is found, at the threshold where 90 % of the first one are "
         "not taken for it. The threshold is each row's own.",
-        shown=("probabilities",),
+        shown=("probabilities", "sites"),
     ),
 )
 
 
 def columns_of(place: str) -> tuple[Column, ...]:
-    """The columns that are shown in a place: `digits`, `page`, `terminal` or `probabilities`."""
+    """The columns that are shown in a place: `digits`, `page`, `terminal`, `probabilities` or `sites`."""
     return tuple(column for column in COLUMNS if place in column.shown)
 
 
@@ -196,6 +218,60 @@ def header(command: str, config: Any) -> dict[str, Any]:
         "config": {"command": command, **to_dict(config)},
         "environment": environment(),
     }
+
+
+def plain_table(first: str, columns: Sequence[str]) -> Table:
+    """A table for the terminal, with names on the left and numbers in the columns."""
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 2), show_edge=False)
+    view.add_column(first, overflow="fold")
+    for column in columns:
+        view.add_column(column, justify="right", min_width=9)
+    return view
+
+
+def parts_table(parts: Sequence[Mapping[str, Any]], place: str = "terminal") -> Table:
+    """What was measured of parts of the images, with 95 % intervals, a row each and the kinds of parts apart.
+
+    Args:
+        parts: `kind`, `name`, `images`, and what was measured, by key.
+        place: whose columns are shown; `probabilities` without the number of images.
+    """
+    view = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    view.add_column("probabilities" if place == "probabilities" else "accuracy, %")
+    if place != "probabilities":
+        view.add_column("images", justify="right")
+    shown = [column for column in columns_of(place) if column.key in parts[0]]
+    parts = [part for part in parts if shown[0].key in part]
+    for column in shown:
+        view.add_column(column.short, justify="right")
+    for before, part in zip([None, *parts], parts, strict=False):
+        if before is not None and before["kind"] != part["kind"]:
+            view.add_section()
+        cells = [dimmed(interval_cell(part[column.key], column.unit)) for column in shown]
+        counts = [] if place == "probabilities" else [f"{part['images']:,}"]
+        view.add_row(safe_markup(part["name"]), *counts, *cells)
+    return view
+
+
+def interval_cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
+    """`31.4 (28–34)`, a share in percent with its interval, or `0.31 (0.28–0.34)`, a number; a dash where nothing was
+    counted.
+    """
+    if share is None:
+        return "–"
+    if unit != "%":
+        return f"{share['value']:.2f} ({share['low']:.2f}–{share['high']:.2f})"
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
+
+
+def dimmed(text: str) -> str:
+    """A cell for rich, what stands in brackets fainter."""
+    return text.replace("(", "[dim](").replace(")", ")[/]")
+
+
+def safe_markup(name: str) -> str:
+    """A name of a user's, as text for rich."""
+    return escape(printable(name))
 
 
 def as_text(parts: Iterable[Any]) -> str:
