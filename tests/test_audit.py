@@ -239,7 +239,9 @@ def test_the_label_check_tells_three_kinds_apart() -> None:
     """By what the reference sees in the smallest change that flips."""
     yes, no = torch.ones(4, dtype=torch.bool), torch.tensor([False, False, False, True])
     votes = {"reference_before": torch.tensor([0, 0, 1, 0]), "reference_flip": torch.tensor([0, 1, 0, 1])}
-    asked, judged = answers(right_clean=yes, right_worst_case=no, **votes)
+    asked, judged = answers(
+        right_clean=yes, right_worst_case=no, unanswered=torch.zeros(4, dtype=torch.bool), label_votes=None, **votes
+    )
     check = LabelCheck(asked, judged)
     assert check.flipped.tolist() == [True, True, True, False]
     assert check.kept.tolist() == [True, False, False, False]
@@ -248,9 +250,14 @@ def test_the_label_check_tells_three_kinds_apart() -> None:
     counts = check_entry(asked, judged, trusted=True)
     assert (counts["flipped"], counts["flipped_label_kept"], counts["flipped_label_lost"]) == (3, 1, 1)
     assert counts["flipped_no_vote"] == 1
+    person = replace(judged, label_votes=torch.tensor([0, -1, 1, -1]))
+    check = LabelCheck(asked, person)
+    assert check.kept.tolist() == [False, False, True, False]
+    assert check.lost.tolist() == [True, True, False, False]
+    assert check_entry(asked, person, trusted=True)["asked_label_kept"] == 1
     silent = check_entry(asked, judged, trusted=False)
     assert silent["flipped"] == 3
-    assert [silent[name] for name in silent if name not in ("flipped", "images", "right")] == [None] * 4
+    assert [silent[name] for name in silent if name.startswith("flipped_") or name == "votes"] == [None] * 4
 
 
 def test_the_curve_ends_in_the_worst_case() -> None:
@@ -317,6 +324,7 @@ def said(
 ) -> list[str]:
     check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
     known = {"swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
+    known |= {"kinds": [], "corroboration": "", "advice": []}
     classifiers = [
         known | {"name": name, "parts": parts, "smallest": LEAST, "reconstruction_flips": gate(lost)}
         for name, parts, lost in zip("abc", entries, flips, strict=False)
@@ -350,7 +358,7 @@ def test_how_little_the_flips_take_is_said_of_ten_of_them() -> None:
     words = smallest_words({"smallest": LEAST | {"flips": 30, "extreme": 2}})
     assert words == (
         "Half of the 30 flips take 50 % of the way or less (quarters: 40 % and 80 %), a change of 5.0 % of the pixel "
-        "range, and less than 80 % of the pairs of these images differ in style. 2 are extreme: look at them before "
+        "range; 80 % of the pairs of these images differ as much in style. 2 are extreme: look at them before "
         "you count them."
     )
 

@@ -13,8 +13,8 @@ import jsonschema
 import pytest
 import torch
 
-from advmix.audit.page import Gallery, ImagePair, render_audit
 from advmix.audit.records import AuditRecords
+from advmix.audit.settings import AuditConfig
 from advmix.audit.statistics import accuracy_of
 from advmix.classifiers.networks import load_classifier
 from advmix.cli import main
@@ -23,6 +23,7 @@ from advmix.data.photos.load import load_photos
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.pools import data_of
 from advmix.report.tables import schema
+from advmix.utils.errors import UserError
 from forked import in_two_processes
 from pictures import digit, digit_label, encoded, write
 from trained import hasten_reference, made, shared
@@ -132,18 +133,12 @@ class Tags(HTMLParser):
 
 
 def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
-    """As it is where the generator is good enough for a verdict."""
-    results = results_of(done)
-    entry = results["classifiers"][0]
-    entry["parts"][0]["accuracy_reconstruction"] = entry["parts"][0]["accuracy_small"]
-    shot = ImagePair(torch.zeros(1, 16, 16), torch.ones(1, 16, 16))
-    shown = [*entry["strongest"], *entry["label_lost"]]
-    swaps = {swap["name"]: shot for swap in entry["swaps"]}
-    gallery = Gallery([shot] * len(entry["strongest"]), [shot] * len(entry["label_lost"]), swaps)
-    page, tags = render_audit(results, [gallery]), Tags()
+    page, tags, entry = (done / "report.html").read_text(), Tags(), results_of(done)["classifiers"][0]
     tags.feed(page)
-    assert "script" not in tags.found
+    assert tags.found.count("script") == 1  # ours, of the sheet
+    assert "alert(1)</script>" not in page
     assert MARKUP.replace("<", "&lt;").replace(">", "&gt;") in page
+    shown = [row for kind in entry["kinds"] for row in kind["pictures"]]
     assert shown
     for row in shown:
         assert row["name"].startswith("<script>")
@@ -151,15 +146,85 @@ def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
     assert tags.sources
     assert all(source.startswith("data:image/") for source in tags.sources)
     assert f"{100 * entry['parts'][0]['accuracy_worst_case']['value']:.1f} %" in page
+    for kind in entry["kinds"]:
+        assert kind["sentence"] in page
 
 
-def test_a_weak_generator_gets_a_remedy_and_no_worst_case_up_front(done: Path) -> None:
-    page, everything = (done / "report.html").read_text(), results_of(done)["classifiers"][0]["parts"][0]
-    assert everything["accuracy_small"]["value"] - everything["accuracy_reconstruction"]["value"] > 0.05
+def test_few_images_have_numbers_and_no_verdict(done: Path) -> None:
+    """Nothing is hidden: the pictures and the worst case stand under a warning."""
+    page, entry = (done / "report.html").read_text(), results_of(done)["classifiers"][0]
     head = page[page.index("<h1>") : page.index("<main>")]
-    assert "No verdict: the generator draws too little" in head
-    assert "--fit-steps" in head
-    assert f"{100 * everything['accuracy_worst_case']['value']:.1f} %" not in head
+    assert "No verdict: 18 images are too few" in head
+    assert "--images" in head
+    assert f"{100 * entry['parts'][0]['accuracy_worst_case']['value']:.1f} %" in head
+    assert [advice["title"] for advice in entry["advice"]] == ["First make the audit sound"]
+
+
+def test_the_smallest_changes_flip_and_are_counted(done: Path) -> None:
+    found, entry = AuditRecords.load(done), results_of(done)["classifiers"][0]
+    records = found.classifiers[0]
+    flipped = records.right_clean & ~records.right_worst_case & ~records.unanswered
+    assert flipped.any()
+    assert (records.flip_strength[flipped] <= 1).all()
+    assert records.flip_answers.argmax(1)[flipped].ne(found.images.labels[flipped]).all()
+    assert entry["smallest"]["flips"] == int((flipped & (records.flip_strength > 0)).sum())
+    assert sum(kind["count"] for kind in entry["kinds"]) == entry["smallest"]["flips"]
+    assert entry["curve"][-1]["accuracy_worst_case"] == entry["parts"][0]["accuracy_worst_case"]
+    assert records.flip_natural is not None
+    assert ((records.flip_natural >= 0) & (records.flip_natural <= 1)).all()
+
+
+def test_named_changes_are_measured_on_the_same_images(done: Path) -> None:
+    rows = results_of(done)["classifiers"][0]["named_changes"]
+    assert {row["images"] for row in rows} == {18}
+    assert {"darker", "shift", "JPEG"} <= {row["name"] for row in rows}
+    assert not {"hue", "bluer"} & {row["name"] for row in rows}  # the images are grey
+
+
+def test_a_person_s_votes_are_read_back(
+    runs: Path, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    before = results_of(out)
+    entry = before["classifiers"][0]
+    places = [row["place"] for row in entry["sheet"]]
+    assert places
+    said = {str(place): "lost" if turn else "kept" for turn, place in enumerate(places)}
+    votes = tmp_path / "votes.json"
+    votes.write_text(json.dumps({"audit": before["digest"], "votes": {entry["name"]: said}}))
+    assert audit(runs, out, "--votes", str(votes)) == 0
+    check = results_of(out)["classifiers"][0]["label_check"]
+    assert (check["asked"], check["asked_label_kept"]) == (len(places), 1)
+    assert [row["answered"] for row in results_of(out)["classifiers"][0]["sheet"]] == [1] + [0] * (len(places) - 1)
+    for text, why in (
+        (json.dumps({"audit": "0" * 16, "votes": {}}), "of another audit"),
+        (json.dumps({"audit": before["digest"], "votes": {"other": {}}}), "was not audited"),
+        (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {"0": "maybe"}}}), "must be kept or lost"),
+        (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {"999": "kept"}}}), "image 999 of 18"),
+        ("[]", "no votes"),
+    ):
+        votes.write_text(text)
+        assert audit(runs, out, "--votes", str(votes)) == 2
+        assert why in capsys.readouterr().err
+    assert audit(runs, tmp_path / "new", "--votes", str(votes)) == 2
+    assert "no finished audit" in capsys.readouterr().err
+
+
+def test_classifiers_have_names_of_their_own(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def names(*flags: str) -> list[str]:
+        config = AuditConfig(compare=(str(runs / "nominal0"), str(runs / "nominal1")), name=flags)
+        return list(config.classifier_names)
+
+    assert names() == ["nominal0", "nominal1"]
+    assert names("a", "b") == ["a", "b"]
+    twice = AuditConfig(compare=("x/net.pt", "y/net.pt", "y/other.onnx"))
+    assert twice.classifier_names == ("x/net", "y/net", "other")
+    same = AuditConfig(compare=("x/net.pt", "x/net.pt"))
+    assert same.classifier_names == ("1/x/net", "2/x/net")
+    for wrong in (("a",), ("a", "a"), ("a", "b", "c")):
+        with pytest.raises(UserError, match="give 2 names"):
+            names(*wrong)
 
 
 def test_a_stopped_audit_goes_on_to_the_same_result(
@@ -247,7 +312,7 @@ def test_what_is_not_named_is_made(runs: Path, tmp_path: Path, monkeypatch: pyte
     results = results_of(tmp_path / "out")
     assert results["generator"]["fitted_here"]
     assert 0 < results["generator"]["unexplained"] < 2
-    assert results["reference"]["name"].startswith("a small ConvMixer")
+    assert results["reference"]["name"].startswith("five small ConvMixers")
     assert (tmp_path / "out" / "latents" / "store.json").is_file()
     mixing = ["--generator", str(tmp_path / "out" / "generator"), "--latents", str(tmp_path / "out" / "latents")]
     few = ["--images", "10", "--dimension-images", "0", "--resamples", "2", "--device", "cpu"]

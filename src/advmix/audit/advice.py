@@ -87,7 +87,7 @@ def _place(entry: Entry) -> Iterator[Advice]:
         weakest = row["strengths"][0]
         yield Advice(
             "Train with shifted, turned and cropped images",
-            f"The weakest {row['name']} that was tried ({weakest['strength']:g} {row['unit']}) flips "
+            f"“{row['name']}” at its weakest ({weakest['strength']:g} {row['unit']}) flips "
             f"{percent(weakest['flips']['value'])} of the right answers; no style contains such a change.",
             "torchvision.transforms.v2.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.8, 1.2))",
         )

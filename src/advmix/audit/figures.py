@@ -25,9 +25,9 @@ NAMED_IMAGES, NAMED_SIDE = 100, 64
 """On so many images of such a side are named changes measured, on fewer larger ones and more small ones."""
 
 
-def named_images(side: int) -> int:
-    """On how many images of `side` pixels named changes are measured: 50 to 250."""
-    return min(250, max(50, round(NAMED_IMAGES * (NAMED_SIDE / side) ** 2)))
+def named_images(images: int, side: int) -> int:
+    """On how many of so many images of `side` pixels named changes are measured: half of them, from 50 to 250."""
+    return max(50, min(images // 2, 250, round(NAMED_IMAGES * (NAMED_SIDE / side) ** 2)))
 
 
 class Pictures:
@@ -75,7 +75,7 @@ class Pictures:
 
     def _named_images(self, number: int) -> tuple[Tensor, Tensor]:
         side = self.classifiers[number].side
-        rows = self.found.images.rows[: named_images(side)]
+        rows = self.found.images.rows[: named_images(len(self.found), side)]
         return self.images.pixels(rows, side), self.found.images.labels[: len(rows)]
 
     def gallery(self, number: int, entry: dict[str, Any]) -> Gallery:

@@ -82,7 +82,10 @@ class AuditInputs:
         with fabric.rank_zero_first(local=True):
             data, metadata = audited_data(config)
         images, done = data.test, (config.out / RESULTS).is_file()
-        opened = tuple(open_classifier(options, images.classes, images.shape) for options in config.named_classifiers)
+        named = zip(config.classifier_names, config.named_classifiers, strict=True)
+        opened = tuple(
+            replace(open_classifier(options, images.classes, images.shape), name=name) for name, options in named
+        )
         attack = open_attack(config.attack)
         inputs = AuditInputs(data, opened, metadata=metadata, attack=None if done else attack)
         inputs = inputs.checked(config, config.reference, fabric.device)

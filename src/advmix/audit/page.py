@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -108,6 +109,8 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
+            most_parts=MOST_PARTS,
+            worst_parts=WORST_PARTS,
             script=Markup(resource("sheet.js")),
             words=words,
         )
@@ -149,6 +152,21 @@ def curve_lines(curve: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return lines | {"band": points([*low, *reversed(high)])}
 
 
+MOST_PARTS, WORST_PARTS = 24, 10
+"""Where there are more classes, groups or sites, the page opens with so many of the worst ones."""
+
+
+def _shown_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of the table that is open; how many there are of each kind; whether there are others, in a folded table."""
+    shown, counts = [], Counter(part["kind"] for part in parts)
+    for kind, count in counts.items():
+        rows = [part for part in parts if part["kind"] == kind]
+        if count > MOST_PARTS:
+            rows = sorted(rows, key=lambda part: float(part["accuracy_worst_case"]["value"]))[:WORST_PARTS]
+        shown += rows
+    return {"shown_parts": shown, "counts": counts, "folds": len(shown) < len(parts)}
+
+
 def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
     def with_shots(rows: Sequence[Mapping[str, Any]], shots: Sequence[ImagePair]) -> list[dict[str, Any]]:
         return [{**row, "shot": shot.uris()} for row, shot in zip(rows, shots, strict=True)]
@@ -167,6 +185,7 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
         "headline": words.headline(entry, results),
         "doubt": why_no_verdict(entry, results),
         "lines": curve_lines(entry["curve"]),
+        **_shown_parts(entry["parts"]),
         "kinds": [
             {**kind, "shown": with_shots(kind["pictures"], shots)}
             for kind, shots in zip(entry["kinds"], gallery.kinds, strict=True)

@@ -27,7 +27,7 @@ from advmix.audit.results import (
     audit_parts,
     write_audit,
 )
-from advmix.audit.settings import FIT, AuditConfig
+from advmix.audit.settings import FIT, AuditConfig, told_apart
 from advmix.audit.thresholds import check_known, missed_thresholds, read_thresholds
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
@@ -205,6 +205,9 @@ def audit_classifier(
     fabric, data = make_fabric(device), open_images(images, seed=seed)
     test = data.test
     opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
+    places = [str(place) for place in range(1, len(opened) + 1)]
+    names = told_apart([one.name for one in opened], places)
+    opened = [replace(one, name=name) for one, name in zip(opened, names, strict=True)]
     named = not isinstance(model, FittedModel) and (is_ready_made(model) or Path(model) == FIT)
     fitted = None if named else model if isinstance(model, FittedModel) else load(model, device=fabric.device)
     if fitted is not None:
@@ -264,7 +267,8 @@ def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResu
     Raises:
         UserError: the folder holds something else.
     """
-    with open_run(config.out, "audit", config, config.resume, inputs.fingerprints, fabric=fabric):
+    goes_on = config.resume or config.votes is not None
+    with open_run(config.out, "audit", config, goes_on, inputs.fingerprints, fabric=fabric):
         done = (config.out / RESULTS).is_file()
         if config.votes is not None and not done:
             raise UserError(f"--votes {config.votes}: {config.out} holds no finished audit; audit first, then answer")

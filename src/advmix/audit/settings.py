@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class AuditConfig(ClassifierOptions):
     Writes report.html, results.json, found.safetensors (all that was found, image by image) and config.json.
 
     Args:
+        name: what the classifiers are called, in their order; by default as their files are.
         compare: classifiers side by side, under one search: folders that train wrote, files, or .json files with the
             options of one. `--classifier`, where it is named too, is the first of them; flags like `--mean` describe
             that one alone.
@@ -74,6 +76,7 @@ class AuditConfig(ClassifierOptions):
     """
 
     classifier: str = ""
+    name: tuple[str, ...] = ()
     compare: tuple[str, ...] = ()
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
     generator: Path = DEFAULT_GENERATOR
@@ -112,6 +115,11 @@ class AuditConfig(ClassifierOptions):
             raise UserError(
                 f"{' '.join(self.flags)}: would describe --classifier alone, and there is none; put what belongs to a "
                 "classifier of --compare into a .json file of its own, and name that"
+            )
+        if self.name and (len(set(self.name)) < len(self.name) or len(self.name) != len(self.named_classifiers)):
+            raise UserError(
+                f"--name {' '.join(self.name)}: give {len(self.named_classifiers)} names, one for each classifier, "
+                "no two alike"
             )
         if self.latents is not None and self.fits:
             raise UserError("--latents: goes together with a --generator that is there already; name what fit wrote")
@@ -155,3 +163,28 @@ class AuditConfig(ClassifierOptions):
         own = {field.name: getattr(self, field.name) for field in fields(ClassifierOptions)}
         first = (ClassifierOptions(**own),) if self.classifier else ()
         return (*first, *(ClassifierOptions(name, trust_code=self.trust_code) for name in self.compare))
+
+    @property
+    def classifier_names(self) -> tuple[str, ...]:
+        """What the classifiers are called, no two alike: as `name` says, or as their files or folders are."""
+        if self.name:
+            return self.name
+        paths = [Path(one.weights or one.classifier) for one in self.named_classifiers]
+        if len(paths) == 1:
+            return (_file_name(paths[0]),)
+        names = told_apart([_file_name(path) for path in paths], [path.resolve().parent.name for path in paths])
+        return tuple(told_apart(names, [str(place) for place in range(1, len(names) + 1)]))
+
+
+def _file_name(path: Path) -> str:
+    """`r18` of `nets/r18.pt`; what is no file, `timm:resnet18`, is called by its whole name."""
+    return path.stem if path.suffix in NETWORK_FILES else path.name or str(path)
+
+
+def told_apart(names: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The same names, with its word before each that occurs more than once."""
+    return [f"{word}/{name}" if names.count(name) > 1 else name for name, word in zip(names, words, strict=True)]
+
+
+NETWORK_FILES = (".pt", ".pth", ".pt2", ".onnx", ".json", ".safetensors", ".ckpt", ".bin", ".tar")
+"""Endings that are no part of a classifier's name."""

@@ -28,7 +28,7 @@ def read_votes(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or is something else.
     """
-    said = read_json(path)
+    said = read_json(path, edited=True)
     try:
         votes = {
             str(name): {int(place): str(vote) for place, vote in places.items()}

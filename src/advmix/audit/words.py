@@ -247,18 +247,28 @@ def smallest_words(entry: Entry) -> str | None:
         f"{percent(strength[0])} and {percent(strength[2])}), a change of {percent(change[1], 1)} of the pixel range"
     )
     if least["natural"] is not None:
-        said = f"{said}, and less than {percent(1 - least['natural'][1])} of the pairs of these images differ in style"
+        said = f"{said}; {percent(1 - least['natural'][1])} of the pairs of these images differ as much in style"
     if not least["extreme"]:
         return f"{said}. None is extreme."
     return f"{said}. {least['extreme']:,} are extreme: look at them before you count them."
 
 
+def kind_sentences(entry: Entry) -> Iterator[str]:
+    """What flips it, by kind; kinds of few flips together."""
+    few = sum(kind["count"] for kind in entry["kinds"] if kind["count"] < MIN_FLIPS)
+    for kind in entry["kinds"]:
+        if kind["count"] >= MIN_FLIPS:
+            yield f"{kind['sentence']}, {interval(kind['share'])}."
+    if few:
+        yield f"Other changes flip {few:,} answers, each kind fewer than {MIN_FLIPS}."
+
+
 def size_words(smallest: Entry) -> str:
-    """`45 % of the way, pixels changed by 3.1 %, more alike than 80 % of pairs`: of one smallest change."""
+    """`45 % of the way, pixels changed by 3.1 %, 80 % of pairs differ as much`: of one smallest change."""
     said = f"{percent(smallest['strength'])} of the way, pixels changed by {percent(smallest['change'], 1)}"
     if smallest["natural"] is None:
         return said
-    return f"{said}, less than {percent(1 - smallest['natural'])} of pairs differ"
+    return f"{said}, {percent(1 - smallest['natural'])} of pairs differ as much"
 
 
 def unlike_words(check: Entry) -> str:
@@ -384,6 +394,7 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
         yield doubted.words
         return
     yield verdict_words(entry)
+    yield from kind_sentences(entry)
     strongest = first_layers(entry)
     if strongest is not None:
         flips = percent(strongest["flips"]["value"])
@@ -399,3 +410,7 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
             right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]
             yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
     yield check_words(entry, results["reference"])
+    if entry["corroboration"]:
+        yield entry["corroboration"]
+    for advice in entry["advice"]:
+        yield f"What to do: {advice['title']}.{' ' + advice['command'] if advice['command'] else ''}"
