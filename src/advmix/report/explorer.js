@@ -20,6 +20,12 @@ function make(tag, words = "", kind = "") {
   return node;
 }
 
+function spoken(words) {
+  const node = make("dd", words);
+  node.title = words;
+  return node;
+}
+
 function shownClassifiers() {
   const beside = field("beside");
   return beside === "" || Number(beside) === number() ? [number()] : [number(), Number(beside)];
@@ -68,6 +74,9 @@ function list() {
   listed = [...cards.keys()].filter(isWanted).sort(compared);
   grid.replaceChildren(...listed.map((place) => cards.get(place)));
   count.textContent = listed.length ? `${listed.length.toLocaleString("en")} of ${data.images.length.toLocaleString("en")} images` : "No image is like this.";
+  const flips = data.images.filter((_, place) => answer(place).state === "flips").length, all = data.images.length;
+  const named = data.classifiers.length > 1 ? `: ${data.classifiers[number()]}` : "";
+  document.querySelector("h1").textContent = `${flips.toLocaleString("en")} of ${all.toLocaleString("en")} answers flip${named}`;
   choose(listed.includes(chosen) ? chosen : listed.length ? listed[0] : -1);
 }
 
@@ -124,7 +133,7 @@ function fillSizes(place) {
   ];
   detail.querySelector(".sizes").replaceChildren(...rows.map(([title, words]) => {
     const row = make("div", "", found.length > 1 ? "both" : "");
-    row.append(make("dt", title), ...found.map((one) => make("dd", words(one))));
+    row.append(make("dt", title), ...found.map((one) => spoken(words(one))));
     return row;
   }));
 }
