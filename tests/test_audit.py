@@ -359,7 +359,7 @@ def test_how_little_the_flips_take_is_said_of_ten_of_them() -> None:
     assert words == (
         "Half of the 30 flips take 50 % of the way or less (quarters: 40 % and 80 %), a change of 5.0 % of the pixel "
         "range; 80 % of the pairs of these images differ as much in style. 2 are extreme: look at them before "
-        "you count them."
+        "you count."
     )
 
 

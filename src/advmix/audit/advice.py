@@ -9,6 +9,7 @@ from typing import Any
 
 from advmix.audit.words import FEW, MIN_FLIPS, percent, why_no_verdict
 from advmix.data.photos.decode import PhotoShape
+from advmix.report.tables import short_name
 
 Entry = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def _site(entry: Entry, results: Entry) -> Iterator[Advice]:
     for part in entry["parts"]:
         if part["kind"] == "site" and part["images"] >= FEW and part["accuracy_clean"]["high"] < everything["low"]:
             yield Advice(
-                f"Adapt it to {part['name']}",
+                f"Adapt it to {short_name(part['name'])}",
                 f"There it is right on {percent(part['accuracy_clean']['value'])}, on all images on "
                 f"{percent(everything['value'])}. Some hundred images of that site are needed, and no labels.",
                 f"advmix adapt --classifier {_path(entry, results)} {data_flags(results)} --new-site FOLDER",
@@ -131,7 +132,7 @@ def _path(entry: Entry, results: Entry) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
+    shown = ", ".join(short_name(name) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 

@@ -49,7 +49,7 @@ class Pictures:
         """What is said of the images at `places`, for classifier `number`: name, label, answers, probabilities."""
         images, records = self.found.images, self.found.classifiers[number]
         names = self.images.inputs.names(images.rows[list(places)])
-        donors = self._donor_names(records.donors[list(places)])
+        donors = self.donor_names(records.donors[list(places)])
         falls = probability_drop(images, records)
         return [
             {
@@ -91,7 +91,7 @@ class Pictures:
                 named[row["name"]] = ImagePair(pixels[row["example"]["image"]], changed_example(row, pixels))
         return Gallery(strongest, lost, swaps, kinds, named, sheet)
 
-    def _donor_names(self, donors: Tensor) -> list[str]:
+    def donor_names(self, donors: Tensor) -> list[str]:
         """Of pool members; numbers, where the pool is of other images than the audited data set's."""
         names = self.images.inputs.fitted.member_names(self.images.inputs.data)
         return [names[donor] for donor in donors.tolist()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from advmix.audit.advice import advise
+from advmix.audit.explorer import write_explorer
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import AuditImages, AuditInputs
 from advmix.audit.measure import AuditedClassifier, AuditSetup
@@ -173,6 +174,8 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         for entry in results["classifiers"]:
             entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
+    with clock("explore"):
+        write_explorer(run.config.out, pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
     write_json(run.config.out / RESULTS, results)

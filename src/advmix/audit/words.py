@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from advmix.report.tables import dimmed, interval_cell, parts_table
+from advmix.report.tables import dimmed, interval_cell, parts_table, short_name
 from advmix.utils.errors import printable
 
 Entry = Mapping[str, Any]
@@ -250,7 +250,8 @@ def smallest_words(entry: Entry) -> str | None:
         said = f"{said}; {percent(1 - least['natural'][1])} of the pairs of these images differ as much in style"
     if not least["extreme"]:
         return f"{said}. None is extreme."
-    return f"{said}. {least['extreme']:,} are extreme: look at them before you count them."
+    number, one = least["extreme"], least["extreme"] == 1
+    return f"{said}. {number:,} {'is' if one else 'are'} extreme: look at {'it' if one else 'them'} before you count."
 
 
 def kind_sentences(entry: Entry) -> Iterator[str]:
@@ -324,12 +325,12 @@ def comparison_headline(results: Entry) -> str:
     for entry in entries:
         doubted = why_no_verdict(entry, results)
         if doubted is not None:
-            return f"No verdict on {entry['name']}: {doubted.reason}"
+            return f"No verdict on {short_name(entry['name'])}: {doubted.reason}"
     for best in entries:
         leads = [_lead(best["name"], row) for row in results["comparison"] if best["name"] in _pair(row)]
         if leads and min(leads) > 0:
             points = f" {100 * _difference(results['comparison'][0]):.0f} points more"
-            return f"{best['name']} withstands{points if len(entries) == 2 else ' most'}"
+            return f"{short_name(best['name'])} withstands{points if len(entries) == 2 else ' most'}"
     return "No difference in the worst case to be sure of"
 
 

@@ -48,6 +48,9 @@ from advmix.utils.progress import console, track
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import generator
 
+WORST = "worst"
+MIXES = (WORST, "smallest")
+
 
 @dataclass(frozen=True, eq=False)
 class AuditVariations:
@@ -59,6 +62,7 @@ class AuditVariations:
         sources: those of them, with their names.
         lenders: names of the pool's images.
         model: draws the variations, on its device.
+        mix: `worst`, what hurt a classifier most, or `smallest`, the least change that flips its answer.
     """
 
     found: AuditRecords
@@ -66,27 +70,32 @@ class AuditVariations:
     sources: SourceImages
     lenders: Sequence[str]
     model: FittedModel
+    mix: str = WORST
 
     def find(self, part: slice) -> Iterator[Item]:
-        """The variation of each image of a part that hurt a classifier most, classifier by classifier."""
+        """A variation of each image of a part, classifier by classifier; no smallest one where nothing flips."""
         for number, about in enumerate(self.found.metadata["classifiers"]):
             judged, sources = self.found.classifiers[number], self.sources[part]
             kept = [""] * len(sources.images.labels)
             if is_trusted(self.found):
                 seen = self.found.images.reference_before[part]
-                kept = kept_words(seen, judged.reference_after[part], sources.images.labels)
+                told = judged.reference_after if self.mix == WORST else judged.reference_flip
+                kept = kept_words(seen, told[part], sources.images.labels)
             donors = [self.lenders[donor] for donor in judged.donors[part].tolist()]
-            variant = f"worst-{number + 1}"
-            rows = compared(sources, about["name"], variant, donors, judged.before[part], judged.after[part], kept)
-            images = self._drawn(part, number, about["side"])
-            yield from zip(sources.places.tolist(), rows, images, strict=True)
+            after = (judged.after if self.mix == WORST else judged.flip_answers)[part]
+            variant = f"{self.mix}-{number + 1}"
+            rows = compared(sources, about["name"], variant, donors, judged.before[part], after, kept)
+            items = zip(sources.places.tolist(), rows, self._drawn(part, number, about["side"]), strict=True)
+            there = judged.flip_strength[part].isfinite() & (judged.flip_strength[part] > 0)
+            yield from (item for item, flips in zip(items, there.tolist(), strict=True) if flips or self.mix == WORST)
 
     @torch.no_grad()
     def _drawn(self, part: slice, number: int, side: int) -> Tensor:
         dec, device = self.model.generator, self.model.pool.styles.device
         shown, own = self.originals(part, side).to(device), self.found.images.latents[part].to(device)
         latents = start_latents(dec, self.model.encoder, shown, own, self.found.metadata["residual"])
-        perp = self.found.classifiers[number].perp[part].to(device)
+        judged = self.found.classifiers[number]
+        perp = (judged.perp if self.mix == WORST else judged.flip_perp)[part].to(device)
         return dec(self.found.split.with_perp(latents, perp)).cpu()  # type: ignore[no-any-return]
 
     def originals(self, part: slice, side: int | None = None) -> Tensor:
@@ -167,7 +176,7 @@ FIFTYONE, MODEL_CARD = "fiftyone", "model-card"
 
 TO = ("images", FIFTYONE, MODEL_CARD)
 
-WITH_AUDIT = ("audit", "to", "generator", "latents", "which", "originals", "out", "device", "resume")
+WITH_AUDIT = ("audit", "to", "mix", "only", "generator", "latents", "which", "originals", "out", "device", "resume")
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,10 @@ class ExportConfig(Settings):
     With --audit they are those that an audit found; else name a classifier, and images, for a search.
 
     Args:
-        audit: folder that audit wrote; of the other settings, only `to`, `which` and `originals` are then used.
+        audit: folder that audit wrote; of the other settings, only the next three, `which` and `originals` are then
+            used.
+        mix: of an audit: the `worst` mix that was found of each image, or the `smallest` change that flips.
+        only: name of the one image of an audit that is drawn; default all.
         to: `images`; `fiftyone`, the same with the originals and with the files that FiftyOne reads; or `model-card`,
             what an audit found as a part of a model card, without images (the extra `hub`).
         classifier: which one is asked, and searched against.
@@ -207,6 +219,8 @@ class ExportConfig(Settings):
     """
 
     audit: Path | None = None
+    mix: str = WORST
+    only: str | None = None
     to: str = "images"
     classifier: ClassifierOptions = field(default_factory=lambda: ClassifierOptions(""))
     data: DataConfig = field(default_factory=lambda: DataConfig(data=""))
@@ -229,12 +243,14 @@ class ExportConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS), ("to", TO)):
+        for name, known in (("method", METHODS), ("which", WHICH), ("split", SPLITS), ("to", TO), ("mix", MIXES)):
             if getattr(self, name) not in known:
                 raise UserError(f"--{name} {getattr(self, name)}: unknown; choose from {' '.join(known)}")
         check_values(self, "variants images", least=1)
         if self.to == MODEL_CARD and self.audit is None:
             raise UserError("--to model-card: name the --audit that it is of")
+        if self.audit is None and (self.mix != WORST or self.only is not None):
+            raise UserError("--mix and --only: of an --audit; name one")
         if self.audit is not None:
             self._check_audit()
         elif not self.classifier.classifier:
@@ -316,8 +332,8 @@ def _export(config: ExportConfig, exports: Exports) -> None:
 
 def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> None:
     """A part of the folder for each batch of images."""
-    parts = list(slices(len(exports.sources.names), BATCH))
-    with track("export", len(exports.sources.names)) as advance:
+    parts = _parts(config.only, exports.sources.names)
+    with track("export", sum(part.stop - part.start for part in parts)) as advance:
         for number, part in enumerate(parts):
             if not folder.has(number):
                 found = [item for item in exports.find(part) if config.which == "all" or item[1].fooled]
@@ -330,12 +346,27 @@ def _write(config: ExportConfig, folder: VariationFolder, exports: Exports) -> N
         folder.finish(len(parts))
 
 
+def _parts(only: str | None, names: Sequence[str]) -> list[slice]:
+    """Images that are drawn together.
+
+    Raises:
+        UserError: no image is called `only`.
+    """
+    if only is None:
+        return list(slices(len(names), BATCH))
+    if only not in names:
+        raise UserError(f"--only {only}: not among the {len(names):,} images of this audit, such as {names[0]}")
+    place = list(names).index(only)
+    return [slice(place, place + 1)]
+
+
 def _originals(exports: Exports, part: slice) -> dict[int, Tensor]:
     return dict(zip(exports.sources.places[part].tolist(), exports.originals(part), strict=True))
 
 
 def _of_audit(config: ExportConfig, audit: Path, device: torch.device) -> Exports:
     found, inputs = open_audit(audit, config.generator, config.latents, device)
+    found = replace(found, mix=config.mix)
     return Exports(found.sources, found.find, found.originals, {**inputs})
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from advmix.report.drawing import DPI, Method, method, method_label
-from advmix.report.tables import DIGIT_COLUMNS, Run, Score, best, columns, method_names, scores
+from advmix.report.tables import DIGIT_COLUMNS, Run, Score, best, columns, method_names, scores, short_name
 from advmix.utils.files import atomic_write, make_folder
 
 CAPTIONS = {
@@ -268,10 +268,15 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
     return {prefix.lstrip("."): "–" if value is None else str(value)}
 
 
+def joined_units(text: str) -> str:
+    """Text whose percent signs stay beside their numbers."""
+    return text.replace(" %", "\u00a0%")
+
+
 def environment() -> Environment:
-    """Jinja2 with everything escaped, and the filters `percent`, `duration` and `flat`."""
+    """Jinja2 with everything escaped, and the filters `percent`, `duration`, `flat`, `short` and `joined`."""
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters.update(percent=percent, duration=duration, flat=flat)
+    jinja.filters.update(percent=percent, duration=duration, flat=flat, short=short_name, joined=joined_units)
     return jinja
 
 

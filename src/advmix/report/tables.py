@@ -195,6 +195,16 @@ COLUMNS = (
 )
 
 
+SHORT_NAME = 48
+"""Characters of a name where there is little room."""
+
+
+def short_name(name: str) -> str:
+    """A name of at most `SHORT_NAME` characters, with the middle left out."""
+    half = (SHORT_NAME - 1) // 2
+    return name if len(name) <= SHORT_NAME else f"{name[:half]}…{name[-half:]}"
+
+
 def columns_of(place: str) -> tuple[Column, ...]:
     """The columns that are shown in a place: `digits`, `page`, `terminal`, `probabilities` or `sites`."""
     return tuple(column for column in COLUMNS if place in column.shown)
