@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from advmix.audit.words import interval, percent
+from advmix.change_kinds import FEWEST_FLIPS
 
 SHOWN_KINDS = 3
 """Kinds of flips that the page names."""
@@ -28,7 +29,10 @@ def gallery_sections(results: Mapping[str, Any]) -> Iterator[str]:
 def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
     """What the audit says: accuracies, what flips, and what named changes say of it."""
     yield f"{entry['headline']}."
-    yield from (f"{kind['sentence']}." for kind in entry["kinds"][:SHOWN_KINDS])
+    if entry["flips"] < FEWEST_FLIPS:
+        yield f"The search over style flips {entry['flips']} answers, too few to say by what."
+    else:
+        yield from (f"{kind['sentence']}." for kind in entry["kinds"][:SHOWN_KINDS])
     if entry["corroboration"]:
         yield entry["corroboration"]
     yield entry["named_changes"]
