@@ -20,6 +20,9 @@ EXPERIMENTS = {
         "experiments.colored_mnist.study", "ColoredMnistConfig", "run_colored_mnist", "debiasing digits, step by step"
     ),
     "encoding": Command("experiments.encoding.study", "EncodingConfig", "run_encoding", "Algorithm 2"),
+    "gallery": Command(
+        "experiments.audit_gallery.study", "AuditGalleryConfig", "run_audit_gallery", "audits of known shortcuts"
+    ),
     "marginalize": Command("experiments.marginalize.study", "MarginalizeConfig", "run_marginalize", "averages over z⊥"),
     "photo-autoencoder": Command(
         "experiments.faces.variants", "AutoencodersConfig", "run_autoencoders", "variants of the autoencoder"

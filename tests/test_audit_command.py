@@ -104,6 +104,7 @@ def test_probabilities_are_scored_for_all_and_by_site_and_group(done: Path) -> N
         wrong = 1 - before[mask, labels[mask]]
         assert row["brier"]["value"] == pytest.approx(float((2 * wrong.square()).mean()))  # of two classes
         assert row["brier"]["low"] <= row["brier"]["value"] <= row["brier"]["high"]
+        assert 0 <= row["sensitivity_at_specificity"]["value"] <= 1
     page = (done / "report.html").read_text()
     assert page.count("By site, the worst first") == 2
     assert f"{results['classifiers'][0]['parts'][0]['brier']['value']:.3f}<small>" in page

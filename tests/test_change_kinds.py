@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import least_squares  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as v2
 
-from advmix.change_description import TERMS, ChangeDescription, describe_changes
-from advmix.change_kinds import OTHER, amount_words, change_kinds, corroboration_words
+from advmix.change_description import PARTS, TERMS, ChangeDescription, describe_changes, describe_flips
+from advmix.change_kinds import OTHER, change_kinds, corroboration_words, main_words
+from advmix.linear_light import channel_gains, from_linear, to_linear
 from advmix.named_changes import NAMED_CHANGES
+from advmix.utils.torch_tools import global_seed
 from pictures import scenes
 
 NOTHING = {"exposure": 0.0, "contrast": 1.0, "saturation": 1.0, "temperature": 0.0, "tint": 0.0}
@@ -67,7 +70,7 @@ def test_grey_images_of_any_size(size: int) -> None:
     assert found.contrast.tolist() == pytest.approx([0.5] * 4, abs=0.02)
     for name in ("saturation", "temperature", "tint"):
         assert getattr(found, name).tolist() == [NOTHING[name]] * 4
-    assert found.effects[:, 2:].max() < 1e-6
+    assert found.effects[:, 2:5].max() < 1e-6
 
 
 def test_clipped_pixels_are_left_out() -> None:
@@ -148,6 +151,63 @@ def test_effects_are_what_each_term_alone_changes() -> None:
     assert found.effects[:, TERMS.index("saturation")].max() < 0.005
 
 
+class Warmth(nn.Module):
+    """Says 1 of images that are more red than blue, whatever their light."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean(dim=(2, 3)).log()
+        return torch.stack([torch.zeros(len(images)), 10 * (means[:, 0] - means[:, 2])], dim=1)
+
+
+def test_effects_on_a_classifier_are_of_what_it_looks_at() -> None:
+    """Darkness changes pixels most, and the light's colour the answer."""
+    images, network = scenes(30, channels=3), Warmth()
+    labels = network(images).argmax(dim=1)
+    after = changed(images, darker=2.0, warmer=1.0)
+    on_pixels, on_network = describe_changes(images, after), describe_flips(network, labels, images, after)
+    flips = (labels == 0) & (network(after).argmax(dim=1) == 1)
+    assert 5 < flips.sum() < 30
+    assert set(main_words(on_pixels)) == {"darker"}
+    assert [kind.terms for kind in change_kinds(on_network[flips])] == [("warmer",)]
+    assert torch.equal(on_network.effects[~flips], on_pixels.effects[~flips])
+
+
+def test_effects_on_a_classifier_are_those_alone_and_those_that_are_missing() -> None:
+    images = scenes(12, channels=3)
+    after = 0.9 * changed(images, bluer=1.5, less_contrast=0.8) + 0.1 * images.flip(3)
+    with global_seed(0):
+        last = nn.Linear(12, 3)
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), last).eval()
+    last.bias.data -= network(images).mean(dim=0)  # so that no class is that of all images
+    labels = network(images).argmax(dim=1)
+    found = describe_flips(network, labels, images, after)
+    flips = (network(after).argmax(dim=1) != labels).nonzero()[:, 0].tolist()
+    assert flips
+    for row in flips:
+        image, terms = images[row][None], found.to_dict(row)
+
+        def margin(shown: Tensor, label: int = int(labels[row])) -> float:
+            logits = network(shown.clamp(0, 1))[0].tolist()
+            return float(max(logits[:label] + logits[label + 1 :]) - logits[label])
+
+        def drawn(parts: set[str], image: Tensor = image, terms: dict[str, float] = terms) -> Tensor:
+            kept = {name: terms[name] if name in parts else NOTHING[name] for name in TERMS}
+            exposed = from_linear(
+                to_linear(image)
+                * channel_gains(*torch.tensor([kept["exposure"], kept["temperature"], kept["tint"]]))[:, None, None]
+            )
+            made: Tensor = v2.adjust_saturation(v2.adjust_contrast(exposed, kept["contrast"]), kept["saturation"])
+            return made
+
+        rest = after[row][None] - drawn(set(TERMS))
+        for place, part in enumerate(PARTS):
+            others = set(PARTS) - {part}
+            alone = margin(image + rest if part == "other" else drawn({part})) - margin(image)
+            without = drawn(others - {"other"}) + (rest if part != "other" else 0)
+            missing = margin(after[row][None]) - margin(without)
+            assert float(found.effects[row, place]) == pytest.approx((alone + missing) / 2, abs=0.02), part
+
+
 def test_parts_of_a_description() -> None:
     images = scenes(7, channels=3)
     whole = describe_changes(images, changed(images, darker=1.0))
@@ -198,9 +258,7 @@ def test_five_kinds_need_no_others() -> None:
 
 
 def kind_row(terms: tuple[str, ...], **medians: float) -> dict[str, Any]:
-    share = {"value": 0.41, "low": 0.3, "high": 0.5}
-    name = " and ".join([amount_words(terms[0], next(iter(medians.values()))), *terms[1:]]) if terms else OTHER
-    return {"terms": list(terms), "name": name, "share": share, "medians": NOTHING | medians}
+    return {"terms": list(terms), "count": 47, "medians": NOTHING | medians}
 
 
 def change_rows(**flips: list[float]) -> list[dict[str, Any]]:
@@ -213,11 +271,15 @@ def change_rows(**flips: list[float]) -> list[dict[str, Any]]:
 
 
 def test_named_changes_corroborate_the_search() -> None:
-    kinds = [kind_row(("darker", "bluer"), exposure=-0.75, temperature=-0.5)]
-    words = corroboration_words(kinds, change_rows(darker=[0, 0.04, 0.2, 0.5, 0.6], bluer=[0, 0.03, 0.1, 0.1, 0.1]))
-    assert words == (
-        "Named changes corroborate what the search found most often (darker by 0.75 stops and bluer, 41 % of its "
-        "flips): darker by 0.75 stops flips 12 % and bluer by 0.5 stops flips 3 % of 230 right answers, each by itself."
+    kinds = [kind_row(("darker", "bluer"), exposure=-0.75), kind_row(("bluer",), temperature=-5.0), kind_row(())]
+    rows = change_rows(darker=[0, 0.04, 0.2, 0.5, 0.6], bluer=[0, 0.03, 0.1, 0.1, 0.3])
+    assert corroboration_words(kinds, rows) == (
+        "Named changes corroborate the search: darker by 0.75 stops flips 12 % and bluer by 3 stops flips 30 % of 230 "
+        "right answers."
+    )
+    more = [*kinds, kind_row(("less contrast",), contrast=0.5), kind_row(("greyer",), saturation=0.0)]
+    assert corroboration_words(more, rows).endswith(
+        "right answers. But less contrast (0.5 times) flips 0 % and greyer (0 times) flips 0 %."
     )
 
 
@@ -225,13 +287,12 @@ def test_named_changes_that_flip_nothing_do_not_confirm_it() -> None:
     kinds = [kind_row(()), kind_row(("less contrast",), contrast=0.5)]
     words = corroboration_words(kinds, change_rows(less_contrast=[0, 0.02, 0.03, 0.5, 0.6]))
     assert words.startswith(
-        "Named changes do not confirm what the search found most often (less contrast (0.5 times), 41 % of its flips): "
-        "less contrast (0.5 times) flips 2 % of 230 right answers by itself."
+        "Named changes do not confirm the search: less contrast (0.5 times) flips 2 % of 230 right answers."
     )
 
 
 def test_there_may_be_nothing_to_compare() -> None:
     assert corroboration_words([], change_rows()) == ""
-    assert corroboration_words([kind_row(())], change_rows()) == ""
+    assert corroboration_words([kind_row(()), kind_row(("darker",), exposure=-1.0) | {"count": 9}], change_rows()) == ""
     rows = [row | {"right": 0} for row in change_rows()]
     assert corroboration_words([kind_row(("darker",), exposure=-1.0)], rows) == ""

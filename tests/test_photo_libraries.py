@@ -65,6 +65,10 @@ def test_hugging_face_local_copies(tmp_path: Path) -> None:
         pixels = {image.numpy().tobytes() for image in photos.train.images.pixels}
         assert pixels == {np.asarray(digit(i)).tobytes() for i in range(COUNT)}
     assert list(load_photos(f"hf:{tmp_path / 'split'}", WHOLE).splits) == ["train", "val"]
+    by_label = load_photos(f"hf:{tmp_path / 'flat'}", replace(WHOLE, site="label"))
+    assert [by_label.sites[site] for site in by_label.train.sites] == [
+        by_label.classes[label] for label in by_label.train.images.labels
+    ]
     with pytest.raises(UserError, match=r"hf:.*none: cannot be read"):
         load_photos(f"hf:{tmp_path / 'none'}", WHOLE)
 

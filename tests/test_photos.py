@@ -180,6 +180,25 @@ def test_a_column_that_is_nearly_there_is_proposed(tmp_path: Path) -> None:
     write(tmp_path, {**digit_files(COUNT), "labels.csv": digit_table(COUNT)})
     assert "did you mean label?" in refused(tmp_path, PhotoOptions(target="lable"))
     assert "--group Male" in refused(tmp_path, PhotoOptions(group=("Male",)))
+    assert "--site labl" in refused(tmp_path, PhotoOptions(site="labl"))
+
+
+def test_sites_come_from_the_column_that_is_named(tmp_path: Path) -> None:
+    clinics = ("Ulm", "ulm", "Bonn")
+    table = digit_table(COUNT, ",clinic,person", lambda i: f",{clinics[i % 3]},{i // 2}")
+    write(tmp_path, {**digit_files(COUNT), "labels.csv": table})
+    options = PhotoOptions(target="label", size=8, holdout=0, site="clinic", split_by="person")
+    photos = load_photos(str(tmp_path), options)
+    assert photos.sites == ("Bonn", "Ulm", "ulm")
+    found = photos.train
+    for name, site, unit in zip(found.names, found.sites.tolist(), found.units.tolist(), strict=True):
+        assert photos.sites[site] == clinics[int(Path(name).stem) % 3]
+        assert unit == int(Path(name).stem) // 2
+    assert "values of clinic that differ in writing alone: 'Ulm' = 'ulm'; make them one" in photos.notes
+    plain = load_photos(str(tmp_path), PhotoOptions(target="label", size=8, holdout=0))
+    assert (plain.sites, plain.train.sites.any().item()) == ((), False)
+    assert len(set(plain.train.units.tolist())) == COUNT
+    assert plain.train.images.fingerprint == found.images.fingerprint
 
 
 def test_places_that_hold_no_images_are_refused(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def coloured(labels: Tensor, colour_of: Tensor, seed: int) -> Tensor:
     return (255 * (0.2 * noise + 0.8 * colour_of[:, :, None, None])).to(torch.uint8)
 
 
+SURE = {"value": 0.54, "low": 0.53, "high": 0.55, "chance": 0.5, "images": 9000}
 PAINTS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1]])
 
 
@@ -228,7 +229,9 @@ def test_the_sentence_says_when_nothing_is_told() -> None:
         return {"style": style, "numbers": 9, "label": share, "site": None, "home": None, "elsewhere": {}}
 
     nothing = {"home": None, "styles": [row("statistics:moments", 0.52), row("statistics:local", 0.55)]}
-    assert shortcut_words(nothing) == "No style alone tells the label: 55 % at most (chance 50 %)."
+    assert shortcut_words(nothing) == "No style alone tells much of the label: 55 % at most (chance 50 %)."
+    sure = {"home": None, "styles": [row("statistics:moments", 0.54) | {"label": SURE}]}
+    assert str(shortcut_words(sure)).startswith("No style alone tells much of the label: 54 %")
     place = {"home": None, "styles": [row("statistics:moments", 0.52), row("statistics:local", 0.8)]}
     assert "The style statistics:local alone (9 numbers) tells the label on 80 %" in str(shortcut_words(place))
     assert shortcut_words({"home": None, "styles": [row("photo", 0.5) | {"label": None}]}) is None

@@ -12,14 +12,15 @@ nonlinear parameters", 1963).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advmix.classifiers.wrapper import LUMA
 from advmix.linear_light import KNEE, OFFSET, POWER, SLOPE, channel_gains, from_linear, light_terms, to_linear
+from advmix.utils.torch_tools import eval_mode
 
 FITTED_SIDE = 32
 """Pixels across and down, at most, that the fit looks at: a regular part of a larger image."""
@@ -38,7 +39,12 @@ DESCRIBED_TOGETHER = 500
 """Images in memory at once, 60 kB each."""
 
 TERMS = ("exposure", "contrast", "saturation", "temperature", "tint")
-"""In the order of `ChangeDescription.effects`."""
+PARTS = (*TERMS, "other")
+"""In the order of `ChangeDescription.effects`; the last is what the terms do not explain."""
+
+DOUBLE = 2
+"""Of the effect on pixels of what is not explained: to an unrelated picture the terms explain about a half, by taking
+away the contrast of the old one, and yet nothing of what changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,10 @@ class ChangeDescription:
         temperature: red against blue, in stops of linear light; below 0 is bluer. 0 for grey images.
         tint: green against red and blue, in stops; below 0 is pinker. 0 for grey images.
         explained: share of the squared change in linear light that these five make, in [0, 1]; 1 where nothing changed.
-        effects: `(N, 5)`, root mean square of pixels in [0, 1] by which each of `TERMS` alone changes the image.
+        effects: `(N, 6)`, how much each of `PARTS` does. To pixels: the root mean square by which it alone changes
+            them, in [0, 1], counted double for what is not explained. To a classifier (`describe_flips`): by how many
+            logits it lifts the best wrong class against the label, the mean of what it does alone and of what is
+            missing without it.
     """
 
     exposure: Tensor
@@ -70,7 +79,7 @@ class ChangeDescription:
         return ChangeDescription(*(getattr(self, part.name)[index] for part in fields(self)))
 
     def to_tensor(self) -> Tensor:
-        """All numbers of each change, `(N, 11)`."""
+        """All numbers of each change, `(N, 12)`."""
         plain = torch.stack([getattr(self, part.name) for part in fields(self)[:-1]], dim=1)
         return torch.cat([plain, self.effects], dim=1)
 
@@ -117,22 +126,73 @@ def _describe_part(before: Tensor, after: Tensor) -> ChangeDescription:
     log_gains, contrast, saturation = numbers[:, :-2], numbers[:, -2], numbers[:, -1]
     terms = dict(zip(("exposure", "temperature", "tint"), light_terms(log_gains.exp2()), strict=True))
     terms |= {"contrast": contrast, "saturation": saturation}
-    left = (to_linear(_drawn(light, numbers)) - wanted).square().sum(dim=(1, 2))
+    drawn = _drawn(light, numbers)
+    left = (to_linear(drawn) - wanted).square().sum(dim=(1, 2))
     change = (wanted - light).square().sum(dim=(1, 2))
     explained = torch.where(change > 0, 1 - left / change.clamp_min(1e-30), 1.0).clamp(0, 1)
-    effects = [_drawn(light, _alone(terms, name, light)) - before for name in TERMS]
-    sizes = torch.stack([effect.square().mean(dim=(1, 2)).sqrt() for effect in effects], dim=1)
-    return ChangeDescription(**terms, explained=explained, effects=sizes)
+    moved = [_drawn(light, _numbers(terms, {name}, light.shape[1])) - before for name in TERMS]
+    effects = torch.stack([part.square().mean(dim=(1, 2)).sqrt() for part in (*moved, DOUBLE * (after - drawn))], dim=1)
+    return ChangeDescription(**terms, explained=explained, effects=effects)
 
 
-def _alone(terms: Mapping[str, Tensor], name: str, light: Tensor) -> Tensor:
-    """The numbers of the model where only one term changes anything."""
-    nothing = {"exposure": 0.0, "temperature": 0.0, "tint": 0.0, "contrast": 1.0, "saturation": 1.0}
-    parts = {term: values if term == name else torch.full_like(values, nothing[term]) for term, values in terms.items()}
-    gains = channel_gains(parts["exposure"], parts["temperature"], parts["tint"])[:, : light.shape[1]]
-    if light.shape[1] == 1:
-        gains = parts["exposure"].exp2()[:, None]
-    return torch.cat([gains.log2(), parts["contrast"][:, None], parts["saturation"][:, None]], dim=1)
+def describe_flips(network: nn.Module, labels: Tensor, before: Tensor, after: Tensor) -> ChangeDescription:
+    """The same, with the effects on a classifier of the changes that flip its right answers: on pixels, a change of
+    light is large, and may be nothing to it.
+
+    Args:
+        network: images in [0, 1] to logits `(N, K)`, on the device of the images.
+        labels: `(N,)`, class indices, on the device.
+        before: `(N, C, H, W)` in [0, 1], in the size that the network is shown.
+        after: of the same shape.
+    """
+    described = describe_changes(before, after)
+    with torch.no_grad(), eval_mode(network) as (model,):
+        flips = ((margins(model(before), labels) < 0) & (margins(model(after), labels) >= 0)).cpu()
+        if flips.any():
+            rows = flips.to(before.device)
+            found = _effects_on(model, labels[rows], before[rows], after[rows], described[flips])
+            described.effects[flips] = found.cpu().nan_to_num(0, 0, 0)
+    return described
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """By how much the best wrong class is above the label, `(B, K)` and `(B,)` to `(B,)`."""
+    wrong = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+    return wrong - logits.gather(1, labels[:, None])[:, 0]
+
+
+def _effects_on(
+    model: nn.Module, labels: Tensor, before: Tensor, after: Tensor, described: ChangeDescription
+) -> Tensor:
+    """The effects on a classifier, `(B, 6)`."""
+    terms = {name: getattr(described, name).to(before) for name in TERMS}
+    light = to_linear(before).flatten(2)
+
+    def drawn(parts: Set[str]) -> Tensor:
+        return _drawn(light, _numbers(terms, parts, before.shape[1])).view_as(before)
+
+    rest = after - drawn({*TERMS})
+
+    def reached(parts: Set[str]) -> Tensor:
+        made = drawn(parts) + rest if "other" in parts else drawn(parts)
+        return margins(model(made.clamp(0, 1)), labels)
+
+    nothing, whole = reached(set()), reached({*PARTS})
+    return torch.stack([(reached({part}) - nothing + whole - reached({*PARTS} - {part})) / 2 for part in PARTS], dim=1)
+
+
+NEUTRAL = {"exposure": 0.0, "contrast": 1.0, "saturation": 1.0, "temperature": 0.0, "tint": 0.0}
+"""Values of the terms that change nothing."""
+
+
+def _numbers(terms: Mapping[str, Tensor], parts: Set[str], channels: int) -> Tensor:
+    """The numbers of the model, `(B, C + 2)`, where no other terms change anything."""
+    kept = {name: terms[name] if name in parts else torch.full_like(terms[name], NEUTRAL[name]) for name in TERMS}
+    if channels == 1:
+        log_gains = kept["exposure"][:, None]
+    else:
+        log_gains = channel_gains(kept["exposure"], kept["temperature"], kept["tint"]).log2()
+    return torch.cat([log_gains, kept["contrast"][:, None], kept["saturation"][:, None]], dim=1)
 
 
 def _drawn(light: Tensor, numbers: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Groups of changes, in words, by what changed most; and whether named changes say the same.
+"""Groups of changes, in words, by what flips the answer; and whether named changes say the same.
 
->>> kinds = change_kinds(describe_changes(before, after))          # of the flips alone
+>>> kinds = change_kinds(describe_flips(network, labels, before, after))          # of the flips alone
 >>> kinds[0].sentence
 'Darker by 0.8 stops and bluer: 41 % of the flips (47 of 115)'
 """
@@ -14,13 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.change_description import TERMS, ChangeDescription
+from advmix.change_description import NEUTRAL, TERMS, ChangeDescription
 from advmix.intervals import Interval, wilson
-from advmix.named_changes import FEW_FLIPS, flips_at
-
-ENOUGH_EXPLAINED = 0.75
-"""Of the squared change: where the five terms explain less, what changed is none of them. To an unrelated picture they
-explain about a half, by taking away the contrast of the old one."""
+from advmix.named_changes import FEW_FLIPS, NAMED_CHANGES, flips_at
 
 SECOND_EFFECT = 0.5
 """A second term is named where in half of a kind's members its effect is at least so large a part of the first's."""
@@ -86,7 +82,7 @@ def change_kinds(changes: ChangeDescription) -> list[ChangeKind]:
     """At most `MOST_KINDS` kinds, the commonest first, other changes last; together all N.
 
     A change is of the kind of the term with the largest effect, below or above what changes nothing. It is among the
-    others where the terms explain too little of it, or where its kind is not among the commonest.
+    others where what the terms do not explain has a larger one, or where its kind is not among the commonest.
 
     Args:
         changes: what changed in N flips; no kinds where N is 0.
@@ -103,20 +99,16 @@ def change_kinds(changes: ChangeDescription) -> list[ChangeKind]:
 
 def main_words(changes: ChangeDescription) -> list[str]:
     """What each of N changes is called alone: the word of the term with the largest effect, or `OTHER`."""
-    largest = changes.effects.argmax(dim=1).tolist()
-    explained = ((changes.explained >= ENOUGH_EXPLAINED) & (changes.effects.amax(dim=1) > 0)).tolist()
+    effect, largest = changes.effects.max(dim=1)
+    named = ((effect > 0) & (largest < len(TERMS))).tolist()
     words = _words_of_terms(changes)
-    return [words[row][term] if explained[row] else OTHER for row, term in enumerate(largest)]
+    return [words[row][term] if named[row] else OTHER for row, term in enumerate(largest.tolist())]
 
 
 def _words_of_terms(changes: ChangeDescription) -> list[list[str]]:
     """For each change the word of every term, in the order of `TERMS`."""
-    above = torch.stack([getattr(changes, term) > _neutral(term) for term in TERMS], dim=1).tolist()
+    above = torch.stack([getattr(changes, term) > NEUTRAL[term] for term in TERMS], dim=1).tolist()
     return [[WORDS[term][side] for term, side in zip(TERMS, row, strict=True)] for row in above]
-
-
-def _neutral(term: str) -> float:
-    return 1.0 if term in FACTORS else 0.0
 
 
 def _places(words: Sequence[str], wanted: set[str]) -> Tensor:
@@ -136,7 +128,7 @@ def _second_words(first: str, chosen: ChangeDescription) -> list[str]:
     one.
     """
     place = TERMS.index(_term_of(first))
-    large = (chosen.effects >= SECOND_EFFECT * chosen.effects[:, place, None]).tolist()
+    large = (chosen.effects[:, : len(TERMS)] >= SECOND_EFFECT * chosen.effects[:, place, None]).tolist()
     counts: dict[str, int] = {}
     for words, beside in zip(_words_of_terms(chosen), large, strict=True):
         for term, (word, is_large) in enumerate(zip(words, beside, strict=True)):
@@ -161,33 +153,51 @@ def amount_words(word: str, value: float) -> str:
 
 
 def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> str:
-    """Whether named changes flip answers as the search's commonest kind of change does: one or two sentences, empty
-    where there is nothing to compare.
+    """Whether named changes by themselves flip answers as the search's kinds of change do, each at the median strength
+    of its kind: one or two sentences, empty where there is nothing to compare.
 
-    It is corroborated where one of the named changes that it consists of flips at least `FEW_FLIPS` of the right
-    answers by itself, at the median strength of the kind.
+    A kind of at least `FEWEST_FLIPS` is confirmed where its first word alone flips at least `FEW_FLIPS` of the right
+    answers.
 
     Args:
         kinds: as `ChangeKind.to_dict` makes them.
         changes: of `measure_changes`, about the same classifier.
     """
-    rows = {row["name"]: row for row in changes}
-    kind = next((kind for kind in kinds if kind["terms"]), None)
-    if kind is None or any(rows[word]["right"] == 0 for word in kind["terms"]):
-        return ""
-    amounts = {word: kind["medians"][_term_of(word)] for word in kind["terms"]}
-    flips = {word: _flips_by(rows[word], word, value) for word, value in amounts.items()}
-    said = " and ".join(f"{amount_words(word, amounts[word])} flips {100 * flips[word]:.0f} %" for word in flips)
-    found = f"{kind['name']}, {100 * kind['share']['value']:.0f} % of its flips"
-    said = f"{said} of {rows[kind['terms'][0]]['right']:,} right answers{', each' if len(flips) > 1 else ''} by itself"
-    if max(flips.values()) >= FEW_FLIPS:
-        return f"Named changes corroborate what the search found most often ({found}): {said}."
-    return (
-        f"Named changes do not confirm what the search found most often ({found}): {said}. The search chooses the "
-        "worst change for each image, which these words may not say in full: look at the pictures."
-    )
+    rows = {row["name"]: row for row in changes if row["right"]}
+    named = [kind for kind in kinds if kind["count"] >= FEWEST_FLIPS and kind["terms"] and kind["terms"][0] in rows]
+    compared = [_compared(rows[kind["terms"][0]], kind) for kind in named]
+    confirmed = [words for words, share in compared if share >= FEW_FLIPS]
+    others = [words for words, share in compared if share < FEW_FLIPS]
+    of = f"of {rows[named[0]['terms'][0]]['right']:,} right answers" if named else ""
+    if confirmed and others:
+        return f"Named changes corroborate the search: {_listed(confirmed)} {of}. But {_listed(others)}."
+    if confirmed:
+        return f"Named changes corroborate the search: {_listed(confirmed)} {of}."
+    if others:
+        return (
+            f"Named changes do not confirm the search: {_listed(others)} {of}. The search takes the worst change for "
+            "each image, and several at once: look at the pictures."
+        )
+    return ""
 
 
-def _flips_by(row: Mapping[str, Any], word: str, value: float) -> float:
-    """The share that a named change flips, as strong as the value of a term."""
-    return flips_at(row, value if _term_of(word) in FACTORS else abs(value)) or 0.0
+FEWEST_FLIPS = 10
+"""A kind of fewer is held against nothing."""
+
+
+def _compared(row: Mapping[str, Any], kind: Mapping[str, Any]) -> tuple[str, float]:
+    """What the first word of a kind flips by itself, at the kind's median or, beyond what was measured, the strongest:
+    in words, and its share.
+    """
+    word = kind["terms"][0]
+    term, last = _term_of(word), row["strengths"][-1]["strength"]
+    value = kind["medians"][term]
+    strength = value if term in FACTORS else abs(value)
+    size = NAMED_CHANGES[word].size
+    strength = strength if size(strength) <= size(last) else last
+    share = flips_at(row, strength) or 0.0
+    return f"{amount_words(word, strength)} flips {100 * share:.0f} %", share
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(", ".join(words).rsplit(", ", 1))

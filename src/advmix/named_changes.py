@@ -196,7 +196,6 @@ def by_torchvision(name: str, divisor: float = 1.0) -> Change:
 
 
 STOPS = (0.25, 0.5, 1, 2, 3)
-TINT_STOPS = (0.1, 0.25, 0.5, 0.75, 1)
 NAMED_CHANGES: Mapping[str, NamedChange] = {
     change.name: change
     for change in (
@@ -213,8 +212,8 @@ NAMED_CHANGES: Mapping[str, NamedChange] = {
         NamedChange("hue", "degrees", (10, 30, 60, 120, 180), 0, turn_hue, True),
         NamedChange("warmer", "stops, red to blue", STOPS, 0, lambda x, s, _: light_up(x, s, 0), True),
         NamedChange("bluer", "stops, red to blue", STOPS, 0, lambda x, s, _: light_up(x, -s, 0), True),
-        NamedChange("greener", "stops of green", TINT_STOPS, 0, lambda x, s, _: light_up(x, 0, s), True),
-        NamedChange("pinker", "stops of green", TINT_STOPS, 0, lambda x, s, _: light_up(x, 0, -s), True),
+        NamedChange("greener", "stops of green", STOPS, 0, lambda x, s, _: light_up(x, 0, s), True),
+        NamedChange("pinker", "stops of green", STOPS, 0, lambda x, s, _: light_up(x, 0, -s), True),
         NamedChange("blur", "% of the side", (0.5, 1, 2, 3, 5), 0, lambda x, s, _: blur(x, s)),
         NamedChange("noise", "% of the range", (1, 2, 5, 10, 20), 0, add_noise),
         NamedChange("JPEG", "quality", (80, 50, 25, 10, 5), 100, lambda x, s, _: compress(x, s)),

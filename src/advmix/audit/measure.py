@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from advmix.attacks import Attack, still_right
 from advmix.audit.records import ClassifierRecords, ImageRecords
-from advmix.change_description import describe_changes
+from advmix.change_description import describe_flips
 from advmix.data.images import slices
 from advmix.encoders.network import Encoder, start_latents
 from advmix.generators.base import Generator
@@ -312,7 +312,7 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
             flip_answers=probabilities(flip_logits),
             flip_change=rms(least.images - start_images).cpu(),
             flip_clipped=clipped_share(start_images, least.images).cpu(),
-            flip_terms=describe_changes(start_images, least.images).to_tensor(),
+            flip_terms=describe_flips(model, labels, start_images, least.images).to_tensor(),
             reference_flip=answers(judged[1]).cpu(),
             reference_label=probabilities(judged[1]).gather(1, labels.cpu()[:, None])[:, 0],
             swap_answers=swapped(dec, model, start_latents, donors, setup.swaps)[0].cpu(),

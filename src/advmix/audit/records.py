@@ -48,7 +48,7 @@ class ClassifierRecords:
         flip_answers: `(N, K)`, class probabilities there.
         flip_change: `(N,)`, root mean square pixel difference that it makes, pixels in [0, 1].
         flip_clipped: `(N,)`, share of the pixel values that it drives to 0 or 1.
-        flip_terms: `(N, 11)`, what changed there: see `advmix.change_description.ChangeDescription.to_tensor`.
+        flip_terms: `(N, 12)`, what changed there: see `advmix.change_description.ChangeDescription.to_tensor`.
         reference_flip: `(N,)`, the reference's answer there, at the generator's size.
         reference_label: `(N,)`, the probability that it gives the label there.
         flip_natural: `(N,)`, share of pairs of audited images whose z⊥ are more alike than the image's own and that of

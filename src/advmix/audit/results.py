@@ -38,7 +38,7 @@ from advmix.audit.statistics import (
 )
 from advmix.audit.thresholds import missed_thresholds, read_thresholds
 from advmix.audit.votes import audit_digest, read_votes, with_votes
-from advmix.audit.words import MIN_FLIPS, audit_sentences, audit_tables
+from advmix.audit.words import audit_sentences, audit_tables
 from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
@@ -429,7 +429,7 @@ def _classifier_entry(
         "smallest": smallest_entry(found.images, records),
         "kinds": kinds,
         "named_changes": changes,
-        "corroboration": corroboration_words([kind for kind in kinds if kind["count"] >= MIN_FLIPS], changes),
+        "corroboration": corroboration_words(kinds, changes),
         "curve": curve_entries(records),
         "parts": part_entries(found, records),
         "swaps": swap_entries(found, records),

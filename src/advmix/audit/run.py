@@ -27,7 +27,7 @@ from advmix.audit.results import (
     audit_parts,
     write_audit,
 )
-from advmix.audit.settings import FIT, AuditConfig, told_apart
+from advmix.audit.settings import FIT, AuditConfig, file_name, told_apart
 from advmix.audit.thresholds import check_known, missed_thresholds, read_thresholds
 from advmix.audit.words import audit_sentences, audit_tables
 from advmix.classifiers.open import OpenClassifier, open_classifier
@@ -253,7 +253,9 @@ def _by_name(
 
 def _opened(classifier: AnyClassifier, images: ImageSet, name: str) -> OpenClassifier:
     opened = open_classifier(classifier, images.classes, images.shape)
-    return replace(opened, name=name) if name else opened
+    said = opened.options
+    own = opened.name if said is None else file_name(Path(said.weights or said.classifier))
+    return replace(opened, name=name or own)
 
 
 def audit(config: AuditConfig, inputs: AuditInputs, fabric: Fabric) -> AuditResult:

@@ -171,12 +171,12 @@ class AuditConfig(ClassifierOptions):
             return self.name
         paths = [Path(one.weights or one.classifier) for one in self.named_classifiers]
         if len(paths) == 1:
-            return (_file_name(paths[0]),)
-        names = told_apart([_file_name(path) for path in paths], [path.resolve().parent.name for path in paths])
+            return (file_name(paths[0]),)
+        names = told_apart([file_name(path) for path in paths], [path.resolve().parent.name for path in paths])
         return tuple(told_apart(names, [str(place) for place in range(1, len(names) + 1)]))
 
 
-def _file_name(path: Path) -> str:
+def file_name(path: Path) -> str:
     """`r18` of `nets/r18.pt`; what is no file, `timm:resnet18`, is called by its whole name."""
     return path.stem if path.suffix in NETWORK_FILES else path.name or str(path)
 

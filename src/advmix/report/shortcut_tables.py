@@ -23,6 +23,9 @@ MAX_SITES = 5
 MIN_SITE_IMAGES = 20
 """Sites with fewer are not in the sentence while there are others."""
 
+MIN_WAY = 0.1
+"""From chance to all: a style that goes less of this way tells nothing worth a word."""
+
 ENDS, MAX_END_ROWS = 5, 12
 """Pictures at each end, in so many rows."""
 
@@ -73,8 +76,11 @@ def _ends(told: Share) -> str:
 
 
 def _tells(told: Share | None) -> bool:
-    """Whether it is above chance, and surely so."""
-    return told is not None and told["low"] > told["chance"]
+    """Whether it is above chance, surely so, and by so much that it is worth a word."""
+    if told is None:
+        return False
+    way = (told["value"] - told["chance"]) / (1 - told["chance"])
+    return told["low"] > told["chance"] and way >= MIN_WAY
 
 
 def shortcut_words(shortcuts: Mapping[str, Any]) -> str | None:
@@ -87,7 +93,9 @@ def shortcut_words(shortcuts: Mapping[str, Any]) -> str | None:
     most = rows[0] if _tells(rows[0]["label"]) else max(rows, key=lambda row: float(row["label"]["value"]))
     told = most["label"]
     if not _tells(told):
-        return f"No style alone tells the label: {_percent(told)} at most (chance {100 * told['chance']:.0f} %)."
+        return (
+            f"No style alone tells much of the label: {_percent(told)} at most (chance {100 * told['chance']:.0f} %)."
+        )
     said = f"{_who(most)} the label on {_percent(told)} (chance {100 * told['chance']:.0f} %)"
     if _tells(most["site"]):
         said += f" and the site on {_percent(most['site'])} (chance {100 * most['site']['chance']:.0f} %)"
@@ -110,6 +118,10 @@ def _elsewhere(row: Mapping[str, Any], home: str) -> str:
     low, high = (f"{100 * end(told['value'] for told in known):.0f}" for end in (min, max))
     there, ends = "other sites" if len(known) > 1 else "another site", low if low == high else f"{low} to {high}"
     return f"Learned at {printable(home)}, it is right on {_percent(row['home'])} there and on {ends} % at {there}. "
+
+
+def _chance(told: Share) -> str:
+    return f"chance {100 * told['chance']:.0f} %"
 
 
 def _percent(told: Share) -> str:
