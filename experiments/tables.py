@@ -7,6 +7,7 @@ from typing import Any
 
 from advmix.report.drawing import method_label
 from advmix.report.tables import columns, in_percent
+from experiments.audit_gallery.page import gallery_sections
 from experiments.face_tables import FACE_TABLES, setting
 from experiments.marginalize.study import marginal_rows, tests_of
 from experiments.markdown_table import grid
@@ -249,6 +250,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "celeba-marginalize": marginalize,
     "photo-measure": photo_measure,
     "ready-made": ready_made,
+    "gallery": gallery_sections,
     "pipeline": pipeline,
     **FACE_TABLES,
 }

@@ -242,7 +242,7 @@ def test_flips_are_grouped_by_what_changed_most() -> None:
     assert kinds[-1].members.tolist() == [36, 37, 38, 39]
     assert kinds[0].name == "darker by 0.8 stops and bluer"
     assert kinds[0].sentence == "Darker by 0.8 stops and bluer: 40 % of the flips (16 of 40)"
-    assert kinds[1].name == "less contrast (0.3 times)"
+    assert kinds[1].name == "less contrast (× 0.3)"
     assert kinds[-1].name == OTHER
     assert kinds[0].share.value == 0.4
     assert 0.25 < kinds[0].share.low < 0.4 < kinds[0].share.high < 0.56
@@ -279,7 +279,7 @@ def test_named_changes_corroborate_the_search() -> None:
     )
     more = [*kinds, kind_row(("less contrast",), contrast=0.5), kind_row(("greyer",), saturation=0.0)]
     assert corroboration_words(more, rows).endswith(
-        "right answers. But less contrast (0.5 times) flips 0 % and greyer (0 times) flips 0 %."
+        "right answers. But less contrast (× 0.5) flips 0 % and greyer (saturation × 0) flips 0 %."
     )
 
 
@@ -287,7 +287,7 @@ def test_named_changes_that_flip_nothing_do_not_confirm_it() -> None:
     kinds = [kind_row(()), kind_row(("less contrast",), contrast=0.5)]
     words = corroboration_words(kinds, change_rows(less_contrast=[0, 0.02, 0.03, 0.5, 0.6]))
     assert words.startswith(
-        "Named changes do not confirm the search: less contrast (0.5 times) flips 2 % of 230 right answers."
+        "Named changes do not confirm the search: less contrast (× 0.5) flips 2 % of 230 right answers."
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advmix.audit.page import ImagePair
 from advmix.audit.results import AuditResult
+from advmix.change_kinds import FEWEST_FLIPS
 from advmix.report.drawing import MUTED, RIGHT, WRONG, Canvas, frame, shorten
 
 SIZE, COLUMNS, PITCH = 0.75, 6, 1.75
@@ -25,7 +26,9 @@ def audit_picture(result: AuditResult) -> Figure:
     kinds = [_found(kind, pairs) for kind, pairs in zip(entry["kinds"], drawn.kinds, strict=True)]
     searched = kinds[0] if kinds else []
     named = _named(entry["named_changes"], drawn.named, result.results["classes"])
-    title = f"Found by the search: {entry['kinds'][0]['name']}" if kinds else ""
+    title, number = "", entry["smallest"]["flips"]
+    if kinds:
+        title = f"Found by the search: {entry['kinds'][0]['name'] if number >= FEWEST_FLIPS else f'{number} in all'}"
     rows = [(title, searched), ("Named changes that flip most easily", named)]
     rows = [(title, flips[:COLUMNS]) for title, flips in rows if flips]
     canvas = Canvas(COLUMNS * PITCH + 0.1, max(1, len(rows)) * 1.75)

@@ -204,6 +204,7 @@ def _row(name: str, entry: GalleryEntry, done: FinishedAudit, images: GalleryIma
         "images": results["images"],
         **{key: part[key] for key in ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")},
         "headline": headline(found, results),
+        "flips": found["smallest"]["flips"],
         "kinds": [{key: kind[key] for key in ("sentence", "name", "count", "share")} for kind in found["kinds"]],
         "corroboration": found["corroboration"],
         "named_changes": changes_words({**named, "changes": found["named_changes"]}),

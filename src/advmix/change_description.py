@@ -151,7 +151,7 @@ def describe_flips(network: nn.Module, labels: Tensor, before: Tensor, after: Te
         if flips.any():
             rows = flips.to(before.device)
             found = _effects_on(model, labels[rows], before[rows], after[rows], described[flips])
-            described.effects[flips] = found.cpu().nan_to_num(0, 0, 0)
+            described.effects[flips] = found.to(described.effects).nan_to_num(0, 0, 0)
     return described
 
 

@@ -143,13 +143,16 @@ def _term_of(word: str) -> str:
 
 
 def amount_words(word: str, value: float) -> str:
-    """`darker by 0.8 stops`, `less contrast (0.6 times)`.
+    """`darker by 0.8 stops`, `less contrast (× 0.6)`, `greyer (saturation × 0.4)`.
 
     Args:
         word: of `WORDS`.
         value: of its term.
     """
-    return f"{word} ({value:.2g} times)" if _term_of(word) in FACTORS else f"{word} by {abs(value):.2g} stops"
+    term, amount = _term_of(word), f"{abs(value):.2g}"
+    if term in FACTORS:
+        return f"{word} (× {amount})" if term in word else f"{word} ({term} × {amount})"
+    return f"{word} by {amount} {'stop' if amount == '1' else 'stops'}"
 
 
 def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]) -> str:
