@@ -211,7 +211,8 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
 
 def _explore(config: DemoConfig) -> None:
     """Nominal training against AdvMix, image by image."""
-    from advmix.audit.run import AuditConfig, run_audit
+    from advmix.audit.run import run_audit
+    from advmix.audit.settings import AuditConfig
 
     out = config.out / "audit"
     made: dict[str, Any] = {"generator": config.out / "fit", "latents": config.out / "latents"}
