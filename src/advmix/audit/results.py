@@ -174,8 +174,9 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
         for entry in results["classifiers"]:
             entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
         shown = galleries(pictures, results)
-    with clock("explore"):
-        write_explorer(run.config.out, pictures, results)
+    if run.config.explore:
+        with clock("explore"):
+            write_explorer(run.config.out, pictures, results)
     results["phases"] = clock.seconds
     atomic_write(run.config.out / REPORT, render_audit(results, shown).encode())
     write_json(run.config.out / RESULTS, results)
