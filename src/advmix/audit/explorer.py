@@ -111,7 +111,7 @@ def write_explorer(out: Path, pictures: Pictures, results: Entry) -> None:
         drawn = [draw_steps(pictures, number, places) for number in range(several)]
         for row, place in enumerate(places.tolist()):
             strip = [[_tile(frame, STRIP_SIDE) for frame in steps.frames[row]] for steps in drawn]
-            atomic_write(folder / f"{place:04d}.jpg", _jpeg(_grid(strip)))
+            (folder / f"{place:04d}.jpg").write_bytes(_jpeg(_grid(strip)))
             shown = [drawn[0].frames[row, 0], *(steps.after[row] for steps in drawn)]
             thumbs.append([_tile(frame, THUMB_SIDES[0]) for frame in shown])
             for number, steps in enumerate(drawn):
