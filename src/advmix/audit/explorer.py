@@ -29,7 +29,7 @@ from advmix.utils.torch_tools import eval_mode
 EXPLORER, STRIPS = "explore.html", "explore"
 """The page, and the folder beside it with a strip of steps for each image."""
 
-STRIP_SIDE, THUMB_SIDES, SMALLEST_SIDE = 128, (96, 64, 48), 48
+STRIP_SIDE, THUMB_SIDES, SMALLEST_SIDE = 128, (96, 64, 48, 32), 48
 """Pixels to a side of a step and of a thumbnail, the largest that fit; smaller images are enlarged pixel by pixel."""
 
 THUMB_BYTES = 8_000_000
