@@ -66,9 +66,9 @@ def _one_answer(entry: Entry) -> NoVerdict | None:
     return NoVerdict(
         f"it answers “{common['class']}” whatever it is shown",
         f"No headline: it answers “{common['class']}” to {percent(common['share'], 1)} of the images as they are, and "
-        f"{percent(labelled, 1)} have that label. That is not a classifier at work: its images may have come in another "
-        "size, value range or normalisation than in its training (--input-size, --mean, --std), or it runs without its "
-        "weights (--weights).",
+        f"{percent(labelled, 1)} have that label. That is not a classifier at work: its images may have come in "
+        "another size, value range or normalisation than in its training (--input-size, --mean, --std), or it runs "
+        "without its weights (--weights).",
     )
 
 
@@ -292,8 +292,9 @@ def check_words(entry: Entry, reference: Entry) -> str:
     if not reference["trusted"]:
         known, here = percent(reference["accuracy_train"], 1), percent(reference["accuracy"], 1)
         return (
-            f"{_asked_words(check)}Not known: the reference is right on {known} of the training images and on {here} of "
-            "these. It knows too little, or reads a bias of the training images, and its votes are not shown. Answer for yourself on the page, or name a --reference that is right here."
+            f"{_asked_words(check)}Not known: the reference is right on {known} of the training images and on {here} "
+            "of these. It knows too little, or reads a bias of the training images, and its votes are not shown. "
+            "Answer for yourself on the page, or name a --reference that is right here."
         )
     checked = entry["parts"][0]["accuracy_checked"]
     words = (
