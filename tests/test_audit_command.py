@@ -130,7 +130,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append(tag)
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href") and value != "explore.html"]
 
 
 def test_the_page_is_whole_and_escapes_names(done: Path) -> None:
@@ -315,10 +315,15 @@ def test_what_is_not_named_is_made(runs: Path, tmp_path: Path, monkeypatch: pyte
     assert 0 < results["generator"]["unexplained"] < 2
     assert results["reference"]["name"].startswith("five small ConvMixers")
     assert (tmp_path / "out" / "latents" / "store.json").is_file()
+    again = tmp_path / "again"
+    assert audit(runs, again, "--reference", str(tmp_path / "out")) == 0
+    assert not (again / "reference").exists()
+    first, named = (results_of(folder)["reference"] for folder in (tmp_path / "out", again))
+    assert all(first[key] == named[key] for key in ("name", "fingerprint", "accuracy_train"))
     mixing = ["--generator", str(tmp_path / "out" / "generator"), "--latents", str(tmp_path / "out" / "latents")]
     few = ["--images", "10", "--dimension-images", "0", "--resamples", "2", "--device", "cpu"]
-    named = ["--reference", str(tmp_path / "out" / "reference"), "--out", str(tmp_path / "inspected")]
-    assert main(["inspect", *mixing, *few, *named]) == 0
+    judged = ["--reference", str(tmp_path / "out" / "reference"), "--out", str(tmp_path / "inspected")]
+    assert main(["inspect", *mixing, *few, *judged]) == 0
 
 
 def test_images_that_the_generator_was_fitted_on_and_broken_ones_are_counted(

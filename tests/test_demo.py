@@ -104,6 +104,8 @@ def test_everything_is_written(demo: Path) -> None:
     assert "data:image/png;base64" in page
     assert {path.stem for path in (demo / "figures").iterdir()} >= {"data", "mixing", "accuracy", "variations-advmix"}
     assert json.loads((demo / "config.json").read_text())["seed"] == 3
+    explorer = (demo / "audit" / "explore.html").read_text()
+    assert '"classifiers":["nominal","advmix"]' in explorer
 
 
 @pytest.mark.usefixtures("_undrawn")

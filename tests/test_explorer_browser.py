@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from torchvision.transforms.functional import to_pil_image
 
 import advmix
 from advmix.audit.explorer import EXPLORER
+from advmix.audit.records import AuditRecords
+from advmix.audit.results import REPORT
+from advmix.audit.statistics import LabelCheck
+from advmix.audit.votes import read_votes, with_votes
+from advmix.report.tables import RESULTS
 from pictures import encoded, write
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install 'advmix[browser]'")
@@ -283,3 +289,34 @@ def test_nothing_is_wider_than_the_window(browser: Any, tmp_path: Path, classes:
                     assert box["x"] >= 0
                     assert box["x"] + box["width"] <= width
             assert page.locator(".grid li").first.bounding_box()["height"] < 260
+
+
+def test_a_sheet_counts_the_answers_and_saves_them(browser: Any, explorer: Path, tmp_path: Path) -> None:
+    """What the page says of the first classifier's flips, and the file that `--votes` reads."""
+    report, found = explorer.parent / REPORT, AuditRecords.load(explorer.parent)
+    entry = json.loads((explorer.parent / RESULTS).read_text())["classifiers"][0]
+    kept, voted = entry["label_check"]["flipped_label_kept"], entry["label_check"]["flipped"]
+    assert voted == kept + entry["label_check"]["flipped_label_lost"] > 0
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    form = page.locator("form.sheet").first
+    assert form.locator(".tally").inner_text() == f"Answered: 0 of {len(entry['sheet'])}."
+    said = {}
+    for row, vote in zip(entry["sheet"][:3], ("lost", "kept", "lost"), strict=True):
+        form.locator(f"fieldset[data-place='{row['place']}'] input[value={vote}]").check()
+        kept += (vote == "kept") - (row["vote"] == "kept")
+        said[row["place"]] = vote
+    assert (
+        form.locator(".tally")
+        .inner_text()
+        .endswith(f"with the votes of the reference on the others in {kept} of {voted} flips.")
+    )
+    with page.expect_download() as download:
+        form.locator("button").click()
+    download.value.save_as(tmp_path / "votes.json")
+    context.close()
+    votes = read_votes(tmp_path / "votes.json")
+    assert votes["votes"]["first"] == said
+    check = LabelCheck(found.images, with_votes(found, ["first", "second"], votes, tmp_path).classifiers[0])
+    assert int(check.kept.sum()) == kept

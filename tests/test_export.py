@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -332,3 +334,18 @@ def test_what_does_not_go_with_an_audit_is_refused(
     ):
         assert main(["export", *flags, "--out", out, *CPU]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_votes_that_an_audit_does_not_trust_are_not_exported(audited: Path, tmp_path: Path) -> None:
+    """The same votes of a reference that was expected to be right more often."""
+    doubtful, said = tmp_path / "audit", {}
+    shutil.copytree(audited, doubtful)
+    found = AuditRecords.load(audited)
+    metadata = found.metadata | {"reference": found.metadata["reference"] | {"accuracy_train": 2.0}}
+    replace(found, metadata=metadata).save(doubtful / "found.safetensors")
+    for folder in (audited, doubtful):
+        out = tmp_path / f"of-{folder.name}"
+        assert main(["export", "--audit", str(folder), "--out", str(out), *CPU]) == 0
+        said[folder] = {row["label_kept"] for row in table(out)}
+    assert said[audited] - {""}
+    assert said[doubtful] == {""}

@@ -38,6 +38,9 @@ from advmix.utils.runs import open_run
 
 GRID_ROWS, GRID_COLUMNS = 7, 9
 
+COMPARED, EXPLORED_IMAGES = ("nominal", "advmix"), 200
+"""Methods that are held side by side, image by image, on so many images."""
+
 HINTS = {
     "colored": ("each class has\nits own colour", "colours drawn\nat random"),
     "color": ("each class has\nits own digit", "digits drawn\nat random"),
@@ -151,7 +154,7 @@ class DemoConfig(RunSettings):
     """Colored-MNIST end to end: fit, encode, train every method, evaluate, report.
 
     Writes results.json, report.html, figures/, config.json and a folder for each stage, which the other commands can
-    read.
+    read. Of nominal training and AdvMix, audit/explore.html shows every image side by side.
     Run again with the same settings it goes on where it was stopped.
 
     Args:
@@ -201,7 +204,25 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
         spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items())
         console.print(f"Seconds: {spent}; {sum(phases.values()):.0f} together")
         console.print(f"Look at {config.out / 'report.html'} (numbers: {config.out / RESULTS})")
+        if set(COMPARED) <= set(config.methods):
+            _explore(config)
     return results
+
+
+def _explore(config: DemoConfig) -> None:
+    """Nominal training against AdvMix, image by image."""
+    from advmix.audit.run import run_audit
+    from advmix.audit.settings import AuditConfig
+
+    out = config.out / "audit"
+    made: dict[str, Any] = {"generator": config.out / "fit", "latents": config.out / "latents"}
+    how: dict[str, Any] = {"search": config.evaluation(), "seed": config.seed, "device": config.device, "resume": True}
+    compare = tuple(str(config.out / method) for method in COMPARED)
+    images = max(2, min(EXPLORED_IMAGES, config.worst_images))
+    with quietly():
+        run_audit(AuditConfig(compare=compare, name=COMPARED, **made, reference="none", images=images, **how, out=out))
+    console.print(f"Nominal training against AdvMix, image by image: {out / 'explore.html'}", markup=False)
+    console.print("The same of your own photographs: advmix audit --classifier FILE --data FOLDER", markup=False)
 
 
 def _fit(config: DemoConfig) -> None:

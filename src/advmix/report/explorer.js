@@ -126,7 +126,7 @@ function fillSizes(place) {
   const rows = [
     ["flips at", (one) => (one.strength === null ? { wrong: "wrong as it is", withstands: "nothing found", flips: "–" }[one.state] : `${percent(one.strength)} of the way`)],
     ["pixels change by", (one) => percent(one.change, 1)],
-    ["style changes by", (one) => (one.natural === null ? "–" : `more than ${percent(one.natural)} of pairs of images differ${one.extreme ? ": extreme" : ""}`)],
+    ["style", (one) => (one.natural === null ? "–" : `${percent(1 - one.natural)} of pairs of images differ as much${one.extreme ? "; extreme" : ""}`)],
     ["what changed", (one) => one.kind || "–"],
     ["label", (one) => one.check || "not checked"],
     ["style of", (one) => one.donor],
