@@ -135,9 +135,14 @@ def test_an_audit_from_images_to_the_page(tmp_path: Path, monkeypatch: pytest.Mo
     text = "\n\n".join(gallery_sections(results))
     assert "../results/gallery/figures/place.png" in text
     assert "Moved by 2 pixels" in text
-    assert "It depends on it." in text
+    assert "The classifier depends on the place." in text
     done = json.loads(Path("gallery/place/audit/results.json").read_text())
     assert parse_command(entry["commands"][0].split()[1:]).images == done["config"]["images"]
+
+
+def test_an_unknown_entry_is_named() -> None:
+    with pytest.raises(UserError, match="--entries mountains"):
+        study.AuditGalleryConfig(entries=("mountains",))
 
 
 def test_networks_differ_in_what_they_are_shown() -> None:
@@ -163,6 +168,7 @@ def entry(**changed: Any) -> dict[str, Any]:
         "corroboration": "They agree.",
         "named_changes": "And these.",
         "checked": "in the dark",
+        "shortcut": "the light",
         "accuracy_clean": share | {"value": 0.9},
         "accuracy_without_shortcut": share,
     }
@@ -170,22 +176,17 @@ def entry(**changed: Any) -> dict[str, Any]:
 
 
 def test_few_flips_are_of_no_kind() -> None:
-    assert list(found_sentences(entry())) == [
-        "90 % right.",
-        "Kind 0.",
-        "Kind 1.",
-        "Kind 2.",
-        "They agree.",
-        "And these.",
-    ]
+    kinds = "Kind 0; Kind 1; Kind 2; Kind 3; Kind 4."
+    assert list(found_sentences(entry())) == ["90 % right.", kinds, "They agree.", "And these."]
     few = list(found_sentences(entry(flips=9, corroboration="")))
     assert few == ["90 % right.", "The search over style flips 9 answers, too few to say by what.", "And these."]
 
 
 def test_what_is_true_follows_from_the_check() -> None:
-    assert truth_sentence(entry()) == "In the dark: 50 % right (40 to 60 %), 90 % as they are. It depends on it."
+    said = "In the dark: 50 % right (40 to 60 %), 90 % as they are. The classifier depends on the light."
+    assert truth_sentence(entry()) == said
     same = entry(accuracy_without_shortcut={"value": 0.85, "low": 0.8, "high": 0.9})
-    assert truth_sentence(same).endswith("It does not depend on it.")
+    assert truth_sentence(same).endswith("The classifier does not depend on the light.")
 
 
 def test_commands_are_wrapped_before_their_flags() -> None:
