@@ -15,8 +15,8 @@ __all__ = ["ROOT", "docs", "load_script", "study_runs"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load_script(name: str, folder: str = "scripts") -> ModuleType:
-    """A program of `scripts/`, or of another folder, as a module."""
+def load_script(name: str, folder: str) -> ModuleType:
+    """A program of a folder, as a module."""
     sys.path.insert(0, str(ROOT / folder))  # scripts import each other
     spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None

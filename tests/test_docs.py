@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import random
 import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from advmix.mixing import FINEST, SearchOptions
 from advmix.utils.config import to_dict
 from advmix.utils.errors import UserError
 from experiments.cli import parse
 from experiments.colored_mnist.study import ColoredMnistConfig
-from study_runs import ROOT, docs, load_script, study_runs
+from study_runs import ROOT, docs, study_runs
 
 
 def keep(folder: Path, runs: list[dict[str, Any]], config: ColoredMnistConfig | None = None, **search: Any) -> None:
@@ -155,21 +152,6 @@ def test_the_command_is_the_one_that_was_run(config: ColoredMnistConfig) -> None
     assert words[:3] == ["python", "-m", "experiments"]
     assert parse(words[3:]) == config
     assert docs.command({"command": "study colored-mnist", **to_dict(ColoredMnistConfig())}).count(" ") == 3
-
-
-def test_tiles_of_training_and_test_share_no_pixel(tmp_path: Path) -> None:
-    tiles = load_script("photo_tiles")
-    noise = np.random.default_rng(0).integers(0, 256, (240, 360, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    for out in ("one", "two"):
-        tiles.cut_photograph(tmp_path / "noise.png", "noise", tmp_path / out)
-    found = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.png"))
-    blocks = {part: {path.name[:2] for path in found if path.parts[0] == part} for part in ("train", "test")}
-    assert len(found) == 16 * 30 + 8 * 16
-    assert not blocks["train"] & blocks["test"]
-    assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in found[:20])
-    inside = tiles.squares((60, 0, 120, 60), 50, random.Random(0))
-    assert all(60 <= left < right <= 120 and 0 <= top < bottom <= 60 for left, top, right, bottom in inside)
 
 
 def copy(source: Path, target: Path) -> subprocess.CompletedProcess[str]:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advmix.audit.words import interval, percent
 from advmix.change_kinds import FEWEST_FLIPS
-
-SHOWN_KINDS = 3
-"""Kinds of flips that the page names."""
+from experiments.markdown_table import grid
 
 DEPENDS = 0.1
 """Accuracy lost without the shortcut by which a classifier depends on it."""
 
 
 def gallery_sections(results: Mapping[str, Any]) -> Iterator[str]:
-    """Of `experiments gallery`: a section for each audit, with a picture, what it found, and whether that is true."""
+    """Of `experiments gallery`: a table, then a section for each audit, with a picture, what it found, and whether that
+    is true.
+    """
+    yield overview(results["entries"])
     for entry in results["entries"]:
         yield f"## {entry['title']}"
         yield entry["planted"]
         yield f"![{entry['title']}: images before and after a flip](../results/gallery/figures/{entry['name']}.png)"
-        yield f"**Found.** {' '.join(found_sentences(entry))}"
-        yield f"**True?** {truth_sentence(entry)}"
+        yield "\n".join(f"- {sentence}" for sentence in found_sentences(entry))
+        yield f"**Is it true?** {truth_sentence(entry)}"
         yield "\n".join(["```", *(line for command in entry["commands"] for line in wrapped(command)), "```"])
+
+
+def overview(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each audit: accuracies in percent, and that without the shortcut."""
+    keys = ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case", "accuracy_without_shortcut")
+    rows = [[entry["title"], *(f"{100 * entry[key]['value']:.0f}" for key in keys)] for entry in entries]
+    return grid(["accuracy, %", "As it is", "Random mix", "Worst case", "Without the shortcut"], rows)
 
 
 def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -32,7 +40,7 @@ def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
     if entry["flips"] < FEWEST_FLIPS:
         yield f"The search over style flips {entry['flips']} answers, too few to say by what."
     else:
-        yield from (f"{kind['sentence']}." for kind in entry["kinds"][:SHOWN_KINDS])
+        yield "; ".join(kind["sentence"] for kind in entry["kinds"]) + "."
     if entry["corroboration"]:
         yield entry["corroboration"]
     yield entry["named_changes"]
@@ -41,11 +49,10 @@ def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
 def truth_sentence(entry: Mapping[str, Any]) -> str:
     """Whether the classifier depends on what was planted: on test images without it."""
     clean, without = entry["accuracy_clean"], entry["accuracy_without_shortcut"]
-    depends = clean["value"] - without["value"] >= DEPENDS
+    depends = "depends" if clean["value"] - without["value"] >= DEPENDS else "does not depend"
     return (
         f"{entry['checked'][0].upper()}{entry['checked'][1:]}: {percent(without['value'])} right "
-        f"({interval(without)}), {percent(clean['value'])} as they are. "
-        f"{'It depends on it.' if depends else 'It does not depend on it.'}"
+        f"({interval(without)}), {percent(clean['value'])} as they are. The classifier {depends} on {entry['shortcut']}."
     )
 
 

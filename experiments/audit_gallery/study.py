@@ -17,7 +17,7 @@ from advmix.audit.settings import AuditConfig
 from advmix.audit.words import headline
 from advmix.classifiers.open import open_classifier
 from advmix.cli import parse
-from advmix.commands.changes import changes_words
+from advmix.commands.changes import easiest_words
 from advmix.commands.train import TrainConfig, run_train
 from advmix.intervals import wilson
 from advmix.metrics import predict
@@ -25,6 +25,7 @@ from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import Settings
 from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
 from advmix.utils.files import make_folder, write_json
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
@@ -62,6 +63,12 @@ class AuditGalleryConfig(Settings):
     out: Path = Path("runs/gallery")
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.entries:
+            if name not in ENTRIES:
+                raise UserError(f"--entries {name}: unknown; choose from {' '.join(ENTRIES)}")
+
 
 @dataclass(frozen=True)
 class GalleryEntry:
@@ -70,12 +77,14 @@ class GalleryEntry:
     Attributes:
         title: of its section.
         planted: what is known of images and classifier, in a sentence or two.
+        shortcut: what the classifier may depend on.
         images: name of its images in `IMAGES`.
         train: words of the command that trains the classifier; a name of `NETWORKS` where that is done here.
     """
 
     title: str
     planted: str
+    shortcut: str
     images: str
     train: tuple[str, ...] | str
 
@@ -93,12 +102,14 @@ ENTRIES = {
     "colors": GalleryEntry(
         "A colour for each digit",
         "In training and test every digit has the colour of its class. The test sees nothing of it.",
+        "the colour",
         "colors",
         ("--method", "nominal", "--epochs", "15"),
     ),
     "colors-advmix": GalleryEntry(
         "The same digits, trained by AdvMix",
         "The same images and network. Each image is also shown with the colour that the search found to hurt most.",
+        "the colour",
         "colors",
         ("--method", "advmix", "--epochs", "15"),
     ),
@@ -106,12 +117,14 @@ ENTRIES = {
         "A network that knows where digits are",
         "Grey digits in the middle of the image, and one hidden layer over all pixels. Training changed light and "
         "contrast, never the place.",
+        "the place",
         "gray",
         "dense",
     ),
     "textures": GalleryEntry(
         "A texture for each digit, and one for its background",
         "Digit and background have the two textures of the class: a pattern in two colours each.",
+        "the textures",
         "textures",
         ("--method", "nominal", "--epochs", "15"),
     ),
@@ -119,12 +132,14 @@ ENTRIES = {
         "The light of a photograph",
         "Tiles of three photographs; the class is the photograph. The stream is lit a stop bluer, the meadow a stop "
         "warmer. No pixel of the test was in the training.",
+        "the light",
         "light",
         ("--method", "nominal", "--epochs", "15", "--flip"),
     ),
     "robust": GalleryEntry(
         "A classifier with little to find",
         "The grey digits again, and convolutions. Training changed light, contrast, sharpness, place, size and angle.",
+        "the place",
         "gray",
         "robust",
     ),
@@ -195,11 +210,11 @@ def _row(name: str, entry: GalleryEntry, done: FinishedAudit, images: GalleryIma
     right = answers(predict(opened.network, images.check, torch.device("cpu"))) == images.check.labels
     without_shortcut = wilson(int(right.sum()), len(right))
     part = found["parts"][0]
-    named = {"accuracy_clean": part["accuracy_clean"], "images": found["named_changes"][0]["images"]}
     return {
         "name": name,
         "title": entry.title,
         "planted": entry.planted,
+        "shortcut": entry.shortcut,
         "commands": done.commands,
         "images": results["images"],
         **{key: part[key] for key in ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")},
@@ -207,7 +222,7 @@ def _row(name: str, entry: GalleryEntry, done: FinishedAudit, images: GalleryIma
         "flips": found["smallest"]["flips"],
         "kinds": [{key: kind[key] for key in ("sentence", "name", "count", "share")} for kind in found["kinds"]],
         "corroboration": found["corroboration"],
-        "named_changes": changes_words({**named, "changes": found["named_changes"]}),
+        "named_changes": easiest_words(found["named_changes"]),
         "checked": images.checked,
         "accuracy_without_shortcut": without_shortcut.to_dict(),
         "phases": results["phases"],

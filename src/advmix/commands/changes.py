@@ -152,12 +152,22 @@ def strength_words(row: Mapping[str, Any]) -> str:
 
 def changes_words(results: Mapping[str, Any]) -> str:
     """What is right as it is, and which changes flip 5 % of it most easily."""
-    clean, rows = results["accuracy_clean"], results["changes"]
-    said = f"{clean['value']:.1%} of {results['images']:,} images right as they are."
-    first = [f"{row['name']} ({_amount(row)})" for row in rows if row["strength_at_5_percent"] is not None][:3]
+    return (
+        f"{results['accuracy_clean']['value']:.1%} of {results['images']:,} images right as they are. "
+        f"{easiest_words(results['changes'])}"
+    )
+
+
+def easiest_words(changes: Sequence[Mapping[str, Any]]) -> str:
+    """The three changes that flip 5 % of the right answers most easily, and how much of each it takes.
+
+    Args:
+        changes: of `measure_changes`.
+    """
+    first = [f"{row['name']} ({_amount(row)})" for row in changes if row["strength_at_5_percent"] is not None][:3]
     if not first:
-        return f"{said} No change flips 5 % of the right answers."
-    return f"{said} 5 % of the right answers flip most easily by: {', '.join(first)}."
+        return "No change flips 5 % of the right answers."
+    return f"5 % of the right answers flip most easily by: {', '.join(first)}."
 
 
 def _amount(row: Mapping[str, Any]) -> str:
