@@ -322,7 +322,7 @@ def said(
     residual: bool = True,
     flips: tuple[float, ...] = (0, 0, 0),
 ) -> list[str]:
-    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1}
+    check = {"flipped": 3, "flipped_label_kept": 1, "flipped_label_lost": 1, "flipped_no_vote": 1, "asked": 0}
     known = {"swaps": [], "label_check": check, "differentiable": True, "vanished": 0, "unanswered": 0}
     known |= {"kinds": [], "corroboration": "", "advice": []}
     classifiers = [
@@ -405,7 +405,7 @@ def test_a_classifier_that_gives_one_answer_gets_no_headline() -> None:
     doubted = why_no_verdict(often, results)
     assert doubted is not None
     assert doubted.reason == "it answers “a” whatever it is shown"
-    assert "“a” to 99.0% of the images as they are, and 50.0% have that label" in doubted.words
+    assert "“a” to 99.0 % of the images as they are, and 50.0 % have that label" in doubted.words
     assert "--mean" in doubted.words
     assert headline(often, results) == "No verdict: it answers “a” whatever it is shown"
     assert why_no_verdict(often | {"commonest": {"class": "a", "share": 0.9}}, results) is None
@@ -450,21 +450,30 @@ def test_the_worst_class_and_group_are_named() -> None:
     parts = [part("all", "all", 0.9, 0.9, 0.3), part("class", "a", 0.9, 0.9, 0.5), part("class", "b", 0.8, 0.9, 0.1)]
     few = part("class", "c", 0.8, 0.9, 0.0) | {"images": 3}
     words = said([*parts, few, part("group", "x", 0.9, 0.9, 0.3), part("group", "y", 1, 1, 0.2)])
-    assert "Worst class: b, 80.0% as they are, 10.0% in the worst case." in words
-    assert "Worst group: y, 100.0% as they are, 20.0% in the worst case." in words
+    assert "Worst class: b, 80.0 % as they are, 10.0 % in the worst case." in words
+    assert "Worst group: y, 100.0 % as they are, 20.0 % in the worst case." in words
     tied = said([*parts[:2], part("class", "b", 0.8, 0.9, 0.5)])
     assert not any("Worst class" in sentence for sentence in tied)
     assert parts_table([part("all", "[red]", 1, 1, 1)]).columns[0]._cells == ["\\[red]"]
 
 
+TRUSTED = {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True}
+
+
 def test_votes_that_are_not_trusted_are_not_said() -> None:
-    check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 4, "flipped_no_vote": 2}
+    check = {"flipped": 7, "flipped_label_kept": 1, "flipped_label_lost": 4, "flipped_no_vote": 2, "asked": 0}
     entry = {"parts": [part("all", "all", 0.9, 0.9, 0.3)], "label_check": check}
     words = check_words(entry, {"accuracy": 0.8, "accuracy_train": 0.85, "trusted": True})
     assert "cannot vote on 2, being wrong on the image itself" in words
+    asked = check_words(entry | {"label_check": check | {"asked": 4, "asked_label_kept": 3}}, TRUSTED)
+    assert asked.startswith(
+        "A person was asked about 4 of the 7 flips: the label is kept in 3, 75 % (30 to 95 %). Of 7"
+    )
     silent = check | dict.fromkeys(("flipped_label_kept", "flipped_label_lost", "flipped_no_vote"))
     words = check_words(entry | {"label_check": silent}, {"accuracy": 0.6, "accuracy_train": 0.61, "trusted": False})
-    assert words.startswith("Not known: the reference is right on 61.0% of the training images and on 60.0% of these.")
+    assert words.startswith(
+        "Not known: the reference is right on 61.0 % of the training images and on 60.0 % of these."
+    )
 
 
 def test_a_difference_is_said_when_its_interval_leaves_zero_out() -> None:

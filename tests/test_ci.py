@@ -35,9 +35,13 @@ def test_the_workflow_is_one() -> None:
 
 
 def test_its_audit_fills_the_summary_and_fails_a_weak_classifier(runs: Path, tmp_path: Path) -> None:  # noqa: F811
-    """In a repository with a classifier and pictures; few of these, so that no high threshold is reached."""
+    """In a repository with a classifier and pictures: 60 of these are the test, too few for a high threshold."""
     (script,) = (step["run"] for step in workflow()["jobs"]["audit"]["steps"] if "audit" in step.get("run", ""))
-    shutil.copytree(runs / "data", tmp_path / "data" / "photos")
+    table = shutil.copytree(runs / "data", tmp_path / "data" / "photos") / "labels.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text(
+        "\n".join([f"{head},split", *(f"{row},{'test' if i % 3 else 'train'}" for i, row in enumerate(rows))])
+    )
     flags = ["--target", "label", "--size", "24", "--epochs", "8", "--batch", "16", "--device", "cpu"]
     net = made("train", "--method", "nominal", "--data", str(runs / "data"), *flags)
     shutil.copytree(net, tmp_path / "models" / "net")

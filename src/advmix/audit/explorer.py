@@ -29,7 +29,7 @@ from advmix.utils.torch_tools import eval_mode
 EXPLORER, STRIPS = "explore.html", "explore"
 """The page, and the folder beside it with a strip of steps for each image."""
 
-STRIP_SIDE, THUMB_SIDES, SMALLEST_SIDE = 128, (96, 64, 48), 48
+STRIP_SIDE, THUMB_SIDES, SMALLEST_SIDE = 128, (96, 64, 48, 32), 48
 """Pixels to a side of a step and of a thumbnail, the largest that fit; smaller images are enlarged pixel by pixel."""
 
 THUMB_BYTES = 8_000_000
@@ -111,7 +111,7 @@ def write_explorer(out: Path, pictures: Pictures, results: Entry) -> None:
         drawn = [draw_steps(pictures, number, places) for number in range(several)]
         for row, place in enumerate(places.tolist()):
             strip = [[_tile(frame, STRIP_SIDE) for frame in steps.frames[row]] for steps in drawn]
-            atomic_write(folder / f"{place:04d}.jpg", _jpeg(_grid(strip)))
+            (folder / f"{place:04d}.jpg").write_bytes(_jpeg(_grid(strip)))
             shown = [drawn[0].frames[row, 0], *(steps.after[row] for steps in drawn)]
             thumbs.append([_tile(frame, THUMB_SIDES[0]) for frame in shown])
             for number, steps in enumerate(drawn):

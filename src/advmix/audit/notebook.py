@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from advmix.audit.page import ImagePair, image_uri
-from advmix.audit.words import audit_sentences, comparison_headline, headline, interval, percent, why_no_verdict
+from advmix.audit.words import audit_sentences, comparison_headline, headline, interval, percent
 from advmix.report.page import environment, resource
 
 Entry = Mapping[str, Any]
@@ -32,13 +32,13 @@ def notebook_html(results: Entry, pairs: Sequence[ImagePair], table: str) -> str
         table: HTML of every class and group.
     """
     entries = results["classifiers"]
-    rows = entries[0]["strongest"] if why_no_verdict(entries[0], results) is None else []
+    rows = entries[0]["strongest"]
     return (
         environment()
         .from_string(resource("notebook.html.j2"))
         .render(
             headline=headline(entries[0], results) if len(entries) == 1 else comparison_headline(results),
-            classifiers=[{"name": entry["name"], "cards": _cards(entry, results)} for entry in entries],
+            classifiers=[{"name": entry["name"], "cards": _cards(entry)} for entry in entries],
             shots=[_shot(row, pair) for row, pair in zip(rows[:OPENING], pairs[:OPENING], strict=False)],
             sentences=list(audit_sentences(results)),
             table=Markup(table),
@@ -48,10 +48,8 @@ def notebook_html(results: Entry, pairs: Sequence[ImagePair], table: str) -> str
     )
 
 
-def _cards(entry: Entry, results: Entry) -> list[tuple[str, Entry]]:
-    """Without the worst case where there is no verdict on it."""
-    said = CARDS if why_no_verdict(entry, results) is None else CARDS[:-1]
-    return [(title, entry["parts"][0][key]) for title, key in said]
+def _cards(entry: Entry) -> list[tuple[str, Entry]]:
+    return [(title, entry["parts"][0][key]) for title, key in CARDS]
 
 
 def _shot(row: Entry, pair: ImagePair) -> dict[str, Any]:

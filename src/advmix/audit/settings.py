@@ -59,7 +59,8 @@ class AuditConfig(ClassifierOptions):
         residual: whether mixes keep what the generator cannot draw of an image.
         votes: answers of a person to the sheet of the page, as it saved them: of a finished audit, in the same folder.
         quick: an answer in half a minute: at most 100 test images, of 1,000 that are read of every split, a search of
-            3 x 3, 6 pictures of each kind, and labels are not checked.
+            3 x 3, 6 pictures of each kind, labels are not checked, and there is no page to explore.
+        explore: draw every image on its way to what flips it, for the page to explore.
         images: at most so many test images, drawn at random.
         pictures: at most so many of each kind in the report.
         resamples: of the bootstrap.
@@ -89,6 +90,7 @@ class AuditConfig(ClassifierOptions):
     residual: bool = True
     votes: Path | None = None
     quick: bool = False
+    explore: bool = True
     images: int = 500
     pictures: int = 12
     resamples: int = 2000
@@ -145,6 +147,7 @@ class AuditConfig(ClassifierOptions):
         return replace(
             self,
             quick=False,
+            explore=False,
             data=self.data if self.data.is_painted else data,
             reference=self.reference or NO_REFERENCE,
             search=replace(self.search, restarts=min(self.search.restarts, 3), steps=min(self.search.steps, 3)),

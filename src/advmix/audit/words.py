@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from advmix.intervals import wilson
 from advmix.report.tables import dimmed, interval_cell, parts_table, short_name
 from advmix.utils.errors import printable
 
@@ -64,10 +65,10 @@ def _one_answer(entry: Entry) -> NoVerdict | None:
         return None
     return NoVerdict(
         f"it answers “{common['class']}” whatever it is shown",
-        f"No headline: it answers “{common['class']}” to {common['share']:.1%} of the images as they are, and "
-        f"{labelled:.1%} have that label. That is not a classifier at work: its images may have come in another size, "
-        "value range or normalisation than in its training (--input-size, --mean, --std), or it runs without its "
-        "weights (--weights).",
+        f"No headline: it answers “{common['class']}” to {percent(common['share'], 1)} of the images as they are, and "
+        f"{percent(labelled, 1)} have that label. That is not a classifier at work: its images may have come in "
+        "another size, value range or normalisation than in its training (--input-size, --mean, --std), or it runs "
+        "without its weights (--weights).",
     )
 
 
@@ -287,21 +288,37 @@ def check_words(entry: Entry, reference: Entry) -> str:
     if not check["flipped"]:
         return "No right answer was flipped."
     if reference["accuracy_train"] is None:
-        return "Not asked: no reference votes (--reference none). Look at the pictures."
+        return f"{_asked_words(check)}Not checked: no reference votes (--reference none). Look at the pictures."
     if not reference["trusted"]:
+        known, here = percent(reference["accuracy_train"], 1), percent(reference["accuracy"], 1)
         return (
-            f"Not known: the reference is right on {reference['accuracy_train']:.1%} of the training images and on "
-            f"{reference['accuracy']:.1%} of these. It knows too little, or reads a bias of the training images, and "
-            "its votes are not shown. Answer for yourself on the sheet below, or name a --reference that is right here."
+            f"{_asked_words(check)}Not known: the reference is right on {known} of the training images and on {here} "
+            "of these. It knows too little, or reads a bias of the training images, and its votes are not shown. "
+            "Answer for yourself on the page, or name a --reference that is right here."
         )
     checked = entry["parts"][0]["accuracy_checked"]
     words = (
-        f"Of {check['flipped']:,} flipped answers, the reference still sees the label in "
+        f"{_asked_words(check)}Of {check['flipped']:,} flipped answers, the reference still sees the label in "
         f"{check['flipped_label_kept']:,}, "
         f"another one in {check['flipped_label_lost']:,}, and cannot vote on {check['flipped_no_vote']:,}, being wrong "
-        f"on the image itself (it is right on {reference['accuracy']:.1%})."
+        f"on the image itself (it is right on {percent(reference['accuracy'], 1)})."
     )
-    return words if checked is None else f"{words} Worst case among images that it vouches for: {checked['value']:.1%}."
+    return (
+        words
+        if checked is None
+        else f"{words} Worst case among images that it vouches for: {percent(checked['value'], 1)}."
+    )
+
+
+def _asked_words(check: Entry) -> str:
+    """What a person says of the labels; nothing where nobody was asked."""
+    if not check["asked"]:
+        return ""
+    kept = wilson(check["asked_label_kept"], check["asked"]).to_dict()
+    return (
+        f"A person was asked about {check['asked']:,} of the {check['flipped']:,} flips: the label is kept in "
+        f"{check['asked_label_kept']:,}, {percent(kept['value'])} ({interval(kept)}). "
+    )
 
 
 def comparison_words(results: Entry) -> list[str]:
@@ -409,7 +426,8 @@ def _sentences(entry: Part, results: Part) -> Iterator[str]:
         worst = worst_part(entry, kind)
         if worst is not None:
             right, share = worst["accuracy_clean"]["value"], worst["accuracy_worst_case"]["value"]
-            yield f"Worst {kind}: {worst['name']}, {right:.1%} as they are, {share:.1%} in the worst case."
+            shares = f"{percent(right, 1)} as they are, {percent(share, 1)} in the worst case"
+            yield f"Worst {kind}: {worst['name']}, {shares}."
     yield check_words(entry, results["reference"])
     if entry["corroboration"]:
         yield entry["corroboration"]
