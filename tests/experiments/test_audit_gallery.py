@@ -179,8 +179,8 @@ def test_few_flips_are_of_no_kind() -> None:
     kinds = "Kind 0. Kind 1. Kind 2. Kind 3. Kind 4."
     assert list(found_sentences(entry())) == ["90 % right.", kinds, "They agree.", "And these."]
     few = "The search over style flips 40 answers, too few to say by what."
-    for kinds in ([], entry()["kinds"][1:]):
-        assert list(found_sentences(entry(kinds=kinds, corroboration=""))) == ["90 % right.", few, "And these."]
+    for found in ([], entry()["kinds"][1:]):
+        assert list(found_sentences(entry(kinds=found, corroboration=""))) == ["90 % right.", few, "And these."]
 
 
 def test_what_is_true_follows_from_the_check() -> None:
