@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from advmix.attacks import Attack, open_attack, still_right
 from advmix.audit.measure import AuditBatch, AuditedClassifier
-from advmix.audit.settings import NO_REFERENCE, AuditConfig
+from advmix.audit.settings import FIT, NO_REFERENCE, AuditConfig
 from advmix.classifiers.networks import load_classifier
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.wrapper import Classifier, with_size
@@ -21,10 +22,10 @@ from advmix.data.images import ImageSet, to_float
 from advmix.data.photos.load import Native
 from advmix.encoders.autoencoder import FILE, is_ready_made
 from advmix.encoders.network import encoded
-from advmix.encoders.store import open_latents
+from advmix.encoders.store import PHOTOS, PoolOptions, open_latents
 from advmix.generators.style import NetworkConfig
 from advmix.mixing import SearchOptions, calibrated, with_layers
-from advmix.pools import FittedModel, check_size, data_for, data_of, load, open_generator, own_data
+from advmix.pools import LATENTS, FittedModel, check_size, data_for, data_of, load, open_generator, own_data
 from advmix.report.tables import RESULTS
 from advmix.training.autoencode import style_config
 from advmix.training.reference import (
@@ -41,6 +42,23 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 100
 """Images on which the scale of a classifier's logits is measured."""
+
+
+GENERATOR = "generator"
+"""Where an audit keeps a generator of its own."""
+
+
+def audit_parts(folder: Path, generator: Path, latents: Path | None, pool: PoolOptions) -> tuple[Path, Path | str]:
+    """Where generator and pool of an audit are: what `load` takes.
+
+    Args:
+        folder: the audit's, with what it made itself.
+        generator: as the audit's settings name it.
+        latents: likewise.
+        pool: likewise.
+    """
+    made = folder / GENERATOR if generator == FIT else generator
+    return made, latents or (PHOTOS if pool.pool == PHOTOS else folder / LATENTS)
 
 
 @dataclass(frozen=True, eq=False)

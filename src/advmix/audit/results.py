@@ -20,7 +20,7 @@ from advmix.audit.model_card import model_card
 from advmix.audit.notebook import notebook_html
 from advmix.audit.page import Gallery, PicturePair, render_audit
 from advmix.audit.records import AuditRecords
-from advmix.audit.settings import FIT, AuditConfig
+from advmix.audit.settings import AuditConfig
 from advmix.audit.statistics import (
     LabelCheck,
     check_entry,
@@ -42,11 +42,9 @@ from advmix.audit.words import audit_sentences, audit_tables
 from advmix.change_kinds import corroboration_words
 from advmix.data.datasets import broken_of
 from advmix.encoders.network import encoded
-from advmix.encoders.store import PHOTOS, PoolOptions
 from advmix.intervals import Resamples
 from advmix.metrics import unexplained
 from advmix.mixing import SearchOptions
-from advmix.pools import LATENTS
 from advmix.report.tables import RESULTS, as_text, columns_of, header, interval_cell
 from advmix.training.reference import ReferenceClassifier
 from advmix.utils.config import to_dict
@@ -80,24 +78,6 @@ def as_record(key: WorstCaseKey) -> dict[str, str]:
 
 
 REPORT = "report.html"
-
-GENERATOR = "generator"
-
-"""Where an audit keeps a generator of its own."""
-
-
-def audit_parts(folder: Path, generator: Path, latents: Path | None, pool: PoolOptions) -> tuple[Path, Path | str]:
-    """Where generator and pool of an audit are: what `load` takes.
-
-    Args:
-        folder: the audit's, with what it made itself.
-        generator: as the audit's settings name it.
-        latents: likewise.
-        pool: likewise.
-    """
-    made = folder / GENERATOR if generator == FIT else generator
-    return made, latents or (PHOTOS if pool.pool == PHOTOS else folder / LATENTS)
-
 
 UNEXPLAINED_IMAGES = 1000
 

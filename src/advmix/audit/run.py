@@ -14,17 +14,15 @@ from torch import Tensor, nn
 
 from advmix.attacks import Attack
 from advmix.audit.figures import Pictures, galleries
-from advmix.audit.inputs import AuditImages, AuditInputs, audited_classifier, batches
+from advmix.audit.inputs import GENERATOR, AuditImages, AuditInputs, audit_parts, audited_classifier, batches
 from advmix.audit.markdown import audit_markdown
 from advmix.audit.measure import AuditBatch, AuditedClassifier, AuditSetup, measure_classifier, measure_images, swaps
 from advmix.audit.page import Gallery
 from advmix.audit.records import RECORDS_FILE, AuditRecords
 from advmix.audit.results import (
-    GENERATOR,
     REPORT,
     AuditResult,
     AuditRun,
-    audit_parts,
     write_audit,
 )
 from advmix.audit.settings import FIT, AuditConfig, file_name, told_apart

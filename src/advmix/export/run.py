@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advmix.audit.inputs import CALIBRATION_IMAGES, AuditInputs
+from advmix.audit.inputs import CALIBRATION_IMAGES, AuditInputs, audit_parts
 from advmix.audit.model_card import model_card
 from advmix.audit.records import AuditRecords
-from advmix.audit.results import audit_parts
 from advmix.audit.statistics import is_trusted
 from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
