@@ -26,9 +26,9 @@ def audit_picture(result: AuditResult) -> Figure:
     kinds = [_found(kind, pairs) for kind, pairs in zip(entry["kinds"], drawn.kinds, strict=True)]
     searched = kinds[0] if kinds else []
     named = _named(entry["named_changes"], drawn.named, result.results["classes"])
-    title, number = "", entry["smallest"]["flips"]
-    if kinds:
-        title = f"Found by the search: {entry['kinds'][0]['name'] if number >= FEWEST_FLIPS else f'{number} in all'}"
+    title = f"Found by the search: {entry['smallest']['flips']} flips in all"
+    if kinds and entry["kinds"][0]["count"] >= FEWEST_FLIPS:
+        title = f"Found by the search: {entry['kinds'][0]['name']}"
     rows = [(title, searched), ("Named changes that flip most easily", named)]
     rows = [(title, flips[:COLUMNS]) for title, flips in rows if flips]
     canvas = Canvas(COLUMNS * PITCH + 0.1, max(1, len(rows)) * 1.75)

@@ -37,10 +37,10 @@ def overview(entries: Sequence[Mapping[str, Any]]) -> str:
 def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
     """What the audit says: accuracies, what flips, and what named changes say of it."""
     yield f"{entry['headline']}."
-    if entry["flips"] < FEWEST_FLIPS:
-        yield f"The search over style flips {entry['flips']} answers, too few to say by what."
+    if entry["kinds"] and entry["kinds"][0]["count"] >= FEWEST_FLIPS:
+        yield ". ".join(kind["sentence"] for kind in entry["kinds"]) + "."
     else:
-        yield "; ".join(kind["sentence"] for kind in entry["kinds"]) + "."
+        yield f"The search over style flips {entry['flips']} answers, too few to say by what."
     if entry["corroboration"]:
         yield entry["corroboration"]
     yield entry["named_changes"]
@@ -50,9 +50,10 @@ def truth_sentence(entry: Mapping[str, Any]) -> str:
     """Whether the classifier depends on what was planted: on test images without it."""
     clean, without = entry["accuracy_clean"], entry["accuracy_without_shortcut"]
     depends = "depends" if clean["value"] - without["value"] >= DEPENDS else "does not depend"
+    checked = f"{entry['checked'][0].upper()}{entry['checked'][1:]}"
     return (
-        f"{entry['checked'][0].upper()}{entry['checked'][1:]}: {percent(without['value'])} right "
-        f"({interval(without)}), {percent(clean['value'])} as they are. The classifier {depends} on {entry['shortcut']}."
+        f"{checked}: {percent(without['value'])} right ({interval(without)}), {percent(clean['value'])} as they are. "
+        f"The classifier {depends} on {entry['shortcut']}."
     )
 
 

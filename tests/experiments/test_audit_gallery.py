@@ -164,7 +164,7 @@ def entry(**changed: Any) -> dict[str, Any]:
     plain = {
         "headline": "90 % right",
         "flips": 40,
-        "kinds": [{"sentence": f"Kind {place}"} for place in range(5)],
+        "kinds": [{"sentence": f"Kind {place}", "count": 10 - place} for place in range(5)],
         "corroboration": "They agree.",
         "named_changes": "And these.",
         "checked": "in the dark",
@@ -176,10 +176,12 @@ def entry(**changed: Any) -> dict[str, Any]:
 
 
 def test_few_flips_are_of_no_kind() -> None:
-    kinds = "Kind 0; Kind 1; Kind 2; Kind 3; Kind 4."
+    kinds = "Kind 0. Kind 1. Kind 2. Kind 3. Kind 4."
     assert list(found_sentences(entry())) == ["90 % right.", kinds, "They agree.", "And these."]
-    few = list(found_sentences(entry(flips=9, corroboration="")))
-    assert few == ["90 % right.", "The search over style flips 9 answers, too few to say by what.", "And these."]
+    few = "The search over style flips 40 answers, too few to say by what."
+    for start in (1, 5):
+        found = entry()["kinds"][start:]
+        assert list(found_sentences(entry(kinds=found, corroboration=""))) == ["90 % right.", few, "And these."]
 
 
 def test_what_is_true_follows_from_the_check() -> None:
