@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from advmix.report.tables import sweep_table
+from advmix.intervals import wilson
+from advmix.report.tables import interval_cell, sweep_table
 
 METHODS = ("nominal", "randmix", "advmix", "ceiling")
 
@@ -26,3 +27,11 @@ def test_every_name_and_number_is_there_in_eighty_columns(spreads: tuple[float, 
     assert all(method in text for method in METHODS)
     assert all(f"{spread:g}" in text for spread in spreads)
     assert text.count("90.5 ± 0.7") == len(METHODS) * len(spreads)
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "cell"),
+    [(157, 500, "31.4 (27–36)"), (1, 300, "0.3 (0.1–1.9)"), (499, 500, "99.8 (98.9–100.0)"), (0, 20, "0.0 (0–16)")],
+)
+def test_an_interval_holds_the_figure_that_it_is_of(hits: int, total: int, cell: str) -> None:
+    assert interval_cell(wilson(hits, total).to_dict()) == cell

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from advmix.audit.words import FEW, MIN_FLIPS, percent, why_no_verdict
 from advmix.data.photos.decode import PhotoShape
-from advmix.report.tables import short_name
+from advmix.data.settings import DataConfig
+from advmix.report.tables import RESULTS, short_name
 
 Entry = Mapping[str, Any]
 
@@ -30,25 +32,32 @@ class Advice:
         return {"title": self.title, "reason": self.reason, "command": self.command}
 
 
-def advise(entry: Entry, results: Entry) -> list[Advice]:
+def advise(entry: Entry, results: Entry, data: DataConfig) -> list[Advice]:
     """What to do about one classifier, the most urgent first.
 
     Args:
         entry: of the classifier.
         results: as in `results.json`.
+        data: the audited images, which `config` need not name: a generator's folder knows them.
     """
     doubted = why_no_verdict(entry, results)
     if doubted is not None:
         return [Advice("First make the audit sound", doubted.words)]
     if not entry["parts"][0]["accuracy_clean"]["value"]:
         return []
-    found = [*_site(entry, results), *_style(entry, results), *_place(entry), *_labels(entry), *_votes(entry, results)]
+    found = [
+        *_site(entry, results, data),
+        *_style(entry, data),
+        *_place(entry),
+        *_labels(entry),
+        *_votes(entry, results),
+    ]
     return found or [
         Advice("Nothing", "No change that was tried costs it a part of its accuracy that these images can show.")
     ]
 
 
-def _site(entry: Entry, results: Entry) -> Iterator[Advice]:
+def _site(entry: Entry, results: Entry, data: DataConfig) -> Iterator[Advice]:
     everything = entry["parts"][0]["accuracy_clean"]
     for part in entry["parts"]:
         if part["kind"] == "site" and part["images"] >= FEW and part["accuracy_clean"]["high"] < everything["low"]:
@@ -56,11 +65,11 @@ def _site(entry: Entry, results: Entry) -> Iterator[Advice]:
                 f"Adapt it to {short_name(part['name'])}",
                 f"There it is right on {percent(part['accuracy_clean']['value'])}, on all images on "
                 f"{percent(everything['value'])}. Some hundred images of that site are needed, and no labels.",
-                f"advmix adapt --classifier {_path(entry, results)} {data_flags(results)} --new-site FOLDER",
+                f"advmix adapt --classifier {_path(entry, results)} {data_flags(data)} --new-site FOLDER",
             )
 
 
-def _style(entry: Entry, results: Entry) -> Iterator[Advice]:
+def _style(entry: Entry, data: DataConfig) -> Iterator[Advice]:
     everything = entry["parts"][0]
     clean, mixed, worst = (everything[f"accuracy_{name}"] for name in ("clean", "random_mix", "worst_natural"))
     flips = entry["smallest"]["flips"] - entry["smallest"]["extreme"]
@@ -69,14 +78,14 @@ def _style(entry: Entry, results: Entry) -> Iterator[Advice]:
             "Train with random styles",
             f"The style of another image, drawn at random, costs it {100 * (clean['value'] - mixed['value']):.0f} "
             "points. In a training of your own: advmix.transforms.RandomStyle.",
-            f"advmix train --method randmix {data_flags(results)}",
+            f"advmix train --method randmix {data_flags(data)}",
         )
     elif worst["high"] < clean["low"] and flips >= MIN_FLIPS:
         yield Advice(
             "Train against the worst styles, where such light and colour can occur",
             f"A random style costs it little, but {flips:,} answers flip under changes no larger than those between "
             "these images. In a training of your own: advmix.transforms.AdversarialStyle.",
-            f"advmix train --method advmix {data_flags(results)}",
+            f"advmix train --method advmix {data_flags(data)}",
         )
 
 
@@ -121,7 +130,7 @@ def _votes(entry: Entry, results: Entry) -> Iterator[Advice]:
         yield Advice(
             "Say whether the labels survived",
             "No reference could be believed. Answer on the sheet above, save the answers, and read them back.",
-            "advmix audit --config results.json --votes votes.json",
+            votes_command(results),
         )
 
 
@@ -136,15 +145,19 @@ def _listed(names: list[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def data_flags(results: Entry) -> str:
+def votes_command(results: Entry) -> str:
+    """What reads a person's answers back, where the audit was run."""
+    saved = shlex.quote(str(Path(results["config"]["out"]) / RESULTS))
+    return f"advmix audit --config {saved} --votes votes.json"
+
+
+def data_flags(data: DataConfig) -> str:
     """`--data faces --target Smiling`: the flags that name the audited images again; `--data DATA` of tensors."""
-    data = results["config"]["data"]
-    flags = ["--data", data["data"] or "DATA"]
-    if data.get("target"):
-        flags += ["--target", str(data["target"])]
-    usual = PhotoShape()
+    flags = ["--data", data.data or "DATA"]
+    if data.target:
+        flags += ["--target", data.target]
     for name in ("site", "size", "channels", "crop"):
-        value = data.get("photos", {}).get(name, getattr(usual, name))
-        if value != getattr(usual, name):
+        value = getattr(data.photos, name)
+        if value != getattr(PhotoShape(), name):
             flags += [f"--{name}", str(value)]
     return shlex.join(flags)

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from advmix.audit import words
+from advmix.audit.advice import votes_command
 from advmix.audit.words import why_no_verdict
 from advmix.data.images import to_bytes
 from advmix.report.figures import rescaled_difference
@@ -113,6 +114,7 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             worst_parts=WORST_PARTS,
             script=Markup(resource("sheet.js")),
             words=words,
+            votes_command=votes_command(results),
         )
     )
 

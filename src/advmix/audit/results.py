@@ -152,7 +152,7 @@ def write_audit(run: AuditRun, images: AuditImages, found: AuditRecords, clock: 
     with clock("report"):
         results = _results(run, pictures, found, named_changes) | {"digest": digest}
         for entry in results["classifiers"]:
-            entry["advice"] = [advice.to_dict() for advice in advise(entry, results)]
+            entry["advice"] = [advice.to_dict() for advice in advise(entry, results, run.inputs.data.config)]
         shown = galleries(pictures, results)
     if run.config.explore:
         with clock("explore"):

@@ -262,7 +262,7 @@ def kind_sentences(entry: Entry) -> Iterator[str]:
         if kind["count"] >= MIN_FLIPS:
             yield f"{kind['sentence']}, {interval(kind['share'])}."
     if few:
-        yield f"Other changes flip {few:,} answers, each kind fewer than {MIN_FLIPS}."
+        yield f"{few:,} more flips are of kinds with fewer than {MIN_FLIPS} each."
 
 
 def size_words(smallest: Entry) -> str:
@@ -277,8 +277,8 @@ def unlike_words(check: Entry) -> str:
     """Two signs that a label may be lost which need no reference."""
     return (
         f"Signs that need no reference: {check['unlike']:,} of the {check['flipped']:,} smallest changes have a style "
-        f"that lies farther from the pool than 95 % of its members do from each other, and {check['clipped']:,} drive "
-        "more than 5 % of the pixels to black or white."
+        f"farther from the nearest one of the pool than 95 % of those are from their nearest, and {check['clipped']:,} "
+        "drive more than 5 % of the pixels to black or white."
     )
 
 

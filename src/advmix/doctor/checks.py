@@ -126,7 +126,7 @@ def encoding(train: float | None, test: float | None, images: int, ready_made: b
         return Finding("encoding", "not known", "All images are the same.", "Look at them: advmix data.", numbers)
     verdict, remedy = grade(worst, UNEXPLAINED_OK, UNEXPLAINED_BAD), ""
     parts = [("unseen", test), ("training", train)]
-    shares = " and ".join(f"{value:.1%} in {name} images" for name, value in parts if value is not None)
+    shares = " and ".join(f"{value:.1%} of the variance of {name} images" for name, value in parts if value is not None)
     if verdict != "ok":
         remedy = (
             "Train the generator longer (fit --fit-steps), with --perceptual-weight, or encode with --encoder refine."
@@ -135,7 +135,7 @@ def encoding(train: float | None, test: float | None, images: int, ready_made: b
             remedy = READY_MADE_REMEDY
         elif train is not None and test is not None and test > BY_HEART * train:
             remedy = "Unseen images are far worse than training ones: fit on more images, or with fewer --fit-steps."
-    return Finding("encoding", verdict, f"Reconstructions miss {shares} of the variance.", remedy, numbers)
+    return Finding("encoding", verdict, f"Reconstructions miss {shares}.", remedy, numbers)
 
 
 def reconstruction(right: float, drawn: float, images: int, small: bool = False, ready_made: bool = False) -> Finding:

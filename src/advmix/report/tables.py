@@ -263,6 +263,10 @@ def parts_table(parts: Sequence[Mapping[str, Any]], place: str = "terminal") -> 
     return view
 
 
+NARROW = 0.02
+"""A narrower interval has the figure's decimals: whole numbers could leave the figure out."""
+
+
 def interval_cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
     """`31.4 (28–34)`, a share in percent with its interval, or `0.31 (0.28–0.34)`, a number; a dash where nothing was
     counted.
@@ -271,7 +275,8 @@ def interval_cell(share: Mapping[str, float] | None, unit: str = "%") -> str:
         return "–"
     if unit != "%":
         return f"{share['value']:.2f} ({share['low']:.2f}–{share['high']:.2f})"
-    return f"{100 * share['value']:.1f} ({100 * share['low']:.0f}–{100 * share['high']:.0f})"
+    digits = 0 if share["high"] - share["low"] >= NARROW else 1
+    return f"{100 * share['value']:.1f} ({100 * share['low']:.{digits}f}–{100 * share['high']:.{digits}f})"
 
 
 def dimmed(text: str) -> str:
