@@ -38,7 +38,7 @@ from advmix.utils.runs import open_run
 
 GRID_ROWS, GRID_COLUMNS = 7, 9
 
-COMPARED, EXPLORED_IMAGES = ("nominal", "advmix"), 200
+COMPARED, EXPLORED_IMAGES = ("nominal", "advmix"), 100
 """Methods that are held side by side, image by image, on so many images."""
 
 HINTS = {
