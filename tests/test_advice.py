@@ -35,6 +35,7 @@ def results(*parts: dict[str, Any], trusted: bool = True, flips: int = 0, shift:
     entry = {
         "name": "net",
         "parts": list(parts),
+        "method": "unknown",
         "commonest": None,
         "reconstruction_flips": None,
         "smallest": {"flips": flips, "extreme": few},
@@ -45,7 +46,7 @@ def results(*parts: dict[str, Any], trusted: bool = True, flips: int = 0, shift:
     return header("audit", config) | {
         "classifiers": [entry],
         "residual": True,
-        "reference": {"trusted": trusted},
+        "reference": {"trusted": trusted, "accuracy_train": 0.9},
     }
 
 
@@ -73,6 +74,12 @@ def test_only_the_worst_styles_are_searched_for_where_random_ones_cost_nothing()
     everything = part("all", "all", 180, 178, 100)
     assert titles(results(everything, flips=80))[0].startswith("Train against the worst styles")
     assert titles(results(everything, flips=80, few=75)) == ["Nothing"]  # nearly all of them are extreme
+
+
+def test_what_was_trained_on_mixes_is_not_told_to() -> None:
+    found = results(part("all", "all", 180, 120, 60), flips=100)
+    found["classifiers"][0]["method"] = "advmix"
+    assert titles(found) == ["Nothing"]
 
 
 def test_a_site_that_is_surely_worse_is_adapted_to() -> None:

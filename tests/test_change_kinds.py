@@ -279,7 +279,7 @@ def test_named_changes_corroborate_the_search() -> None:
     )
     more = [*kinds, kind_row(("less contrast",), contrast=0.5), kind_row(("greyer",), saturation=0.0)]
     assert corroboration_words(more, rows).endswith(
-        "right answers. But less contrast (× 0.5) flips 0 % and greyer (saturation × 0) flips 0 %."
+        "right answers. Alone, less contrast (× 0.5) flips 0 % and greyer (saturation × 0) flips 0 %."
     )
 
 

@@ -173,7 +173,7 @@ def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Ma
     others = [words for words, share in compared if share < FEW_FLIPS]
     of = f"of {rows[named[0]['terms'][0]]['right']:,} right answers" if named else ""
     if confirmed and others:
-        return f"Named changes corroborate the search: {_listed(confirmed)} {of}. But {_listed(others)}."
+        return f"Named changes corroborate the search: {_listed(confirmed)} {of}. Alone, {_listed(others)}."
     if confirmed:
         return f"Named changes corroborate the search: {_listed(confirmed)} {of}."
     if others:

@@ -69,10 +69,16 @@ def _site(entry: Entry, results: Entry, data: DataConfig) -> Iterator[Advice]:
             )
 
 
+MIXED = ("randmix", "advmix")
+"""Methods of a classifier that has seen such styles in its training."""
+
+
 def _style(entry: Entry, data: DataConfig) -> Iterator[Advice]:
     everything = entry["parts"][0]
     clean, mixed, worst = (everything[f"accuracy_{name}"] for name in ("clean", "random_mix", "worst_natural"))
     flips = entry["smallest"]["flips"] - entry["smallest"]["extreme"]
+    if entry["method"] in MIXED:
+        return
     if mixed["high"] < clean["low"]:
         yield Advice(
             "Train with random styles",
@@ -121,15 +127,18 @@ def _labels(entry: Entry) -> Iterator[Advice]:
     if few:
         yield Advice(
             f"More test labels of {_listed(few)}",
-            f"Fewer than {FEW} images of each were audited: nothing can be said of them.",
+            f"Fewer than {FEW} images of each were audited: nothing can be said of them. Audit more (--images), or "
+            "label more.",
         )
 
 
 def _votes(entry: Entry, results: Entry) -> Iterator[Advice]:
     if entry["label_check"]["flipped"] >= MIN_FLIPS and not results["reference"]["trusted"]:
+        asked = results["reference"]["accuracy_train"] is not None
         yield Advice(
             "Say whether the labels survived",
-            "No reference could be believed. Answer on the sheet above, save the answers, and read them back.",
+            f"{'The reference cannot be believed' if asked else 'No reference was asked'}. Answer on the sheet above, save "
+            "the answers, and read them back.",
             votes_command(results),
         )
 

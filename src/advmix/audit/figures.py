@@ -26,8 +26,8 @@ NAMED_IMAGES, NAMED_SIDE = 100, 64
 
 
 def named_images(images: int, side: int) -> int:
-    """On how many of so many images of `side` pixels named changes are measured: half of them, from 50 to 250."""
-    return max(50, min(images // 2, 250, round(NAMED_IMAGES * (NAMED_SIDE / side) ** 2)))
+    """On how many of so many images of `side` pixels named changes are measured: half of them, from 25 to 250."""
+    return max(25, min(images // 2, 250, round(NAMED_IMAGES * (NAMED_SIDE / side) ** 2)))
 
 
 class Pictures:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advmix.attacks import Attack
+from advmix.audit.explorer import EXPLORER
 from advmix.audit.figures import Pictures, galleries
 from advmix.audit.inputs import GENERATOR, AuditImages, AuditInputs, audit_parts, audited_classifier, batches
 from advmix.audit.markdown import audit_markdown
@@ -371,7 +372,8 @@ def _show(config: AuditConfig, results: dict[str, Any], missed: Sequence[str]) -
         sys.stdout.write(whole.read_text() if config.format == "json" else audit_markdown(results, missed))
     if config.fail_under and not missed:
         console.print(f"Held: {config.fail_under}", markup=False)
-    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}", markup=False)
+    explored = f", image by image: {config.out / EXPLORER}" if config.explore else ""
+    console.print(f"Report: {config.out / REPORT}, numbers: {config.out / RESULTS}{explored}", markup=False)
 
 
 def _show_text(results: dict[str, Any]) -> None:

@@ -164,8 +164,10 @@ def headline(entry: Entry, results: Entry) -> str:
 
 
 def _three_accuracies(entry: Entry, digits: int) -> list[str]:
+    """In percent; what is not all and not nothing is not rounded to it."""
     keys = ("accuracy_clean", "accuracy_random_mix", "accuracy_worst_case")
-    return [percent(entry["parts"][0][key]["value"], digits) for key in keys]
+    values = [float(entry["parts"][0][key]["value"]) for key in keys]
+    return [percent(value, max(digits, int(0 < value < 0.005 or 0.995 <= value < 1))) for value in values]
 
 
 def first_layers(entry: Entry) -> Entry | None:
