@@ -135,10 +135,10 @@ def _labels(entry: Entry) -> Iterator[Advice]:
 def _votes(entry: Entry, results: Entry) -> Iterator[Advice]:
     if entry["label_check"]["flipped"] >= MIN_FLIPS and not results["reference"]["trusted"]:
         asked = results["reference"]["accuracy_train"] is not None
+        why = "The reference cannot be believed" if asked else "No reference was asked"
         yield Advice(
             "Say whether the labels survived",
-            f"{'The reference cannot be believed' if asked else 'No reference was asked'}. Answer on the sheet above, save "
-            "the answers, and read them back.",
+            f"{why}. Answer on the sheet above, save the answers, and read them back.",
             votes_command(results),
         )
 
