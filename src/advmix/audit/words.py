@@ -17,7 +17,8 @@ from advmix.utils.errors import printable
 Entry = Mapping[str, Any]
 
 MAX_RECONSTRUCTION_FLIPS = 0.05
-"""A worst case is no headline where reconstruction alone flips more of the right answers."""
+"""A worst case is no headline where reconstruction alone surely flips more of the right answers: where the lower end of
+the interval is above."""
 
 MIN_IMAGES, MIN_FLIPS, FEW = 50, 10, 20
 """There is no verdict from fewer images; nothing is said to flip most that flips fewer answers; and no part with fewer
@@ -91,7 +92,7 @@ def _blurred(entry: Entry, results: Entry) -> NoVerdict | None:
     generator draws, the worst case loses the size as well, and reconstructions are held against the images.
     """
     gate, everything, residual = entry.get("reconstruction_flips"), entry["parts"][0], results["residual"]
-    if gate is None or gate["value"] <= MAX_RECONSTRUCTION_FLIPS:
+    if gate is None or gate["low"] <= MAX_RECONSTRUCTION_FLIPS:
         return None
     small, native, drawn = (
         everything[key]["value"] for key in ("accuracy_small", "accuracy_clean", "accuracy_reconstruction")
@@ -135,7 +136,9 @@ def interval(share: Entry, digits: int = 0) -> str:
 
 
 def caveats(entry: Entry) -> list[str]:
-    """What a reader of the worst case must know of the search: where it had no gradient, where there was no answer."""
+    """What a reader of the worst case must know: where the search had no gradient, where there was no answer, and
+    whether the generator may be too weak.
+    """
     said, images = [], f"of the {entry['parts'][0]['images']:,} images"
     if not entry["differentiable"]:
         said.append(f"{entry['name']} gives no gradients: the search is a random one.")
@@ -143,6 +146,12 @@ def caveats(entry: Entry) -> list[str]:
         said.append(
             f"The gradients of {entry['name']} are zero on {entry['vanished']:,} {images}: there the search is a "
             "random one, and finds less than one that climbs."
+        )
+    gate = entry.get("reconstruction_flips")
+    if gate is not None and gate["low"] <= MAX_RECONSTRUCTION_FLIPS < gate["value"]:
+        said.append(
+            f"Reconstruction alone flips {percent(gate['value'], 1)} ({interval(gate, 1)}) of the right answers of "
+            f"{entry['name']}: the generator may draw too little."
         )
     if entry["unanswered"]:
         said.append(
