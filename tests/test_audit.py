@@ -339,6 +339,8 @@ def test_the_headline_names_random_and_worst_side_by_side() -> None:
     assert words == "90 % right as they are, 88 % after a random change, 45 % after the worst one found"
     few = {"parts": [part("all", "all", 0.9, 0.88, 0.45) | {"images": 49}]}
     assert headline(few, {"residual": True}) == "No verdict: 49 images are too few"
+    few["parts"][0]["images"] = 1
+    assert headline(few, {"residual": True}) == "No verdict: 1 image is too few"
 
 
 def swap_row(name: str, value: float, flipped: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from advmix.audit.records import AuditRecords
 from advmix.audit.settings import AuditConfig
-from advmix.audit.statistics import accuracy_of
+from advmix.audit.statistics import LabelCheck, accuracy_of
 from advmix.classifiers.networks import load_classifier
 from advmix.cli import main
 from advmix.data.photos.decode import PhotoOptions
@@ -192,6 +192,9 @@ def test_a_person_s_votes_are_read_back(
     places = [row["place"] for row in entry["sheet"]]
     assert places
     said = {str(place): "lost" if turn else "kept" for turn, place in enumerate(places)}
+    found = AuditRecords.load(done)
+    steady = ~LabelCheck(found.images, found.classifiers[0]).flipped
+    held = str(int(steady.nonzero()[0, 0]))
     votes = tmp_path / "votes.json"
     votes.write_text(json.dumps({"audit": before["digest"], "votes": {entry["name"]: said}}))
     assert audit(runs, out, "--votes", str(votes)) == 0
@@ -203,6 +206,8 @@ def test_a_person_s_votes_are_read_back(
         (json.dumps({"audit": before["digest"], "votes": {"other": {}}}), "was not audited"),
         (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {"0": "maybe"}}}), "must be kept or lost"),
         (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {"999": "kept"}}}), "image 999 of 18"),
+        (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {"01": "kept"}}}), "no votes"),
+        (json.dumps({"audit": before["digest"], "votes": {entry["name"]: {held: "kept"}}}), "does not flip"),
         ("[]", "no votes"),
     ):
         votes.write_text(text)

@@ -142,3 +142,5 @@ def test_the_last_line_names_what_flips_most_easily() -> None:
     )
     results["changes"] = [row(None)]
     assert changes_words(results).endswith("No change flips 5 % of the right answers.")
+    results["changes"] = [row(None, right=0)]
+    assert changes_words(results).endswith("No answer is right, so no change can flip one.")

@@ -17,6 +17,11 @@ def test_it_is_the_hash_of_the_bytes_in_order() -> None:
     assert hexdigest(torch.empty(0)) == hexdigest("")
 
 
+def test_a_single_number_out_of_a_row_is_hashed() -> None:
+    row = torch.arange(8)
+    assert hexdigest(row[3::8]) == hexdigest(torch.tensor([3]))
+
+
 def test_latents_change_theirs_with_any_number() -> None:
     latents = Latents(torch.zeros(2, 3, 4), torch.zeros(2, 1, 2, 2))
     marks = {latents.fingerprint}

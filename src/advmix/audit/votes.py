@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from advmix.audit.records import AuditRecords
+from advmix.audit.statistics import LabelCheck
 from advmix.utils.errors import UserError, printable
 from advmix.utils.files import hexdigest, read_json
 
@@ -31,7 +32,7 @@ def read_votes(path: Path) -> dict[str, Any]:
     said = read_json(path, edited=True)
     try:
         votes = {
-            str(name): {int(place): str(vote) for place, vote in places.items()}
+            str(name): {_place(place): str(vote) for place, vote in places.items()}
             for name, places in said["votes"].items()
         }
         digest = str(said["audit"])
@@ -44,6 +45,14 @@ def read_votes(path: Path) -> dict[str, Any]:
     return {"audit": digest, "votes": votes}
 
 
+def _place(text: str) -> int:
+    """As the page writes it; of two spellings of one place, one vote would be lost."""
+    place = int(text)
+    if str(place) != text:
+        raise ValueError(text)
+    return place
+
+
 def with_votes(found: AuditRecords, names: Sequence[str], said: Mapping[str, Any], path: Path) -> AuditRecords:
     """The records with a person's votes.
 
@@ -54,16 +63,18 @@ def with_votes(found: AuditRecords, names: Sequence[str], said: Mapping[str, Any
         path: of the file, for messages.
 
     Raises:
-        UserError: votes about another audit, classifier or image.
+        UserError: votes about another audit, a classifier or image that is not there, or an answer that does not flip.
     """
     if said["audit"] != audit_digest(found):
         raise UserError(f"{path}: about the pictures of another audit; answer on the sheet of this one")
     records = []
     for name, one in zip(names, found.classifiers, strict=True):
-        votes = torch.full_like(found.images.labels, -1)
+        votes, flipped = torch.full_like(found.images.labels, -1), LabelCheck(found.images, one).flipped
         for place, vote in said["votes"].get(name, {}).items():
             if not 0 <= place < len(votes):
                 raise UserError(f"{path}: image {place} of {len(votes):,}; answer on the sheet of this audit")
+            if not flipped[place]:
+                raise UserError(f"{path}: image {place}, whose answer does not flip; answer on the sheet of this audit")
             votes[place] = int(vote == KEPT)
         records.append(replace(one, label_votes=votes))
     unknown = said["votes"].keys() - set(names)

@@ -77,9 +77,10 @@ def _too_few(entry: Entry) -> NoVerdict | None:
     images = entry["parts"][0]["images"]
     if images >= MIN_IMAGES:
         return None
+    few = "1 image is too few" if images == 1 else f"{images:,} images are too few"
     return NoVerdict(
-        f"{images:,} images are too few",
-        f"No headline: {images:,} images are too few for a verdict, {MIN_IMAGES} are needed (--images, --limit). The "
+        few,
+        f"No headline: {few} for a verdict, {MIN_IMAGES} are needed (--images, --limit). The "
         "numbers and their intervals are shown.",
     )
 

@@ -165,6 +165,8 @@ def easiest_words(changes: Sequence[Mapping[str, Any]]) -> str:
         changes: of `measure_changes`.
     """
     first = [f"{row['name']} ({_amount(row)})" for row in changes if row["strength_at_5_percent"] is not None][:3]
+    if not changes[0]["right"]:
+        return "No answer is right, so no change can flip one."
     if not first:
         return "No change flips 5 % of the right answers."
     return f"5 % of the right answers flip most easily by: {', '.join(first)}."

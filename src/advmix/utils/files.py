@@ -34,7 +34,8 @@ def sha256(*parts: str | Tensor) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Tensor):
-            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            numbers = part.detach().cpu().contiguous().as_strided((part.numel(),), (1,))
+            digest.update(numbers.view(torch.uint8).numpy().data)
         else:
             digest.update(part.encode())
     return digest.hexdigest()
