@@ -42,6 +42,12 @@ class LabelCheck:
         return self.records.right_clean & ~self.records.right_worst_case & ~self.records.unanswered
 
     @cached_property
+    def changed(self) -> Tensor:
+        """Flipped by a smallest change: not by what the mixes begin with."""
+        strength = self.records.flip_strength
+        return self.flipped & (strength > 0) & strength.isfinite()
+
+    @cached_property
     def asked(self) -> Tensor:
         """Flipped, and a person has said what became of the label."""
         return self.flipped & (self._person >= 0)
@@ -267,7 +273,7 @@ def sheet_places(images: ImageRecords, records: ClassifierRecords, trusted: bool
     """At most `SHEET` flips whose label a person is asked about: those that the reference is least sure of, or, where
     its votes do not count, some drawn at random, so that their share is that of all flips.
     """
-    flips = (LabelCheck(images, records).flipped & (records.flip_strength > 0)).nonzero()[:, 0]
+    flips = LabelCheck(images, records).changed.nonzero()[:, 0]
     if trusted:
         order = (records.reference_label[flips] - 0.5).abs().argsort(stable=True)
     else:
@@ -296,7 +302,7 @@ def curve_entries(records: ClassifierRecords) -> list[Entry]:
 
 def smallest_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
     """How little the flips take: their number, quartiles of their sizes in three units, and how many are extreme."""
-    flipped = LabelCheck(images, records).flipped & (records.flip_strength > 0)
+    flipped = LabelCheck(images, records).changed
     by_chance = records.right_clean & records.random_strength.isfinite() & (records.random_strength > 0)
     sizes = {"strength": records.flip_strength, "change": records.flip_change, "natural": records.flip_natural}
     return {
@@ -310,7 +316,7 @@ def smallest_entry(images: ImageRecords, records: ClassifierRecords) -> Entry:
 
 def kind_entries(images: ImageRecords, records: ClassifierRecords) -> list[Entry]:
     """Kinds of changes that flip, the commonest first, each with the places of its members."""
-    places = (LabelCheck(images, records).flipped & (records.flip_strength > 0)).nonzero()[:, 0]
+    places = LabelCheck(images, records).changed.nonzero()[:, 0]
     found = change_kinds(ChangeDescription.from_tensor(records.flip_terms[places]))
     return [kind.to_dict() | {"members": places[kind.members].tolist()} for kind in found]
 
