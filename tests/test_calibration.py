@@ -149,3 +149,13 @@ def test_what_cannot_be_known_is_none() -> None:
 def test_chance_shrinks_with_the_number_of_images() -> None:
     few, many = (float(chance_error(drawn(count, 3)[0], 50, generator(0)).mean()) for count in (50, 5000))
     assert few > 5 * many
+
+
+def test_a_sensitivity_of_all_of_few_may_be_less() -> None:
+    """All resamples of right answers are alike; Wilson's interval of ten is not that narrow."""
+    labels = torch.arange(20) % 2
+    probabilities = torch.stack([1 - labels, labels], dim=1).double()
+    found = score_probabilities(probabilities, labels)["sensitivity_at_specificity"]
+    assert found is not None
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(0.722, abs=1e-3)

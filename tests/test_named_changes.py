@@ -16,6 +16,7 @@ from advmix.named_changes import (
     changes_for,
     flips_at,
     measure_changes,
+    unanswered_words,
 )
 from advmix.utils.torch_tools import generator
 from pictures import scenes
@@ -252,3 +253,21 @@ def test_an_answer_that_is_no_number_is_no_flip() -> None:
     assert darker["right"] == 5
     assert darker["strengths"][0]["accuracy"]["value"] == 0
     assert darker["strengths"][0]["flips"]["value"] == 0
+
+
+def test_answers_that_are_no_numbers_are_said() -> None:
+    """They are not right, and no flips: without a word the classifier would seem to withstand."""
+
+    class Blind(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            bright = images.mean(dim=(1, 2, 3))
+            return torch.stack([torch.where(bright < 0.3, torch.nan, bright), 1 - bright - 0.5], dim=1)
+
+    images = torch.full((6, 3, 8, 8), 0.6)
+    rows = measure_changes(Blind(), images, torch.zeros(6, dtype=torch.int64))
+    darker = next(row for row in rows if row["name"] == "darker")
+    assert darker["unanswered"] == 6
+    assert darker["strengths"][-1]["accuracy"]["value"] == 0
+    assert darker["strengths"][-1]["flips"]["value"] == 0
+    assert "(6 of 6 images): there it is not right, and this counts as no flip." in unanswered_words(rows)
+    assert unanswered_words([row | {"unanswered": 0} for row in rows]) == ""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from advmix.data.images import slices
-from advmix.intervals import GroupBootstrap, Interval
+from advmix.intervals import GroupBootstrap, Interval, wilson
 from advmix.utils.torch_tools import generator
 
 CONFIDENCE_BINS = 15
@@ -134,7 +134,7 @@ def score_probabilities(
 
     Images without an answer (probabilities that are not numbers) do not count. The interval of the calibration error is
     the basic one, which takes away what resampling adds to it (Davison and Hinkley, 1997, section 5.2); the others are
-    percentiles.
+    percentiles, and that of the sensitivity is at least as wide as Wilson's.
 
     Args:
         probabilities: `(N, C)`, rows that add up to 1.
@@ -154,11 +154,19 @@ def score_probabilities(
     drawn = _resampled(names, probabilities, labels, units, resamples, rng)
     every = torch.ones(1, len(labels), dtype=torch.float64)
     found = {name: _percentiles(float(SCORES[name](probabilities, labels, every)), drawn[name]) for name in names}
-    chance = drawn[CHANCE]
+    chance, sensitivity = drawn[CHANCE], found.get("sensitivity_at_specificity")
+    if sensitivity is not None:
+        found["sensitivity_at_specificity"] = _widened(sensitivity, int((labels == 1).sum()))
     return found | {
         "calibration_error": _basic(found["calibration_error"]),
         CHANCE: _percentiles(float(chance.mean()), chance),
     }
+
+
+def _widened(share: Interval, count: int) -> Interval:
+    """At least as wide as Wilson's of so many images: resamples of all or none are all alike."""
+    least = wilson(share.value * count, count)
+    return Interval(share.value, min(share.low, least.low), max(share.high, least.high))
 
 
 CHANCE = "calibration_error_chance"

@@ -249,9 +249,10 @@ def measure_changes(
 
     Returns:
         For each change, as JSON values: `name`, `unit`, `neutral`; `images` and `right`, how many of them are answered
-        rightly as they are; `strengths`, from the weakest, each with `strength` in the unit, `accuracy` of all images,
-        and `flips`, the share of the right answers that it turns wrong (null where there are none; an answer that is
-        no number is no flip), both with their Wilson intervals; `strength_at_5_percent`, where 5 % of the right
+        rightly as they are; `unanswered`, how many are answered with what is no number at some strength; `strengths`,
+        from the weakest, each with `strength` in the unit, `accuracy` of all images, and `flips`, the share of the
+        right answers that it turns wrong (null where there are none; an answer that is no number is no flip),
+        both with their Wilson intervals; `strength_at_5_percent`, where 5 % of the right
         answers flip, between two strengths by a line, null where no strength flips as many; and `example`, null or the
         `image`, `strength` and wrong `answer` of a flip: of the weakest strength that flips any, the answer that loses
         most of its probability.
@@ -314,9 +315,10 @@ def _changed(change: NamedChange, strength: float, seed: int, images: Tensor, st
 
 def _change_row(change: NamedChange, plain: Tensor, asked: Sequence[Tensor], labels: Tensor) -> dict[str, Any]:
     right = answers(plain) == labels
-    measured = []
+    measured, unanswered = [], torch.zeros(len(labels), dtype=torch.bool)
     for strength, found in zip(change.strengths, asked, strict=True):
         seen = answers(found)
+        unanswered |= seen < 0
         accuracy, flips = share_of(seen == labels), share_of(mistakes(seen, labels), right)
         measured.append(
             {
@@ -331,6 +333,7 @@ def _change_row(change: NamedChange, plain: Tensor, asked: Sequence[Tensor], lab
         "neutral": change.neutral,
         "images": len(labels),
         "right": int(right.sum()),
+        "unanswered": int(unanswered.sum()),
         "strengths": measured,
     }
     row["strength_at_5_percent"] = _strength_of_few(row)
@@ -385,3 +388,20 @@ def _difficulty(row: Mapping[str, Any]) -> tuple[float, float]:
     if flips[-1] < FEW_FLIPS:
         return float("inf"), -flips[-1]
     return (_reached(flips) if len(flips) > 2 else 1.0), -flips[-1]
+
+
+def unanswered_words(changes: Sequence[Mapping[str, Any]]) -> str:
+    """What a reader must know of answers that are no numbers; nothing where there are none.
+
+    Args:
+        changes: of `measure_changes`.
+    """
+    broken = [row for row in changes if row["unanswered"]]
+    if not broken:
+        return ""
+    most = max(broken, key=lambda row: int(row["unanswered"]))
+    return (
+        f"Under {len(broken):,} of the {len(changes):,} changes some answers are no number (NaN or infinite), most "
+        f"under “{most['name']}” ({most['unanswered']:,} of {most['images']:,} images): there it is not right, and this "
+        "counts as no flip."
+    )

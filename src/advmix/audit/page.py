@@ -19,6 +19,7 @@ from advmix.audit import words
 from advmix.audit.advice import votes_command
 from advmix.audit.words import why_no_verdict
 from advmix.data.images import to_bytes
+from advmix.named_changes import unanswered_words
 from advmix.report.figures import rescaled_difference
 from advmix.report.page import SEARCH, environment, resource
 from advmix.report.tables import Column, columns_of
@@ -197,6 +198,7 @@ def _classifier(entry: Mapping[str, Any], results: Mapping[str, Any], gallery: G
             for row in entry["named_changes"]
             if row["name"] in gallery.named
         ][:NAMED_SHOWN],
+        "unanswered_changes": unanswered_words(entry["named_changes"]),
         "sheet": with_shots(entry["sheet"], gallery.sheet),
         "strongest": with_shots(entry["strongest"], gallery.strongest),
         "label_lost": with_shots(entry["label_lost"], gallery.label_lost),

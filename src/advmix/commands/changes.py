@@ -19,7 +19,7 @@ from advmix.commands.predict import NamedImages, PictureOptions, Sources, find_p
 from advmix.data.images import to_float
 from advmix.data.settings import DataConfig
 from advmix.intervals import wilson
-from advmix.named_changes import changed_example, measure_changes
+from advmix.named_changes import changed_example, measure_changes, unanswered_words
 from advmix.pools import remembered
 from advmix.report.drawing import INK, MUTED, RIGHT, WRONG, Canvas, frame, shorten
 from advmix.report.page import save_figures
@@ -106,6 +106,9 @@ def run_changes(config: ChangesConfig) -> dict[str, Any]:
             write_json(config.out / RESULTS, results)
         console.print(changes_table(results["changes"]))
         console.print(f"  {changes_words(results)}", markup=False)
+        broken = unanswered_words(results["changes"])
+        if broken:
+            console.print(f"  {broken}", markup=False, style="yellow")
         console.print(f"  {config.out / f'{PANELS}.png'}, {config.out / RESULTS}", markup=False)
         return results
 
