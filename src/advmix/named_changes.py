@@ -402,6 +402,6 @@ def unanswered_words(changes: Sequence[Mapping[str, Any]]) -> str:
     most = max(broken, key=lambda row: int(row["unanswered"]))
     return (
         f"Under {len(broken):,} of the {len(changes):,} changes some answers are no number (NaN or infinite), most "
-        f"under “{most['name']}” ({most['unanswered']:,} of {most['images']:,} images): there it is not right, and this "
-        "counts as no flip."
+        f"under “{most['name']}” ({most['unanswered']:,} of {most['images']:,} images): there it is not right, and "
+        "this counts as no flip."
     )
