@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advmix.audit.page import ImagePair
 from advmix.audit.results import AuditResult
-from advmix.change_kinds import FEWEST_FLIPS
+from advmix.change_kinds import MIN_FLIPS
 from advmix.report.drawing import MUTED, RIGHT, WRONG, Canvas, frame, shorten
 
 SIZE, COLUMNS, PITCH = 0.75, 6, 1.75
@@ -27,7 +27,7 @@ def audit_picture(result: AuditResult) -> Figure:
     searched = kinds[0] if kinds else []
     named = _named(entry["named_changes"], drawn.named, result.results["classes"])
     title = f"Found by the search: {entry['smallest']['flips']} flips in all"
-    if kinds and entry["kinds"][0]["count"] >= FEWEST_FLIPS:
+    if kinds and entry["kinds"][0]["count"] >= MIN_FLIPS:
         title = f"Found by the search: {entry['kinds'][0]['name']}"
     rows = [(title, searched), ("Named changes that flip most easily", named)]
     rows = [(title, flips[:COLUMNS]) for title, flips in rows if flips]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from advmix.audit.words import interval, percent
-from advmix.change_kinds import FEWEST_FLIPS
+from advmix.change_kinds import MIN_FLIPS
 from experiments.markdown_table import grid
 
 DEPENDS = 0.1
@@ -37,7 +37,7 @@ def overview(entries: Sequence[Mapping[str, Any]]) -> str:
 def found_sentences(entry: Mapping[str, Any]) -> Iterator[str]:
     """What the audit says: accuracies, what flips, and what named changes say of it."""
     yield f"{entry['headline']}."
-    if entry["kinds"] and entry["kinds"][0]["count"] >= FEWEST_FLIPS:
+    if entry["kinds"] and entry["kinds"][0]["count"] >= MIN_FLIPS:
         yield ". ".join(kind["sentence"] for kind in entry["kinds"]) + "."
     else:
         yield f"The search over style flips {entry['flips']} answers, too few to say by what."

@@ -159,7 +159,7 @@ def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Ma
     """Whether named changes by themselves flip answers as the search's kinds of change do, each at the median strength
     of its kind: one or two sentences, empty where there is nothing to compare.
 
-    A kind of at least `FEWEST_FLIPS` is confirmed where its first word alone flips at least `FEW_FLIPS` of the right
+    A kind of at least `MIN_FLIPS` is confirmed where its first word alone flips at least `FEW_FLIPS` of the right
     answers.
 
     Args:
@@ -167,7 +167,7 @@ def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Ma
         changes: of `measure_changes`, about the same classifier.
     """
     rows = {row["name"]: row for row in changes if row["right"]}
-    named = [kind for kind in kinds if kind["count"] >= FEWEST_FLIPS and kind["terms"] and kind["terms"][0] in rows]
+    named = [kind for kind in kinds if kind["count"] >= MIN_FLIPS and kind["terms"] and kind["terms"][0] in rows]
     compared = [_compared(rows[kind["terms"][0]], kind) for kind in named]
     confirmed = [words for words, share in compared if share >= FEW_FLIPS]
     others = [words for words, share in compared if share < FEW_FLIPS]
@@ -184,8 +184,8 @@ def corroboration_words(kinds: Sequence[Mapping[str, Any]], changes: Sequence[Ma
     return ""
 
 
-FEWEST_FLIPS = 10
-"""A kind of fewer is held against nothing."""
+MIN_FLIPS = 10
+"""Nothing is said to flip most that flips fewer answers, and a kind of fewer is held against nothing."""
 
 
 def _compared(row: Mapping[str, Any], kind: Mapping[str, Any]) -> tuple[str, float]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advmix.audit.words import FEW, MIN_FLIPS, percent, why_no_verdict
+from advmix.audit.words import FEW, percent, why_no_verdict
+from advmix.change_kinds import MIN_FLIPS
 from advmix.data.photos.decode import PhotoShape
 from advmix.data.settings import DataConfig
+from advmix.named_changes import FEW_FLIPS
 from advmix.report.tables import RESULTS, short_name
 
 Entry = Mapping[str, Any]
@@ -97,7 +99,7 @@ def _style(entry: Entry, data: DataConfig) -> Iterator[Advice]:
 
 def _place(entry: Entry) -> Iterator[Advice]:
     rows = [row for row in entry["named_changes"] if row["name"] in PLACE and row["right"]]
-    weak = [row for row in rows if row["strengths"][0]["flips"]["low"] >= 0.05]
+    weak = [row for row in rows if row["strengths"][0]["flips"]["low"] >= FEW_FLIPS]
     if weak:
         row = max(weak, key=lambda one: float(one["strengths"][0]["flips"]["value"]))
         weakest = row["strengths"][0]

@@ -168,7 +168,7 @@ def _explored_answers(pictures: Pictures, results: Entry, number: int) -> list[E
 
     rows = []
     for place in range(len(found)):
-        flips = bool(check.flipped[place]) and 0 < float(records.flip_strength[place]) < math.inf
+        flips = bool(check.changed[place])
         after = records.flip_answers[place] if flips else records.after[place]
         natural = records.flip_natural if flips else None
         rows.append(

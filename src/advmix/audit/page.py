@@ -19,7 +19,7 @@ from advmix.audit import words
 from advmix.audit.advice import votes_command
 from advmix.audit.words import why_no_verdict
 from advmix.data.images import to_bytes
-from advmix.named_changes import unanswered_words
+from advmix.named_changes import FEW_FLIPS, unanswered_words
 from advmix.report.figures import rescaled_difference
 from advmix.report.page import SEARCH, environment, resource
 from advmix.report.tables import Column, columns_of
@@ -111,6 +111,7 @@ def render_audit(results: Mapping[str, Any], galleries: Sequence[Gallery]) -> st
             ],
             comparison=words.comparison_words(results),
             search_meanings=SEARCH,
+            few_flips=FEW_FLIPS,
             most_parts=MOST_PARTS,
             worst_parts=WORST_PARTS,
             script=Markup(resource("sheet.js")),

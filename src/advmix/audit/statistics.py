@@ -222,7 +222,7 @@ def swap_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
     images, split = found.images, found.split
     begun = records.right_clean if found.metadata["residual"] else records.right_reconstruction
     votes, labels = images.reference_before == images.labels, images.labels
-    rows = []
+    rows, trusted = [], is_trusted(found)
     for place, swap in enumerate(found.metadata["swaps"]):
         flips = mistakes(records.swap_answers[:, place], labels)
         lost = mistakes(images.reference_swaps[:, place], labels)
@@ -233,7 +233,7 @@ def swap_entries(found: AuditRecords, records: ClassifierRecords) -> list[Entry]
                 "perp": mine.within(split),
                 "flips": entry(share_of(flips, begun)),
                 "flipped": int((flips & begun).sum()),
-                "label_lost": entry(share_of(lost, votes)) if is_trusted(found) else None,
+                "label_lost": entry(share_of(lost, votes)) if trusted else None,
                 "change": float(images.swap_change[:, place].mean()),
                 "color": float(images.swap_color[:, place].mean()),
                 "broad": float(images.swap_broad[:, place].mean()),
@@ -342,14 +342,14 @@ def gate_entry(found: AuditRecords, records: ClassifierRecords) -> Entry | None:
 
 def comparison_entries(found: AuditRecords, names: Sequence[str], resamples: Resamples) -> list[Entry]:
     """Every classifier less every one before it: paired differences of shares, on the same images."""
-    rows = []
+    rows, trusted = [], is_trusted(found)
     named = list(zip(names, found.classifiers, strict=True))
     for (other, first), (name, records) in combinations(named, 2):
         row: Entry = {"classifier": name, "less": other}
         for figure in figures_of(found):
             pair = getattr(records, figure), getattr(first, figure)
             row[accuracy_of(figure)] = entry(resamples.difference(*pair, f"{figure} {name} {other}"))
-        among = LabelCheck(found.images, first).checked & LabelCheck(found.images, records).checked & is_trusted(found)
+        among = LabelCheck(found.images, first).checked & LabelCheck(found.images, records).checked & trusted
         pair = records.right_worst_case, first.right_worst_case
         row["accuracy_checked"] = entry(resamples.difference(*pair, f"checked {name} {other}", among))
         row["checked_images"] = int(among.sum())

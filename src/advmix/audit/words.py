@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from advmix.change_kinds import MIN_FLIPS
 from advmix.intervals import wilson
 from advmix.report.tables import dimmed, interval_cell, parts_table, short_name
 from advmix.utils.errors import printable
@@ -20,9 +21,8 @@ MAX_RECONSTRUCTION_FLIPS = 0.05
 """A worst case is no headline where reconstruction alone surely flips more of the right answers: where the lower end of
 the interval is above."""
 
-MIN_IMAGES, MIN_FLIPS, FEW = 50, 10, 20
-"""There is no verdict from fewer images; nothing is said to flip most that flips fewer answers; and no part with fewer
-images is called the worst."""
+MIN_IMAGES, FEW = 50, 20
+"""There is no verdict from fewer images, and no part with fewer is called the worst."""
 
 ONE_ANSWER, TOO_OFTEN = 0.98, 0.1
 
