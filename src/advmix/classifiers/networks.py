@@ -72,9 +72,9 @@ class InstanceNorm(nn.Module):
         return F.instance_norm(images, eps=1e-5)
 
 
-def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128)) -> nn.Sequential:
-    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on 2x2
-    averages.
+def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 128), pool: int = 2) -> nn.Sequential:
+    """The classifier of the studies: a 3x3 convolution with batch normalisation per width, a linear layer on
+    `pool` x `pool` averages. Four tell where something is better than two, for more of the head's weights.
     """
     parts: list[nn.Module] = []
     inputs = channels
@@ -82,7 +82,7 @@ def conv_net(classes: int, channels: int = 3, widths: Sequence[int] = (32, 64, 1
         parts += [nn.Conv2d(inputs, width, 3, stride=1 if index == 0 else 2, padding=1, bias=False)]
         parts += [nn.BatchNorm2d(width), nn.ReLU()]
         inputs = width
-    parts += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * inputs, classes)]
+    parts += [nn.AdaptiveAvgPool2d(pool), nn.Flatten(), nn.Linear(pool**2 * inputs, classes)]
     return nn.Sequential(*parts).to(memory_format=torch.channels_last)
 
 
