@@ -93,7 +93,10 @@ def test_grayscale_sees_no_colour() -> None:
 
 @pytest.mark.parametrize(("channels", "side"), [(3, 16), (1, 32), (3, 9)])
 def test_network_of_the_studies_takes_any_size(channels: int, side: int) -> None:
-    assert conv_net(7, channels)(torch.rand(2, channels, side, side)).shape == (2, 7)
+    for pool in (2, 4):
+        network = conv_net(7, channels, pool=pool)
+        assert network(torch.rand(2, channels, side, side)).shape == (2, 7)
+        assert network[-1].in_features == 128 * pool**2
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "{"])

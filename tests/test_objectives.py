@@ -19,6 +19,7 @@ from advmix.generators.style import StyleConfig
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.classify import ClassifierTrainee, TrainOptions, flipped
+from advmix.training.consistency import Consistency
 from advmix.training.loop import Loop
 from advmix.training.objectives import Adversarial, Augment, Batch, Mixing, Mixup, Nominal, Objective, WithCopy
 from advmix.utils.device import make_fabric
@@ -44,6 +45,11 @@ class Parts:
         return Batch(*self.data.train.batch(index), index)
 
 
+def noisy(classifier: nn.Module, images: Tensor, rng: torch.Generator) -> Tensor:
+    """A view: the image with noise."""
+    return (images + 0.1 * torch.randn(images.shape, generator=rng)).clamp(0, 1)
+
+
 OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "nominal": lambda parts: Nominal(),
     "mixup": lambda parts: Mixup(10),
@@ -54,6 +60,8 @@ OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
     "randmix residual": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True),
     "jitter": lambda parts: Augment(ColorJitter(0.5, 0.5, 0.5, 0.5)),
+    "fixmatch": lambda parts: Consistency(Nominal(), parts.data.train, noisy, batch=16, threshold=0.1),
+    "uda": lambda parts: Consistency(Nominal(), parts.data.train, noisy, batch=16, threshold=None),
 }
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
 LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
