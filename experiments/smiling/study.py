@@ -60,9 +60,14 @@ def run_smiling(config: SmilingConfig) -> dict[str, Any]:
 def make_bench(config: SmilingConfig, photos: Photos, seed: int) -> SmilingBench:
     """The parts of a seed. Half of the persons that are held out choose, whatever judges: those of the other half, or
     of the test.
+
+    Raises:
+        UserError: too few persons or images.
     """
     held = divide(photos, config.labelled, "select", 0.0, seed)
     choosing = first_half(held.persons)
+    if not choosing.any():
+        raise UserError(f"--persons {config.persons}: too few; one in ten is held out, and two of them are needed")
     choose = held.judged[choosing.nonzero()[:, 0]]
     rest = (~choosing).nonzero()[:, 0]
     if config.judge == "select":

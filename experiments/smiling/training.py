@@ -24,6 +24,7 @@ from advmix.transforms import open_styles
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, generator, global_seed
 from experiments.faces.dataset import Faces
+from experiments.shifts.rivals import AugMixConsistency
 from experiments.smiling.settings import CONSISTENCY, RunOptions, SmilingConfig
 from experiments.smiling.views import Viewed, generator_of, make_view
 
@@ -56,6 +57,8 @@ def make_objective(config: SmilingConfig, method: str, faces: Faces) -> Objectiv
         return Nominal()
     if method.startswith(("randmix", "advmix")):
         return _mixing(method, faces.labelled)
+    if method == "augmix":
+        return AugMixConsistency()
     return Viewed(make_view(method, faces.labelled, config.jitter))
 
 

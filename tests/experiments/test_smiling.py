@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import jsonschema
 import pytest
 import torch
 from running import cli
-from test_celeba import folder, photos
+from test_celeba import folder as patches
 from torch import Tensor, nn
 
 from advmix.classifiers.networks import conv_net
@@ -22,19 +24,38 @@ from advmix.training.objectives import Batch
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors
 from advmix.utils.torch_tools import generator, global_seed
-from experiments.faces.dataset import divide, held_out
+from experiments.faces.dataset import divide, held_out, load
 from experiments.smiling.results import PersonMeasure, share_of_runs
 from experiments.smiling.settings import METHODS, VIEWS, RunOptions, SmilingConfig
 from experiments.smiling.study import first_half, make_bench
-from experiments.smiling.training import Training, epochs_of
+from experiments.smiling.training import Training, epochs_of, make_network, make_objective
 from experiments.smiling.views import TOGETHER, Viewed, half_and_half, make_view, mirrored, transformed
 from pictures import scenes
 
-__all__ = ["folder", "photos"]
+__all__ = ["patches"]
 CPU = torch.device("cpu")
 SMALL = ["--size", "32", "--labelled", "12", "--steps", "3", "--check-every", "1", "--batch", "8", "--resamples", "50"]
 SMALL += ["--unlabelled-batch", "4", "--threshold", "0.5", "--worst-images", "3", "--seeds", "0"]
 FAST = ("nominal", "nominal-2x2", "jitter", "randmix", "consistency-flip", "consistency-advmix", "consistency-half")
+
+
+@pytest.fixture(scope="module")
+def folder(patches: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same patches, two of every "person": enough persons for some to be held out in two halves."""
+    out = tmp_path_factory.mktemp("smiling") / "faces"
+    shutil.copytree(patches, out)
+    with (out / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (out / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "identity": number // 2} for number, row in enumerate(rows))
+    return out
+
+
+@pytest.fixture(scope="module")
+def photos(folder: Path) -> Photos:
+    return load(str(folder), "Smiling", "identity", 32)
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +240,6 @@ def test_bad_settings_are_refused(settings: dict[str, Any], words: str) -> None:
 
 
 def test_every_method_makes_a_network_and_an_objective(photos: Photos) -> None:
-    from experiments.smiling.training import make_network, make_objective
-
     faces = divide(photos, 12, "select", 0.0, 0)
     batch = Batch(*faces.labelled.batch(slice(0, 4)), torch.arange(4), augmented=True)
     config = SmilingConfig(labelled=12)
@@ -229,5 +248,5 @@ def test_every_method_makes_a_network_and_an_objective(photos: Photos) -> None:
         loss = make_objective(config, method, faces)(network, batch, generator(0))
         loss.backward()
         assert float(loss.detach()) > 0
-    deep = make_network(SmilingConfig(network="resnet18"), "nominal", 0, 2)
+    deep = make_network(SmilingConfig(network="resnet18", methods=("nominal",)), "nominal", 0, 2)
     assert deep(batch.images).shape == (4, 2)
