@@ -12,6 +12,7 @@ from experiments.face_tables import FACE_TABLES, setting
 from experiments.marginalize.study import marginal_rows, tests_of
 from experiments.markdown_table import grid
 from experiments.pipeline.measure import PIPELINES, by_pipeline, quality_rows
+from experiments.smiling.tables import smiling
 
 Record = dict[str, Any]
 
@@ -252,6 +253,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "ready-made": ready_made,
     "gallery": gallery_sections,
     "pipeline": pipeline,
+    "smiling": smiling,
     **FACE_TABLES,
 }
 

@@ -37,12 +37,12 @@ class RunOptions:
         bf16: train in bfloat16 where torch's autocast does.
     """
 
-    steps: int = 3000
+    steps: int = 2000
     batch: int = 32
     lr: float = 1e-3
     decay: float = 0.99
     check_every: int = 100
-    patience: int = 8
+    patience: int = 5
     bf16: bool = True
 
     def __post_init__(self) -> None:
