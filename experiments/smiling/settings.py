@@ -62,9 +62,9 @@ class ConsistencyOptions:
         threshold: of the probability from which an image counts, as in FixMatch; None for the divergence, as in UDA.
     """
 
-    unlabelled_batch: int = 64
+    unlabelled_batch: int = 32
     weight: float = 1.0
-    threshold: float | None = 0.95
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         check_values(self, "unlabelled_batch", least=2)

@@ -21,8 +21,8 @@ def smiling(results: Record) -> Iterator[str]:
     yield grid(heads, [_row(row) for row in results["methods"]])
     if results["due"]:
         yield (
-            "What is due to what: error and worst-case accuracy of one method less those of another, in points, paired; "
-            "a lower error is better, and a higher worst case."
+            "What is due to what: error and worst-case accuracy of one method less those of another, in points, "
+            "paired; a lower error is better, and a higher worst case."
         )
         heads = ["", "", "Between", "Error", "95 %", "Worst case", "95 %"]
         yield grid(heads, [_due(row) for row in results["due"]], left=3)
