@@ -65,6 +65,7 @@ TESTS = {
     "worst-recolor": "accuracy_recolor_worst",
 }
 ALT = {
+    "smiling": "Error of every method with its interval and its seeds, and its change against nominal training",
     "errors": "Error of every method with its 95 % interval, and its change against nominal training",
     "worst-group": "Error of the worst group under every method with its 95 % interval, and its change",
     "also": "Error of every method on another source with its 95 % interval, and its change against nominal training",

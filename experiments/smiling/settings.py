@@ -37,12 +37,12 @@ class RunOptions:
         bf16: train in bfloat16 where torch's autocast does.
     """
 
-    steps: int = 2000
+    steps: int = 1500
     batch: int = 32
-    lr: float = 1e-3
+    lr: float = 3e-3
     decay: float = 0.99
     check_every: int = 100
-    patience: int = 5
+    patience: int = 4
     bf16: bool = True
 
     def __post_init__(self) -> None:
