@@ -44,7 +44,7 @@ def run_smiling(config: SmilingConfig) -> dict[str, Any]:
         if finished.results["judged"]["fingerprint"] != judged:
             raise UserError(f"--finished {path}: judged on other images; leave it out")
     claim_run(config.out, COMMAND, config, resume=True, inputs={"judged": judged})
-    work([bench.job(method) for bench in benches for method in config.methods if not done(found, method, bench.seed)])
+    work([bench.job(method) for method in config.methods for bench in benches if not done(found, method, bench.seed)])
     runs: Runs = {
         method: [done(found, method, bench.seed) or bench.found(method) for bench in benches]
         for method in config.methods
