@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
-from running import cli
+from running import main
 from test_celeba import folder as patches
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from experiments.smiling.settings import METHODS, VIEWS, RunOptions, SmilingConf
 from experiments.smiling.study import first_half, make_bench
 from experiments.smiling.training import Training, epochs_of, make_network, make_objective
 from experiments.smiling.views import TOGETHER, Viewed, half_and_half, make_view, mirrored, transformed
+from experiments.tables import TABLES
 from pictures import scenes
 
 __all__ = ["patches"]
@@ -63,19 +64,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("smiling")
 
 
-def study(folder: Path, place: Path, *more: str) -> dict[str, Any]:
-    words = ["study", "smiling", "--data", str(folder), *SMALL, "--cells", str(place / "cells")]
-    words += ["--out", str(place / "out"), "--methods", *FAST]
-    assert cli([*words, *more]) == 0
-    (path,) = [Path(word) / "results.json" for word in [*words, *more] if Path(word).parent == place][-1:]
-    results: dict[str, Any] = json.loads(path.read_text())
+def words(folder: Path, cells: Path, out: Path, *more: str) -> list[str]:
+    command = ["study", "smiling", "--data", str(folder), *SMALL, "--methods", *FAST]
+    return [*command, "--cells", str(cells), "--out", str(out), *more]
+
+
+def study(folder: Path, cells: Path, out: Path, *more: str) -> dict[str, Any]:
+    assert main(words(folder, cells, out, *more)) == 0
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
     jsonschema.validate(results, schema())
     return results
 
 
 @pytest.fixture(scope="module")
 def results(folder: Path, place: Path) -> dict[str, Any]:
-    return study(folder, place)
+    return study(folder, place / "cells", place / "out")
 
 
 def test_numbers_are_those_of_the_classifiers(results: dict[str, Any], photos: Photos, place: Path) -> None:
@@ -92,6 +95,19 @@ def test_numbers_are_those_of_the_classifiers(results: dict[str, Any], photos: P
         searched = bench.searched()
         assert {place for place, row in enumerate(searched.tolist()) if wrong[row]} <= set(run["wrong_worst"])
         assert facts["step"] == run["step"] == min(run["curve"], key=lambda point: point[1])[0]
+
+
+def test_the_page_shows_every_method_and_every_difference(results: dict[str, Any], place: Path) -> None:
+    assert (place / "out" / "figures" / "smiling.png").is_file()
+    facts, methods, words, due = TABLES["smiling"](results)
+    assert "12 labels" in facts
+    assert "4 images of 2 persons" in facts
+    assert "points" in words
+    assert len(methods.splitlines()) == 2 + len(FAST)
+    for row in results["methods"]:
+        assert f"| `{row['method']}` | {100 * row['error']['value']:.1f}" in methods
+    assert len(due.splitlines()) == 2 + len(results["due"])
+    assert "| `nominal` less `nominal-2x2` |" in due
 
 
 def test_no_person_both_chooses_and_judges(photos: Photos) -> None:
@@ -118,15 +134,16 @@ def test_what_is_due_is_a_difference_of_two_methods(results: dict[str, Any]) -> 
             assert row[key]["value"] == pytest.approx(first[key]["value"] - second[key]["value"])
 
 
-def test_runs_of_a_file_are_taken_as_they_are(folder: Path, place: Path, results: dict[str, Any]) -> None:
-    words = ["--finished", str(place / "out"), "--cells", str(place / "none"), "--out", str(place / "again")]
-    again = study(folder, place, *words)
+def test_runs_of_a_file_are_taken_as_they_are(
+    folder: Path, place: Path, results: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = ("--finished", str(place / "out"))
+    again = study(folder, place / "none", place / "again", *finished)
     assert again["runs"] == results["runs"]
     assert again["methods"] == results["methods"]
     assert not (place / "none").exists()
-    other = [*words[:-1], str(place / "other"), "--lr", "0.1"]
-    with pytest.raises(AssertionError):
-        study(folder, place, *other)
+    assert main(words(folder, place / "none", place / "other", *finished, "--lr", "0.1")) == 2
+    assert "made with other settings (run lr 0.003 there, 0.1 here)" in capsys.readouterr().err
 
 
 def test_a_run_ends_when_it_has_not_been_better_for_a_while(photos: Photos) -> None:
