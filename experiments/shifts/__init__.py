@@ -1,0 +1,1 @@
+"""Real shifts: another laboratory, lamp, medium or background; the rivals; the forecast."""
