@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advmix.data.images import ImageSet, slices
+from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import FILE as GENERATOR
 from advmix.encoders.autoencoder import Autoencoder, fingerprint, load_autoencoder, save_autoencoder
 from advmix.mixing import SearchOptions
@@ -29,9 +27,8 @@ from advmix.utils.errors import naming
 from advmix.utils.files import hexdigest, read_tensors, write_tensors
 from advmix.utils.progress import console
 from advmix.utils.runs import claim_run
-from advmix.utils.torch_tools import eval_mode
 from experiments.controls import REFIT, passes_of
-from experiments.faces.dataset import SIZE, Faces, Grouped, without_labels
+from experiments.faces.dataset import SIZE, Faces, without_labels
 from experiments.faces.settings import (
     BASE,
     FILTERED,
@@ -43,6 +40,7 @@ from experiments.faces.settings import (
     Kit,
     base_of,
 )
+from experiments.refitting import refit_last_layer
 
 FITTED = ("fit",)
 
@@ -78,76 +76,6 @@ def trained_place(plain: Path, config: CelebaConfig) -> Path:
     """Where the classifiers are that are trained with a generator; `plain` is the name without any tag."""
     variant = {} if config.variant == BASE else {"variant": config.variant}
     return tagged(plain, changes(to_dict(config), FITTED + TRAINED) | variant)
-
-
-STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-
-"""Inverse weights of the penalty; the best in cross-validation is taken."""
-
-FOLDS = 5
-
-
-def last_layer(network: nn.Module) -> nn.Linear:
-    """The last linear layer of a classifier."""
-    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    return linear[-1]
-
-
-@torch.no_grad()
-def features_of(network: nn.Module, images: Tensor) -> Tensor:
-    """What the last linear layer sees of images `(B, C, H, W)` in [0, 1]: `(B, F)`."""
-    found: list[Tensor] = []
-    hook = last_layer(network).register_forward_hook(lambda _, inputs, __: found.append(inputs[0]))
-    try:
-        with eval_mode(network) as (model,):
-            model(images)
-    finally:
-        hook.remove()
-    return found[0]
-
-
-def refitted(network: nn.Module, data: Grouped, seed: int) -> nn.Module:
-    """A copy of a classifier of two classes, whose last layer is a logistic regression on standardised features of
-    balanced images.
-
-    The paper has an l1 penalty and averages over ten draws of balanced sets; here the set is balanced already, and the
-    penalty is the squared length, its strength chosen by cross-validation, groups in equal shares.
-
-    Args:
-        network: images in [0, 1] to logits `(B, 2)`; left as it is.
-        data: as many images of each group.
-        seed: of the folds.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
-    device = next(network.parameters()).device
-    parts = [features_of(network, data.images.batch(rows)[0].to(device)) for rows in slices(len(data.images), 250)]
-    features = torch.cat(parts).cpu().double()
-    mean, spread = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-    inputs, labels, groups = ((features - mean) / spread).numpy(), data.images.labels.numpy(), data.groups.numpy()
-    folds = min(FOLDS, int(torch.bincount(data.groups).min()))
-    cuts = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, groups))
-    models = {strength: LogisticRegression(C=strength, max_iter=1000) for strength in STRENGTHS}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one that has not converged is one of five, and scored like the others
-        score = {strength: cross_val_score(model, inputs, labels, cv=cuts).mean() for strength, model in models.items()}
-        best = models[max(STRENGTHS, key=score.__getitem__)].fit(inputs, labels)
-    weight = torch.from_numpy(best.coef_[0]) / spread
-    bias = float(best.intercept_[0]) - float(weight @ mean)
-    return _with_last_layer(network, weight, bias)
-
-
-def _with_last_layer(network: nn.Module, weight: Tensor, bias: float) -> nn.Module:
-    """A copy whose logits are 0 and `weight @ features + bias`."""
-    fresh = copy.deepcopy(network)
-    layer = last_layer(fresh)
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.bias.zero_()
-        layer.weight[1] = weight.to(layer.weight)
-        layer.bias[1] = bias
-    return fresh
 
 
 CLASSIFIER = "classifier.safetensors"
@@ -352,8 +280,9 @@ class Bench:
         """The features of another method under a new last layer; it took no time worth counting, its features did."""
         assert self.faces.refit is not None
         network, facts = self.classifier(base_of(method))
-        console.print(f"  {method}: last layer on {len(self.faces.refit.images)} balanced images")
-        self._keep(method, refitted(network, self.faces.refit, self.seed), facts)
+        images, groups = self.faces.refit.images, self.faces.refit.groups
+        console.print(f"  {method}: last layer on {len(images)} balanced images")
+        self._keep(method, refit_last_layer(network, images, groups, self.seed, least=2), facts)
 
     def _keep(self, method: str, network: nn.Module, facts: dict[str, Any]) -> None:
         metadata = {**facts, "method": method}

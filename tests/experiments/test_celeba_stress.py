@@ -14,17 +14,15 @@ from test_celeba import SMALL, folder, study
 from torch import nn
 
 from advmix.classifiers.networks import conv_net
-from advmix.data.images import ImageSet
 from advmix.intervals import GroupBootstrap
 from advmix.latents import Split
 from advmix.mixing import RandMix
 from advmix.report.drawing import method, method_label
 from advmix.training.objectives import Batch, Mixing
 from advmix.utils.errors import UserError
-from advmix.utils.torch_tools import generator, global_seed
+from advmix.utils.torch_tools import generator
 from experiments.controls import FilteredMixing
-from experiments.faces.cell import features_of, last_layer, refitted
-from experiments.faces.dataset import GROUPS, Grouped, Stress, agreement_of, agrees, divide_by_cue, groups_of
+from experiments.faces.dataset import GROUPS, Stress, agreement_of, agrees, divide_by_cue, groups_of
 from experiments.faces.results import auc_interval, roc_auc
 from tiny import VECTOR, make_generator, make_latents
 
@@ -179,24 +177,6 @@ def test_area_is_scikit_learns_with_ties_and_weights() -> None:
     found = auc_interval(scores, positive, GroupBootstrap.draw(torch.arange(60), 300, rng))
     assert found.value == pytest.approx(roc_auc_score(positive, scores))
     assert found.low < found.value < found.high
-
-
-def test_a_refitted_layer_reads_what_the_old_one_missed() -> None:
-    with global_seed(0):
-        network = conv_net(2, widths=(8, 8))
-        pixels = torch.randint(256, (80, 3, 16, 16), dtype=torch.uint8)
-    labels = torch.arange(80) % 2
-    pixels[labels == 1] = pixels[labels == 1] // 2
-    data = Grouped(ImageSet(pixels, labels, ("light", "dark")), torch.arange(80) % 4)
-    x = data.images.batch(slice(None))[0]
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with torch.no_grad():
-        last_layer(network).weight[1] = last_layer(network).weight[0]
-    found = refitted(network, data, seed=0)
-    with torch.no_grad():
-        assert (found.eval()(x).argmax(1) == labels).double().mean() > 0.9
-        assert torch.equal(features_of(found, x), features_of(network, x))
-    assert all(torch.equal(before[name], part) for name, part in network.state_dict().items() if "running" in name)
 
 
 class Below(nn.Module):
