@@ -115,13 +115,8 @@ class TrivialAugment(Augment):
     """
 
     def __init__(self, clean_weight: float = 0.0) -> None:
-        transform = v2.TrivialAugmentWide()
-        super().__init__(lambda image: to_unit(transform(to_bytes(image))), clean_weight)
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 to float in [0, 1], of any number of dimensions."""
-    return pixels.float() / 255
+        to_pixels, to_unit = v2.ToDtype(torch.uint8, scale=True), v2.ToDtype(torch.float32, scale=True)
+        super().__init__(v2.Compose([to_pixels, v2.TrivialAugmentWide(), to_unit]), clean_weight)
 
 
 class RandConv(Objective):
@@ -223,7 +218,7 @@ class FourierMixing(DonorMixing):
         reach = int(min(height, width) * beta)
         down = (torch.arange(-reach, reach + 1) % height).unique()
         self.low = (..., down[:, None], torch.arange(min(reach, width // 2) + 1))
-        self.amplitudes = torch.cat([torch.fft.rfft2(to_unit(part))[self.low].abs() for part in donors.split(256)])
+        self.amplitudes = torch.cat([torch.fft.rfft2(to_float(part))[self.low].abs() for part in donors.split(256)])
         self.interpolate = interpolate
 
     def mixed(self, images: Tensor, donors: Tensor, rng: torch.Generator) -> Tensor:

@@ -64,8 +64,9 @@ def make_batch(digits: ColoredDigits) -> Batch:
 
 @ALL
 def test_loss_falls(name: str, digits: ColoredDigits) -> None:
-    objective, loop = RIVALS[name](digits), Loop("test", 36, log_every=1)
-    options = TrainOptions(epochs=12, batch=32, lr=1e-2)
+    epochs = 7 if name == "augmix" else 12  # it takes the longest
+    objective, loop = RIVALS[name](digits), Loop("test", 3 * epochs, log_every=1)
+    options = TrainOptions(epochs=epochs, batch=32, lr=1e-2)
     loop.train(ClassifierTrainee(make_network(name), objective, digits.train, options, 0, make_fabric("cpu")))
     losses = torch.tensor([line["loss"] for line in loop.history])
     assert losses[-6:].mean() < 0.9 * losses[:6].mean()
