@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from advmix.data.datasets import Data, names_of, open_data
 from advmix.data.images import ImageSet
@@ -360,6 +361,8 @@ def pool_rows(index: Mapping[str, Any], count: int, data: Data | None) -> Tensor
 
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+JOINED = ("photo", "statistics_moments")
+"""Pools of the same crops, which make that of `photo:moments`."""
 
 
 def photo_pool(generator: Path, metadata: Mapping[str, Any]) -> Latents:
@@ -369,12 +372,20 @@ def photo_pool(generator: Path, metadata: Mapping[str, Any]) -> Latents:
         UserError: there is none for this one.
     """
     name = str(metadata.get("ready_made")).replace(":", "_")
+    if name == "photo_moments":
+        return _joined(*(read_styles(PRETRAINED / f"{part}_pool.safetensors")[0] for part in JOINED))
     path = PRETRAINED / f"{'statistics_moments' if name == 'statistics' else name}_pool.safetensors"
     if not path.is_file():
         there = sorted(path.name.removesuffix("_pool.safetensors") for path in PRETRAINED.glob("*_pool.safetensors"))
         known = ", ".join(name.replace("_", ":") for name in there)
         raise UserError(f"--pool {PHOTOS}: not for generator {generator}, but for {known}; name a folder of images")
     return read_styles(path)[0]
+
+
+def _joined(learned: Latents, moments: Latents) -> Latents:
+    """Styles of both, `(P, L + 2, D)`."""
+    padded = F.pad(moments.styles, (0, learned.styles.shape[2] - moments.styles.shape[2]))
+    return Latents(torch.cat([learned.styles, padded], dim=1))
 
 
 def fingerprints_of(mixable: FittedModel | None) -> dict[str, str | None]:

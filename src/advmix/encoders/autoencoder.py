@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advmix.encoders.moments_encoder import MomentsEncoder
 from advmix.encoders.network import Encoder, NoEncoder, StyleEncoder
 from advmix.encoders.statistics_encoder import StatisticsEncoder
 from advmix.generators.image_statistics import StatisticsConfig
+from advmix.generators.moments import MomentsConfig
 from advmix.generators.registry import build_generator, read_network, write_network
 from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
@@ -56,10 +58,10 @@ class Autoencoder(nn.Module):
         Args:
             working_size: longer side in pixels; larger images are shrunk to it.
         """
-        assert isinstance(self.config, StyleConfig)
-        self.config = replace(self.config, working_size=working_size)
-        for part in (self.generator, self.encoder):
-            part.config = self.config  # type: ignore[assignment]
+        self.config = _resized(self.config, working_size)
+        for part in self.modules():
+            if hasattr(part, "config"):
+                part.config = _resized(part.config, working_size)  # type: ignore[assignment]
 
     def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
@@ -84,8 +86,25 @@ class Autoencoder(nn.Module):
         return _noisy(latents, noise, seed) if noise else latents, size
 
 
+def _resized(config: Any, working_size: int) -> StyleConfig | MomentsConfig:
+    if isinstance(config, MomentsConfig):
+        return replace(config, network=replace(config.network, working_size=working_size))
+    assert isinstance(config, StyleConfig)
+    return replace(config, working_size=working_size)
+
+
 def _build_encoder(config: NetworkConfig) -> Encoder:
+    if isinstance(config, MomentsConfig):
+        return MomentsEncoder(config)
     return StatisticsEncoder(config) if isinstance(config, StatisticsConfig) else StyleEncoder(config)
+
+
+def with_moments(model: Autoencoder) -> Autoencoder:
+    """A style network with its encoder, with mean colour and contrast as two more styles."""
+    assert isinstance(model.config, StyleConfig)
+    found = Autoencoder(MomentsConfig(model.config))
+    found.generator.network, found.encoder.network = model.generator, model.encoder
+    return found.eval().requires_grad_(False)
 
 
 def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
@@ -157,13 +176,15 @@ def load_autoencoder(
     if name == "statistics":
         model = Autoencoder(StatisticsConfig(kind or "moments", channels)).eval().requires_grad_(False)
         return model, {"fingerprint": fingerprint(model.generator, model.config), "ready_made": str(folder)}
-    if kind:
-        raise UserError(f"--generator {folder}: photo is of one kind; leave out :{kind}")
+    if kind not in ("", "moments"):
+        raise UserError(f"--generator {folder}: photo is of no kind {kind!r}; use photo or photo:moments")
     model, metadata = _read(PHOTO_FILE, None)
+    if kind:
+        model = with_moments(model)
     if working_size is not None:
         model.resize(working_size)
-        metadata["fingerprint"] = fingerprint(model.generator, model.config)
-    return model, {**metadata, "ready_made": name}
+    mark = fingerprint(model.generator, model.config)
+    return model, {**metadata, "fingerprint": mark, "ready_made": str(folder)}
 
 
 def _read(path: Path, seconds: float | None) -> tuple[Autoencoder, dict[str, Any]]:

@@ -46,14 +46,14 @@ class State:
 
 
 def _to_unit(signed: Tensor, latents: Latents) -> Tensor:
-    """[-1, 1] to [0, 1], clamped; with the latents' residual where they have one, in its size."""
+    """[-1, 1] to [0, 1], clamped; then with the latents' residual where they have one, in its size."""
     images, residual, drawn = ((signed + 1) / 2).clamp(0, 1), latents.residual, latents.drawn
     if residual is None:
         return images
     if drawn is None:
-        return (_sized(images, residual) + residual).clamp(0, 1)
+        return _sized(images, residual) + residual
     large = _sized(drawn, residual) + residual
-    return (large + enlarge(images - drawn, drawn, large)).clamp(0, 1)
+    return large + enlarge(images - drawn, drawn, large)
 
 
 def _sized(images: Tensor, like: Tensor) -> Tensor:
@@ -141,6 +141,10 @@ class Generator(nn.Module, ABC):
 
     def render(self, state: State, perp: Tensor) -> Tensor:
         """Finish `state` with `z⊥` rows `(B, P)`: images `(B, C, H, W)` in [0, 1]."""
+        return self.render_unclamped(state, perp).clamp(0, 1)
+
+    def render_unclamped(self, state: State, perp: Tensor) -> Tensor:
+        """The same around [0, 1]: with the latents' residual, where they have one, not clamped."""
         return _to_unit(self.render_signed(state, perp), state.latents)
 
     def forward(self, latents: Latents) -> Tensor:

@@ -15,6 +15,7 @@ NETWORKS = {
     "style": ("style", "StyleConfig", "StyleGenerator"),
     "stylegan": ("stylegan", "StyleGanConfig", "StyleGan"),
     "stylegan2": ("stylegan2", "StyleGan2Config", "StyleGan2"),
+    "moments": ("moments", "MomentsConfig", "MomentsGenerator"),
     "statistics": ("image_statistics", "StatisticsConfig", "Statistics"),
 }
 """The module of each, its shape and the network itself."""
