@@ -92,9 +92,7 @@ SETS = {
         units="group",
     ),
     "pacs": ShiftSet("PACS, from photographs", "medium: painting, cartoon, sketch", "pacs", "domain", "photo"),
-    "mnist-m": ShiftSet(
-        "MNIST to MNIST-M", "background and colour", "mnist-m", "domain", "mnist", flip=False
-    ),
+    "mnist-m": ShiftSet("MNIST to MNIST-M", "background and colour", "mnist-m", "domain", "mnist", flip=False),
 }
 """By name."""
 
@@ -114,9 +112,7 @@ def open_set(name: str, data: Path, size: int, train_images: int, seed: int) -> 
         UserError: the data are not there.
     """
     known = SETS[name]
-    options = PhotoOptions(
-        target="label", site=known.column, split_by=known.units, size=size, data_dir=data
-    )
+    options = PhotoOptions(target="label", site=known.column, split_by=known.units, size=size, data_dir=data)
     photos = load_photos(str(data / known.folder), options)
     if name == "mnist-m":
         return _from_digits(photos, data, size, train_images, seed)
@@ -198,13 +194,14 @@ def _from_digits(photos: Photos, data: Path, size: int, train_images: int, seed:
     train_part, test_part = photos.splits["train"].images, photos.splits["test"].images
     rows = _some(len(test_part), 2000, seed, "site")
     site = SiteImages(train_part[_some(len(train_part), 2000, seed, "unlabelled")], test_part[rows])
-    train, chosen_by, judged = (_in_size(images, size) for images in (train, chosen_by, judged))
+    train, chosen_by, judged = (in_size(images, size) for images in (train, chosen_by, judged))
     return ShiftImages(
         train, units[: len(train)], chosen_by, judged, units[: len(judged)], {"mnist-m": site}, known.flip
     )
 
 
-def _in_size(images: ImageSet, size: int) -> ImageSet:
+def in_size(images: ImageSet, size: int) -> ImageSet:
+    """The same images with sides of so many pixels."""
     if images.shape[1] == size:
         return images
     pixels = F.interpolate(images.pixels / 255, (size, size), mode="bilinear", antialias=True)
