@@ -170,13 +170,13 @@ class DonorMixing(WithCopy):
         donors: `(N, C, H, W)`, uint8, of the size of the images. Where they are the training images, an image may be
             its own donor.
         clean_weight: see `WithCopy`.
-        together: see `WithCopy`.
+        together: see `WithCopy`; here they are by default, as in `Mixing` of the studies.
 
     Raises:
         ValueError: donors of another type, or none; in a call: images of another size.
     """
 
-    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = False) -> None:
+    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = True) -> None:
         super().__init__(clean_weight, together)
         if donors.dtype != torch.uint8 or donors.ndim != 4 or not len(donors):
             raise ValueError(f"donors {tuple(donors.shape)} of {donors.dtype}: uint8 images (N, C, H, W) are wanted")
@@ -211,7 +211,7 @@ class FourierMixing(DonorMixing):
         interpolate: whether a share of each amplitude comes from the donor, of each image another one, `U(0, 1)`;
             otherwise all of it.
         clean_weight: see `WithCopy`.
-        together: see `WithCopy`.
+        together: see `WithCopy`; here they are by default, as in `Mixing` of the studies.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class FourierMixing(DonorMixing):
         beta: float = 0.09,
         interpolate: bool = False,
         clean_weight: float = 0.5,
-        together: bool = False,
+        together: bool = True,
     ) -> None:
         super().__init__(donors, clean_weight, together)
         if not 0 <= beta <= 0.5:
@@ -252,7 +252,7 @@ class HistogramMatching(DonorMixing):
     flat; where no two are equal, the histogram is the donor's exactly, and the channel's mean always is.
     """
 
-    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = False) -> None:
+    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = True) -> None:
         super().__init__(donors, clean_weight, together)
         self.ordered = donors.flatten(2).sort(dim=2).values
 
