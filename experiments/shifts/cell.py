@@ -160,8 +160,8 @@ def measure_site(
             "styles": forecast_by_styles(network, images.chosen_by, site.unlabelled, device, seed),
             "mean_confidence": mean_confidence(unlabelled),
             "thresholded_confidence": thresholded_confidence(validation, labels, unlabelled),
-            "answers": packed(unlabelled.argmax(dim=1)),
         },
+        "answers": packed(predict(network, site.images, device).argmax(dim=1)),
     }
     if norm_layers(network):
         other = deepcopy(network)

@@ -35,7 +35,8 @@ class ShiftsConfig(Settings):
     another lamp, other media, other backgrounds. Beside accuracy there, a forecast of it from unlabelled images.
 
     May run in several processes at once (same settings, same --out); each takes the next training that nobody does.
-    Goes on where it was stopped.
+    Goes on where it was stopped. results.json holds all that is done in --out, also by calls with other lists of sets,
+    networks, methods, donors, budgets and seeds.
 
     Args:
         data: folder of all data: wbc-sites, wbc-lamp, pacs, mnist-m, MNIST.
@@ -111,17 +112,10 @@ def run_shifts(config: ShiftsConfig) -> Record:
     claim_run(config.out, "study shifts", _what(config), resume=True, inputs={})
     rows = make_folder(config.out / "rows")
     known = _finished(config)
-    cells = list(config.cells())
-    jobs = [_job(cell, config, fabric, rows) for cell in cells if cell.name not in known]
-    work(jobs)
-    for cell in cells:
-        if cell.name not in known:
-            known[cell.name] = read_json(rows / f"{cell.name}.json")
-    results = {
-        **header("study shifts", config),
-        "labels": _labels(config),
-        "rows": [known[name] for name in sorted(known)],
-    }
+    work([_job(cell, config, fabric, rows) for cell in config.cells() if cell.name not in known])
+    known |= {path.stem: read_json(path) for path in rows.glob("*.json")}
+    done = [known[name] for name in sorted(known)]
+    results = {**header("study shifts", config), "labels": _labels(config, done), "rows": done}
     write_json(config.out / RESULTS, results)
     console.print(f"Numbers: {config.out / RESULTS}")
     return results
@@ -163,12 +157,16 @@ def _finished(config: ShiftsConfig) -> dict[str, Record]:
     return known
 
 
-def _labels(config: ShiftsConfig) -> dict[str, Record]:
+def _labels(config: ShiftsConfig, rows: list[Record]) -> dict[str, Record]:
     """Labels of what is judged, by set and seed: with them `right` of a row gives every interval."""
     found = {}
-    for name, seed in product(config.sets, config.seeds):
+    for name, seed in sorted({(row["set"], row["seed"]) for row in rows}):
         images = set_images(name, config, seed)
-        sites = {site: packed(part.judged.labels) for site, part in images.sites.items()}
+        sites = {
+            site: {"labels": packed(part.images.labels), "judged": packed(part.is_judged.long())}
+            for site, part in images.sites.items()
+        }
         units = images.home_units.unique(return_inverse=True)[1].tolist()
-        found[f"{name} seed {seed}"] = {"home": packed(images.home.labels), "home_units": units, **sites}
+        home = {"labels": packed(images.home.labels), "units": units}
+        found[f"{name} seed {seed}"] = {"home": home, "sites": sites}
     return found
