@@ -108,7 +108,7 @@ def mixing(title: str, made: MixSettings) -> Method:
 def _jitter(parts: Ingredients) -> Objective:
     from torchvision.transforms import v2
 
-    return Augment(v2.ColorJitter(JITTER, JITTER, JITTER, JITTER))
+    return Augment(v2.ColorJitter(JITTER, JITTER, JITTER, JITTER), together=True)
 
 
 def _group_dro(parts: Ingredients) -> Objective:
