@@ -112,9 +112,9 @@ def run_shifts(config: ShiftsConfig) -> Record:
         UserError: bad input.
     """
     fabric = make_fabric(config.device)
+    known = _finished(config)
     claim_run(config.out, "study shifts", _what(config), resume=True, inputs={})
     rows = make_folder(config.out / "rows")
-    known = _finished(config)
     work([_job(cell, config, fabric, rows) for cell in config.cells() if cell.name not in known])
     known |= {path.stem: read_json(path) for path in rows.glob("*.json")}
     done = [known[name] for name in sorted(known)]
