@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from running import main
 
-from advmix.utils.files import write_tensors
+from advmix.utils.files import read_json, write_tensors
 from advmix.utils.torch_tools import generator
 from experiments.shifts.cell import ShiftCell, balanced, one_against_all, packed, scores, unpacked
 from experiments.shifts.donors import FILE, donor_images, photograph_crops
@@ -215,9 +215,7 @@ def test_the_same_training_has_the_same_row(finished: Path, tmp_path: Path) -> N
     words = ["study", "shifts", "--data", str(finished / "data"), *FAST, "--sets", "wbc-sites", "--methods", "mixstyle"]
     assert main([*words, "--seeds", "1", "--out", str(tmp_path)]) == 0
     name = ShiftCell("wbc-sites", "conv", "mixstyle", "", 1, 1).name
-    first, second = (
-        json.loads((place / "rows" / f"{name}.json").read_text()) for place in (finished / "run", tmp_path)
-    )
+    first, second = (read_json(place / "rows" / f"{name}.json") for place in (finished / "run", tmp_path))
     assert {**first, "cpu_seconds": 0} == {**second, "cpu_seconds": 0}
 
 
