@@ -47,6 +47,7 @@ from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid
 from experiments.photo_generator.credits import notice, photographs_table
 from experiments.photo_generator.pictures import listed_pictures
+from experiments.shifts.results import overall_quality
 from experiments.tables import PARTS, TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,11 +93,17 @@ WITHIN = "; compare within a column, each has generators of its own"
 
 
 def main() -> None:
-    """Write every page and NOTICE anew, and copy the README's picture."""
+    """Write every page, NOTICE and what the package says of forecasts anew, and copy the README's picture."""
     for path in pages():
         path.write_text(updated(path.read_text(), path.parent))
+    (ROOT / "src" / "advmix" / "forecast_quality.json").write_text(forecast_text())
     (ROOT / "NOTICE").write_text(notice(listed_pictures()))
     shutil.copyfile(ROOT / "results" / PICTURE, ROOT / "docs" / "images" / "mixing.png")
+
+
+def forecast_text() -> str:
+    """How good forecasts are, from the study of shifts."""
+    return json.dumps(overall_quality(load(ROOT / "results" / "shifts")[0]["rows"]), indent=1) + "\n"
 
 
 def pages() -> list[Path]:

@@ -28,6 +28,7 @@ from experiments.shifts.made_shifts import MADE_SHIFTS, make_shift
 from experiments.shifts.methods import METHODS, Ingredients
 from experiments.shifts.networks import make_network
 from experiments.shifts.sets import ShiftImages, SiteImages, open_set
+from experiments.shifts.twins import measure_twins
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -167,6 +168,8 @@ def measure_site(
         other = deepcopy(network)
         estimate_norm(other, site.unlabelled, device, seed)
         found["estimated"] = scores(predict(other, judged, device), judged.labels)
+    if site.twins is not None:
+        found["twins"] = measure_twins(network, site, device, seed)
     return found
 
 

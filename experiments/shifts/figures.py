@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from advmix.report.drawing import INK, MUTED, TRACK, Canvas
+from experiments.shifts.donors import BOTH
 from experiments.shifts.results import Forecasted, Spread, Variant, summarise
 from experiments.shifts.sets import SETS
 from experiments.shifts.tables import FORECAST_WORDS, Record, variants_of, words_of
@@ -16,7 +17,7 @@ from experiments.shifts.tables import FORECAST_WORDS, Record, variants_of, words
 ROW, LEFT, PLOT, GAP = 0.2, 3.6, 2.6, 0.35
 """Inches: of a row, of the names, of a panel's width, between panels."""
 
-DONOR_COLORS = {"": "#4a4f57", "home": "#e69f00", "photographs": "#0072b2", "sites": "#009e73"}
+DONOR_COLORS = {"": "#4a4f57", "home": "#e69f00", "photographs": "#0072b2", "sites": "#009e73", BOTH: "#cc79a7"}
 """What a classifier was given beside labelled images of home."""
 
 DONOR_TITLES = {
@@ -24,6 +25,7 @@ DONOR_TITLES = {
     "home": "donors: home",
     "photographs": "donors: unrelated photographs",
     "sites": "donors: unlabelled images of the new sites",
+    BOTH: "donors: both",
 }
 
 

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from advmix.data.images import ImageSet
     from experiments.shifts.sets import ShiftImages
 
-JITTER = 0.5
-"""Strength of colour jitter in brightness, contrast and saturation; of hue, `HUE`."""
+JITTER = (0.5, 0.5, 0.5, 0.1)
+"""Strengths of colour jitter in brightness, contrast, saturation and hue. Stronger ones, or copies in any hue beside the
+images, knew less at made sites.
+"""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def mixing(title: str, made: MixSettings) -> Method:
 def _jitter(parts: Ingredients) -> Objective:
     from torchvision.transforms import v2
 
-    return Augment(v2.ColorJitter(JITTER, JITTER, JITTER, JITTER), together=True)
+    return Augment(v2.ColorJitter(*JITTER), clean_weight=0.0)
 
 
 def _group_dro(parts: Ingredients) -> Objective:

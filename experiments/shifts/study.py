@@ -47,7 +47,8 @@ class ShiftsConfig(Settings):
         sets: which sets.
         networks: which networks.
         methods: which methods.
-        donors: of methods that borrow: home, photographs, sites (unlabelled images of all sites together).
+        donors: of methods that borrow: home, photographs, sites (unlabelled images of all sites together),
+            photographs-and-sites.
         budgets: multiples of the epochs, a training each: what the same time is worth to a cheaper method.
         size: side of the images in pixels.
         train_images: labelled images of home, at most.

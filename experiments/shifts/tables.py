@@ -8,7 +8,7 @@ from typing import Any
 
 from advmix.intervals import Interval
 from experiments.markdown_table import grid
-from experiments.shifts.donors import DONORS
+from experiments.shifts.donors import BOTH, DONORS
 from experiments.shifts.methods import METHODS
 from experiments.shifts.results import (
     FORECASTS,
@@ -24,8 +24,8 @@ from experiments.shifts.sets import SETS
 
 Record = dict[str, Any]
 
-DONOR_WORDS = {"": "", "home": "home", "photographs": "photographs", "sites": "new sites"}
-"""No image of a new site but with the last."""
+DONOR_WORDS = {"": "", "home": "home", "photographs": "photographs", "sites": "new sites", BOTH: "both"}
+"""Images of the new sites are in the last two alone."""
 
 
 def in_order(variants: Sequence[Variant]) -> list[Variant]:

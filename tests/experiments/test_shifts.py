@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from running import main
 
+from advmix.training.objectives import Batch
 from advmix.utils.files import read_json, write_tensors
 from advmix.utils.torch_tools import generator
 from experiments.shifts.cell import ShiftCell, balanced, one_against_all, packed, scores, unpacked
@@ -146,12 +147,10 @@ def test_every_method_has_a_loss_with_gradients(name: str, data: Path, tmp_path:
     donors = donor_images("home", images, tmp_path, tmp_path) if method.borrows else None
     objective = method.make(Ingredients(images, donors, 0))
     network = method.wrap(make_network("conv", 3, 0)).train()
-    from advmix.training.objectives import Batch
-
     index = torch.arange(8)
     batch = Batch(*images.train.batch(index), index, augmented=True)
     loss = objective(network, batch, generator(0, "tests"))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert loss.isfinite()
     assert any(part.grad is not None and part.grad.any() for part in network.parameters())
     assert network.training
