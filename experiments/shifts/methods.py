@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from experiments.shifts.sets import ShiftImages
 
 JITTER = (0.5, 0.5, 0.5, 0.1)
-"""Strengths of colour jitter in brightness, contrast, saturation and hue. Stronger ones, or copies in any hue beside the
-images, knew less at made sites.
+"""Strengths of colour jitter in brightness, contrast, saturation and hue. With stronger ones, or copies in any hue
+beside the images, classifiers knew less at made sites.
 """
 
 

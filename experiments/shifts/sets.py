@@ -212,7 +212,7 @@ def _some(count: int, at_most: int, seed: int, place: str) -> Tensor:
 def _from_digits(
     photos: Photos, index_of: dict[str, str], data: Path, size: int, train_images: int, seed: int
 ) -> ShiftImages:
-    """MNIST as grey RGB images at home; of its training images the last 10,000 are for choosing."""
+    """MNIST as grey RGB images at home; of its training images the last sixth is for choosing."""
     known, classes = SETS["mnist-m"], photos.classes
 
     def digits(part: Literal["train", "test"]) -> ImageSet:
@@ -220,8 +220,9 @@ def _from_digits(
         return ImageSet(pixels.expand(-1, 3, -1, -1), labels, classes)
 
     every, judged = digits("train"), digits("test")
-    train = every[_some(len(every) - 10_000, train_images, seed, "train")]
-    chosen_by = every[len(every) - 10_000 + _some(10_000, 1000, 0, "chosen by")]
+    held_out = len(every) // 6
+    train = every[_some(len(every) - held_out, train_images, seed, "train")]
+    chosen_by = every[len(every) - held_out + _some(held_out, 1000, 0, "chosen by")]
     there = photos.splits["test"]
     twins = judged[torch.tensor([int(index_of[name]) for name in there.names])]
     judged = judged[_some(len(judged), 2000, 0, "judged")]

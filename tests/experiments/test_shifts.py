@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from PIL import Image
 from running import main
 
+from advmix.data.digits import load_gray
+from advmix.data.images import ImageSet
 from advmix.training.objectives import Batch
 from advmix.utils.files import read_json, write_tensors
 from advmix.utils.torch_tools import generator
@@ -34,9 +37,10 @@ from experiments.shifts.results import (
     summarise,
     worst_site,
 )
-from experiments.shifts.sets import SETS, ShiftImages, open_set
+from experiments.shifts.sets import SETS, ShiftImages, in_size, open_set
 from experiments.shifts.study import ShiftsConfig
 from experiments.shifts.tables import PARTS, shift_tables
+from experiments.shifts.twins import measure_twins
 from pictures import encoded, write
 from trained import shared
 
@@ -67,6 +71,33 @@ def data(out: Path) -> None:
     write(out / "wbc-sites", pictures(COUNTS, grouped=False))
     write(out / "wbc-lamp", pictures(LAMP, grouped=True))
     keep_photographs(out)
+
+
+def write_digits(out: Path) -> None:
+    """MNIST in its own format, 36 training and 20 test images, and the latter again in noise, as MNIST-M."""
+    for part, count in (("train", 36), ("t10k", 20)):
+        rng = np.random.default_rng(count)
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        write(
+            out / "MNIST" / "raw",
+            {
+                f"{part}-images-idx3-ubyte": idx(images),
+                f"{part}-labels-idx1-ubyte": idx(np.arange(count, dtype=np.uint8) % 10),
+            },
+        )
+    files: dict[str, bytes | str] = {}
+    rows = ["filename,label,domain,split,mnist_index"]
+    for place in range(30):
+        split, name = ("test", f"{place}.png") if place < 20 else ("train", f"{place}.png")
+        noise = np.random.default_rng(place).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        files[name] = encoded(Image.fromarray(noise))
+        rows.append(f"{name},{place % 10},mnist-m,{split},{19 - place if split == 'test' else place}")
+    write(out / "mnist-m", {**files, "labels.csv": "\n".join(rows)})
+
+
+def idx(values: np.ndarray) -> bytes:
+    """MNIST's format: two zero bytes, the type (8, bytes), the dimensions, their sizes, the numbers."""
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
 
 
 def keep_photographs(out: Path) -> None:
@@ -117,6 +148,35 @@ def test_photographs_that_choose_settings_are_not_judged(data: Path) -> None:
     assert set(images.home.labels.tolist()) == set(images.chosen_by.labels.tolist()) == {0, 1, 2}
     assert len(images.home_units.unique()) == 6  # of twelve photographs, two of each class
     assert set(images.sites) == {"tecom", "bccd"}
+
+
+def test_twins_are_the_same_digit_at_home(tmp_path: Path) -> None:
+    write_digits(tmp_path)
+    images = open_set("mnist-m", tmp_path, 16, 12, 0)
+    assert (len(images.train), len(images.chosen_by), len(images.home)) == (12, 6, 20)
+    site = images.sites["mnist-m"]
+    assert site.twins is not None
+    plain, _ = load_gray("mnist", tmp_path, "test", download=False)
+    wanted = in_size(ImageSet(plain.expand(-1, 3, -1, -1), site.twins.labels, images.train.classes), 16).pixels
+    assert torch.equal(site.twins.pixels, wanted.flip(0))  # the table names them from the last to the first
+    assert site.twins.shape == (3, 16, 16)
+
+
+def test_twins_are_counted_as_they_would_be_one_by_one(tmp_path: Path) -> None:
+    write_digits(tmp_path)
+    images = open_set("mnist-m", tmp_path, 16, 12, 0)
+    site = images.sites["mnist-m"]
+    network = make_network("group", 10, 0).eval()
+    found = measure_twins(network, site, torch.device("cpu"), 0)
+    assert site.twins is not None
+    with torch.no_grad():
+        known = [
+            int(network(site.twins.batch(torch.tensor([row]))[0]).argmax()) == int(site.twins.labels[row])
+            for row in site.is_judged.nonzero()[:, 0].tolist()
+        ]
+    assert found["images"] == sum(known)
+    if sum(known):
+        assert 0 <= found["withstood"] <= 1
 
 
 def test_donors_come_from_where_they_say(data: Path, tmp_path: Path) -> None:
