@@ -130,9 +130,8 @@ def run_shifts(config: ShiftsConfig) -> Record:
 
 def _what(config: ShiftsConfig) -> ShiftsConfig:
     """What a folder's runs are: the rest says which of them are done."""
-    usual = ShiftsConfig()
-    lists = {name: getattr(usual, name) for name in ("sets", "networks", "methods", "donors", "budgets", "seeds")}
-    return replace(config, finished=(), **lists)
+    lists: dict[str, Any] = dict.fromkeys(("sets", "networks", "methods", "donors", "budgets", "seeds", "finished"), ())
+    return replace(config, **lists)
 
 
 def _config_of(config: ShiftsConfig, rows: list[Record]) -> ShiftsConfig:
