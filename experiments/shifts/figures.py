@@ -78,7 +78,7 @@ def _legend(canvas: Canvas, top: float, donors: Sequence[str]) -> None:
     left = 0.15
     for kind in donors:
         canvas.text(left, top, f"● {DONOR_TITLES[kind]}", 8.5, ha="left", color=DONOR_COLORS[kind])
-        left += 0.09 * len(DONOR_TITLES[kind]) + 0.25
+        left += 0.062 * len(DONOR_TITLES[kind]) + 0.4
     canvas.text(left, top, "○ normalisation re-estimated there", 8.5, ha="left", color=INK)
 
 

@@ -15,10 +15,21 @@ from running import main
 
 from advmix.data.digits import load_gray
 from advmix.data.images import ImageSet
+from advmix.encoders.autoencoder import Autoencoder
+from advmix.generators.style import StyleConfig
 from advmix.training.objectives import Batch
 from advmix.utils.files import read_json, write_tensors
-from advmix.utils.torch_tools import generator
-from experiments.shifts.cell import ShiftCell, balanced, one_against_all, packed, scores, unpacked
+from advmix.utils.torch_tools import generator, global_seed
+from experiments.shifts.cell import (
+    FIT,
+    ShiftCell,
+    balanced,
+    fitted_generator,
+    one_against_all,
+    packed,
+    scores,
+    unpacked,
+)
 from experiments.shifts.donors import FILE, donor_images, photograph_crops
 from experiments.shifts.made_shifts import MADE_SHIFTS, make_shift
 from experiments.shifts.methods import METHODS, Ingredients
@@ -42,6 +53,7 @@ from experiments.shifts.study import ShiftsConfig
 from experiments.shifts.tables import PARTS, shift_tables
 from experiments.shifts.twins import measure_twins
 from pictures import encoded, write
+from tiny import assert_same_state
 from trained import shared
 
 CLASSES = ("basophil", "eosinophil", "monocyte")
@@ -200,12 +212,28 @@ def test_made_sites_change_images_and_nothing_else(data: Path) -> None:
         assert (made.pixels != images.pixels).float().mean() > 0.2
 
 
+def tiny_generator() -> Autoencoder:
+    with global_seed(0):
+        return Autoencoder(StyleConfig(resolution=16, style_dim=4, widths=(6, 6, 5)))
+
+
+def test_a_generator_is_fitted_once_to_home(data: Path, tmp_path: Path) -> None:
+    config = ShiftsConfig(data=data, out=tmp_path, size=16, train_images=24, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FIT, "fit_steps", 2)
+        first = fitted_generator("wbc-sites", config)
+        assert first.config.grid_shape == (8, 4, 4)
+        again = fitted_generator("wbc-sites", config)
+    assert_same_state(first.state_dict(), again.state_dict())
+    assert not any(part.requires_grad for part in first.parameters())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_loss_with_gradients(name: str, data: Path, tmp_path: Path) -> None:
     keep_photographs(tmp_path)
     images, method = opened(data, "wbc-lamp"), METHODS[name]
     donors = donor_images("home", images, tmp_path, tmp_path) if method.borrows else None
-    objective = method.make(Ingredients(images, donors, 0))
+    objective = method.make(Ingredients(images, donors, tiny_generator))
     network = method.wrap(make_network("conv", 3, 0)).train()
     index = torch.arange(8)
     batch = Batch(*images.train.batch(index), index, augmented=True)
