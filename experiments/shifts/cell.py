@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from advmix.calibration import brier_score, calibration_error, sensitivity_at_specificity
+from advmix.commands.fit import fit
 from advmix.data.images import ImageSet, slices
-from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import encoded, start_latents
 from advmix.metrics import predict
 from advmix.mixing import RandMix, usual_split
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.normalisation import estimate_norm, norm_layers
+from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import answers, eval_mode, generator
 from experiments.shifts.donors import donor_images
 from experiments.shifts.forecast_baselines import mean_confidence, thresholded_confidence
@@ -28,6 +31,7 @@ from experiments.shifts.made_shifts import MADE_SHIFTS, make_shift
 from experiments.shifts.methods import METHODS, Ingredients
 from experiments.shifts.networks import make_network
 from experiments.shifts.sets import ShiftImages, SiteImages, open_set
+from experiments.shifts.twins import measure_twins
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -111,12 +115,24 @@ def train_cell(cell: ShiftCell, config: ShiftsConfig, images: ShiftImages, fabri
     network.register_forward_hook(_in_float32)
     donors = donor_images(cell.donors, images, config.picture_folder, config.out) if method.borrows else None
     begun = time.process_time()
-    objective = method.make(Ingredients(images, donors, cell.seed))
+    objective = method.make(Ingredients(images, donors, lambda: fitted_generator(cell.set_name, config)))
     options = TrainOptions(epochs=cell.budget * config.epochs, flip=images.flip)
     parts = method.wrap(network), objective, images.train, options, cell.seed, fabric
     loop = Loop(cell.name, options.steps(images.train))
     loop.train(ShiftTrainee(*parts, precision=config.precision))
     return network.eval(), round(time.process_time() - begun, 1)
+
+
+FIT: dict[str, Any] = {"fit_batch": 32, "grid_channels": 8, "l1_weight": 1.0}
+"""As `fit` has it for photographs above 32 pixels, at every size."""
+
+
+def fitted_generator(set_name: str, config: ShiftsConfig) -> Autoencoder:
+    """Generator and encoder, fitted once to images of home, without their labels: the same ones for all seeds."""
+    folder = make_folder(config.out / "fitted") / set_name
+    with FileLock(folder.with_suffix(".lock")):
+        images = set_images(set_name, config, 0).train
+        return fit(images, out=folder, device=config.device, resume=True, **FIT).model
 
 
 def _in_float32(network: nn.Module, inputs: Any, logits: Tensor) -> Tensor:
@@ -167,6 +183,8 @@ def measure_site(
         other = deepcopy(network)
         estimate_norm(other, site.unlabelled, device, seed)
         found["estimated"] = scores(predict(other, judged, device), judged.labels)
+    if site.twins is not None:
+        found["twins"] = measure_twins(network, site, device, seed)
     return found
 
 

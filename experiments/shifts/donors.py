@@ -12,7 +12,9 @@ from experiments.photo_generator.pictures import Pyramids, listed_pictures
 from experiments.photo_generator.study import pool_images
 from experiments.shifts.sets import ShiftImages, in_size
 
-DONORS = ("home", "photographs", "sites")
+BOTH = "photographs-and-sites"
+
+DONORS = ("home", "photographs", "sites", BOTH)
 """Of `sites` all sites of a set together, as many images of each: one classifier is trained for all of them."""
 
 PHOTOGRAPHS = 1000
@@ -32,17 +34,22 @@ def donor_images(kind: str, images: ShiftImages, pictures: Path, out: Path) -> I
     """
     if kind == "home":
         return images.train
+    sites = _of_all_sites([site.unlabelled for site in images.sites.values()])
     if kind == "sites":
-        return _of_all_sites([site.unlabelled for site in images.sites.values()])
-    return in_size(photograph_crops(pictures, out), images.train.shape[1])
+        return sites
+    photographs = in_size(photograph_crops(pictures, out), images.train.shape[1])
+    return photographs if kind == "photographs" else _unlabelled([photographs, sites])
 
 
 def _of_all_sites(parts: list[ImageSet]) -> ImageSet:
     """As many of each: those of a small site come several times."""
     most = max(len(part) for part in parts)
-    repeated = [part[torch.arange(most) % len(part)] for part in parts]
-    pixels = torch.cat([part.pixels for part in repeated])
-    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), parts[0].classes)
+    return _unlabelled([part[torch.arange(most) % len(part)] for part in parts])
+
+
+def _unlabelled(parts: list[ImageSet]) -> ImageSet:
+    pixels = torch.cat([part.pixels for part in parts])
+    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))
 
 
 def photograph_crops(pictures: Path, out: Path) -> ImageSet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from advmix.encoders.autoencoder import load_autoencoder
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import encoded
 from advmix.mixing import AdvMix, Mixer, RandMix, Search, usual_split
 from advmix.training.objectives import Augment, Mixing, Nominal, Objective
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from advmix.data.images import ImageSet
     from experiments.shifts.sets import ShiftImages
 
-JITTER = 0.5
-"""Strength of colour jitter in brightness, contrast and saturation; of hue, `HUE`."""
+JITTER = (0.5, 0.5, 0.5, 0.1)
+"""Strengths of colour jitter in brightness, contrast, saturation and hue. With stronger ones, or copies in any hue
+beside the images, classifiers knew less at made sites.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Ingredients:
     Attributes:
         images: of the set.
         donors: images whose styles are borrowed; None for methods that borrow none.
-        seed: of the run.
+        fitted: makes the generator that is fitted to the images of home, or finds it.
     """
 
     images: ShiftImages
     donors: ImageSet | None
-    seed: int
+    fitted: Callable[[], Autoencoder]
 
     @property
     def lent(self) -> ImageSet:
@@ -71,12 +73,16 @@ class Method:
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
 
 
+FITTED = "fitted"
+"""In the place of a ready-made generator's name: the one that is fitted to images of home."""
+
+
 @dataclass(frozen=True)
 class MixSettings:
     """How mixes are trained on.
 
     Args:
-        generator: what is a style.
+        generator: what is a style: a ready-made generator, or `FITTED`.
         search: None for random donors.
         clean_weight: see `Mixing`.
         consistency: see `Mixing`.
@@ -89,8 +95,8 @@ class MixSettings:
 
 
 def make_mixing(made: MixSettings, parts: Ingredients) -> Objective:
-    """RandMix or AdvMix, with a ready-made generator."""
-    model, _ = load_autoencoder(Path(made.generator))
+    """RandMix or AdvMix."""
+    model = parts.fitted() if made.generator == FITTED else load_autoencoder(Path(made.generator))[0]
     dec, split = model.generator, usual_split((), False, model.config)
     mixer: Mixer = RandMix(dec, split) if made.search is None else AdvMix(dec, split, made.search)
     pool = encoded(parts.lent, model.encoder, styles_only=True)
@@ -108,7 +114,7 @@ def mixing(title: str, made: MixSettings) -> Method:
 def _jitter(parts: Ingredients) -> Objective:
     from torchvision.transforms import v2
 
-    return Augment(v2.ColorJitter(JITTER, JITTER, JITTER, JITTER))
+    return Augment(v2.ColorJitter(*JITTER), clean_weight=0.0)
 
 
 def _group_dro(parts: Ingredients) -> Objective:
@@ -148,6 +154,8 @@ METHODS: dict[str, Method] = {
     "worst-of-3": mixing("worst of 3, statistics", replace(RANDMIX, search=Search(restarts=3, steps=0))),
     "randmix-photo": mixing("RandMix, photo", replace(RANDMIX, generator="photo")),
     "randmix-photo-moments": mixing("RandMix, photo:moments", replace(RANDMIX, generator="photo:moments")),
+    "randmix-fitted": mixing("RandMix, fitted generator", replace(RANDMIX, generator=FITTED)),
+    "advmix-fitted": mixing("AdvMix, fitted generator", replace(ADVMIX, generator=FITTED)),
     "advmix-photo-moments": mixing("AdvMix, photo:moments", replace(ADVMIX, generator="photo:moments")),
 }
 """By name."""

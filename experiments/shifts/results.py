@@ -271,3 +271,16 @@ def _kendall(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 3 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return None
     return float(kendalltau(*zip(*pairs, strict=True)).statistic)
+
+
+def overall_quality(rows: Sequence[Record]) -> Record:
+    """How good the forecast by styles is over all sets, as the package says it beside each forecast."""
+    found = forecasts(rows)
+    quality = forecast_quality(found, "styles")
+    return {
+        "forecasts": quality.count,
+        "classifiers": len({(one.variant, one.seed) for one in found}),
+        "sites": len({(one.variant.set_name, one.site) for one in found}),
+        "error": quality.error,
+        "above": quality.above,
+    }

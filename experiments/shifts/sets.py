@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,11 +27,13 @@ class SiteImages:
         images: all of them, in the same order under every seed.
         is_lent: `(N,)`, whether an image is a donor, and serves to estimate normalisation; its label is not looked at.
         is_judged: `(N,)`, whether a classifier is judged on it. Never both.
+        twins: of each image the one at home that differs from it by the shift alone, where that is known.
     """
 
     images: ImageSet
     is_lent: Tensor
     is_judged: Tensor
+    twins: ImageSet | None = None
 
     @property
     def unlabelled(self) -> ImageSet:
@@ -126,16 +128,21 @@ def open_set(name: str, data: Path, size: int, train_images: int, seed: int) -> 
     folder = data / known.folder
     photos = load_photos(str(folder), PhotoOptions(target="label", site=known.column, size=size, data_dir=data))
     if name == "mnist-m":
-        return _from_digits(photos, data, size, train_images, seed)
+        return _from_digits(photos, _column(folder, "mnist_index"), data, size, train_images, seed)
     return _from_photos(known, photos, _units(folder, known.units), train_images, seed)
+
+
+def _column(folder: Path, column: str) -> dict[str, str]:
+    """The entries of a column of the table, by name of the image; empty ones are left out."""
+    with (folder / "labels.csv").open(newline="") as file:
+        return {row["filename"]: row[column] for row in csv.DictReader(file) if row[column]}
 
 
 def _units(folder: Path, column: str | None) -> dict[str, int]:
     """What each image belongs to, by name; nothing for images that belong to nothing."""
     if column is None:
         return {}
-    with (folder / "labels.csv").open(newline="") as file:
-        found = {row["filename"]: row[column] for row in csv.DictReader(file) if row[column]}
+    found = _column(folder, column)
     numbers = {unit: number for number, unit in enumerate(sorted(set(found.values())))}
     return {name: numbers[unit] for name, unit in found.items()}
 
@@ -202,8 +209,10 @@ def _some(count: int, at_most: int, seed: int, place: str) -> Tensor:
     return torch.randperm(count, generator=generator(seed, "shifts", place))[:at_most].sort().values
 
 
-def _from_digits(photos: Photos, data: Path, size: int, train_images: int, seed: int) -> ShiftImages:
-    """MNIST as grey RGB images at home; of its training images the last 10,000 are for choosing."""
+def _from_digits(
+    photos: Photos, index_of: dict[str, str], data: Path, size: int, train_images: int, seed: int
+) -> ShiftImages:
+    """MNIST as grey RGB images at home; of its training images the last sixth is for choosing."""
     known, classes = SETS["mnist-m"], photos.classes
 
     def digits(part: Literal["train", "test"]) -> ImageSet:
@@ -211,11 +220,14 @@ def _from_digits(photos: Photos, data: Path, size: int, train_images: int, seed:
         return ImageSet(pixels.expand(-1, 3, -1, -1), labels, classes)
 
     every, judged = digits("train"), digits("test")
-    train = every[_some(len(every) - 10_000, train_images, seed, "train")]
-    chosen_by = every[len(every) - 10_000 + _some(10_000, 1000, 0, "chosen by")]
+    held_out = len(every) // 6
+    train = every[_some(len(every) - held_out, train_images, seed, "train")]
+    chosen_by = every[len(every) - held_out + _some(held_out, 1000, 0, "chosen by")]
+    there = photos.splits["test"]
+    twins = judged[torch.tensor([int(index_of[name]) for name in there.names])]
     judged = judged[_some(len(judged), 2000, 0, "judged")]
-    site = _divided(photos.splits["test"].images, seed, "mnist-m", ())
-    train, chosen_by, judged = (in_size(images, size) for images in (train, chosen_by, judged))
+    train, chosen_by, judged, twins = (in_size(images, size) for images in (train, chosen_by, judged, twins))
+    site = replace(_divided(there.images, seed, "mnist-m", ()), twins=twins)
     return ShiftImages(train, chosen_by, judged, torch.arange(len(judged)), {"mnist-m": site}, known.flip)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advmix.report.page import save_figures
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import Settings, check_values, expanded, to_dict
 from advmix.utils.device import make_fabric
@@ -18,8 +19,10 @@ from advmix.utils.runs import claim_run
 from experiments.jobs import Job, work
 from experiments.shifts.cell import Record, ShiftCell, measure_cell, packed, set_images
 from experiments.shifts.donors import DONORS
+from experiments.shifts.figures import forecast_figure, site_figure
 from experiments.shifts.methods import METHODS, is_for
 from experiments.shifts.networks import NETWORKS
+from experiments.shifts.results import forecasts
 from experiments.shifts.sets import SETS
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ class ShiftsConfig(Settings):
         sets: which sets.
         networks: which networks.
         methods: which methods.
-        donors: of methods that borrow: home, photographs, sites (unlabelled images of all sites together).
+        donors: of methods that borrow: home, photographs, sites (unlabelled images of all sites together),
+            photographs-and-sites.
         budgets: multiples of the epochs, a training each: what the same time is worth to a cheaper method.
         size: side of the images in pixels.
         train_images: labelled images of home, at most.
@@ -109,23 +113,43 @@ def run_shifts(config: ShiftsConfig) -> Record:
         UserError: bad input.
     """
     fabric = make_fabric(config.device)
+    known = _finished(config)
     claim_run(config.out, "study shifts", _what(config), resume=True, inputs={})
     rows = make_folder(config.out / "rows")
-    known = _finished(config)
     work([_job(cell, config, fabric, rows) for cell in config.cells() if cell.name not in known])
     known |= {path.stem: read_json(path) for path in rows.glob("*.json")}
     done = [known[name] for name in sorted(known)]
-    results = {**header("study shifts", config), "labels": _labels(config, done), "rows": done}
+    results = {**header("study shifts", _config_of(config, done)), "labels": _labels(config, done), "rows": done}
     write_json(config.out / RESULTS, results)
+    there = [name for name in SETS if any(row["set"] == name for row in done)]
+    figures = {name: site_figure(results, name) for name in there}
+    save_figures({**figures, "forecast": forecast_figure(forecasts(done))}, config.out / "figures")
     console.print(f"Numbers: {config.out / RESULTS}")
     return results
 
 
 def _what(config: ShiftsConfig) -> ShiftsConfig:
     """What a folder's runs are: the rest says which of them are done."""
-    usual = ShiftsConfig()
-    lists = {name: getattr(usual, name) for name in ("sets", "networks", "methods", "donors", "budgets", "seeds")}
-    return replace(config, finished=(), **lists)
+    lists: dict[str, Any] = dict.fromkeys(("sets", "networks", "methods", "donors", "budgets", "seeds", "finished"), ())
+    return replace(config, **lists)
+
+
+def _config_of(config: ShiftsConfig, rows: list[Record]) -> ShiftsConfig:
+    """The settings with the lists that all rows need."""
+
+    def values(key: str, order: Iterable[Any]) -> tuple[Any, ...]:
+        there = {row[key] for row in rows}
+        return tuple(value for value in order if value in there)
+
+    return replace(
+        config,
+        sets=values("set", SETS),
+        networks=values("network", NETWORKS),
+        methods=values("method", METHODS),
+        donors=values("donors", DONORS),
+        budgets=values("budget", sorted({row["budget"] for row in rows})),
+        seeds=values("seed", sorted({row["seed"] for row in rows})),
+    )
 
 
 def _job(cell: ShiftCell, config: ShiftsConfig, fabric: Fabric, rows: Path) -> Job:
