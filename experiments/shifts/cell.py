@@ -18,6 +18,7 @@ from advmix.commands.fit import fit
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import encoded, start_latents
+from advmix.intervals import balanced_share
 from advmix.metrics import predict
 from advmix.mixing import RandMix, usual_split
 from advmix.training.classify import ClassifierTrainee, TrainOptions
@@ -25,13 +26,14 @@ from advmix.training.loop import Loop
 from advmix.training.normalisation import estimate_norm, norm_layers
 from advmix.utils.files import make_folder
 from advmix.utils.torch_tools import answers, eval_mode, generator
-from experiments.shifts.donors import donor_images
+from experiments.shifts.donors import donor_images, lent_by_sites
 from experiments.shifts.forecast_baselines import mean_confidence, thresholded_confidence
 from experiments.shifts.made_shifts import MADE_SHIFTS, make_shift
 from experiments.shifts.methods import METHODS, Ingredients
 from experiments.shifts.networks import make_network
 from experiments.shifts.sets import ShiftImages, SiteImages, open_set
 from experiments.shifts.twins import measure_twins
+from experiments.shifts.worst_case import withstood
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -139,6 +141,10 @@ def _in_float32(network: nn.Module, inputs: Any, logits: Tensor) -> Tensor:
     return logits.float()
 
 
+SEARCHED = 250
+"""Images of home, at most, on which a worst case is looked for: styles near those of the new sites."""
+
+
 def measure(network: nn.Module, images: ShiftImages, device: torch.device, seed: int) -> Record:
     """What is known of a classifier in a row of the results.
 
@@ -151,7 +157,10 @@ def measure(network: nn.Module, images: ShiftImages, device: torch.device, seed:
     chosen_by = images.chosen_by
     at_validation = predict(network, chosen_by, device)
     made = {name: predict(network, make_shift(name, chosen_by), device) for name in MADE_SHIFTS}
+    some = images.home[torch.randperm(len(images.home), generator=generator(seed, "shifts", "worst case"))[:SEARCHED]]
+    safe = withstood(network, some, lent_by_sites(images), device, seed)
     return {
+        "worst_case": balanced_share(safe, some.labels).value,
         "validation": balanced(at_validation, chosen_by.labels),
         "made": {name: balanced(answer, chosen_by.labels) for name, answer in made.items()},
         "home": scores(predict(network, images.home, device), images.home.labels),
@@ -190,8 +199,7 @@ def measure_site(
 
 def balanced(answer: Tensor, labels: Tensor) -> float:
     """Balanced accuracy of probabilities `(N, C)`."""
-    right = answers(answer) == labels
-    return float(torch.stack([right[labels == label].double().mean() for label in labels.unique()]).mean())
+    return balanced_share(answers(answer) == labels, labels).value
 
 
 def scores(answer: Tensor, labels: Tensor) -> Record:
@@ -248,5 +256,4 @@ def forecast_by_styles(network: nn.Module, home: ImageSet, site: ImageSet, devic
             rng = generator(seed, "shifts", "forecast", turn, part.start)
             mix = mixer(None, start, labels, pool, rng=rng).images
             right.append(answers(inner(mix.to(device))).cpu() == labels)
-    found, labels = torch.cat(right), shown.labels.repeat(2)
-    return float(torch.stack([found[labels == label].double().mean() for label in labels.unique()]).mean())
+    return balanced_share(torch.cat(right), shown.labels.repeat(2)).value

@@ -34,15 +34,16 @@ def donor_images(kind: str, images: ShiftImages, pictures: Path, out: Path) -> I
     """
     if kind == "home":
         return images.train
-    sites = _of_all_sites([site.unlabelled for site in images.sites.values()])
+    sites = lent_by_sites(images)
     if kind == "sites":
         return sites
     photographs = in_size(photograph_crops(pictures, out), images.train.shape[1])
     return photographs if kind == "photographs" else _unlabelled([photographs, sites])
 
 
-def _of_all_sites(parts: list[ImageSet]) -> ImageSet:
-    """As many of each: those of a small site come several times."""
+def lent_by_sites(images: ShiftImages) -> ImageSet:
+    """Unlabelled images of all new sites, as many of each: those of a small one come several times."""
+    parts = [site.unlabelled for site in images.sites.values()]
     most = max(len(part) for part in parts)
     return _unlabelled([part[torch.arange(most) % len(part)] for part in parts])
 

@@ -83,6 +83,7 @@ SUMMARY: dict[str, Callable[[Record], float]] = {
     "sites": site_mean,
     "sites_estimated": lambda row: site_mean(row, ESTIMATED),
     "worst_site": worst_site,
+    "worst_case": lambda row: float(row["worst_case"]),
     "brier": lambda row: site_mean(row, score="brier"),
     "calibration_error": lambda row: site_mean(row, score="calibration_error"),
     "sensitivity": lambda row: site_mean(row, score="sensitivity"),

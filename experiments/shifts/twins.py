@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from advmix.data.images import slices
-from advmix.encoders.autoencoder import load_autoencoder
-from advmix.encoders.network import encoded, start_latents
 from advmix.metrics import predict
-from advmix.mixing import AdvMix, Search, calibrated, usual_split
 from advmix.utils.torch_tools import answers, generator
 from experiments.shifts.sets import SiteImages
+from experiments.shifts.worst_case import withstood
 
-IMAGES, BATCH = 400, 100
-"""Twins that are searched, and how many at once."""
-
-SEARCH = Search(restarts=3, steps=2)
-"""Of an audit, shorter."""
+IMAGES = 400
+"""Twins that are searched."""
 
 
 def measure_twins(network: nn.Module, site: SiteImages, device: torch.device, seed: int) -> dict[str, Any]:
@@ -43,25 +36,13 @@ def measure_twins(network: nn.Module, site: SiteImages, device: torch.device, se
     plain, true = site.twins[rows], site.images[rows]
     known = answers(predict(network, plain, device)) == plain.labels
     right = answers(predict(network, true, device)) == true.labels
-    withstood = torch.cat([_withstood(network, site, rows[part], device, seed) for part in slices(len(rows), BATCH)])
+    safe = withstood(network, plain, site.unlabelled, device, seed)
     return {
         "images": int(known.sum()),
-        "withstood": _share(withstood[known]),
-        "right_withstood": _share(right[known & withstood]),
-        "right_flipped": _share(right[known & ~withstood]),
+        "withstood": _share(safe[known]),
+        "right_withstood": _share(right[known & safe]),
+        "right_flipped": _share(right[known & ~safe]),
     }
-
-
-def _withstood(network: nn.Module, site: SiteImages, rows: Tensor, device: torch.device, seed: int) -> Tensor:
-    """`(B,)`, whether the classifier is right under all styles that were tried on the plain twins."""
-    assert site.twins is not None
-    model, _ = load_autoencoder(Path("statistics"))
-    pool = encoded(site.unlabelled, model.encoder, styles_only=True).to(device)
-    images, labels = (part.to(device) for part in site.twins.batch(rows))
-    search = AdvMix(model.generator.to(device), usual_split((), False, model.config), SEARCH)
-    start = start_latents(model.generator, model.encoder.to(device), images, None, True)
-    rng = generator(seed, "shifts", "twins", int(rows[0]))
-    return search(network, start, labels, pool, loss=calibrated(network, images), rng=rng).withstood.cpu()
 
 
 def _share(mask: Tensor) -> float | None:

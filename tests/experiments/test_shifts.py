@@ -52,6 +52,7 @@ from experiments.shifts.sets import SETS, ShiftImages, in_size, open_set
 from experiments.shifts.study import ShiftsConfig
 from experiments.shifts.tables import PARTS, shift_tables
 from experiments.shifts.twins import measure_twins
+from experiments.shifts.worst_case import withstood
 from pictures import encoded, write
 from tiny import assert_same_state
 from trained import shared
@@ -189,6 +190,28 @@ def test_twins_are_counted_as_they_would_be_one_by_one(tmp_path: Path) -> None:
     assert found["images"] == sum(known)
     if sum(known):
         assert 0 <= found["withstood"] <= 1
+
+
+class ByLight(torch.nn.Module):
+    """Says the second class of bright images, by one number that can be switched off."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        light = self.weight * (images.mean(dim=(1, 2, 3)) - 0.5)
+        return torch.stack([-light, light], dim=1)
+
+
+def test_a_classifier_that_goes_by_light_withstands_no_other_light() -> None:
+    dark, bright = torch.full((4, 3, 16, 16), 60), torch.full((4, 3, 16, 16), 200)
+    noise = torch.randint(30, (8, 3, 16, 16), generator=generator(0, "tests"))
+    images = ImageSet((torch.cat([dark, bright]) + noise).to(torch.uint8), torch.arange(8) // 4, ("dark", "bright"))
+    cpu = torch.device("cpu")
+    assert not withstood(ByLight(9.0), images, images, cpu, 0).any()
+    alike = images[images.labels == 1]
+    assert withstood(ByLight(9.0), alike, alike, cpu, 0).all()
 
 
 def test_donors_come_from_where_they_say(data: Path, tmp_path: Path) -> None:
