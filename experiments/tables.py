@@ -227,6 +227,25 @@ def _made_shift(results: Record) -> Iterator[str]:
     yield grid(["", "method", "home", "made sites", "CPU s"], table)
 
 
+def learned_style(results: Record) -> Iterator[str]:
+    """Of `study learned-style`: what styles carry of made changes, then how near mixes come to their donors."""
+    config = results["config"]
+    yield (
+        f"At most {config['images']} val images of {config['size']} pixels of each kind. *change*: root mean square, "
+        "pixels in [0, 1]; then the share of it that the styles of each generator carry, in percent."
+    )
+    names = list(results["reproduced"][0]["explained"])
+    rows = [
+        [row["kind"], row["name"], f"{row['change']:.3f}"] + [f"{100 * row['explained'][name]:.0f}" for name in names]
+        for row in results["reproduced"]
+    ]
+    yield grid(["", "", "change", *(f"`{name}`" for name in names)], rows, left=2)
+    yield "Mixes with other images of the kind at made sites:"
+    keys = ("means", "deviations", "colours", "edges")
+    rows = [[row["kind"], row["generator"]] + [f"{row[key]:.3f}" for key in keys] for row in results["mixes"]]
+    yield grid(["", "generator", *keys], rows, left=2)
+
+
 def _each(values: Sequence[float]) -> str:
     return " ".join(f"{value:.1f}" for value in values)
 
@@ -249,6 +268,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
     "photo-measure": photo_measure,
+    "learned-style": learned_style,
     "ready-made": ready_made,
     "gallery": gallery_sections,
     "pipeline": pipeline,

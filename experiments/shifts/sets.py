@@ -92,9 +92,7 @@ SETS = {
         units="group",
     ),
     "pacs": ShiftSet("PACS, from photographs", "medium: painting, cartoon, sketch", "pacs", "domain", "photo"),
-    "mnist-m": ShiftSet(
-        "MNIST to MNIST-M", "background and colour", "mnist-m", "domain", "mnist", flip=False
-    ),
+    "mnist-m": ShiftSet("MNIST to MNIST-M", "background and colour", "mnist-m", "domain", "mnist", flip=False),
 }
 """By name."""
 
@@ -114,9 +112,7 @@ def open_set(name: str, data: Path, size: int, train_images: int, seed: int) -> 
         UserError: the data are not there.
     """
     known = SETS[name]
-    options = PhotoOptions(
-        target="label", site=known.column, split_by=known.units, size=size, data_dir=data
-    )
+    options = PhotoOptions(target="label", site=known.column, split_by=known.units, size=size, data_dir=data)
     photos = load_photos(str(data / known.folder), options)
     if name == "mnist-m":
         return _from_digits(photos, data, size, train_images, seed)

@@ -1,0 +1,142 @@
+"""`python -m experiments learned-style`: what does a learned style know that statistics of an image do not?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
+from advmix.report.tables import RESULTS, header
+from advmix.utils.config import Settings, check_values, expanded
+from advmix.utils.files import make_folder, write_json
+from advmix.utils.progress import console
+from advmix.utils.runs import claim_run
+from advmix.utils.torch_tools import generator
+from experiments.learned_style.figures import draw_reproductions
+from experiments.learned_style.made_changes import FAMILIES
+from experiments.learned_style.reproduction import explained, mixes, nearness
+from experiments.photo_generator.crops import draw_crops
+from experiments.photo_generator.domains import DOMAINS, open_domain
+from experiments.photo_generator.pictures import Pyramids, listed_pictures
+from experiments.shifts.made_shifts import MADE_SHIFTS
+
+Record = dict[str, Any]
+
+CELLS, PHOTOGRAPHS = "blood cells, sites", "photographs"
+GENERATORS = (
+    "statistics:moments",
+    "statistics:covariance",
+    "statistics:pyramid",
+    "statistics:local",
+    "statistics:fourier",
+    "photo",
+    "photo:moments",
+)
+
+
+@dataclass(frozen=True)
+class LearnedStyleConfig(Settings):
+    """Measure what is in the styles of ready-made generators: how much of a made change they carry, and how near a mix
+    comes to its donor's colours.
+
+    Args:
+        generators: what is compared.
+        data: as of photo-measure; wbc-sites and pacs are read.
+        pictures: folder of the free photographs, which `photo-pictures` wrote; of these alone pictures are shown.
+        size: side of the images in pixels.
+        images: val images of each kind, at most.
+        seed: of the donors, and of the crops that are shown.
+        out: folder for results.json and the figure.
+    """
+
+    generators: tuple[str, ...] = GENERATORS
+    data: Path = Path("data")
+    pictures: Path = Path("runs/pictures")
+    size: int = 64
+    images: int = 200
+    seed: int = 0
+    out: Path = Path("runs/study/learned-style")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_values(self, "size", least=16)
+        check_values(self, "images", least=2)
+
+
+def run_learned_style(config: LearnedStyleConfig) -> Record:
+    """Measure; returns what `results.json` holds.
+
+    Raises:
+        UserError: bad input.
+    """
+    found = {name: load_autoencoder(Path(name)) for name in config.generators}
+    inputs = {name: metadata["fingerprint"] for name, (_, metadata) in found.items()}
+    claim_run(config.out, "study learned-style", config, resume=True, inputs=inputs)
+    models = {name: model for name, (model, _) in found.items()}
+    reproduced, mixed = [], []
+    for kind in (CELLS, PHOTOGRAPHS):
+        images = _images(config, kind)
+        reproduced += [{"kind": kind, **row} for row in reproduction_rows(models, images)]
+        mixed += [{"kind": kind, **row} for row in mix_rows(models, images)]
+    shown = draw_crops(
+        Pyramids.read(config.pictures, listed_pictures()), 4, 64, generator(config.seed, "learned style")
+    )
+    draw_reproductions(models, shown, make_folder(config.out / "figures") / "reproductions.png")
+    results = {**header("study learned-style", config), "reproduced": reproduced, "mixes": mixed}
+    write_json(config.out / RESULTS, results)
+    console.print(reproduced_table(reproduced))
+    console.print(mixes_table(mixed))
+    return results
+
+
+def _images(config: LearnedStyleConfig, kind: str) -> Tensor:
+    domain = replace(next(domain for domain in DOMAINS if domain.name == kind), classified=None)
+    found = open_domain(domain, config.size, expanded(config.data, "data"), "val", config.images, config.images)
+    pixels, _ = found.judged.batch(slice(None))
+    return pixels
+
+
+def reproduction_rows(models: dict[str, Autoencoder], images: Tensor) -> list[Record]:
+    """For every made change the root of its mean square, and the share of it that each generator's styles carry."""
+    rows = []
+    for family, changes in FAMILIES.items():
+        for name, change in changes.items():
+            changed = change(images).clamp(0, 1)
+            row: Record = {"family": family, "name": name, "change": float((changed - images).square().mean().sqrt())}
+            shares = {generator: explained(model, images, changed) for generator, model in models.items()}
+            rows.append({**row, "explained": shares})
+    return rows
+
+
+def mix_rows(models: dict[str, Autoencoder], images: Tensor) -> list[Record]:
+    """For every generator how near mixes come to their donors: other images of the same kind, at made sites."""
+    sites = list(MADE_SHIFTS.values())
+    others = images.roll(1, dims=0)
+    donors = torch.stack([sites[place % len(sites)](one[None])[0].clamp(0, 1) for place, one in enumerate(others)])
+    rows = [{"generator": "no mix", **nearness(images, donors, images)}]
+    for name, model in models.items():
+        rows.append({"generator": name, **nearness(images, donors, mixes(model, images, donors))})
+    return rows
+
+
+def reproduced_table(rows: list[Record]) -> Table:
+    """As a person reads it: percent of each change."""
+    names = list(rows[0]["explained"])
+    view = Table("kind", "change", *names)
+    for row in rows:
+        view.add_row(row["kind"], row["name"], *(f"{100 * row['explained'][name]:.0f}" for name in names))
+    return view
+
+
+def mixes_table(rows: list[Record]) -> Table:
+    """As a person reads it."""
+    view = Table("kind", "generator", "means", "deviations", "colours", "edges")
+    for row in rows:
+        numbers = (f"{row[key]:.3f}" for key in ("means", "deviations", "colours", "edges"))
+        view.add_row(row["kind"], row["generator"], *numbers)
+    return view
