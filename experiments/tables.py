@@ -242,8 +242,11 @@ def learned_style(results: Record) -> Iterator[str]:
     yield grid(["", "", "change", *(f"`{name}`" for name in names)], rows, left=2)
     yield "Mixes with other images of the kind at made sites:"
     keys = ("means", "deviations", "colours", "edges")
-    rows = [[row["kind"], row["generator"]] + [f"{row[key]:.3f}" for key in keys] for row in results["mixes"]]
-    yield grid(["", "generator", *keys], rows, left=2)
+    rows = [
+        [row["kind"], row["generator"], *(f"{row[key]:.3f}" for key in keys), in_percent([row["moments"]])]
+        for row in results["mixes"]
+    ]
+    yield grid(["", "generator", *keys, "as moments do"], rows, left=2)
 
 
 def _each(values: Sequence[float]) -> str:

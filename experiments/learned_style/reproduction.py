@@ -32,8 +32,12 @@ def explained(model: Autoencoder, images: Tensor, changed: Tensor) -> float:
 
     1 is all of it; less than 0 is further away than the unchanged images are.
     """
-    missed = mixes(model, images, changed) - changed
-    return float(1 - missed.square().sum() / (changed - images).square().sum())
+    return shared(images, changed, mixes(model, images, changed))
+
+
+def shared(images: Tensor, changed: Tensor, other: Tensor) -> float:
+    """Share of the squared change from images to changed ones that other images have, too."""
+    return float(1 - (other - changed).square().sum() / (changed - images).square().sum())
 
 
 def nearness(images: Tensor, donors: Tensor, found: Tensor) -> dict[str, float]:

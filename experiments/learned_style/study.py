@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
-from advmix.report.tables import RESULTS, header
+from advmix.report.tables import RESULTS, header, in_percent
 from advmix.utils.config import Settings, check_values, expanded
 from advmix.utils.files import make_folder, write_json
 from advmix.utils.progress import console
@@ -19,7 +19,7 @@ from advmix.utils.runs import claim_run
 from advmix.utils.torch_tools import generator
 from experiments.learned_style.figures import draw_reproductions
 from experiments.learned_style.made_changes import FAMILIES
-from experiments.learned_style.reproduction import explained, mixes, nearness
+from experiments.learned_style.reproduction import explained, mixes, nearness, shared
 from experiments.photo_generator.crops import draw_crops
 from experiments.photo_generator.domains import DOMAINS, open_domain
 from experiments.photo_generator.pictures import Pyramids, listed_pictures
@@ -114,13 +114,17 @@ def reproduction_rows(models: dict[str, Autoencoder], images: Tensor) -> list[Re
 
 
 def mix_rows(models: dict[str, Autoencoder], images: Tensor) -> list[Record]:
-    """For every generator how near mixes come to their donors: other images of the same kind, at made sites."""
+    """For every generator how near mixes come to their donors, other images of the same kind at made sites, and which
+    share of what they change the mixes of `statistics:moments` change, too.
+    """
     sites = list(MADE_SHIFTS.values())
     others = images.roll(1, dims=0)
     donors = torch.stack([sites[place % len(sites)](one[None])[0].clamp(0, 1) for place, one in enumerate(others)])
-    rows = [{"generator": "no mix", **nearness(images, donors, images)}]
+    moments = mixes(load_autoencoder(Path("statistics:moments"))[0], images, donors)
+    rows: list[Record] = [{"generator": "no mix", **nearness(images, donors, images), "moments": None}]
     for name, model in models.items():
-        rows.append({"generator": name, **nearness(images, donors, mixes(model, images, donors))})
+        found = mixes(model, images, donors)
+        rows.append({"generator": name, **nearness(images, donors, found), "moments": shared(images, found, moments)})
     return rows
 
 
@@ -135,8 +139,8 @@ def reproduced_table(rows: list[Record]) -> Table:
 
 def mixes_table(rows: list[Record]) -> Table:
     """As a person reads it."""
-    view = Table("kind", "generator", "means", "deviations", "colours", "edges")
+    view = Table("kind", "generator", "means", "deviations", "colours", "edges", "as moments")
     for row in rows:
-        numbers = (f"{row[key]:.3f}" for key in ("means", "deviations", "colours", "edges"))
-        view.add_row(row["kind"], row["generator"], *numbers)
+        numbers = [f"{row[key]:.3f}" for key in ("means", "deviations", "colours", "edges")]
+        view.add_row(row["kind"], row["generator"], *numbers, in_percent([row["moments"]]))
     return view
