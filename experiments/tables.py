@@ -247,6 +247,17 @@ def learned_style(results: Record) -> Iterator[str]:
         for row in results["mixes"]
     ]
     yield grid(["", "generator", *keys, "as moments do"], rows, left=2)
+    yield (
+        f"A search of {config['steps']} steps from a donor of the shipped photographs, in a nominal classifier; "
+        f"at most {config['search_images']} val images of {config['search_size']} pixels of each kind:"
+    )
+    rows = []
+    for row in results["searched"]:
+        cells = [f"{row[key]:.3f}" for key in ("start_change", "moved")] + [in_percent([row["moments"]])]
+        cells += [f"{row[key]:.1f}" for key in ("loss_start", "loss")]
+        rows.append([row["kind"], row["generator"], *cells, *(in_percent([row[k]]) for k in ("right_start", "right"))])
+    heads = ["change by the donor", "by the search", "as moments do", "loss at the donor", "in the end"]
+    yield grid(["", "generator", *heads, "right at the donor", "right in the end"], rows, left=2)
 
 
 def _each(values: Sequence[float]) -> str:

@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import advmix
+from advmix.classifiers.networks import conv_net
+from advmix.data.images import ImageSet, to_bytes
 from advmix.encoders.autoencoder import load_autoencoder
+from advmix.utils.torch_tools import global_seed
 from experiments.learned_style.figures import SHOWN, draw_reproductions
 from experiments.learned_style.made_changes import FAMILIES, bright_part, gains
 from experiments.learned_style.reproduction import explained, mixes, nearness
-from experiments.learned_style.study import mix_rows, mixes_table, reproduced_table, reproduction_rows
+from experiments.learned_style.searching import search_row
+from experiments.learned_style.study import mix_rows, mixes_table, reproduced_table, reproduction_rows, searched_table
 from experiments.tables import learned_style
 
 
@@ -70,7 +75,20 @@ def test_rows_become_tables_and_a_figure(tmp_path: Path) -> None:
     mixed = [{"kind": "blots", **row} for row in mix_rows(models, pictures())]
     assert reproduced_table(reproduced).row_count == sum(map(len, FAMILIES.values()))
     assert mixes_table(mixed).row_count == 3
-    text = "\n".join(learned_style({"config": {"images": 4, "size": 32}, "reproduced": reproduced, "mixes": mixed}))
+    with global_seed(0):
+        network = conv_net(2, widths=(8, 8)).eval()
+    shown = ImageSet(to_bytes(pictures()), torch.tensor([0, 1, 0, 1]), ("a", "b"))
+    searched = []
+    for name, model in models.items():
+        row = search_row(model, advmix.load(name, "photos").pool, network, shown, 2, 0)
+        assert row["loss"] >= row["loss_start"]
+        assert row["moved"] > 0
+        searched.append({"kind": "blots", "generator": name, **row})
+    assert searched[0]["moments"] > 0.9  # a search through moments moves moments, but for the floor and clipping
+    assert searched_table(searched).row_count == 2
+    config = {"images": 4, "size": 32, "steps": 2, "search_size": 32, "search_images": 4}
+    rows = {"reproduced": reproduced, "mixes": mixed, "searched": searched}
+    text = "\n".join(learned_style({"config": config, **rows}))
     for row in reproduced:
         assert f"| {100 * row['explained']['photo:moments']:.0f} |" in text
     draw_reproductions(models, pictures(), tmp_path / "figure.png")
