@@ -46,6 +46,7 @@ EXPERIMENTS = {
         "experiments.photo_generator.ready_made", "ReadyMadeConfig", "run_ready_made", "ready-made generators, compared"
     ),
     "search": Command("experiments.search.study", "SearchConfig", "run_search", "Algorithm 1"),
+    "shifts": Command("experiments.shifts.study", "ShiftsConfig", "run_shifts", "real shifts, rivals, the forecast"),
     "toy": Command("experiments.toy.study", "ToyConfig", "run_toy", "the paper's toy example"),
 }
 

@@ -3,11 +3,11 @@
 A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->` stand the tables of
 `results/NAME/results.json` (or of `results/NAME/*/results.json` together). Further words choose tests by their names in
 `TESTS`, `all` of them, and figures, which are left out where there is no such file:
-`<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`. `methods=nominal,advmix` shows these
-rows alone, without what stands below a table. Between `<!-- columns: page -->` and `<!-- end of columns -->` stands
-what every accuracy means that is shown in that place; between `<!-- schema: audit_part -->` and
-`<!-- end of schema -->` the keys of that definition in the JSON Schema of `results.json`; between
-`<!-- named changes -->` and its end the changes of `advmix.named_changes`.
+`<!-- results: colored-mnist shuffled.png worst-case.png shuffled worst-case -->`; of a study that has them, single
+tables by their names in `PARTS`. `methods=nominal,advmix` shows these rows alone, without what stands below a table.
+Between `<!-- columns: page -->` and `<!-- end of columns -->` stands what every accuracy means that is shown in that
+place; between `<!-- schema: audit_part -->` and `<!-- end of schema -->` the keys of that definition in the JSON Schema
+of `results.json`; between `<!-- named changes -->` and its end the changes of `advmix.named_changes`.
 
 Run after results change; a test holds pages and results together.
 """
@@ -47,7 +47,8 @@ from experiments.figures import TEST, caveat, published
 from experiments.markdown_table import grid
 from experiments.photo_generator.credits import notice, photographs_table
 from experiments.photo_generator.pictures import listed_pictures
-from experiments.tables import TABLES
+from experiments.shifts.results import overall_quality
+from experiments.tables import PARTS, TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
@@ -93,11 +94,17 @@ WITHIN = "; compare within a column, each has generators of its own"
 
 
 def main() -> None:
-    """Write every page and NOTICE anew, and copy the README's picture."""
+    """Write every page, NOTICE and what the package says of forecasts anew, and copy the README's picture."""
     for path in pages():
         path.write_text(updated(path.read_text(), path.parent))
+    (ROOT / "src" / "advmix" / "forecast_quality.json").write_text(forecast_text())
     (ROOT / "NOTICE").write_text(notice(listed_pictures()))
     shutil.copyfile(ROOT / "results" / PICTURE, ROOT / "docs" / "images" / "mixing.png")
+
+
+def forecast_text() -> str:
+    """How good forecasts are, from the study of shifts."""
+    return json.dumps(overall_quality(load(ROOT / "results" / "shifts")[0]["rows"]), indent=1) + "\n"
 
 
 def pages() -> list[Path]:
@@ -171,15 +178,19 @@ def blocks(found: Sequence[dict[str, Any]], words: Sequence[str]) -> Iterator[st
         UserError: worst cases that cannot be compared.
         ValueError: results that were searched differently, or a test that does not exist.
     """
-    wanted = tests(words)
     if not found:
         yield "*Not run yet.*"
         return
     if found[0].get("study") in TABLES:
+        asked = [word for word in words if not word.endswith(".png")]
         for results in found:
-            yield from TABLES[results["study"]](results)
-            yield f"Made by `{command(results['config'])}`"
+            parts = PARTS.get(results["study"], {})
+            for make in [parts[word] for word in asked] or [TABLES[results["study"]]]:
+                yield from make(results)
+            if not asked:
+                yield f"Made by `{command(results['config'])}`"
         return
+    wanted = tests(words)
     if not wanted:
         return
     if any(results["search"] != found[0]["search"] for results in found):

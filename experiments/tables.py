@@ -12,6 +12,8 @@ from experiments.face_tables import FACE_TABLES, setting
 from experiments.marginalize.study import marginal_rows, tests_of
 from experiments.markdown_table import grid
 from experiments.pipeline.measure import PIPELINES, by_pipeline, quality_rows
+from experiments.shifts.tables import PARTS as SHIFT_TABLES
+from experiments.shifts.tables import shift_tables
 
 Record = dict[str, Any]
 
@@ -286,7 +288,11 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "ready-made": ready_made,
     "gallery": gallery_sections,
     "pipeline": pipeline,
+    "shifts": shift_tables,
     **FACE_TABLES,
 }
 
 """By the name of the study."""
+
+PARTS = {"shifts": SHIFT_TABLES}
+"""Single tables of a study, by the word that a page asks for them with."""

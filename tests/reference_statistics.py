@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import logm, sqrtm  # type: ignore[import-untyped]
+from scipy.linalg import logm, sqrtm
 
 Array = NDArray[np.float64]
 FLOOR, FINE_FLOOR = 0.02, 0.005

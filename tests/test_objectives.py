@@ -53,10 +53,14 @@ OBJECTIVES: dict[str, Callable[[Parts], Objective]] = {
     "advmix": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT, restarts=2, steps=1), parts.pool),
     "advmix alone": lambda parts: Mixing(AdvMix(parts.model.generator, SPLIT), parts.pool, clean_weight=0),
     "randmix residual": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, residual=True),
+    "randmix consistent": lambda parts: Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, consistency=2),
     "jitter": lambda parts: Augment(ColorJitter(0.5, 0.5, 0.5, 0.5)),
 }
 ALL = pytest.mark.parametrize("name", OBJECTIVES)
-LEARNS = pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "advmix alone"])
+LEARNS = pytest.mark.parametrize(
+    "name", [name for name in OBJECTIVES if name not in ("advmix alone", "randmix consistent")]
+)
+"""A network that knows nothing contradicts itself nowhere: that part of the loss grows as it learns."""
 COPIES = pytest.mark.parametrize("name", ["randmix", "advmix", "randmix residual", "jitter"])
 
 
@@ -311,3 +315,31 @@ def test_flip_reaches_the_objective(parts: Parts) -> None:
     assert objective.batch.augmented
     assert torch.equal(objective.batch.images, flipped(original, seeded(0, "flip", 0)))
     assert not torch.equal(objective.batch.images, original)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("clean_weight", [0.0, 0.25, 1.0])
+def test_consistency_is_the_divergence_from_the_answer_to_the_image(
+    parts: Parts, clean_weight: float, joint: bool
+) -> None:
+    batch, network = parts.batch(), make_network().eval()
+    mixer = RandMix(parts.model.generator, SPLIT)
+    objective = Mixing(mixer, parts.pool, clean_weight, together=joint, consistency=1.5)
+    found = objective(network, batch, seeded(0))
+    of_copy, of_image = network(objective.copy(network, batch, seeded(0))), network(batch.images)
+    expected = torch.zeros(())
+    for copy, image, label in zip(of_copy.softmax(1), of_image.softmax(1), batch.labels, strict=True):
+        divergence = sum(p * (p / q).log() for p, q in zip(image.detach(), copy, strict=True))
+        expected += 1.5 * divergence - clean_weight * image[label].log() - (1 - clean_weight) * copy[label].log()
+    torch.testing.assert_close(found, expected / len(batch.labels))
+    found.backward()
+    grads = [part.grad.clone() for part in network.parameters() if part.grad is not None]
+    network.zero_grad()
+    (expected / len(batch.labels)).backward()
+    for one, other in zip(grads, [part.grad for part in network.parameters()], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_negative_consistency_is_refused(parts: Parts) -> None:
+    with pytest.raises(ValueError, match="consistency must be at least 0, not -1"):
+        Mixing(RandMix(parts.model.generator, SPLIT), parts.pool, consistency=-1)

@@ -38,7 +38,8 @@ def mean_confidence(target: Tensor) -> float:
 
 def thresholded_confidence(home: Tensor, labels: Tensor, target: Tensor, score: Score = negative_entropy) -> float:
     """The share of the target that is as sure as a threshold, or surer (Garg et al., "Leveraging unlabeled data to
-    predict out-of-distribution performance", 2022). At home, that share is the accuracy, or as near as equal scores allow.
+    predict out-of-distribution performance", 2022). At home, that share is the accuracy, or as near as equal scores
+    allow.
 
     The paper's variants are `negative_entropy`, which it prefers, and `highest_probability`.
     """

@@ -22,7 +22,8 @@ def _gains(images: Tensor, *gains: float) -> Tensor:
 def _blurred(images: Tensor, share: float) -> Tensor:
     """By a Gaussian whose deviation is a share of the side."""
     sigma = share * images.shape[-1]
-    return F.gaussian_blur(images, [2 * round(3 * sigma) + 1] * 2, [sigma, sigma])
+    blurred: Tensor = F.gaussian_blur(images, [2 * round(3 * sigma) + 1] * 2, [sigma, sigma])
+    return blurred
 
 
 MADE_SHIFTS: dict[str, Change] = {

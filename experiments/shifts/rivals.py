@@ -35,7 +35,7 @@ def jensen_shannon(logits: Sequence[Tensor]) -> Tensor:
 class EachAugMix(v2.AugMix):  # type: ignore[misc]
     """torchvision's `AugMix` for a batch whose images each draw their own operations: there, a batch shares them.
 
-    The operations of all images that are the same are done at once, which is five times as fast as one by one.
+    Equal operations are done at once on all images that they are drawn for, which is far faster than one by one.
     """
 
     def draw(self, count: int, height: int, width: int) -> list[list[Operation]]:
@@ -115,30 +115,27 @@ class TrivialAugment(Augment):
     """
 
     def __init__(self, clean_weight: float = 0.0) -> None:
-        transform = v2.TrivialAugmentWide()
-        super().__init__(lambda image: to_unit(transform(to_bytes(image))), clean_weight)
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 to float in [0, 1], of any number of dimensions."""
-    return pixels.float() / 255
+        to_pixels, to_unit = v2.ToDtype(torch.uint8, scale=True), v2.ToDtype(torch.float32, scale=True)
+        super().__init__(v2.Compose([to_pixels, v2.TrivialAugmentWide(), to_unit]), clean_weight)
 
 
 class RandConv(Objective):
-    """`CE(f(x'), y) + weight * JS(f(x'), f(x''), f(x'''))` with three copies of the images, each after another random
-    convolution (Xu et al., "Robust and generalizable visual representation learning via random convolutions", 2021).
+    """`CE(f(x1), y) + weight * JS(f(x1), f(x2), f(x3))` with three copies of each image, each after a random
+    convolution of its own (Xu et al., "Robust and generalizable visual representation learning via random
+    convolutions", 2021).
 
-    A convolution is one for the whole batch: a kernel size at random, weights `N(0, 1 / (C * size^2))`, on images that
-    are centred on 0.5. The copy is `(1 - a) * x + a * conv(x)` with `a ~ U(0, 1)` (RC_mix), and is not clamped. Each
-    copy is a batch of its own to the classifier. All this is as in the authors' code, but for one thing: there, the
-    second and third copy are made of the first one, here of the images, as the paper says.
+    A convolution has a random size and weights `N(0, 1 / (C * size^2))`, and is of an image that is centred on 0.5. The
+    copy is `(1 - a) * x + a * conv(x)` with `a ~ U(0, 1)` (RC_mix), and is not clamped. Each copy is a batch of its own
+    to the classifier. The authors' code has one convolution for a whole batch, and makes the second and third copy of
+    the first one; here both are as in the paper's algorithm. With one for a batch, batch normalisation keeps a mean
+    over batches that are unlike each other and unlike any image.
 
     The authors' RC_img with consistency has `mix=False, clean_share=0.5, weight=5`.
 
     Args:
         sizes: odd kernel sizes, in pixels.
         mix: whether a copy is mixed with its image.
-        clean_share: probability that a batch stays as it is, in [0, 1].
+        clean_share: probability that an image stays as it is, in [0, 1].
         weight: of the Jensen-Shannon divergence, at least 0.
     """
 
@@ -149,15 +146,17 @@ class RandConv(Objective):
 
     def copy(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Of images `(B, C, H, W)` in [0, 1], around [0, 1]."""
+        with torch.autocast(images.device.type, enabled=False):
+            copies = torch.stack([self._convolved(image, rng) for image in images])
+        return copies.contiguous(memory_format=torch.channels_last)
+
+    def _convolved(self, image: Tensor, rng: torch.Generator) -> Tensor:
         if torch.rand((), generator=rng) < self.clean_share:
-            return images
-        size = self.sizes[int(torch.randint(len(self.sizes), (), generator=rng))]
-        channels = images.shape[1]
+            return image
+        size, channels = self.sizes[int(torch.randint(len(self.sizes), (), generator=rng))], len(image)
         kernel = torch.randn(channels, channels, size, size, generator=rng) / (channels * size**2) ** 0.5
         share = float(torch.rand((), generator=rng)) if self.mix else 1.0
-        with torch.autocast(images.device.type, enabled=False):
-            changed = F.conv2d(images - 0.5, kernel.to(images), padding=size // 2) + 0.5
-            return torch.lerp(images, changed, share)
+        return torch.lerp(image, F.conv2d(image - 0.5, kernel.to(image), padding=size // 2) + 0.5, share)
 
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         predictions = [classifier(self.copy(batch.images, rng)) for _ in range(3)]
@@ -171,13 +170,14 @@ class DonorMixing(WithCopy):
         donors: `(N, C, H, W)`, uint8, of the size of the images. Where they are the training images, an image may be
             its own donor.
         clean_weight: see `WithCopy`.
+        together: see `WithCopy`; here they are by default, as in `Mixing` of the studies.
 
     Raises:
         ValueError: donors of another type, or none; in a call: images of another size.
     """
 
-    def __init__(self, donors: Tensor, clean_weight: float = 0.5) -> None:
-        super().__init__(clean_weight)
+    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = True) -> None:
+        super().__init__(clean_weight, together)
         if donors.dtype != torch.uint8 or donors.ndim != 4 or not len(donors):
             raise ValueError(f"donors {tuple(donors.shape)} of {donors.dtype}: uint8 images (N, C, H, W) are wanted")
         self.count, self.shape = len(donors), donors.shape[1:]
@@ -211,19 +211,25 @@ class FourierMixing(DonorMixing):
         interpolate: whether a share of each amplitude comes from the donor, of each image another one, `U(0, 1)`;
             otherwise all of it.
         clean_weight: see `WithCopy`.
+        together: see `WithCopy`; here they are by default, as in `Mixing` of the studies.
     """
 
     def __init__(
-        self, donors: Tensor, beta: float = 0.09, interpolate: bool = False, clean_weight: float = 0.5
+        self,
+        donors: Tensor,
+        beta: float = 0.09,
+        interpolate: bool = False,
+        clean_weight: float = 0.5,
+        together: bool = True,
     ) -> None:
-        super().__init__(donors, clean_weight)
+        super().__init__(donors, clean_weight, together)
         if not 0 <= beta <= 0.5:
             raise ValueError(f"beta must be between 0 and 0.5, not {beta}")
         height, width = donors.shape[2:]
         reach = int(min(height, width) * beta)
         down = (torch.arange(-reach, reach + 1) % height).unique()
         self.low = (..., down[:, None], torch.arange(min(reach, width // 2) + 1))
-        self.amplitudes = torch.cat([torch.fft.rfft2(to_unit(part))[self.low].abs() for part in donors.split(256)])
+        self.amplitudes = torch.cat([torch.fft.rfft2(to_float(part))[self.low].abs() for part in donors.split(256)])
         self.interpolate = interpolate
 
     def mixed(self, images: Tensor, donors: Tensor, rng: torch.Generator) -> Tensor:
@@ -246,8 +252,8 @@ class HistogramMatching(DonorMixing):
     flat; where no two are equal, the histogram is the donor's exactly, and the channel's mean always is.
     """
 
-    def __init__(self, donors: Tensor, clean_weight: float = 0.5) -> None:
-        super().__init__(donors, clean_weight)
+    def __init__(self, donors: Tensor, clean_weight: float = 0.5, together: bool = True) -> None:
+        super().__init__(donors, clean_weight, together)
         self.ordered = donors.flatten(2).sort(dim=2).values
 
     def mixed(self, images: Tensor, donors: Tensor, rng: torch.Generator) -> Tensor:

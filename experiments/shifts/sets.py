@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,12 +24,26 @@ class SiteImages:
     """A site that a classifier was not trained at.
 
     Attributes:
-        unlabelled: images whose labels nobody looks at: donors, and statistics for normalisation.
-        judged: the other half. The two are disjoint.
+        images: all of them, in the same order under every seed.
+        is_lent: `(N,)`, whether an image is a donor, and serves to estimate normalisation; its label is not looked at.
+        is_judged: `(N,)`, whether a classifier is judged on it. Never both.
+        twins: of each image the one at home that differs from it by the shift alone, where that is known.
     """
 
-    unlabelled: ImageSet
-    judged: ImageSet
+    images: ImageSet
+    is_lent: Tensor
+    is_judged: Tensor
+    twins: ImageSet | None = None
+
+    @property
+    def unlabelled(self) -> ImageSet:
+        """Donors."""
+        return self.images[self.is_lent]
+
+    @property
+    def judged(self) -> ImageSet:
+        """What is judged."""
+        return self.images[self.is_judged]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +52,6 @@ class ShiftImages:
 
     Attributes:
         train: labelled images of home.
-        train_units: `(N,)`, the same for training images of one photograph.
         chosen_by: labelled images of home by which settings are chosen, as they are and at made sites.
         home: labelled images of home that are judged.
         home_units: `(N,)`, the same for judged images of one photograph.
@@ -46,7 +60,6 @@ class ShiftImages:
     """
 
     train: ImageSet
-    train_units: Tensor
     chosen_by: ImageSet
     home: ImageSet
     home_units: Tensor
@@ -65,7 +78,7 @@ class ShiftSet:
         column: of the sites.
         home: the site whose labels are known.
         rare: classes that are hardly there at other sites, and are not judged there.
-        units: column of what belongs together, such as the photograph that images were cut from.
+        units: column that says what belongs together, such as the photograph that images of home were cut from.
         flip: whether an image may be mirrored.
     """
 
@@ -112,22 +125,40 @@ def open_set(name: str, data: Path, size: int, train_images: int, seed: int) -> 
         UserError: the data are not there.
     """
     known = SETS[name]
-    options = PhotoOptions(target="label", site=known.column, split_by=known.units, size=size, data_dir=data)
-    photos = load_photos(str(data / known.folder), options)
+    folder = data / known.folder
+    photos = load_photos(str(folder), PhotoOptions(target="label", site=known.column, size=size, data_dir=data))
     if name == "mnist-m":
-        return _from_digits(photos, data, size, train_images, seed)
-    return _from_photos(known, photos, train_images, seed)
+        return _from_digits(photos, _column(folder, "mnist_index"), data, size, train_images, seed)
+    return _from_photos(known, photos, _units(folder, known.units), train_images, seed)
 
 
-def _from_photos(known: ShiftSet, photos: Photos, train_images: int, seed: int) -> ShiftImages:
+def _column(folder: Path, column: str) -> dict[str, str]:
+    """The entries of a column of the table, by name of the image; empty ones are left out."""
+    with (folder / "labels.csv").open(newline="") as file:
+        return {row["filename"]: row[column] for row in csv.DictReader(file) if row[column]}
+
+
+def _units(folder: Path, column: str | None) -> dict[str, int]:
+    """What each image belongs to, by name; nothing for images that belong to nothing."""
+    if column is None:
+        return {}
+    found = _column(folder, column)
+    numbers = {unit: number for number, unit in enumerate(sorted(set(found.values())))}
+    return {name: numbers[unit] for name, unit in found.items()}
+
+
+def _from_photos(
+    known: ShiftSet, photos: Photos, units_of: dict[str, int], train_images: int, seed: int
+) -> ShiftImages:
     home = photos.sites.index(known.home)
 
     def at_home(split: str) -> tuple[ImageSet, Tensor]:
         found = photos.splits[split]
         rows = found.sites == home
-        return found.images[rows], found.units[rows]
+        units = torch.tensor([units_of.get(name, len(units_of) + row) for row, name in enumerate(found.names)])
+        return found.images[rows], units[rows]
 
-    train, units = at_home("train")
+    train, _ = at_home("train")
     drawn = _some(len(train), train_images, seed, "train")
     validation, validation_units = at_home("val")
     if (photos.splits["test"].sites == home).any():
@@ -141,7 +172,7 @@ def _from_photos(known: ShiftSet, photos: Photos, train_images: int, seed: int) 
         for number, site in enumerate(photos.sites)
         if number != home
     }
-    return ShiftImages(train[drawn], units[drawn], validation, judged, judged_units, sites, known.flip)
+    return ShiftImages(train[drawn], validation, judged, judged_units, sites, known.flip)
 
 
 def _everything(photos: Photos, site: int) -> ImageSet:
@@ -161,7 +192,7 @@ def _divided(images: ImageSet, seed: int, site: str, rare: tuple[str, ...]) -> S
         rank[own] = torch.arange(len(own))
     first = rank % 2 == 0
     known = torch.tensor([name not in rare for name in images.classes])
-    return SiteImages(images[first], images[~first & known[images.labels]])
+    return SiteImages(images, first, ~first & known[images.labels])
 
 
 def _half_of_units(units: Tensor, labels: Tensor) -> Tensor:
@@ -178,8 +209,10 @@ def _some(count: int, at_most: int, seed: int, place: str) -> Tensor:
     return torch.randperm(count, generator=generator(seed, "shifts", place))[:at_most].sort().values
 
 
-def _from_digits(photos: Photos, data: Path, size: int, train_images: int, seed: int) -> ShiftImages:
-    """MNIST as grey RGB images at home; of its training images the last 10,000 are for choosing."""
+def _from_digits(
+    photos: Photos, index_of: dict[str, str], data: Path, size: int, train_images: int, seed: int
+) -> ShiftImages:
+    """MNIST as grey RGB images at home; of its training images the last sixth is for choosing."""
     known, classes = SETS["mnist-m"], photos.classes
 
     def digits(part: Literal["train", "test"]) -> ImageSet:
@@ -187,20 +220,19 @@ def _from_digits(photos: Photos, data: Path, size: int, train_images: int, seed:
         return ImageSet(pixels.expand(-1, 3, -1, -1), labels, classes)
 
     every, judged = digits("train"), digits("test")
-    train = every[_some(len(every) - 10_000, train_images, seed, "train")]
-    chosen_by = every[len(every) - 10_000 + _some(10_000, 1000, 0, "chosen by")]
+    held_out = len(every) // 6
+    train = every[_some(len(every) - held_out, train_images, seed, "train")]
+    chosen_by = every[len(every) - held_out + _some(held_out, 1000, 0, "chosen by")]
+    there = photos.splits["test"]
+    twins = judged[torch.tensor([int(index_of[name]) for name in there.names])]
     judged = judged[_some(len(judged), 2000, 0, "judged")]
-    units = torch.arange(max(len(train), len(judged)))
-    train_part, test_part = photos.splits["train"].images, photos.splits["test"].images
-    rows = _some(len(test_part), 2000, seed, "site")
-    site = SiteImages(train_part[_some(len(train_part), 2000, seed, "unlabelled")], test_part[rows])
-    train, chosen_by, judged = (_in_size(images, size) for images in (train, chosen_by, judged))
-    return ShiftImages(
-        train, units[: len(train)], chosen_by, judged, units[: len(judged)], {"mnist-m": site}, known.flip
-    )
+    train, chosen_by, judged, twins = (in_size(images, size) for images in (train, chosen_by, judged, twins))
+    site = replace(_divided(there.images, seed, "mnist-m", ()), twins=twins)
+    return ShiftImages(train, chosen_by, judged, torch.arange(len(judged)), {"mnist-m": site}, known.flip)
 
 
-def _in_size(images: ImageSet, size: int) -> ImageSet:
+def in_size(images: ImageSet, size: int) -> ImageSet:
+    """The same images with sides of so many pixels."""
     if images.shape[1] == size:
         return images
     pixels = F.interpolate(images.pixels / 255, (size, size), mode="bilinear", antialias=True)

@@ -64,8 +64,9 @@ def make_batch(digits: ColoredDigits) -> Batch:
 
 @ALL
 def test_loss_falls(name: str, digits: ColoredDigits) -> None:
-    objective, loop = RIVALS[name](digits), Loop("test", 36, log_every=1)
-    options = TrainOptions(epochs=12, batch=32, lr=1e-2)
+    epochs = 7 if name == "augmix" else 12  # it takes the longest
+    objective, loop = RIVALS[name](digits), Loop("test", 3 * epochs, log_every=1)
+    options = TrainOptions(epochs=epochs, batch=32, lr=1e-2)
     loop.train(ClassifierTrainee(make_network(name), objective, digits.train, options, 0, make_fabric("cpu")))
     losses = torch.tensor([line["loss"] for line in loop.history])
     assert losses[-6:].mean() < 0.9 * losses[:6].mean()
@@ -209,25 +210,24 @@ def correlated(image: Tensor, kernel: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("mix", [True, False])
 def test_random_convolution_is_the_papers(mix: bool) -> None:
-    images, sizes = torch.rand(2, 3, 6, 5, generator=seeded(0)), set()
-    for seed in range(6):
-        rng, other = seeded(seed), seeded(seed)
-        found = RandConv(sizes=(1, 3, 5), mix=mix).copy(images, rng)
-        torch.rand((), generator=other)
-        size = (1, 3, 5)[int(torch.randint(3, (), generator=other))]
-        kernel = torch.randn(3, 3, size, size, generator=other) / math.sqrt(3 * size**2)
-        share = float(torch.rand((), generator=other)) if mix else 1.0
-        for image, changed in zip(images, found, strict=True):
-            expected = (1 - share) * image + share * (correlated(image - 0.5, kernel) + 0.5)
-            torch.testing.assert_close(changed, expected)
+    images, sizes = torch.rand(6, 3, 6, 5, generator=seeded(0)), set()
+    rng = seeded(1)
+    found = RandConv(sizes=(1, 3, 5), mix=mix).copy(images, seeded(1))
+    for image, changed in zip(images, found, strict=True):
+        torch.rand((), generator=rng)
+        size = (1, 3, 5)[int(torch.randint(3, (), generator=rng))]
+        kernel = torch.randn(3, 3, size, size, generator=rng) / math.sqrt(3 * size**2)
+        share = float(torch.rand((), generator=rng)) if mix else 1.0
+        expected = (1 - share) * image + share * (correlated(image - 0.5, kernel) + 0.5)
+        torch.testing.assert_close(changed, expected)
         sizes.add(size)
     assert len(sizes) > 1
 
 
-def test_a_share_of_random_convolutions_leaves_the_batch() -> None:
-    images, objective = torch.rand(2, 3, 6, 6), RandConv(clean_share=0.25)
-    same = [torch.equal(objective.copy(images, seeded(seed)), images) for seed in range(200)]
-    assert 30 < sum(same) < 70
+def test_a_share_of_the_images_is_not_convolved() -> None:
+    images = torch.rand(200, 3, 6, 6)
+    same = (RandConv(clean_share=0.25).copy(images, seeded(0)) == images).flatten(1).all(dim=1)
+    assert 30 < int(same.sum()) < 70
 
 
 def test_three_random_convolutions_agree(digits: ColoredDigits) -> None:
@@ -246,6 +246,15 @@ def test_donors_are_checked(kind: type[DonorMixing], digits: ColoredDigits) -> N
         kind(digits.train.pixels[:0])
     with pytest.raises(ValueError, match=r"images of \(3, 16, 16\), but donors of \(3, 8, 16\)"):
         kind(digits.train.pixels[:, :, :8])(make_network(), make_batch(digits), seeded(0))
+
+
+@pytest.mark.parametrize("kind", [FourierMixing, HistogramMatching])
+def test_images_and_copies_may_be_one_batch(kind: type[DonorMixing], digits: ColoredDigits) -> None:
+    batch, objective = make_batch(digits), kind(digits.test.pixels, clean_weight=0.25, together=True)
+    copy = objective.copy(make_network(), batch, seeded(0))
+    of_copy, of_image = make_network()(torch.cat([copy, batch.images])).chunk(2)
+    expected = 0.75 * F.cross_entropy(of_copy, batch.labels) + 0.25 * F.cross_entropy(of_image, batch.labels)
+    torch.testing.assert_close(objective(make_network(), batch, seeded(0)), expected)
 
 
 def donors_of(batch: Batch, count: int, seed: int) -> tuple[Tensor, torch.Generator]:

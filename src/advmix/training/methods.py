@@ -158,8 +158,9 @@ def _mixing(
 ) -> Made:
     if model is None:
         raise UserError(f"method {method} mixes latents: name a generator (--generator)")
-    residual = baseline.residual or model.generator.any_size
-    setting: dict[str, Any] = {"clean_weight": baseline.clean_weight, "residual": residual}
+    ready_made = model.generator.any_size
+    residual, weight = baseline.residual or ready_made, baseline.clean_weight
+    setting: dict[str, Any] = {"clean_weight": weight, "residual": residual, "together": ready_made}
     mixer: Mixer
     if method == "advmix":
         mixer, setting = search.mixer(model.generator), {**setting, **to_dict(search)}
@@ -167,4 +168,5 @@ def _mixing(
         mixer = RandMix(model.generator, search.split(model.generator.layers), search.strength)
         more = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}
         setting = {**setting, **more}
-    return Mixing(mixer, model.pool, baseline.clean_weight, model.encoder, residual, model.places(images)), setting
+    places = model.places(images)
+    return Mixing(mixer, model.pool, weight, model.encoder, residual, places, together=ready_made), setting

@@ -161,18 +161,23 @@ class Adversarial(Objective):
 
 
 class WithCopy(Objective):
-    """`clean_weight * CE(f(x), y) + (1 - clean_weight) * CE(f(copy), y)`, where subclasses say what the copy is.
+    """`clean_weight * CE(f(x), y) + (1 - clean_weight) * CE(f(copy), y) + consistency * KL(f(x), f(copy))`, where
+    subclasses say what the copy is.
 
     Args:
         clean_weight: in [0, 1]; 0 is the paper's risk.
         together: whether images and copies are one batch to the classifier, so that batch normalisation sees what it
             keeps statistics of; by default each is a batch of its own.
+        consistency: weight of the Kullback-Leibler divergence of the answer to the copy from that to the image, which
+            is a constant in it; at least 0. With a clean weight of 1 it takes the place of the copy's cross-entropy.
     """
 
-    def __init__(self, clean_weight: float = 0.5, together: bool = False) -> None:
+    def __init__(self, clean_weight: float = 0.5, together: bool = False, consistency: float = 0.0) -> None:
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must be between 0 and 1, not {clean_weight}")
-        self.clean_weight, self.together = clean_weight, together
+        if consistency < 0:
+            raise ValueError(f"consistency must be at least 0, not {consistency}")
+        self.clean_weight, self.together, self.consistency = clean_weight, together, consistency
 
     @abstractmethod
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -183,12 +188,25 @@ class WithCopy(Objective):
         if self.together:
             of_copy, of_image = classifier(torch.cat([copy, batch.images])).chunk(2)
             return self._weighted(of_copy, of_image, batch.labels)
-        return self._weighted(classifier(copy), classifier(batch.images) if self.clean_weight else None, batch.labels)
+        seen = self.clean_weight or self.consistency
+        return self._weighted(classifier(copy), classifier(batch.images) if seen else None, batch.labels)
 
     def _weighted(self, of_copy: Tensor, of_image: Tensor | None, labels: Tensor) -> Tensor:
         """Of logits `(B, C)`; those of images that do not count may be None."""
         loss = (1 - self.clean_weight) * F.cross_entropy(of_copy, labels)
-        return loss if of_image is None else loss + self.clean_weight * F.cross_entropy(of_image, labels)
+        if of_image is None:
+            return loss
+        loss = loss + self.clean_weight * F.cross_entropy(of_image, labels)
+        return loss + self.consistency * divergence(of_copy, of_image) if self.consistency else loss
+
+
+def divergence(of_copy: Tensor, of_image: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the answers to copies from those to their images, which are constants, in nats,
+    mean over the images (Zhang et al., "Theoretically principled trade-off between robustness and accuracy", 2019; Xie
+    et al., "Unsupervised data augmentation for consistency training", 2020). Of logits `(B, C)`.
+    """
+    target = of_image.detach().float().softmax(dim=1)
+    return F.kl_div(of_copy.float().log_softmax(dim=1), target, reduction="batchmean")
 
 
 class Mixing(WithCopy):
@@ -201,7 +219,7 @@ class Mixing(WithCopy):
         encoder: of images whose latents the pool does not have: augmented ones, and all where it holds styles alone.
         residual: whether a mix keeps what the generator cannot draw of its image.
         places: `(N,)`, where in the pool each training image is, -1 where it is not; by default in their order.
-        together: see `WithCopy`.
+        together, consistency: see `WithCopy`.
     """
 
     def __init__(
@@ -213,8 +231,9 @@ class Mixing(WithCopy):
         residual: bool = False,
         places: Tensor | None = None,
         together: bool = False,
+        consistency: float = 0.0,
     ) -> None:
-        super().__init__(clean_weight, together)
+        super().__init__(clean_weight, together, consistency)
         self.mixer, self.pool, self.encoder, self.residual, self.places = mixer, pool, encoder, residual, places
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -248,11 +267,13 @@ class Augment(WithCopy):
     Args:
         transform: one image `(C, H, W)` in [0, 1] to another one; its randomness is torch's global one, as in
             torchvision.
-        clean_weight: see `WithCopy`.
+        clean_weight, together: see `WithCopy`.
     """
 
-    def __init__(self, transform: Callable[[Tensor], Tensor], clean_weight: float = 0.5) -> None:
-        super().__init__(clean_weight)
+    def __init__(
+        self, transform: Callable[[Tensor], Tensor], clean_weight: float = 0.5, together: bool = False
+    ) -> None:
+        super().__init__(clean_weight, together)
         self.transform = transform
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:

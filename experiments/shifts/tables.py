@@ -1,0 +1,206 @@
+"""The tables of the study of shifts, from its `results.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from advmix.intervals import Interval
+from experiments.markdown_table import grid
+from experiments.shifts.donors import BOTH, DONORS
+from experiments.shifts.methods import METHODS
+from experiments.shifts.results import (
+    FORECASTS,
+    Spread,
+    Variant,
+    by_variant,
+    forecast_quality,
+    forecasts,
+    paired_difference,
+    summarise,
+)
+from experiments.shifts.sets import SETS
+
+Record = dict[str, Any]
+
+DONOR_WORDS = {"": "", "home": "home", "photographs": "photographs", "sites": "new sites", BOTH: "both"}
+"""Images of the new sites are in the last two alone."""
+
+
+def in_order(variants: Sequence[Variant]) -> list[Variant]:
+    """By network, epochs, method and donors, as the lists have them."""
+    methods, donors = list(METHODS), ["", *DONORS]
+    return sorted(
+        variants,
+        key=lambda one: (
+            list(SETS).index(one.set_name),
+            one.network,
+            one.budget,
+            methods.index(one.method),
+            donors.index(one.donors),
+        ),
+    )
+
+
+def variants_of(results: Record, set_name: str) -> dict[Variant, dict[int, Record]]:
+    """Rows by seed of all variants of a set, in order."""
+    found = by_variant(row for row in results["rows"] if row["set"] == set_name)
+    return {variant: found[variant] for variant in in_order(list(found))}
+
+
+def words_of(variant: Variant) -> list[str]:
+    """Method, with what is unusual about it, and donors."""
+    title = METHODS[variant.method].title
+    title += "" if variant.network == "conv" else f", {variant.network}"
+    title += "" if variant.budget == 1 else f", {variant.budget} times the epochs"
+    return [title, DONOR_WORDS[variant.donors]]
+
+
+def percent(value: Spread, digits: int = 1) -> str:
+    """Mean and standard deviation of shares, in percent."""
+    text = f"{100 * value.mean:.{digits}f}"
+    return text if value.deviation is None else f"{text} ± {100 * value.deviation:.{digits}f}"
+
+
+def points(found: Interval | None) -> str:
+    """A difference of shares in points, with its interval."""
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.0f} to {100 * found.high:+.0f})"
+
+
+def facts(results: Record, rows: Mapping[Variant, Mapping[int, Record]], set_name: str) -> str:
+    """What was measured on what."""
+    known, config = SETS[set_name], results["config"]
+    seeds = sorted({seed for of_seed in rows.values() for seed in of_seed})
+    sites = next(iter(next(iter(rows.values())).values()))["sites"]
+    return (
+        f"**{known.title}**: what changes is {known.shift}. Trained at {known.home} on at most "
+        f"{config['train_images']:,} images of {config['size']} pixels, {config['epochs']} epochs, seeds "
+        f"{', '.join(map(str, seeds))}; judged at {', '.join(sites)}. Balanced accuracy in percent, mean ± standard "
+        "deviation over seeds."
+    )
+
+
+def accuracy_table(results: Record, set_name: str) -> Iterator[str]:
+    """Accuracies of every method on a set."""
+    rows = variants_of(results, set_name)
+    if not rows:
+        return
+    yield facts(results, rows, set_name)
+    lines = []
+    for variant, of_seed in rows.items():
+        found = summarise(of_seed)
+        base = rows.get(Variant(set_name, variant.network, "nominal", "", 1), {})
+        gain = None if variant.method == "nominal" else paired_difference(of_seed, base, results["labels"])
+        keys = ("home", "sites", "worst_site", "sites_estimated", "worst_case")
+        cells = [percent(found[key]) for key in keys]
+        lines.append([*words_of(variant), *cells, points(gain), f"{found['cpu_seconds'].mean:.0f}"])
+    heads = ("method", "donors", "home", "new sites", "worst site", "re-estimated", "worst case", "gain", "CPU s")
+    yield grid(heads, lines, left=2)
+
+
+def probability_table(results: Record, set_name: str) -> Iterator[str]:
+    """What the probabilities of every method are worth at the new sites."""
+    rows = variants_of(results, set_name)
+    if not rows:
+        return
+    lines = []
+    for variant, of_seed in rows.items():
+        found = summarise(of_seed)
+        brier = f"{found['brier'].mean:.2f}"
+        cells = [
+            brier,
+            percent(found["calibration_error"], 0),
+            percent(found["sensitivity"], 0),
+            percent(found["made"]),
+        ]
+        lines.append([*words_of(variant), *cells])
+    heads = ("method", "donors", "Brier score", "calibration error", "sensitivity", "made sites")
+    yield grid(heads, lines, left=2)
+
+
+FORECAST_WORDS = {
+    "styles": "home's images with the styles of the site",
+    "confidence": "mean confidence",
+    "threshold": "average thresholded confidence",
+    "agreement": "agreement of two seeds",
+}
+
+
+def forecast_table(results: Record) -> Iterator[str]:
+    """How good every forecast is, set by set."""
+    lines = []
+    for set_name in SETS:
+        found = forecasts(row for row in results["rows"] if row["set"] == set_name)
+        for name in FORECASTS if found else ():
+            if all(getattr(one, name) is None for one in found):
+                continue
+            quality = forecast_quality(found, name)
+            orders = ["–" if tau is None else f"{tau:+.2f}" for tau in (quality.orders_sites, quality.orders_methods)]
+            lines.append(
+                [
+                    SETS[set_name].title,
+                    FORECAST_WORDS[name],
+                    f"{100 * quality.error:.0f}",
+                    f"{100 * quality.bias:+.0f}",
+                    f"{100 * quality.above:.0f}",
+                    *orders,
+                    str(quality.count),
+                ]
+            )
+    heads = ("set", "forecast", "error", "bias", "not below, %", "orders sites", "orders methods", "forecasts")
+    yield grid(heads, lines, left=2)
+
+
+OVERVIEW = (
+    ("nominal", ""),
+    ("jitter", ""),
+    ("augmix", ""),
+    ("mixstyle", ""),
+    ("randconv", ""),
+    ("randmix", "home"),
+    ("randmix", "photographs"),
+    ("advmix", "photographs"),
+    ("histogram", "sites"),
+    ("fourier", "sites"),
+    ("randmix", "sites"),
+    ("advmix", "sites"),
+)
+"""Rows of the overview: method and donors. They were named before the seeds that are shown were trained."""
+
+
+def overview_table(results: Record) -> Iterator[str]:
+    """Mean of the new sites of every set, as trained and with normalisation re-estimated."""
+    of_set = {name: variants_of(results, name) for name in SETS}
+    shown = [name for name, rows in of_set.items() if rows]
+    lines = []
+    for method, donors in OVERVIEW:
+        cells = [_overview_cell(of_set[name].get(Variant(name, "conv", method, donors, 1))) for name in shown]
+        if any(cell != "–" for cell in cells):
+            lines.append([*words_of(Variant(shown[0], "conv", method, donors, 1)), *cells])
+    yield grid(("method", "donors", *(SETS[name].title for name in shown)), lines, left=2)
+
+
+def _overview_cell(of_seed: Mapping[int, Record] | None) -> str:
+    if of_seed is None:
+        return "–"
+    found = summarise(of_seed)
+    return f"{percent(found['sites'])} ({100 * found['sites_estimated'].mean:.0f})"
+
+
+PARTS: dict[str, Callable[[Record], Iterator[str]]] = {
+    **{name: partial(accuracy_table, set_name=name) for name in SETS},
+    **{f"{name}-probabilities": partial(probability_table, set_name=name) for name in SETS},
+    "forecast": forecast_table,
+    "overview": overview_table,
+}
+"""Tables by the word that a page asks for them with."""
+
+
+def shift_tables(results: Record) -> Iterator[str]:
+    """All tables."""
+    for name, make in PARTS.items():
+        if name != "overview":
+            yield from make(results)
