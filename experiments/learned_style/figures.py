@@ -37,4 +37,4 @@ def draw_reproductions(models: Mapping[str, Autoencoder], images: Tensor, path: 
             if row == 0:
                 axis.set_title(head.replace("statistics:", "").replace(":", "\n"), fontsize=7)
         axes[row][0].set_ylabel(name.replace(" ", "\n", 1), fontsize=7)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=80)
