@@ -23,6 +23,9 @@ EXPERIMENTS = {
     "gallery": Command(
         "experiments.audit_gallery.study", "AuditGalleryConfig", "run_audit_gallery", "audits of known shortcuts"
     ),
+    "learned-style": Command(
+        "experiments.learned_style.study", "LearnedStyleConfig", "run_learned_style", "what styles of an image carry"
+    ),
     "marginalize": Command("experiments.marginalize.study", "MarginalizeConfig", "run_marginalize", "averages over z⊥"),
     "photo-autoencoder": Command(
         "experiments.faces.variants", "AutoencodersConfig", "run_autoencoders", "variants of the autoencoder"

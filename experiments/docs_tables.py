@@ -71,6 +71,7 @@ ALT = {
     "worst-group": "Error of the worst group under every method with its 95 % interval, and its change",
     "also": "Error of every method on another source with its 95 % interval, and its change against nominal training",
     "survival": "Labels that survive random and searched mixes, and the range of variation, by attribute and split",
+    "reproductions": "Free photographs, made changes of them, and what each generator's styles carry of these",
     "samples": "Faces that a StyleGAN made up from random latents, none left out",
     "poles": "Faces above two variations of each that one classifier is certain about, on opposite sides",
     "misclassified-nominal": "Faces that nominal training gets right, above a variation of each that it gets wrong",

@@ -230,6 +230,39 @@ def _made_shift(results: Record) -> Iterator[str]:
     yield grid(["", "method", "home", "made sites", "CPU s"], table)
 
 
+def learned_style(results: Record) -> Iterator[str]:
+    """Of `study learned-style`: what styles carry of made changes, then how near mixes come to their donors."""
+    config = results["config"]
+    yield (
+        f"At most {config['images']} val images of {config['size']} pixels of each kind. *change*: root mean square, "
+        "pixels in [0, 1]; then the share of it that the styles of each generator carry, in percent."
+    )
+    names = list(results["reproduced"][0]["explained"])
+    rows = [
+        [row["kind"], row["name"], f"{row['change']:.3f}"] + [f"{100 * row['explained'][name]:.0f}" for name in names]
+        for row in results["reproduced"]
+    ]
+    yield grid(["", "", "change", *(f"`{name}`" for name in names)], rows, left=2)
+    yield "Mixes with other images of the kind at made sites:"
+    keys = ("means", "deviations", "colours", "edges")
+    rows = [
+        [row["kind"], row["generator"], *(f"{row[key]:.3f}" for key in keys), in_percent([row["moments"]])]
+        for row in results["mixes"]
+    ]
+    yield grid(["", "generator", *keys, "as moments do"], rows, left=2)
+    yield (
+        f"A search of {config['steps']} steps from a donor of the shipped photographs, in a nominal classifier; "
+        f"at most {config['search_images']} val images of {config['search_size']} pixels of each kind:"
+    )
+    rows = []
+    for row in results["searched"]:
+        cells = [f"{row[key]:.3f}" for key in ("start_change", "moved")] + [in_percent([row["moments"]])]
+        cells += [f"{row[key]:.1f}" for key in ("loss_start", "loss")]
+        rows.append([row["kind"], row["generator"], *cells, *(in_percent([row[k]]) for k in ("right_start", "right"))])
+    heads = ["change by the donor", "by the search", "as moments do", "loss at the donor", "in the end"]
+    yield grid(["", "generator", *heads, "right at the donor", "right in the end"], rows, left=2)
+
+
 def _each(values: Sequence[float]) -> str:
     return " ".join(f"{value:.1f}" for value in values)
 
@@ -252,6 +285,7 @@ TABLES: dict[str, Callable[[Record], Iterator[str]]] = {
     "marginalize": marginalize,
     "celeba-marginalize": marginalize,
     "photo-measure": photo_measure,
+    "learned-style": learned_style,
     "ready-made": ready_made,
     "gallery": gallery_sections,
     "pipeline": pipeline,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import advmix
+from advmix.audit.measure import swaps
 from advmix.encoders.autoencoder import load_autoencoder
 from advmix.generators.image_statistics import FLOOR
 from advmix.latents import Split
@@ -105,3 +106,12 @@ def test_the_pool_is_of_the_same_crops(model: FittedModel) -> None:
 def test_another_kind_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="photo is of no kind 'other'; use photo or photo:moments"):
         load_autoencoder(Path("photo:other"))
+
+
+def test_mean_colour_and_contrast_have_no_resolution(model: FittedModel) -> None:
+    found = {swap.name: (swap.resolution, swap.split.perp) for swap in swaps(model.model.config, model.split, 32)}
+    assert found["layer 5"] == (32, (5,))
+    assert found["layers 4 5"] == (32, (4, 5))
+    assert found["mean colour"] == (None, (6,))
+    assert found["contrast"] == (None, (7,))
+    assert "layers 6 7" not in found

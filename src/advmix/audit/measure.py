@@ -56,24 +56,26 @@ def swaps(network: NetworkConfig, perp: Split, side: int | None = None) -> tuple
         perp: what the search moves.
         side: of the images, in pixels; default the network's.
     """
-    everything = Swap("z⊥", perp, None, "all")
-    if not network.start:
-        named = [(network.layer_name(layer), Split(network.layers, (layer,))) for layer in range(network.layers)]
-        return (*(Swap(name, unit, None, "resolution") for name, unit in named), everything)
+    spatial = network.spatial_layers
     grid = network.grid_shape is not None and not network.any_size
-    scale = (side or network.resolution) / network.resolution
-    sides = [round(scale * network.start) * 2 ** (layer // 2) for layer in range(network.layers)]
+    start = round(network.start * (side / network.resolution if side and spatial else 1))
+    sides = [start * 2 ** (layer // 2) for layer in range(spatial)]
     single = [
         Swap("grid", unit, network.start, "layer")
         if unit.grid
         else Swap(network.layer_name(unit.perp[0]), unit, sides[unit.perp[0]], "layer")
         for unit in single_splits(network.layers, grid)
+        if unit.grid or unit.perp[0] < spatial
     ]
     pairs = [
         Swap(f"layers {layer} {layer + 1}", Split(network.layers, (layer, layer + 1)), sides[layer], "resolution")
-        for layer in range(0, network.layers, 2)
+        for layer in range(0, spatial, 2)
     ]
-    return (*single, *pairs, everything)
+    whole = [
+        Swap(network.layer_name(layer), Split(network.layers, (layer,)), None, "resolution")
+        for layer in range(spatial, network.layers)
+    ]
+    return (*single, *pairs, *whole, Swap("z⊥", perp, None, "all"))
 
 
 Swapped = tuple[Tensor, Tensor, Tensor, Tensor]

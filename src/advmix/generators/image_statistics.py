@@ -335,6 +335,11 @@ class StatisticsConfig:
         return len(self.names)
 
     @property
+    def spatial_layers(self) -> int:
+        """None."""
+        return 0
+
+    @property
     def style_dim(self) -> int:
         """Numbers in one style."""
         return len(self.number_names[0])

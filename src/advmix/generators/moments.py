@@ -60,6 +60,11 @@ class MomentsConfig:
         """The network's, then mean colour and contrast."""
         return self.network.layers + len(self._moments.layer_names)
 
+    @property
+    def spatial_layers(self) -> int:
+        """The network's."""
+        return self.network.layers
+
     def layer_name(self, layer: int) -> str:
         """The network's, or what it holds."""
         if layer < self.network.layers:

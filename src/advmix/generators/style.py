@@ -37,6 +37,10 @@ class NetworkConfig(Protocol):
         """How many styles there are, two per resolution."""
 
     @property
+    def spatial_layers(self) -> int:
+        """How many of them, the first ones, act at a resolution; the others act on the image as a whole."""
+
+    @property
     def start(self) -> int:
         """Side of the first feature map in pixels."""
 
@@ -69,6 +73,11 @@ class FromConstant:
     def layers(self) -> int:
         """Two styles per resolution."""
         return 2 * len(self.widths)
+
+    @property
+    def spatial_layers(self) -> int:
+        """All."""
+        return self.layers
 
     @property
     def start(self) -> int:
@@ -235,6 +244,11 @@ class StyleConfig:
     def layers(self) -> int:
         """Two styles per resolution."""
         return 2 * len(self.widths)
+
+    @property
+    def spatial_layers(self) -> int:
+        """All."""
+        return self.layers
 
     @property
     def grid_shape(self) -> tuple[int, int, int] | None:

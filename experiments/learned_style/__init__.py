@@ -1,0 +1,1 @@
+"""What a learned style knows that statistics of an image do not."""
