@@ -122,7 +122,8 @@ def train_cell(cell: ShiftCell, config: ShiftsConfig, images: ShiftImages, fabri
     parts = method.wrap(network), objective, images.train, options, cell.seed, fabric
     loop = Loop(cell.name, options.steps(images.train))
     loop.train(ShiftTrainee(*parts, precision=config.precision))
-    return network.eval(), round(time.process_time() - begun, 1)
+    trained = method.finish(network.eval(), images, cell.seed)
+    return trained, round(time.process_time() - begun, 1)
 
 
 FIT: dict[str, Any] = {"fit_batch": 32, "grid_channels": 8, "l1_weight": 1.0}

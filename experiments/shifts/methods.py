@@ -14,6 +14,7 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.encoders.network import encoded
 from advmix.mixing import AdvMix, Mixer, RandMix, Search, usual_split
 from advmix.training.objectives import Augment, Mixing, Nominal, Objective
+from experiments.refitting import refit_last_layer
 from experiments.shifts.group_dro import GroupDRO
 from experiments.shifts.lights import Lights
 from experiments.shifts.rivals import (
@@ -65,12 +66,16 @@ class Method:
         make: its objective.
         borrows: whether it needs donors.
         wrap: what it changes in the network.
+        finish: what it does with the trained network, in eval mode: network, images and seed to another one.
+        needs_groups: whether it is for sets in which light goes with the class.
     """
 
     title: str
     make: Callable[[Ingredients], Objective]
     borrows: bool = False
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+    finish: Callable[[nn.Module, ShiftImages, int], nn.Module] = lambda network, images, seed: network
+    needs_groups: bool = False
 
 
 FITTED = "fitted"
@@ -122,6 +127,12 @@ def _group_dro(parts: Ingredients) -> Objective:
     return GroupDRO(train, Lights(train, seed=0).groups(train))
 
 
+def _refitted(network: nn.Module, images: ShiftImages, seed: int) -> nn.Module:
+    """With a last layer of held-out images, class x kind of light in equal shares."""
+    held_out = images.chosen_by
+    return refit_last_layer(network, held_out, Lights(images.train, seed=0).groups(held_out), seed)
+
+
 def _layers(layer: type[MixStyle | DSU]) -> Callable[[nn.Module], nn.Module]:
     return lambda network: with_style_layers(network, layer)
 
@@ -142,7 +153,8 @@ METHODS: dict[str, Method] = {
     "randconv": Method("RandConv", lambda parts: RandConv()),
     "mixstyle": Method("MixStyle", lambda parts: Seeded(), wrap=_layers(MixStyle)),
     "dsu": Method("DSU", lambda parts: Seeded(), wrap=_layers(DSU)),
-    "groupdro": Method("GroupDRO", _group_dro),
+    "groupdro": Method("GroupDRO", _group_dro, needs_groups=True),
+    "refit": Method("last layer refitted", lambda parts: Nominal(), finish=_refitted, needs_groups=True),
     "fourier": Method(
         "Fourier amplitudes", lambda parts: FourierMixing(parts.lent.pixels, beta=0.5, interpolate=True), True
     ),
@@ -156,11 +168,12 @@ METHODS: dict[str, Method] = {
     "randmix-photo-moments": mixing("RandMix, photo:moments", replace(RANDMIX, generator="photo:moments")),
     "randmix-fitted": mixing("RandMix, fitted generator", replace(RANDMIX, generator=FITTED)),
     "advmix-fitted": mixing("AdvMix, fitted generator", replace(ADVMIX, generator=FITTED)),
+    "advmix-photo": mixing("AdvMix, photo", replace(ADVMIX, generator="photo")),
     "advmix-photo-moments": mixing("AdvMix, photo:moments", replace(ADVMIX, generator="photo:moments")),
 }
 """By name."""
 
 
 def is_for(name: str, set_name: str) -> bool:
-    """Whether a method says something about a set: GroupDRO needs groups, which the lamp set has."""
-    return name != "groupdro" or set_name == "wbc-lamp"
+    """Whether a method says something about a set: some need groups, which the lamp set has."""
+    return not METHODS[name].needs_groups or set_name == "wbc-lamp"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from advmix.generators.style import StyleConfig
 from advmix.training.objectives import Batch
 from advmix.utils.files import read_json, write_tensors
 from advmix.utils.torch_tools import generator, global_seed
+from experiments.refitting import refit_last_layer
+from experiments.shifts import methods
 from experiments.shifts.cell import (
     FIT,
     ShiftCell,
@@ -190,6 +193,16 @@ def test_twins_are_counted_as_they_would_be_one_by_one(tmp_path: Path) -> None:
     assert found["images"] == sum(known)
     if sum(known):
         assert 0 <= found["withstood"] <= 1
+
+
+def test_a_refitted_classifier_is_the_same_but_for_its_last_layer(data: Path) -> None:
+    images, network = opened(data, "wbc-lamp"), make_network("conv", 3, 0).eval()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "refit_last_layer", partial(refit_last_layer, least=1))
+        refitted = METHODS["refit"].finish(network, images, 0)
+    before, after = network.state_dict(), refitted.state_dict()
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed == ["14.weight", "14.bias"]
 
 
 class ByLight(torch.nn.Module):
@@ -394,7 +407,7 @@ def test_settings_that_are_not_there_are_refused(capsys: pytest.CaptureFixture[s
         assert f"{flag} {value}: unknown" in capsys.readouterr().err
     assert main(["study", "shifts", "--precision", "8"]) == 2
     assert {cell.seed for cell in ShiftsConfig(seeds=(3,)).cells()} == {3}
-    lamp = [cell for cell in ShiftsConfig().cells() if cell.method == "groupdro"]
+    lamp = [cell for cell in ShiftsConfig().cells() if cell.method in ("groupdro", "refit")]
     assert {cell.set_name for cell in lamp} == {"wbc-lamp"}
     assert set(SETS) == {cell.set_name for cell in ShiftsConfig().cells()}
 
