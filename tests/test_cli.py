@@ -136,7 +136,7 @@ def test_nothing_is_imported_that_takes_seconds_and_is_not_used(code: str, unwan
         (["demo", "--sead", "1"], ["--sead"]),
         (
             ["train", "--method", "advmix", "--generator", "photo:small"],
-            ["--generator photo:small", "leave out :small"],
+            ["--generator photo:small", "use photo or photo:moments"],
         ),
         (["train", "--restarts", "0"], ["--restarts 0"]),
         (["train", "--clean-weight", "1.5"], ["--clean-weight 1.5"]),
