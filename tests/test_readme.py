@@ -20,6 +20,11 @@ def test_the_tables_are_what_results_holds() -> None:
     assert "| AdvMix, statistics |" in (ROOT / "README.md").read_text()
 
 
+def test_the_package_says_of_forecasts_what_results_holds() -> None:
+    path = ROOT / "src" / "advmix" / "forecast_quality.json"
+    assert path.read_text() == docs.forecast_text(), "python -m experiments.docs_tables"
+
+
 def test_committed_results_reach_the_issue_s_bars() -> None:
     """AdvMix at least 95 % on shuffled colours for each seed, nominal under 45 %, worst case at least RandMix's."""
     runs = [run for run in docs.all_runs(docs.load(ROOT / "results" / "demo")) if run["data"] == "digits"]
