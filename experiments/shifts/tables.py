@@ -240,15 +240,15 @@ def search_table(results: Record) -> Iterator[str]:
     for set_name in SETS:
         rows = variants_of(results, set_name)
         for variant, of_seed in rows.items():
-            if variant.method in SEARCHED and variant.donors == "photographs":
+            if variant.method in SEARCHED and variant.donors in ("photographs", "sites"):
                 found = summarise(of_seed)
-                base = rows.get(Variant(set_name, variant.network, "randmix", "photographs", 1), {})
+                base = rows.get(Variant(set_name, variant.network, "randmix", variant.donors, 1), {})
                 gain = None if of_seed is base else paired_difference(of_seed, base, results["labels"])
                 cells = [percent(found[key]) for key in ("home", "sites", "worst_case")]
-                title, spent = words_of(variant)[0], f"{found['cpu_seconds'].mean:.0f}"
-                lines.append([SETS[set_name].title, title, str(len(of_seed)), *cells, points(gain), spent])
-    heads = ("set", "method", "seeds", "home", "new sites", "worst case", "above RandMix", "CPU s")
-    yield grid(heads, lines, left=2)
+                spent = f"{found['cpu_seconds'].mean:.0f}"
+                lines.append([SETS[set_name].title, *words_of(variant), str(len(of_seed)), *cells, points(gain), spent])
+    heads = ("set", "method", "donors", "seeds", "home", "new sites", "worst case", "above RandMix", "CPU s")
+    yield grid(heads, sorted(lines, key=lambda line: (line[0], line[2])), left=3)
 
 
 PARTS: dict[str, Callable[[Record], Iterator[str]]] = {
