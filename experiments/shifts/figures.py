@@ -37,7 +37,7 @@ def site_figure(results: Record, set_name: str) -> Figure:
     rows = variants_of(results, set_name)
     order = sorted(rows, key=lambda one: summarise(rows[one])["sites"].mean)
     height = ROW * len(order)
-    canvas = Canvas(LEFT + 2 * PLOT + GAP + 0.4, height + 1.6)
+    canvas = Canvas(LEFT + 2 * PLOT + GAP + 0.4, height + 1.85)
     found = {variant: summarise(rows[variant]) for variant in order}
     panels = [("new sites", ("sites", "sites_estimated")), ("home", ("home",))]
     for place, (title, keys) in enumerate(panels):
@@ -54,7 +54,7 @@ def site_figure(results: Record, set_name: str) -> Figure:
 
 
 def _rows(axes: Axes, order: Sequence[Variant], columns: Sequence[Mapping[Variant, Spread]]) -> None:
-    axes.set(xlim=(0, 1), ylim=(-0.5, len(order) - 0.5))
+    axes.set(xlim=(0, 1.02), ylim=(-0.5, len(order) - 0.5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.tick_params(axis="x", length=0, labelsize=8, colors=MUTED)
@@ -79,7 +79,8 @@ def _legend(canvas: Canvas, top: float, donors: Sequence[str]) -> None:
     for kind in donors:
         canvas.text(left, top, f"● {DONOR_TITLES[kind]}", 8.5, ha="left", color=DONOR_COLORS[kind])
         left += 0.062 * len(DONOR_TITLES[kind]) + 0.4
-    canvas.text(left, top, "○ normalisation re-estimated there", 8.5, ha="left", color=INK)
+    words = "○ with normalisation re-estimated on unlabelled images of the site"
+    canvas.text(0.15, top + 0.24, words, 8.5, ha="left", color=INK)
 
 
 FORECAST_COLORS = {"styles": "#0072b2", "confidence": "#d55e00", "threshold": "#cc79a7"}
