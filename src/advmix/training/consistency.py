@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from advmix.data.images import ImageSet
 from advmix.training.classify import flipped
-from advmix.training.objectives import Batch, Objective
+from advmix.training.objectives import Batch, Objective, divergence
 from advmix.utils.torch_tools import eval_mode
 
 View = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
@@ -63,18 +63,18 @@ class Consistency(Objective):
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         images = self._drawn(rng).to(batch.images.device)
         with torch.no_grad(), eval_mode(classifier) as (model,):
-            wanted = model(images).float().softmax(dim=1)
+            said = model(images).float()
         view = self.view(classifier, images, rng)
-        disagreement = self._disagreement(classifier(view).float(), wanted)
+        disagreement = self._disagreement(classifier(view).float(), said)
         return self.labelled(classifier, batch, rng) + self.weight * disagreement
 
     def _drawn(self, rng: torch.Generator) -> Tensor:
         images, _ = self.unlabelled.batch(torch.randint(len(self.unlabelled), (self.batch,), generator=rng))
         return flipped(images, rng) if self.flip else images
 
-    def _disagreement(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        """Of logits with probabilities, both `(B, K)`."""
+    def _disagreement(self, logits: Tensor, said: Tensor) -> Tensor:
+        """Of the logits of views with those of their images, both `(B, K)`."""
         if self.threshold is None:
-            return F.kl_div(logits.log_softmax(dim=1), wanted, reduction="batchmean")
-        certainty, label = wanted.max(dim=1)
+            return divergence(logits, said)
+        certainty, label = said.softmax(dim=1).max(dim=1)
         return (F.cross_entropy(logits, label, reduction="none") * (certainty >= self.threshold)).mean()
