@@ -19,7 +19,7 @@ from advmix.utils.torch_tools import generator
 from experiments.faces.dataset import Faces, divide, load
 from experiments.faces.study import class_counts
 from experiments.jobs import Finished, read_finished, work
-from experiments.smiling.bench import SmilingBench
+from experiments.smiling.cell import SmilingCell
 from experiments.smiling.figures import smiling_figure, smiling_table
 from experiments.smiling.results import PersonMeasure, due_rows, method_rows
 from experiments.smiling.settings import SmilingConfig
@@ -37,19 +37,18 @@ def run_smiling(config: SmilingConfig) -> dict[str, Any]:
     """
     open_device(config.device)
     photos = load(config.data, config.target, config.persons, config.size, config.data_dir)
-    benches = [make_bench(config, photos, seed) for seed in config.seeds]
-    judged = benches[0].faces.judged.fingerprint
+    cells = [make_cell(config, photos, seed) for seed in config.seeds]
+    judged = cells[0].faces.judged.fingerprint
     found = read_finished(config.finished, COMMAND, config)
     for path, finished in zip(config.finished, found, strict=True):
         if finished.results["judged"]["fingerprint"] != judged:
             raise UserError(f"--finished {path}: judged on other images; leave it out")
     claim_run(config.out, COMMAND, config, resume=True, inputs={"judged": judged})
-    work([bench.job(method) for method in config.methods for bench in benches if not done(found, method, bench.seed)])
+    work([cell.job(method) for method in config.methods for cell in cells if not done(found, method, cell.seed)])
     runs: Runs = {
-        method: [done(found, method, bench.seed) or bench.found(method) for bench in benches]
-        for method in config.methods
+        method: [done(found, method, cell.seed) or cell.found(method) for cell in cells] for method in config.methods
     }
-    results = gather(config, benches[0], runs)
+    results = gather(config, cells[0], runs)
     write_json(config.out / RESULTS, results)
     save_figures({"smiling": smiling_figure(results["methods"])}, config.out / "figures")
     console.print(smiling_table(results["methods"]))
@@ -57,7 +56,7 @@ def run_smiling(config: SmilingConfig) -> dict[str, Any]:
     return results
 
 
-def make_bench(config: SmilingConfig, photos: Photos, seed: int) -> SmilingBench:
+def make_cell(config: SmilingConfig, photos: Photos, seed: int) -> SmilingCell:
     """The parts of a seed. Half of the persons that are held out choose, whatever judges: those of the other half, or
     of the test.
 
@@ -71,10 +70,10 @@ def make_bench(config: SmilingConfig, photos: Photos, seed: int) -> SmilingBench
     choose = held.judged[choosing.nonzero()[:, 0]]
     rest = (~choosing).nonzero()[:, 0]
     if config.judge == "select":
-        return SmilingBench(
+        return SmilingCell(
             config, seed, Faces(held.unlabelled, held.labelled, held.judged[rest], held.persons[rest]), choose
         )
-    return SmilingBench(config, seed, divide(photos, config.labelled, config.judge, 0.0, seed), choose)
+    return SmilingCell(config, seed, divide(photos, config.labelled, config.judge, 0.0, seed), choose)
 
 
 def first_half(persons: Tensor) -> Tensor:
@@ -92,14 +91,14 @@ def done(found: list[Finished], method: str, seed: int) -> dict[str, Any] | None
     return next((run for run in runs if (run["method"], run["seed"]) == (method, seed)), None)
 
 
-def gather(config: SmilingConfig, bench: SmilingBench, runs: Runs) -> dict[str, Any]:
+def gather(config: SmilingConfig, cell: SmilingCell, runs: Runs) -> dict[str, Any]:
     """What `results.json` holds."""
-    faces = bench.faces
-    measure = PersonMeasure.of(faces.persons, bench.searched(), config.resamples)
+    faces = cell.faces
+    measure = PersonMeasure.of(faces.persons, cell.searched(), config.resamples)
     return {
         **header(COMMAND, config),
         "unlabelled": len(faces.unlabelled),
-        "choose": {"images": len(bench.choose)},
+        "choose": {"images": len(cell.choose)},
         "judged": {
             "fingerprint": faces.judged.fingerprint,
             "images": len(faces.judged),

@@ -27,7 +27,7 @@ from advmix.utils.torch_tools import generator, global_seed
 from experiments.faces.dataset import divide, held_out, load
 from experiments.smiling.results import PersonMeasure, share_of_runs
 from experiments.smiling.settings import METHODS, VIEWS, RunOptions, SmilingConfig
-from experiments.smiling.study import first_half, make_bench
+from experiments.smiling.study import first_half, make_cell
 from experiments.smiling.training import Training, epochs_of, make_network, make_objective
 from experiments.smiling.views import TOGETHER, Viewed, half_and_half, make_view, mirrored, transformed
 from experiments.tables import TABLES
@@ -82,17 +82,17 @@ def results(folder: Path, place: Path) -> dict[str, Any]:
 
 
 def test_numbers_are_those_of_the_classifiers(results: dict[str, Any], photos: Photos, place: Path) -> None:
-    bench = make_bench(SmilingConfig(labelled=12, worst_images=3, cells=place / "cells"), photos, 0)
-    judged = bench.faces.judged
+    cell = make_cell(SmilingConfig(labelled=12, worst_images=3, cells=place / "cells"), photos, 0)
+    judged = cell.faces.judged
     assert [row["method"] for row in results["methods"]] == list(FAST)
     for run, row in zip(results["runs"], results["methods"], strict=True):
-        tensors, facts = read_tensors(bench.folder / run["method"] / "classifier.safetensors", "classifier")
+        tensors, facts = read_tensors(cell.folder / run["method"] / "classifier.safetensors", "classifier")
         network = conv_net(2, pool=2 if run["method"] == "nominal-2x2" else 4)
         network.load_state_dict(tensors)
         wrong = predict(network, judged, CPU).argmax(dim=1) != judged.labels
         assert run["wrong"] == wrong.nonzero()[:, 0].tolist()
         assert row["error"]["value"] == pytest.approx(float(wrong.double().mean()))
-        searched = bench.searched()
+        searched = cell.searched()
         assert {place for place, row in enumerate(searched.tolist()) if wrong[row]} <= set(run["wrong_worst"])
         assert facts["step"] == run["step"] == min(run["curve"], key=lambda point: point[1])[0]
 
@@ -114,9 +114,9 @@ def test_no_person_both_chooses_and_judges(photos: Photos) -> None:
     held = divide(photos, 12, "select", 0.0, 0)
     chosen = first_half(held.persons)
     assert set(held.persons[chosen].tolist()).isdisjoint(held.persons[~chosen].tolist())
-    bench, test = (make_bench(SmilingConfig(labelled=12, judge=judge), photos, 0) for judge in ("select", "test"))
-    assert len(bench.choose) + len(bench.faces.judged) == int(held_out(photos.train.groups).sum())
-    assert test.choose.fingerprint == bench.choose.fingerprint
+    cell, test = (make_cell(SmilingConfig(labelled=12, judge=judge), photos, 0) for judge in ("select", "test"))
+    assert len(cell.choose) + len(cell.faces.judged) == int(held_out(photos.train.groups).sum())
+    assert test.choose.fingerprint == cell.choose.fingerprint
     assert len(test.faces.judged) == 24
 
 

@@ -40,7 +40,7 @@ class SmilingPart:
 
 
 @dataclass(frozen=True, eq=False)
-class SmilingBench:
+class SmilingCell:
     """All runs of one seed.
 
     Args:
