@@ -113,6 +113,44 @@ def test_every_mixing_command_takes_a_ready_made_generator(place: Path, tmp_path
         assert main([*line, "--out", str(tmp_path / str(number))]) == 0, line
 
 
+@pytest.mark.parametrize(
+    ("flags", "pool"),
+    [
+        ([], "photos"),
+        (["--pool", "train"], "train"),
+        (["--channels", "1"], None),
+        (["--method", "nominal"], None),
+    ],
+    ids=["color", "named", "grey", "nothing borrowed"],
+)
+def test_photographs_lend_to_training_where_nothing_else_is_said(
+    place: Path, tmp_path: Path, flags: list[str], pool: str | None
+) -> None:
+    out = tmp_path / "run"
+    line = ["train", "--data", str(place / "data"), "--size", "16", "--epochs", "1", "--batch", "16", *flags]
+    assert main([*line, "--device", "cpu", "--out", str(out)]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["pool"]["pool"] == pool
+
+
+def test_training_images_by_name_are_the_pool_of_an_audit(audited: Path, place: Path) -> None:
+    named = results_of(made(*audit_words(place, "--pool", "train")))
+    assert named["generator"]["pool_of"] is None
+    assert named["classifiers"] == results_of(audited)["classifiers"]
+
+
+def test_consistency_is_part_of_the_setting(place: Path, tmp_path: Path) -> None:
+    line = ["train", "--data", str(place / "data"), "--size", "16", "--epochs", "1", "--batch", "16"]
+    networks = []
+    for weight in ("0", "2"):
+        out = tmp_path / weight
+        assert main([*line, "--consistency", weight, "--device", "cpu", "--out", str(out)]) == 0
+        network, metadata = load_classifier(out)
+        assert metadata["setting"]["consistency"] == float(weight)
+        networks.append(network)
+    assert not torch.equal(*(next(network.parameters()) for network in networks))
+
+
 def test_a_pool_that_is_encoded_holds_styles_alone_and_knows_its_members(place: Path, tmp_path: Path) -> None:
     data, options = data_of(place), PoolOptions(pool_images=20)
     stored = open_model(Path("statistics"), None, options, data, tmp_path / "pool", torch.device("cpu"))

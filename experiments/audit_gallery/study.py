@@ -111,7 +111,7 @@ ENTRIES = {
         "The same images and network. Each image is also shown with the colour that the search found to hurt most.",
         "the colour",
         "colors",
-        ("--method", "advmix", "--epochs", "15"),
+        ("--method", "advmix", "--pool", "train", "--epochs", "15"),
     ),
     "place": GalleryEntry(
         "A network that knows where digits are",

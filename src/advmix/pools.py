@@ -178,7 +178,7 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
         UserError: no images, or some that the generator cannot draw.
     """
     rng = seeded(seed, "pool")
-    if options.pool is not None:
+    if options.pool is not None and not options.is_train:
         shape = some_images(data).shape if data is not None else (flags.photos.channels, flags.photos.size)
         side = shape[1] if dec.any_size else dec.resolution
         read = replace(flags.sized(dec.channels, side).photo_options(), limit=options.pool_images)

@@ -338,7 +338,7 @@ def _generator_entry(run: AuditRun, found: AuditRecords) -> Entry:
         "fitted_here": run.config.fits,
         "ready_made": metadata.get("ready_made"),
         "exact": run.setup.generator.exact,
-        "pool_of": run.config.pool.pool,
+        "pool_of": None if run.config.pool.is_train else run.config.pool.pool,
         "resolution": run.inputs.fitted.side(run.inputs.data.test),
         "layers": network.layers,
         "unexplained": None if run.setup.generator.exact else _unexplained(run.inputs, found),

@@ -49,7 +49,7 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
     """
     device = open_device(config.device)
     model, metadata = open_generator(config.generator, config.data, config.pool, data)
-    if data is None and (config.data.data or config.pool.pool is None):
+    if data is None and (config.data.data or config.pool.is_train):
         data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
     members = pool_members(config.pool, config.data, data, model.generator, config.seed)
     images = members.images
@@ -123,7 +123,7 @@ def open_model(
         return load(generator, latents, device, data=data, options=options)
     if options.pool == PHOTOS:
         return load(generator, PHOTOS, device, data=data, options=options)
-    foreign = "data" in metadata and options.pool is None
+    foreign = "data" in metadata and options.is_train
     if out is None:
         pooled_data = data_of(metadata, generator) if foreign else data
         members = pool_members(options, data.config, pooled_data, model.generator, data.seed)

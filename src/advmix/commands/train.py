@@ -17,11 +17,11 @@ from advmix.data.images import ImageSet
 from advmix.data.photos.sites import SiteImages
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made, load_autoencoder
-from advmix.encoders.store import LatentStore, PoolOptions
+from advmix.encoders.store import PHOTOS, LatentStore, PoolOptions
 from advmix.intervals import balanced_share, share_of
 from advmix.metrics import predict
 from advmix.mixing import SearchOptions, with_layers
-from advmix.pools import data_of, fingerprints_of
+from advmix.pools import data_of, fingerprints_of, some_images
 from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """Train a classifier: nominal, mixup, linf, randmix, advmix, or a control (ceiling, jitter, grayscale, instnorm).
+    """Train a classifier: randmix, advmix, nominal, mixup, linf, or a control (ceiling, jitter, grayscale, instnorm).
 
     Writes classifier.safetensors, log.jsonl and config.json. With --leave-one-site-out a folder with these for each
     site, and results.json.
@@ -66,7 +66,7 @@ class TrainConfig(Settings):
         checkpoint_seconds: time between checkpoints.
     """
 
-    method: str = "advmix"
+    method: str = "randmix"
     generator: Path = DEFAULT_GENERATOR
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -112,6 +112,8 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
         UserError: as `run_train`.
     """
     mixes = config.method in NEEDS_LATENTS
+    if mixes:
+        config = replace(config, pool=_pool(config, data))
     parts = config.generator, config.latents, config.pool, data, None, fabric.device
     mixable = open_model(*parts) if mixes else None
     if mixable is not None:
@@ -145,6 +147,14 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
         write_seconds(config.out, train_seconds=loop.seconds)
         write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
         console.print(f"  {config.method} classifier in {config.out / FILE}")
+
+
+def _pool(config: TrainConfig, data: Data) -> PoolOptions:
+    """Training images of one style have none to lend: where nothing is named, photographs do."""
+    named = config.pool.pool is not None or config.latents is not None
+    if named or not is_ready_made(config.generator) or some_images(data).shape[0] != 3:
+        return config.pool
+    return replace(config.pool, pool=PHOTOS)
 
 
 def _data(config: TrainConfig) -> Data:

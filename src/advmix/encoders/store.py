@@ -133,7 +133,8 @@ class PoolOptions:
 
     Args:
         pool: a folder or .zip archive of images, `torchvision:NAME` or `hf:NAME`; no labels are looked for. Or
-            `photos`: a shipped pool of free photographs, for the ready-made generators. By default the training images.
+            `photos`: a shipped pool of free photographs, for the ready-made generators. Or `train`: the training
+            images. These are the default, but for `train` with a ready-made generator on colour images: `photos`.
         pool_images: at most so many of them, drawn at random.
         working_size: of the generator `photo`: longer side in pixels. Larger images are mixed at this size, and the
             change is enlarged; default 128.
@@ -147,9 +148,14 @@ class PoolOptions:
         check_values(self, "pool_images", least=2)
         check_values(self, "working_size", least=LEAST_SIDE)
 
+    @property
+    def is_train(self) -> bool:
+        """Whether those of the training images are."""
+        return self.pool in (None, TRAIN)
 
-PHOTOS = "photos"
-"""The name of the pool that is shipped."""
+
+PHOTOS, TRAIN = "photos", "train"
+"""Names of the pool that is shipped, and of the training images."""
 
 
 def shape_of(latents: Latents) -> dict[str, tuple[int, ...]]:

@@ -28,6 +28,8 @@ class BaselineOptions:
     Args:
         clean_weight: weight of the clean images' loss beside that of mixes or augmented copies, in [0, 1]; 0 is the
             paper's risk.
+        consistency: weight of the Kullback-Leibler divergence of the answer to a mix or augmented copy from that to its
+            image, beside that loss; at least 0.
         mixup_alpha: of mixup's Beta distribution.
         linf_radius: of l_inf training, in pixel values of [0, 1].
         linf_steps: of its PGD.
@@ -37,6 +39,7 @@ class BaselineOptions:
     """
 
     clean_weight: float = 0.5
+    consistency: float = 0.0
     mixup_alpha: float = 1.0
     linf_radius: float = 0.1
     linf_steps: int = 7
@@ -45,6 +48,7 @@ class BaselineOptions:
 
     def __post_init__(self) -> None:
         check_values(self, "clean_weight", within=(0, 1))
+        check_values(self, "consistency", least=0)
         check_values(self, "jitter", within=(0, 0.5))
         check_values(self, "mixup_alpha linf_radius linf_steps", above=0)
 
@@ -65,9 +69,13 @@ def _mixup(data: Data, options: BaselineOptions) -> Made:
 def _jitter(data: Data, options: BaselineOptions) -> Made:
     from torchvision.transforms import v2
 
-    strength, weight = options.jitter, options.clean_weight
+    strength, weights = options.jitter, _weights(options)
     jitter = v2.ColorJitter(strength, strength, strength, strength)
-    return Augment(jitter, weight), {"clean_weight": weight, "strength": strength}
+    return Augment(jitter, **weights), {**weights, "strength": strength}
+
+
+def _weights(options: BaselineOptions) -> dict[str, float]:
+    return {"clean_weight": options.clean_weight, "consistency": options.consistency}
 
 
 def _nominal(data: Data, options: BaselineOptions) -> Made:
@@ -159,14 +167,12 @@ def _mixing(
     if model is None:
         raise UserError(f"method {method} mixes latents: name a generator (--generator)")
     ready_made = model.generator.any_size
-    residual, weight = baseline.residual or ready_made, baseline.clean_weight
-    setting: dict[str, Any] = {"clean_weight": weight, "residual": residual, "together": ready_made}
+    loss: dict[str, Any] = {**_weights(baseline), "residual": baseline.residual or ready_made, "together": ready_made}
     mixer: Mixer
     if method == "advmix":
-        mixer, setting = search.mixer(model.generator), {**setting, **to_dict(search)}
+        mixer, setting = search.mixer(model.generator), to_dict(search)
     else:
         mixer = RandMix(model.generator, search.split(model.generator.layers), search.strength)
-        more = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}
-        setting = {**setting, **more}
-    places = model.places(images)
-    return Mixing(mixer, model.pool, weight, model.encoder, residual, places, together=ready_made), setting
+        setting = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}
+    objective = Mixing(mixer, model.pool, encoder=model.encoder, places=model.places(images), **loss)
+    return objective, {**loss, **setting}

@@ -267,13 +267,17 @@ class Augment(WithCopy):
     Args:
         transform: one image `(C, H, W)` in [0, 1] to another one; its randomness is torch's global one, as in
             torchvision.
-        clean_weight, together: see `WithCopy`.
+        clean_weight, together, consistency: see `WithCopy`.
     """
 
     def __init__(
-        self, transform: Callable[[Tensor], Tensor], clean_weight: float = 0.5, together: bool = False
+        self,
+        transform: Callable[[Tensor], Tensor],
+        clean_weight: float = 0.5,
+        together: bool = False,
+        consistency: float = 0.0,
     ) -> None:
-        super().__init__(clean_weight, together)
+        super().__init__(clean_weight, together, consistency)
         self.transform = transform
 
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
