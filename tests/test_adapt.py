@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from advmix.adapt.measure import choose, hurts
 from advmix.adapt.run import adapt_classifier
-from advmix.adapt.words import headline
+from advmix.adapt.words import error_sentence, headline
 from advmix.classifiers.open import open_classifier
 from advmix.cli import main
 from advmix.data.datasets import open_images
 from advmix.data.images import ImageSet
 from advmix.intervals import balanced_share
+from advmix.report.page import joined_units
 from advmix.report.tables import schema
 from advmix.training.classify import ClassifierTrainee
 from advmix.training.normalisation import estimate_norm, norm_layers
@@ -121,6 +122,7 @@ def test_results_and_page_say_the_same(adapted: Path) -> None:
         for share in (entry["home"], entry["styles"], entry["truth"]):
             assert f"{100 * value(share):.1f}" in page
     assert page.count("data:image/png") == 3 * 3 + 6
+    assert joined_units(error_sentence()) in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
 

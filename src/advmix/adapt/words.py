@@ -66,7 +66,7 @@ def headline(results: Entry) -> str:
     first = before(results)
     if first["styles"]["balanced"]["high"] > first["home"]["balanced"]["low"]:
         return f"Light and colours of the site cost nothing that shows: forecast {points(first['styles'])}"
-    return f"At the new site expect {points(first['styles'])}, not the {points(first['home'])} of home"
+    return f"At the new site expect {points(first['styles'])} at most, not the {points(first['home'])} of home"
 
 
 def adapt_sentences(results: Entry) -> list[str]:
@@ -151,7 +151,7 @@ def expectation(results: Entry) -> str:
     return (
         f"Images of home with the light and colours of the site are recognised in {points(entry['styles'])} "
         f"({interval(entry['styles'])}): what style alone costs the classifier as it is. Its own confidence there "
-        f"is {percent(entry['confidence'])} %, which says nothing."
+        f"is {percent(entry['confidence'])} %, which says nothing. {error_sentence()}"
     )
 
 
@@ -161,7 +161,6 @@ def caveats(results: Entry) -> list[str]:
         "The forecast counts what light, contrast and colours cost. A site may differ in more (other patients, another "
         "magnification, blur), so that it is mostly an upper bound. It is no guarantee: styles of images with another "
         "content may also cost more than the site does.",
-        error_sentence(),
         "After training the forecast is about the very styles that were trained on: expect less, perhaps much less.",
     ]
     if any(entry["name"] in NORMALISED for entry in results["candidates"]):
