@@ -203,12 +203,14 @@ OVERVIEW = (
     ("randmix", "home"),
     ("randmix", "photographs"),
     ("advmix", "photographs"),
+    ("fourier", "photographs"),
     ("histogram", "sites"),
     ("fourier", "sites"),
     ("randmix", "sites"),
     ("advmix", "sites"),
+    ("randmix", BOTH),
 )
-"""Rows of the overview: method and donors. They were named before the seeds that are shown were trained."""
+"""Rows of the overview: method and donors."""
 
 
 def overview_table(results: Record) -> Iterator[str]:
