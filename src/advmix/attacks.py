@@ -170,7 +170,8 @@ def import_foolbox() -> Any:
     return foolbox
 
 
-BATCH = 250
+ATTACKED_TOGETHER = 250
+"""Images that an attack is given at once, under one seed."""
 
 SLACK = 1e-4
 
@@ -270,7 +271,7 @@ def right_attacked(
     """
     right = []
     with track("attack", len(images)) as advance:
-        for part in slices(len(images), BATCH):
+        for part in slices(len(images), ATTACKED_TOGETHER):
             x, labels = (tensor.to(device) for tensor in images.batch(part))
             right.append(still_right(classifier, attack, x, labels, derive(seed, "attack", part.start)))
             advance(part.stop - part.start, "")

@@ -6,7 +6,7 @@ Gowal et al., "Achieving Robustness in the Wild via Adversarial Mixing with Dise
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
+from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import answers, eval_mode, mistakes
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def calibrated_cross_entropy(sample: Tensor, spread: float = 2.0) -> Loss:
 def calibrated(classifier: nn.Module, images: Tensor) -> Loss:
     """`calibrated_cross_entropy` of a classifier, from its answers to images `(N, C, H, W)` in [0, 1] on its device."""
     with eval_mode(classifier) as (model,):
-        return calibrated_cross_entropy(model(images))
+        logits = in_parts(lambda rows: model(images[rows]), len(images), images.device)
+    return calibrated_cross_entropy(torch.cat(logits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +148,18 @@ class Mix:
         assert self.unanswered is not None
         return ~self.fooled & ~self.unanswered
 
+    @staticmethod
+    def cat(parts: Sequence[Mix]) -> Mix:
+        """What was found for the parts of a batch, one after the other; without traces."""
+        names = ("images", "donors", "losses", "fooled", "unanswered", "vanished")
+        columns = {name: [getattr(mix, name) for mix in parts] for name in names}
+        joined: dict[str, Any] = {name: torch.cat(found) for name, found in columns.items() if found[0] is not None}
+        flips = [mix.flips for mix in parts if mix.flips is not None]
+        if flips:
+            perp, there = [one.perp for one in flips], [one.there for one in flips]
+            joined["flips"] = Flips(torch.cat(perp, dim=1), torch.cat(there, dim=1))
+        return Mix(latents=Latents.cat([mix.latents for mix in parts]), **joined)
+
 
 def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: torch.Generator | None) -> Tensor:
     """Indices `(R, B)` drawn uniformly from a pool of `pool` latents, never an example's own (`exclude`, `(B,)`)."""
@@ -157,6 +171,16 @@ def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: 
         raise ValueError(f"exclude must hold {shape[1]} indices from 0 to {pool - 1}, one for each example")
     donors = torch.randint(pool - 1, shape, generator=rng)
     return donors + (donors >= exclude.cpu()).long()
+
+
+def draw_all_donors(
+    search: Search, count: int, pool: int, exclude: Tensor | None = None, rng: torch.Generator | None = None
+) -> Tensor:
+    """Indices `(K + 1, R, B)` of all donors that a search of `count` examples may need: those that it starts from, and
+    for each step those that take their place where no gradient says which way is up. See `draw_donors`.
+    """
+    drawn = [draw_donors((search.restarts, count), pool, exclude, rng) for _ in range(search.steps + 1)]
+    return torch.stack(drawn)
 
 
 def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
@@ -239,8 +263,11 @@ class Mixer(ABC):
         rng: CPU random generator; torch's global one when None.
         exclude: `(B,)`, each example's own index in the pool.
         trace: keep every candidate.
+        donors: `(K + 1, R, B)`, as `draw_all_donors` draws them, where a batch is cut into parts after the draw; drawn
+            from `rng` when None.
     """
 
+    search: Search
     needs_classifier = True
     """Whether a call needs the classifier to choose; a mixer that does not may be given None."""
 
@@ -260,6 +287,7 @@ class Mixer(ABC):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix: ...
 
 
@@ -305,6 +333,7 @@ class AdvMix(Mixer):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix:
         """Search: see `Mixer` for the arguments."""
         if classifier is None:
@@ -312,8 +341,13 @@ class AdvMix(Mixer):
         if trace and self.stop_early:
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
         latents, pool = latents.detach(), pool.detach()
-        donors = draw_donors((self.search.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
-        lent = donors.flatten()
+
+        def drawn(step: int) -> Tensor:
+            shape = (self.search.restarts, len(latents))
+            lent = draw_donors(shape, len(pool), exclude, rng) if donors is None else donors[step]
+            return lent.to(labels.device).flatten()
+
+        lent = drawn(0)
         own = self.split.perp_of(latents)
         start = _towards(own.repeat(self.search.restarts, 1), self.split.perp_of(pool[lent]), self.search.strength)
         unit = self.split.perp_of(pool.spread)
@@ -324,7 +358,9 @@ class AdvMix(Mixer):
             state = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
             worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.search.steps > 0)
             history.append((start, worst.losses))
-            perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.search.steps else None
+            perp, vanished = start, None
+            if self.search.steps:
+                vanished = says_nothing(gradient).view(-1, len(latents)).all(dim=0)
             for step in range(1, self.search.steps + 1):
                 if self.stop_early:
                     kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
@@ -333,7 +369,7 @@ class AdvMix(Mixer):
                         break
                 blind = says_nothing(gradient)
                 if blind.any():
-                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, exclude, rng)
+                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, drawn(step))
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
                 perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
                 found, gradient = self._judge(
@@ -344,18 +380,10 @@ class AdvMix(Mixer):
         return self._worst_restart(worst, latents, vanished, history if trace else None)
 
     def _lend_anew(
-        self,
-        rows: Tensor,
-        lent: Tensor,
-        start: Tensor,
-        own: Tensor,
-        pool: Latents,
-        exclude: Tensor | None,
-        rng: torch.Generator | None,
+        self, rows: Tensor, lent: Tensor, start: Tensor, own: Tensor, pool: Latents, drawn: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Donors and starts with other ones at `rows`, where no gradient says which way is up."""
-        itself = None if exclude is None else exclude.repeat(self.search.restarts)[rows.to(exclude.device)]
-        donors = draw_donors((1, len(rows)), len(pool), itself, rng)[0].to(lent)
+        """Donors and starts with those that the step has drawn at `rows`, where no gradient says which way is up."""
+        donors = drawn[rows]
         starts = _towards(own[rows % len(own)], self.split.perp_of(pool[donors]), self.search.strength)
         return lent.index_copy(0, rows, donors), start.index_copy(0, rows, starts)
 
@@ -440,17 +468,20 @@ class RandMix(Mixer):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix:
         """Mix: see `Mixer` for the arguments."""
         if classifier is not None:
             search = AdvMix(self.generator, self.split, self.search)
-            return search(classifier, latents, labels, pool, loss=loss, rng=rng, exclude=exclude, trace=trace)
+            parts = classifier, latents, labels, pool
+            return search(*parts, loss=loss, rng=rng, exclude=exclude, trace=trace, donors=donors)
         latents, pool = latents.detach(), pool.detach()
-        donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
-        perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[donors]), self.search.strength)
+        lent = draw_donors((1, len(latents)), len(pool), exclude, rng) if donors is None else donors[0]
+        lent = lent[0].to(labels.device)
+        perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[lent]), self.search.strength)
         with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)
-        return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)
+        return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=lent)
 
 
 @dataclass(frozen=True)

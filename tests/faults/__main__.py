@@ -125,7 +125,7 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell ignores it for what runs in the background
     options, begun, tried = parse(words), time.time(), list[Tried]()
     preload()
-    export.BATCH = 2  # several parts of a few images
+    export.WRITTEN_TOGETHER = 2  # several parts of a few images
     with tempfile.TemporaryDirectory(prefix="faults", dir=_memory()) as folder:
         inputs, work = Path(folder) / "inputs", Path(folder) / "work"
         commands.make_inputs(inputs, tuple(options.inputs))

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.encoders.network import start_latents
 from advmix.intervals import balanced_share, wilson
-from advmix.metrics import BATCH, predict
-from advmix.mixing import RandMix
+from advmix.metrics import DRAWN_TOGETHER, predict, predict_pixels
+from advmix.mixing import Mix, RandMix, draw_all_donors
 from advmix.pools import FittedModel
+from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import answers, eval_mode, generator
 
 LOSS_ALLOWED = 0.02
@@ -63,19 +64,24 @@ class SiteStyles:
         Returns:
             `(B, C, H, W)` in [0, 1], and `(B,)`, numbers of images of the site.
         """
-        model, pool = self.model, self.model.pool
-        shown = images.to(pool.styles.device)
+        pool, rng = self.model.pool, generator(self.seed, "adapt", *place)
+        donors = draw_all_donors(self.mixer.search, len(images), len(pool), None, rng)
+        parts = in_parts(lambda rows: self._mix(images[rows], donors[..., rows]), len(images), pool.styles.device)
+        return torch.cat([mix.images for mix in parts]), torch.cat([mix.donors for mix in parts])
+
+    def _mix(self, images: Tensor, donors: Tensor) -> Mix:
+        """All of them at once."""
+        model, shown = self.model, images.to(self.model.pool.styles.device)
         with eval_mode(model.encoder) as (encoder,):
             own = None if model.generator.any_size else encoder(shown)
             start = start_latents(model.generator, model.encoder, shown, own, self.residual)
         labels = torch.zeros(len(shown), dtype=torch.int64, device=shown.device)
-        mix = self.mixer(None, start, labels, pool, rng=generator(self.seed, "adapt", *place))
-        return mix.images, mix.donors
+        return self.mixer(None, start, labels, model.pool, donors=donors)
 
     def imitate(self, images: ImageSet, count: int) -> ImageSet:
         """So many images of home with a style of the site each: what the site would be if style were all."""
         order = torch.randperm(len(images), generator=generator(self.seed, "adapt", "imitate"))[:count]
-        parts = [images[order[part]] for part in slices(len(order), BATCH)]
+        parts = [images[order[part]] for part in slices(len(order), DRAWN_TOGETHER)]
         found = [self.put_into(part.batch(slice(None))[0], "imitate", i)[0].cpu() for i, part in enumerate(parts)]
         return ImageSet(to_bytes(torch.cat(found)), images.labels[order], images.classes)
 
@@ -95,10 +101,13 @@ def right_with_styles(
     """
     found = []
     with eval_mode(network) as (model,):
-        for part in slices(len(images), BATCH):
+        for part in slices(len(images), DRAWN_TOGETHER):
             shown, labels = images.batch(part)
-            drawn = [styles.put_into(shown, images.fingerprint, part.start, number)[0] for number in range(donors)]
-            found.append(torch.stack([answers(model(one)).cpu() == labels for one in drawn]).double().mean(dim=0))
+            hits = torch.zeros(len(labels), dtype=torch.float64)
+            for number in range(donors):
+                mixed = styles.put_into(shown, images.fingerprint, part.start, number)[0]
+                hits += answers(predict_pixels(model, mixed)) == labels
+            found.append(hits / donors)
             advance(len(labels), "")
     return torch.cat(found)
 

@@ -102,7 +102,7 @@ def _found(
     advance: Advance,
 ) -> AuditRecords:
     parts = []
-    for part in batch.parts(setup.batch_size(classifiers)):
+    for part in batch.parts(setup.drawn_together(classifiers)):
         parts.append(
             AuditRecords(
                 measure_images(setup, part),

@@ -77,7 +77,6 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
                 generator=metadata["fingerprint"],
                 network=network,
                 made_by=config.encoder,
-                batch=config.batch,
                 shard_size=config.shard_size,
                 device=device,
                 metadata=members.metadata,

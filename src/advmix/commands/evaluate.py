@@ -18,6 +18,7 @@ from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.colored import ColoredDigits
 from advmix.data.datasets import Data, open_data, painted_digits
 from advmix.data.settings import DataConfig
+from advmix.encoders.network import encoded
 from advmix.latents import Latents
 from advmix.metrics import (
     accuracy,
@@ -235,9 +236,7 @@ def _searched(
     """Reconstructions and worst case on the chosen shuffled test images, and the gallery file."""
     device = mixable.pool.styles.device
     images, labels = data.shuffled.batch(chosen)
-    with torch.no_grad():
-        latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
-
+    latents = encoded(data.shuffled[chosen], mixable.encoder)
     search, pool = config.search.mixer(mixable.generator, stop_early=True), mixable.pool
     found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed)
     vanished = int(found.vanished.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import folder_for, with_folder
+from advmix.utils.memory import in_parts
 from advmix.utils.progress import console, quietly
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import generator
@@ -424,7 +426,13 @@ def _real_shares(images: ImageSet) -> Tensor:
 def _samples(dec: MappedGenerator, count: int, seed: int) -> Iterator[Tensor]:
     rng = generator(seed, "judged")
     for part in slices(count, AT_ONCE):
-        yield dec(dec.sample(part.stop - part.start, rng, mixing=0))
+        latents = dec.sample(part.stop - part.start, rng, mixing=0)
+        yield from in_parts(partial(_decoded, dec, latents), len(latents), latents.styles.device)
+
+
+def _decoded(dec: MappedGenerator, latents: Latents, rows: slice) -> Tensor:
+    images: Tensor = dec(latents[rows])
+    return images
 
 
 @dataclass(frozen=True, eq=False)

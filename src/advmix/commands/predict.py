@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from advmix.utils.config import check_values
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, hexdigest, read_json, read_tensors, write_json, write_tensors
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import PhaseTimer, console, track
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import answers, eval_mode, probabilities
@@ -230,7 +232,6 @@ class PredictConfig(ClassifierOptions):
         residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
             With a ready-made generator they always do.
         pictures: which images.
-        batch: images at once.
         shard_size: images after which what was found is kept, to go on from there.
         seed: fixes the z⊥, and what data are drawn at random.
         out: folder for what is written.
@@ -246,7 +247,6 @@ class PredictConfig(ClassifierOptions):
     perp_grid: bool = False
     residual: bool = False
     pictures: PictureOptions = field(default_factory=PictureOptions)
-    batch: int = 250
     shard_size: int = 10_000
     seed: int = 0
     out: Path = Path("runs/predictions")
@@ -255,7 +255,7 @@ class PredictConfig(ClassifierOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, "batch shard_size", least=1)
+        check_values(self, "shard_size", least=1)
         check_values(self, "marginalize", least=0)
         if self.residual and not self.marginalize:
             raise UserError("--residual: goes together with --marginalize N")
@@ -339,7 +339,7 @@ def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedMode
 
 def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device) -> Tensor:
     """Class probabilities `(N, K)`, on the CPU; shards that are there already are not made again."""
-    parts = []
+    parts, budget = [], RowBudget()
     with track("predict", len(pixels)) as advance:
         for number, rows in enumerate(slices(len(pixels), config.shard_size)):
             path = config.out / f"shard-{number:05d}.safetensors"
@@ -348,11 +348,9 @@ def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: s
                 parts.append(kept)
                 advance(rows.stop - rows.start, "")
                 continue
-            found = []
-            for batch in pixels[rows].split(config.batch):
-                found.append(probabilities_of(network, batch, device))
-                advance(len(batch), "")
-            parts.append(torch.cat(found))
+            shard = pixels[rows]
+            ask = partial(_probabilities_of, network, shard, device)
+            parts.append(torch.cat(budget.parts(ask, len(shard), device, advance)))
             write_tensors(path, "predictions", {"probabilities": parts[-1]}, {"run": run})
     return torch.cat(parts)
 
@@ -369,9 +367,9 @@ def _kept(path: Path, run: str) -> Tensor | None:
 
 
 @torch.no_grad()
-def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
-    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
-    images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+def _probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device, rows: slice) -> Tensor:
+    """Of some of the images `(N, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
+    images = (pixels[rows].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
     with eval_mode(network) as (model,):
         return probabilities(model(images))
 

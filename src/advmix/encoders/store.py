@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.encoders.network import LEAST_SIDE, Encoder
+from advmix.encoders.network import LEAST_SIDE, Encoder, encoded
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
 
 INDEX, SHARDS = "store.json", "latents-*.safetensors"
@@ -208,7 +208,6 @@ def write_store(
     made_by: str = "network",
     network: str | None = None,
     shard_size: int = 4096,
-    batch: int = 256,
     device: torch.device | str = "cpu",
     metadata: dict[str, Any] | None = None,
     styles_only: bool = False,
@@ -223,7 +222,6 @@ def write_store(
         made_by: which encoder; latents of different ones are not mixed in one store.
         network: fingerprint of the encoder network that took part, likewise; None where there is none.
         shard_size: images per file.
-        batch: images encoded at once, at most; an encoder that needs much memory takes fewer.
         device: where the encoder is.
         metadata: kept in `store.json`.
         styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
@@ -239,34 +237,22 @@ def write_store(
     index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
     write_json(make_folder(folder) / INDEX, index)
+    budget = RowBudget()
     with track("encode", len(images)) as advance:
         for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
             if store.has(number):
                 advance(part.stop - part.start, "")
             else:
-                found = _encode(encoder, images[part], batch, device, advance, styles_only)
-                write_tensors(path, "latents", found, identity)
+                latents = encoded(images[part], encoder, styles_only, advance, budget).to("cpu")
+                _check_finite(latents)
+                write_tensors(path, "latents", latents.tensors(), identity)
     return store
 
 
-def _encode(
-    encoder: Encoder,
-    images: ImageSet,
-    batch: int,
-    device: torch.device | str,
-    advance: Callable[[int, str], object],
-    styles_only: bool,
-) -> dict[str, Tensor]:
-    parts = []
-    for part in slices(len(images), encoder.at_once(batch)):
-        latents = encoder(images.batch(part)[0].to(device)).detach().to("cpu")
-        parts.append(Latents(latents.styles) if styles_only else latents)
-        advance(part.stop - part.start, "")
-    latents = Latents.cat(parts)
+def _check_finite(latents: Latents) -> None:
     broken = latents.not_finite
     if len(broken):
         raise UserError(
             f"{len(broken):,} of {len(latents):,} images are encoded to latents that are no numbers (NaN or infinite); "
             "look at these images, or fit the generator again"
         )
-    return latents.tensors()

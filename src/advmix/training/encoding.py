@@ -66,7 +66,6 @@ class EncodeConfig(Settings):
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
     perp: tuple[int, ...] = ()
     perp_grid: bool = False
-    batch: int = 256
     shard_size: int = 4096
     trust_code: bool = False
     seed: int = 0
@@ -78,7 +77,7 @@ class EncodeConfig(Settings):
         super().__post_init__()
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
-        check_values(self, "batch shard_size", least=1)
+        check_values(self, "shard_size", least=1)
         if self.pool.pool == PHOTOS:
             raise UserError(f"--pool {PHOTOS}: is encoded already; name it where it is used")
 
