@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
@@ -122,6 +123,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def main(words: Sequence[str]) -> int:
     """Try it; 1 where something went wrong."""
+    os.environ.setdefault("ADVMIX_CACHE", "none")  # nothing is written into anybody's home
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the shell ignores it for what runs in the background
     options, begun, tried = parse(words), time.time(), list[Tried]()
     preload()

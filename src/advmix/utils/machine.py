@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from advmix.utils.errors import UserError
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-HELP = "COMMAND --memory 2GB bounds what networks work in at once, in this process."
+HELP = (
+    "COMMAND --memory 2GB bounds what networks work in at once; --cache DIR or none, --cache-size 20GB: where decoded "
+    "images are kept, and how many bytes of them."
+)
 
 
 @dataclass
@@ -17,9 +20,13 @@ class Machine:
 
     Attributes:
         memory: bytes in which networks may work, beside weights, images and pool; None where nothing was said.
+        cache: folder of decoded images, or `none`; None where nothing was said.
+        cache_size: bytes of all of them, likewise.
     """
 
     memory: int | None = None
+    cache: str | None = None
+    cache_size: int | None = None
 
 
 MACHINE = Machine()
@@ -43,7 +50,10 @@ def take_machine(words: list[str]) -> list[str]:
     Raises:
         UserError: a value that is none.
     """
-    rest, memory = take_option(words, "memory")
+    rest, MACHINE.cache = take_option(words, "cache")
+    rest, size = take_option(rest, "cache-size")
+    rest, memory = take_option(rest, "memory")
+    MACHINE.cache_size = None if size is None else read_bytes(size, "cache-size")
     MACHINE.memory = None if memory is None else read_bytes(memory, "memory")
     return rest
 

@@ -96,8 +96,8 @@ INTERRUPTED = (
 )
 
 MORE_MEMORY = (
-    "Perhaps other programs use it too: start fewer processes, take a smaller --memory or --batch, or --device cpu. What "
-    "was done is kept, as after an interruption"
+    "Perhaps other programs use it too: start fewer processes, take a smaller --memory or --batch, or --device cpu. "
+    "What was done is kept, as after an interruption"
 )
 
 WITHOUT_MEMORY = (
