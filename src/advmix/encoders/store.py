@@ -82,24 +82,29 @@ class LatentStore:
 
     @cached_property
     def latents(self) -> Latents:
-        """All latents, on the CPU.
+        """All latents, on the CPU: each shard is let go when it has been copied.
 
         Raises:
             UserError: a shard that is damaged, of another store or shape, or with numbers that are not finite.
         """
-        parts: list[Latents] = []
+        whole: Latents | None = None
         for path, rows in zip(self.shards, slices(len(self), self.index["shard_size"]), strict=True):
             part, metadata = Latents.read(path)
             if metadata != self._shard_metadata:
                 raise UserError(f"{path}: a shard of another store; delete it and go on with advmix encode --resume")
             wanted = rows.stop - rows.start
-            if len(part) != wanted or shape_of(part) != shape_of((parts or [part])[0]):
+            if len(part) != wanted or shape_of(part) != shape_of(whole or part):
                 raise UserError(
                     f"{path}: {part}, but {wanted:,} latents like those of the other shards are wanted; delete it "
                     "and go on with advmix encode --resume"
                 )
-            parts.append(part)
-        return Latents.cat(parts)
+            if whole is None:
+                tensors = part.tensors().items()
+                whole = Latents(**{name: one.new_empty((len(self), *one.shape[1:])) for name, one in tensors})
+            for name, one in whole.tensors().items():
+                one[rows] = part.tensors()[name]
+        assert whole is not None
+        return whole
 
     @property
     def _shard_metadata(self) -> dict[str, Any]:
