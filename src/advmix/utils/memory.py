@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 CPU_BYTES, GPU_SHARE = 2 * 10**9, 0.5
 """The limit where none is named: bytes on a CPU, and the share of what is free on a GPU."""
-MOST_ROWS, TRIAL_ROWS = 250, 8
-"""More rows at once are no faster; and so many are tried where one alone says that memory is short."""
+MOST_ROWS, FIRST_ROWS, TRIAL_ROWS = 250, 2, 8
+"""More rows at once are no faster; so many are tried first, and so many where the first say that memory is short."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ def memory_limit(device: torch.device) -> int:
 
 
 class RowBudget:
-    """How many rows some work takes at once: measured when it is done first, on a row or two, and kept.
+    """How many rows some work takes at once: measured when it is done first, on a few, and kept.
 
     >>> budget = RowBudget()
     >>> torch.cat(budget.parts(lambda rows: model(images[rows]), len(images), images.device))
@@ -103,12 +103,12 @@ def in_parts(work: Callable[[slice], T], count: int, device: torch.device | str,
 
 
 def _rows_at_once(work: Callable[[slice], object], count: int, most: int, device: torch.device) -> int:
-    """How many rows fit: by one alone and, where that says that memory is short, by a few; a first one may cost more
-    than the next, as where a network takes batches of a fixed size.
+    """How many rows fit: by two and, where these say that memory is short, by a few more; the first ones may cost more
+    than the next, as where a network takes batches of a fixed size. Somebody's network may not take one alone.
     """
     limit, most = memory_limit(device), min(most, count)
-    rows = limit // _peak_bytes(work, 1, device)
-    if 1 < rows < most:
+    rows = limit * FIRST_ROWS // _peak_bytes(work, FIRST_ROWS, device)
+    if FIRST_ROWS < rows < most:
         tried = min(rows, TRIAL_ROWS)
         rows = limit * tried // _peak_bytes(work, tried, device)
     return max(1, min(rows, most))
