@@ -68,3 +68,29 @@ def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pyte
     assert rows[0]["times_step"] == 1
     for row in rows:
         assert row["times_step"] == pytest.approx(row["milliseconds"] / rows[0]["milliseconds"])
+
+
+def test_peers_are_timed_where_they_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = load_script("peers", "benchmarks")
+    short = ["--sizes", "32", "--attack-size", "32", "--batch", "2", "--steps", "1", "--rounds", "1"]
+    monkeypatch.setattr(peers, "is_there", lambda package: package in ("advmix", "torchvision", "foolbox"))
+    monkeypatch.setattr(sys, "argv", ["peers.py", *short, "--device", "cpu", "--out", str(tmp_path)])
+    peers.main()
+    rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    assert [row["name"] for row in rows if row["kind"] == "attack"] == [
+        "gradients alone",
+        "AdversarialStyle, statistics",
+        "AdversarialStyle, photo",
+        "foolbox LinfPGD",
+    ]
+    assert [
+        row["times_reference"] for row in rows if row["name"] in ("RandomStyle, statistics", "gradients alone")
+    ] == [
+        1,
+        1,
+    ]
+    monkeypatch.undo()
+    assert not peers.is_there("no_such_package")
+    assert "left out: no_such_package is not installed" in capsys.readouterr().out
