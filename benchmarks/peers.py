@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 from torchvision.transforms import v2
 
+from advmix.attacks import import_foolbox
 from advmix.data.images import to_bytes
-from advmix.latents import Latents
 from advmix.mixing import Search
 from advmix.transforms import AdversarialStyle, RandomStyle
 from advmix.utils.config import check_values
@@ -166,8 +166,7 @@ class Attacks:
 
     def foolbox(self) -> Work:
         """Projected gradient descent on pixels."""
-        import foolbox
-
+        foolbox = import_foolbox()
         model = foolbox.PyTorchModel(self.network, bounds=(0, 1), device=self.images.device)
         attack = foolbox.attacks.LinfPGD(steps=self.steps)
         return lambda: attack(model, self.images, self.labels, epsilons=RADIUS)
