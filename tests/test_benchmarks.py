@@ -84,3 +84,25 @@ def test_a_command_is_measured_on_made_images(tmp_path: Path) -> None:
     assert "40" in str(scaling.scaling_table([{"images": 40, "command": name, **row}]).columns[0]._cells)
     with pytest.raises(UserError, match="advmix data"):
         scaling.run_command(["data", str(tmp_path / "nothing")], tmp_path / "cache")
+
+
+def test_peers_are_timed_where_they_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = load_script("peers", "benchmarks")
+    short = ["--sizes", "32", "--attack-size", "32", "--batch", "2", "--steps", "1", "--rounds", "1"]
+    monkeypatch.setattr(peers, "is_there", lambda package: package in ("advmix", "torchvision", "foolbox"))
+    monkeypatch.setattr(sys, "argv", ["peers.py", *short, "--device", "cpu", "--out", str(tmp_path)])
+    peers.main()
+    rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    assert [row["name"] for row in rows if row["kind"] == "attack"] == [
+        "gradients alone",
+        "AdversarialStyle, statistics",
+        "AdversarialStyle, photo",
+        "foolbox LinfPGD",
+    ]
+    first = {row["name"]: row["times_reference"] for row in rows}
+    assert first["RandomStyle, statistics"] == first["gradients alone"] == 1
+    monkeypatch.undo()
+    assert not peers.is_there("no_such_package")
+    assert "left out: no_such_package is not installed" in capsys.readouterr().out
