@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from advmix.utils.device import (
+    MachineOptions,
     anywhere,
     environment,
     give_back_memory,
@@ -48,7 +49,7 @@ def test_environment_names_the_versions() -> None:
 @pytest.mark.parametrize("devices", [0, -1])
 def test_number_of_devices_is_checked(devices: int) -> None:
     with pytest.raises(UserError, match=f"--devices {devices}: must be at least 1"):
-        make_fabric("cpu", devices=devices)
+        MachineOptions(devices)
 
 
 def test_unknown_precision_is_refused_with_those_that_exist() -> None:

@@ -14,10 +14,13 @@ from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated
+from advmix.utils.device import in_turns, own_turns
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from advmix.data.colored import GrayDigits
     from advmix.data.digits import Painting
 
@@ -30,6 +33,12 @@ def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Te
     with eval_mode(classifier) as (model,):
         parts = [probabilities(model(images.batch(part)[0].to(device))) for part in slices(len(images), 2 * BATCH)]
     return torch.cat(parts)
+
+
+def predict_in_turns(fabric: Fabric | None, classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """The same, of several processes that take turns with the images; None for one."""
+    parts = list(slices(len(images), 2 * BATCH))
+    return torch.cat(in_turns(fabric, parts, lambda part: predict(classifier, images[part], device)))
 
 
 @torch.no_grad()
@@ -131,6 +140,7 @@ def evaluate_latents(
     *,
     seed: int,
     title: str = "worst case",
+    fabric: Fabric | None = None,
 ) -> Evaluation:
     """The same for N images, on the CPU; the search climbs cross-entropy at a temperature measured on the first ones.
 
@@ -142,14 +152,19 @@ def evaluate_latents(
         pool: whose `z⊥` are borrowed.
         seed: seed of the donors.
         title: title of the progress bar.
+        fabric: the processes that take turns with the images; None for one.
     """
-    found, loss = [], search_loss(classifier, search.generator, latents)
-    with track(title, len(latents)) as advance:
-        for part in slices(len(latents), BATCH):
+    loss, parts = search_loss(classifier, search.generator, latents), list(slices(len(latents), BATCH))
+    with track(title, sum(part.stop - part.start for part in own_turns(fabric, parts))) as advance:
+
+        def evaluate(part: slice) -> tuple[Tensor, ...]:
             batch = latents[part], labels[part], pool
-            found.append(evaluate_batch(classifier, search, *batch, seed=seed, start=part.start, loss=loss)[0])
+            found = evaluate_batch(classifier, search, *batch, seed=seed, start=part.start, loss=loss)[0]
             advance(part.stop - part.start, "")
-    return Evaluation(*(torch.cat(column).cpu() for column in zip(*map(astuple, found), strict=True)))
+            return tuple(column.cpu() for column in astuple(found))
+
+        found = in_turns(fabric, parts, evaluate)
+    return Evaluation(*(torch.cat(column) for column in zip(*found, strict=True)))
 
 
 @torch.no_grad()

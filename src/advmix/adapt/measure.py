@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.encoders.network import start_latents
 from advmix.intervals import balanced_share, wilson
-from advmix.metrics import BATCH, predict
+from advmix.metrics import BATCH, predict_in_turns
 from advmix.mixing import RandMix
 from advmix.pools import FittedModel
+from advmix.utils.device import in_turns
 from advmix.utils.torch_tools import answers, eval_mode, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOSS_ALLOWED = 0.02
 """Balanced accuracy that a classifier may lose at home, on validation images as they are."""
@@ -82,7 +86,12 @@ class SiteStyles:
 
 @torch.no_grad()
 def right_with_styles(
-    network: nn.Module, images: ImageSet, styles: SiteStyles, donors: int, advance: Callable[[int, str], None]
+    network: nn.Module,
+    images: ImageSet,
+    styles: SiteStyles,
+    donors: int,
+    advance: Callable[[int, str], None],
+    fabric: Fabric | None = None,
 ) -> Tensor:
     """For each image the share of its donors with whose styles the classifier is right: `(N,)`.
 
@@ -92,15 +101,18 @@ def right_with_styles(
         styles: of the site.
         donors: for each image; the same ones for every classifier.
         advance: is told how many images are done.
+        fabric: the processes that take turns with the images; None for one.
     """
-    found = []
     with eval_mode(network) as (model,):
-        for part in slices(len(images), BATCH):
+
+        def measure(part: slice) -> Tensor:
             shown, labels = images.batch(part)
             drawn = [styles.put_into(shown, images.fingerprint, part.start, number)[0] for number in range(donors)]
-            found.append(torch.stack([answers(model(one)).cpu() == labels for one in drawn]).double().mean(dim=0))
+            hits = torch.stack([answers(model(one)).cpu() == labels for one in drawn]).double().mean(dim=0)
             advance(len(labels), "")
-    return torch.cat(found)
+            return hits
+
+        return torch.cat(in_turns(fabric, list(slices(len(images), BATCH)), measure))
 
 
 def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
@@ -123,14 +135,14 @@ def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[st
     }
 
 
-def right_as_it_is(network: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+def right_as_it_is(network: nn.Module, images: ImageSet, fabric: Fabric) -> Tensor:
     """Whether a classifier is right on each image: `(N,)`."""
-    return answers(predict(network, images, device)) == images.labels
+    return answers(predict_in_turns(fabric, network, images, fabric.device)) == images.labels
 
 
-def mean_confidence(network: nn.Module, images: ImageSet, device: torch.device) -> float:
+def mean_confidence(network: nn.Module, images: ImageSet, fabric: Fabric) -> float:
     """Mean probability of the answers, whatever the labels are."""
-    return float(predict(network, images, device).amax(dim=1).nan_to_num(0.0).mean())
+    return float(predict_in_turns(fabric, network, images, fabric.device).amax(dim=1).nan_to_num(0.0).mean())
 
 
 WEIGHTS_OF = {"none": "none", "normalisation": "none", "styles": "styles", "both": "styles"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,9 +17,13 @@ from advmix.encoders.network import LEAST_SIDE, Encoder
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import check_values
+from advmix.utils.device import in_first_process, own_turns
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
 from advmix.utils.progress import track
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
@@ -207,11 +211,12 @@ def write_store(
     generator: str,
     made_by: str = "network",
     network: str | None = None,
-    shard_size: int = 4096,
+    shard_size: int = 1024,
     batch: int = 256,
     device: torch.device | str = "cpu",
     metadata: dict[str, Any] | None = None,
     styles_only: bool = False,
+    fabric: Fabric | None = None,
 ) -> LatentStore:
     """Encode a data set into `folder`, shard by shard; shards that are there already are kept.
 
@@ -227,6 +232,7 @@ def write_store(
         device: where the encoder is.
         metadata: kept in `store.json`.
         styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
+        fabric: the processes that take turns with the shards; None for one.
     """
     identity = {
         "generator": generator,
@@ -238,14 +244,18 @@ def write_store(
     }
     index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
-    write_json(make_folder(folder) / INDEX, index)
-    with track("encode", len(images)) as advance:
-        for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
+    in_first_process(fabric, lambda: write_json(make_folder(folder) / INDEX, index))
+    shards = list(enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)))
+    mine = own_turns(fabric, shards)
+    with track("encode", sum(part.stop - part.start for _, (_, part) in mine)) as advance:
+        for number, (path, part) in mine:
             if store.has(number):
                 advance(part.stop - part.start, "")
             else:
                 found = _encode(encoder, images[part], batch, device, advance, styles_only)
                 write_tensors(path, "latents", found, identity)
+    if fabric is not None:
+        fabric.barrier()
     return store
 
 
