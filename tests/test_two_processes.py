@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+import trained
 from forked import in_two_processes
-from two_processes import OBJECTIVES, train_once, train_rank
+from pictures import write
+from test_adapt import PLACES, site_files
+from two_processes import OBJECTIVES, run_all, train_once, train_rank
 
 NAMES = (*OBJECTIVES, "fit")
 
@@ -33,3 +39,74 @@ def test_two_processes_learn_what_one_learns(ranks: Path, name: str) -> None:
     assert distance(network.state_dict(), first["weights"]) < 1e-5
     losses = [[line["loss"] for line in history] for history in (loop.history, first["history"])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def lines(data: Path) -> dict[str, list[str]]:
+    """Command lines by name, without their folders."""
+    fit, nominal, latents = (str(part()) for part in (trained.fitted, trained.classifier, trained.latents))
+    mixing = ["--generator", fit, "--latents", latents]
+    search = ["--restarts", "1", "--steps", "1", "--worst-images", "70"]
+    site = ["--data", str(data / "home"), "--size", "16", "--new-site", str(data / "site"), "--donors", "1"]
+    brief = ["--epochs", "1", "--batch", "33"]
+    return {
+        "encode": ["encode", "--generator", fit, "--shard-size", "64"],
+        "refine": ["encode", "--generator", fit, "--encoder", "refine", "--optimize-steps", "2", "--shard-size", "64"],
+        "evaluate": ["evaluate", "--classifier", nominal, *mixing, *search],
+        "predict": ["predict", "--classifier", nominal, *mixing, "--marginalize", "2", "--shard-size", "30"],
+        "train": ["train", "--method", "advmix", *mixing, *brief],
+        "adapt": ["adapt", "--classifier", str(data / "nominal"), *site, *brief, "--pictures", "1"],
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """What every command writes in one process, and in two."""
+    data, one, two = (tmp_path_factory.mktemp(name) for name in ("data", "one", "two"))
+    write(data / "home", site_files(PLACES[:120], site=False))
+    write(data / "site", site_files(PLACES[120:170], site=True))
+    home = ["--data", str(data / "home"), "--size", "16", "--holdout", "0.4", "--epochs", "2", *trained.CPU]
+    assert run_all([["train", "--method", "nominal", *home, "--out", str(data / "nominal")]]) == 0
+    known = lines(data)
+    assert run_all([[*line, *trained.CPU, "--out", str(one / name)] for name, line in known.items()]) == 0
+    twice = [[*line, *trained.CPU, "--devices", "2", "--out", str(two / name)] for name, line in known.items()]
+    in_two_processes(run_all, twice)
+    return one, two
+
+
+def results(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return read
+
+
+@pytest.mark.parametrize("name", ["encode", "refine"])
+def test_latents_are_the_same_whoever_encodes_them(both: tuple[Path, Path], name: str) -> None:
+    shards = [{path.name: path.read_bytes() for path in (folder / name).glob("latents-*")} for folder in both]
+    assert len(shards[0]) > 2
+    assert shards[0] == shards[1]
+
+
+def test_evaluations_are_the_same(both: tuple[Path, Path]) -> None:
+    one, two = (results(folder / "evaluate")["runs"] for folder in both)
+    assert one == two
+    galleries = [load_file(folder / "evaluate" / "gallery.safetensors") for folder in both]
+    assert distance(*galleries) == 0
+
+
+def test_predictions_are_the_same(both: tuple[Path, Path]) -> None:
+    one, two = ((folder / "predict" / "predictions.csv").read_bytes() for folder in both)
+    assert one == two
+    assert not list((both[1] / "predict").glob("shard-*"))
+
+
+def test_a_trained_classifier_is_the_same_but_for_rounding(both: tuple[Path, Path]) -> None:
+    one, two = (load_file(folder / "train" / "classifier.safetensors") for folder in both)
+    assert distance(one, two) < 1e-5
+
+
+def test_adapting_finds_the_same(both: tuple[Path, Path]) -> None:
+    one, two = (results(folder / "adapt") for folder in both)
+    assert one["chosen"] == two["chosen"]
+    for first, second in zip(one["candidates"], two["candidates"], strict=True):
+        assert first["home"] == second["home"]
+        assert first["styles"] == second["styles"]
+        assert first["confidence"] == pytest.approx(second["confidence"], abs=1e-5)

@@ -1,4 +1,4 @@
-"""Trainings of a few steps that one process and two do alike."""
+"""What one process and two do alike: trainings of a few steps, command lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from advmix.classifiers.networks import conv_net
+from advmix.cli import main
 from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.network import encoded
@@ -75,3 +76,8 @@ def train_rank(names: tuple[str, ...], folder: Path) -> None:
     for name in names:
         network, loop, rank = train_once(name, MachineOptions(devices=2))
         torch.save({"weights": network.state_dict(), "history": loop.history}, folder / f"{name}{rank}.pt")
+
+
+def run_all(lines: list[list[str]]) -> int:
+    """Several command lines, one after the other; the exit code of the first that fails."""
+    return next((code for code in map(main, lines) if code), 0)
