@@ -10,9 +10,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import trained
+from advmix.classifiers.networks import conv_net
+from advmix.training.autoencode import AutoencoderTrainee, FitOptions
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.objectives import Nominal
+from advmix.utils.device import make_fabric
+from advmix.utils.errors import UserError
 from forked import in_two_processes
 from pictures import write
 from test_adapt import PLACES, site_files
+from tiny_gan import pictures
 from two_processes import OBJECTIVES, run_all, train_once, train_rank
 
 NAMES = (*OBJECTIVES, "fit")
@@ -39,6 +46,17 @@ def test_two_processes_learn_what_one_learns(ranks: Path, name: str) -> None:
     assert distance(network.state_dict(), first["weights"]) < 1e-5
     losses = [[line["loss"] for line in history] for history in (loop.history, first["history"])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_a_batch_of_fewer_images_than_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fabric, images = make_fabric("cpu"), pictures()
+    monkeypatch.setattr(type(fabric), "world_size", 4)
+    with pytest.raises(
+        UserError, match=r"--batch 38: 2 of 40 images are left for the last batch .* than the 4 devices"
+    ):
+        ClassifierTrainee(conv_net(2), Nominal(), images, TrainOptions(batch=38), 0, fabric)
+    with pytest.raises(UserError, match="--fit-batch 6: not a multiple of the 4 devices"):
+        AutoencoderTrainee(images, FitOptions(fit_batch=6), 0, fabric)
 
 
 def lines(data: Path) -> dict[str, list[str]]:

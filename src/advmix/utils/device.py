@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from advmix.utils.config import check_values
-from advmix.utils.errors import ALONE, UserError
+from advmix.utils.errors import ALONE, UserError, one_line
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -71,8 +71,8 @@ def _started_by() -> tuple[str, int]:
     """What started this process and its like, and how many of them; 0 where a person did."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun", int(os.environ["WORLD_SIZE"])
-    if "SLURM_PROCID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        return "srun", int(os.environ.get("SLURM_NTASKS", "1"))
+    if "SLURM_STEP_NUM_TASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return "srun", int(os.environ["SLURM_STEP_NUM_TASKS"])
     return "", 0
 
 
@@ -127,15 +127,22 @@ def make_fabric(device: str, machines: MachineOptions | None = None, precision: 
     tune_cpu()
     with _hidden("torchmetrics"):
         from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(index)] if index else 1 if machines is None else machines.devices,
-        num_nodes=1 if machines is None else machines.num_nodes,
-        precision=PRECISIONS[precision],
-    )
-    fabric.launch()
+    machines = machines or MachineOptions()
+    in_a_job = "SLURM_JOB_ID" in os.environ and not _started_by()[1]  # Fabric would wait for what srun did not start
+    try:
+        fabric = Fabric(
+            accelerator=kind,
+            devices=[int(index)] if index else machines.devices,
+            num_nodes=machines.num_nodes,
+            plugins=LightningEnvironment() if in_a_job else None,
+            precision=PRECISIONS[precision],
+        )
+        fabric.launch()
+    except ValueError as error:  # srun started others on each machine
+        raise UserError(f"--devices {machines.devices} --num-nodes {machines.num_nodes}: {one_line(error)}") from error
     if fabric.world_size > 1:
         _end_together(fabric)
     return fabric
