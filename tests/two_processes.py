@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from advmix.classifiers.networks import conv_net
@@ -45,12 +45,25 @@ def _mixing(name: str, images: ImageSet) -> Objective:
 
 OBJECTIVES: dict[str, Callable[[ImageSet], Objective]] = {
     "nominal": lambda images: Nominal(),
+    "wide": lambda images: Nominal(),
     "mixup": lambda images: Mixup(2),
     "linf": lambda images: Adversarial(0.05, 2),
     "jitter": lambda images: Augment(v2.ColorJitter(0.3, 0.3, 0.3, 0.3)),
     "randmix": lambda images: _mixing("randmix", images),
     "advmix": lambda images: _mixing("advmix", images),
 }
+
+
+class InFloat64(nn.Module):
+    """A network whose rounding errors are a billionth of the usual: Adam makes steps of them, where gradients are small."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images.double())
+        return logits
 
 
 def train_once(name: str, machines: MachineOptions | None) -> tuple[nn.Module, Loop, int]:
@@ -63,7 +76,7 @@ def train_once(name: str, machines: MachineOptions | None) -> tuple[nn.Module, L
         trainee = AutoencoderTrainee(images, options, 0, fabric, StyleConfig(8, 3, 8, (8, 8)))
     else:
         with global_seed(0):
-            network = conv_net(2, widths=(4, 8))
+            network: nn.Module = InFloat64(conv_net(2)) if name == "wide" else conv_net(2, widths=(4, 8))
         flip = TrainOptions(epochs=7, batch=13, lr=1e-3, flip=True)
         trainee = ClassifierTrainee(network, OBJECTIVES[name](images), images, flip, 0, fabric)
     loop = Loop(name, STEPS, log_every=1)

@@ -81,7 +81,7 @@ def _normalise(layer: _BatchNorm, x: Tensor) -> Tensor:
         kept: Tensor = type(layer).forward(layer, x)
         return kept
     axes, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
-    numbers = x.float()
+    numbers = x.to(torch.promote_types(x.dtype, torch.float32))
     count = _sum_over_processes(numbers.new_tensor(numbers[:, 0].numel()))
     mean = _sum_over_processes(numbers.sum(axes)) / count
     centred = numbers - mean.view(shape)
