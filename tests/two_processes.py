@@ -55,7 +55,7 @@ OBJECTIVES: dict[str, Callable[[ImageSet], Objective]] = {
 
 
 class InFloat64(nn.Module):
-    """A network whose rounding errors are a billionth of the usual: Adam makes steps of them, where gradients are small."""
+    """A network with rounding errors of a billionth of the usual: where gradients are small, Adam makes steps of them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
