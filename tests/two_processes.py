@@ -55,7 +55,7 @@ OBJECTIVES: dict[str, Callable[[ImageSet], Objective]] = {
 
 
 class InFloat64(nn.Module):
-    """A network with rounding errors of a billionth of the usual: where gradients are small, Adam makes steps of them."""
+    """Adam makes steps of rounding errors where gradients are small; here these are a billionth of the usual."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
