@@ -127,7 +127,7 @@ def make_fabric(device: str, machines: MachineOptions | None = None, precision: 
     tune_cpu()
     with _hidden("torchmetrics"):
         from lightning_fabric import Fabric
-        from lightning_fabric.plugins.environments import LightningEnvironment
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
     machines = machines or MachineOptions()
