@@ -240,7 +240,6 @@ def test_finished_run_is_not_made_again(fitted: Path, tmp_path: Path, capsys: py
     ("arguments", "words"),
     [
         (["--regime", "vae"], "--regime vae: unknown; choose from autoencode gan"),
-        (["--devices", "2"], "--devices 2: only with --regime gan"),
         (["--precision", "bf16"], "--precision bf16: only with --regime gan"),
         (["--features", "there", "--perceptual-weight", "1"], "there: no such folder"),
         (["--regime", "gan", "--features", "test_fit_gan:linear"], "test_fit_gan:linear: no ReLU"),

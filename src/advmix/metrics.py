@@ -16,29 +16,40 @@ from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
 from advmix.latents import Latents
 from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated_cross_entropy, draw_all_donors
+from advmix.utils.device import in_turns, own_turns
 from advmix.utils.memory import MOST_ROWS, RowBudget, in_parts
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from advmix.data.colored import GrayDigits
     from advmix.data.digits import Painting
 
 DRAWN_TOGETHER = 250
 """Images whose donors come from one generator of random numbers, however many of them are mixed at once."""
+MOST_PREDICTED = 2 * MOST_ROWS
+"""Images that a classifier is shown at once, without gradients, where memory is no matter."""
 CALIBRATED_ON = 250
 """Images whose reconstructions say how far a classifier's logits spread."""
 
 
 @torch.no_grad()
-def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+def predict(classifier: nn.Module, images: ImageSet, device: torch.device, budget: RowBudget | None = None) -> Tensor:
     """Class probabilities `(N, C)` in float64, on the CPU."""
     with eval_mode(classifier) as (model,):
 
         def ask(rows: slice) -> Tensor:
             return probabilities(model(images.batch(rows)[0].to(device)))
 
-        return torch.cat(in_parts(ask, len(images), device, most=2 * MOST_ROWS))
+        return torch.cat((budget or RowBudget(MOST_PREDICTED)).parts(ask, len(images), device))
+
+
+def predict_in_turns(fabric: Fabric | None, classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """The same, of several processes that take turns with the images; None for one."""
+    parts, budget = list(slices(len(images), MOST_PREDICTED)), RowBudget(MOST_PREDICTED)
+    return torch.cat(in_turns(fabric, parts, lambda part: predict(classifier, images[part], device, budget)))
 
 
 @torch.no_grad()
@@ -89,6 +100,10 @@ class Evaluation:
     def cat(parts: Sequence[Evaluation]) -> Evaluation:
         """Of all images, those of the parts one after the other."""
         return Evaluation(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
+
+    def cpu(self) -> Evaluation:
+        """The same on the CPU."""
+        return Evaluation(*(column.cpu() for column in astuple(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +206,7 @@ def evaluate_latents(
     *,
     seed: int,
     title: str = "worst case",
+    fabric: Fabric | None = None,
 ) -> Evaluation:
     """The same for N images, on the CPU; the search climbs cross-entropy at a temperature measured on the first ones.
 
@@ -202,16 +218,20 @@ def evaluate_latents(
         pool: whose `z⊥` are borrowed.
         seed: seed of the donors.
         title: title of the progress bar.
+        fabric: the processes that take turns with the images; None for one.
     """
     loss, budget = search_loss(classifier, search.generator, latents), RowBudget(DRAWN_TOGETHER)
-    found = []
-    with track(title, len(latents)) as advance:
-        for part in slices(len(latents), DRAWN_TOGETHER):
+    parts = list(slices(len(latents), DRAWN_TOGETHER))
+    with track(title, sum(part.stop - part.start for part in own_turns(fabric, parts))) as advance:
+
+        def evaluate(part: slice) -> Evaluation:
             batch = latents[part], labels[part], pool
             of_part = {"seed": seed, "start": part.start, "loss": loss, "budget": budget}
-            found.append(evaluate_batch(classifier, search, *batch, **of_part)[0])
+            found = evaluate_batch(classifier, search, *batch, **of_part)[0]
             advance(part.stop - part.start, "")
-    return Evaluation(*(column.cpu() for column in vars(Evaluation.cat(found)).values()))
+            return found.cpu()
+
+        return Evaluation.cat(in_turns(fabric, parts, evaluate))
 
 
 @torch.no_grad()
@@ -261,7 +281,7 @@ def recolor_worst(
         paints: `(G, P)`, the look's grid.
         device: the classifier's.
     """
-    alive, budget = torch.arange(len(digits.labels)), RowBudget(2 * MOST_ROWS)
+    alive, budget = torch.arange(len(digits.labels)), RowBudget(MOST_PREDICTED)
 
     def ask(alive: Tensor, paint: Tensor, part: slice) -> Tensor:
         rows = alive[part]

@@ -19,7 +19,7 @@ from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.memory import in_parts
-from advmix.utils.torch_tools import answers, eval_mode, mistakes
+from advmix.utils.torch_tools import answers, eval_mode, mistakes, rows_drawn
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
@@ -163,13 +163,14 @@ class Mix:
 
 def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: torch.Generator | None) -> Tensor:
     """Indices `(R, B)` drawn uniformly from a pool of `pool` latents, never an example's own (`exclude`, `(B,)`)."""
+    count, own = rows_drawn(rng, shape[1])
     if exclude is None:
-        return torch.randint(pool, shape, generator=rng)
+        return torch.randint(pool, (shape[0], count), generator=rng)[:, own]
     if pool < 2:
         raise ValueError("the pool must hold another example's latents besides the example's own")
     if len(exclude) != shape[1] or not 0 <= int(exclude.min()) <= int(exclude.max()) < pool:
         raise ValueError(f"exclude must hold {shape[1]} indices from 0 to {pool - 1}, one for each example")
-    donors = torch.randint(pool - 1, shape, generator=rng)
+    donors = torch.randint(pool - 1, (shape[0], count), generator=rng)[:, own]
     return donors + (donors >= exclude.cpu()).long()
 
 
@@ -187,7 +188,8 @@ def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
     """What `exclude` is for examples some of which are not in the pool (-1): a random member for these, so that all
     donors are as likely.
     """
-    return torch.where(places < 0, torch.randint(pool, places.shape, generator=rng), places)
+    count, own = rows_drawn(rng, len(places))
+    return torch.where(places < 0, torch.randint(pool, (count,), generator=rng)[own], places)
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,6 +80,7 @@ def _processes(options: argparse.Namespace, known: dict[str, Job], work: Path) -
     slow = {
         "audit": (["--images", "20", "--restarts", "40", "--steps", "10"], "found.safetensors"),
         "fit gan": (["--gan-steps", "30"], "generator.safetensors"),
+        "train": (["--epochs", "12"], "classifier.safetensors"),
     }
     for name, (flags, result) in slow.items():
         job = replace(known[name], words=_with(known[name].words, flags))

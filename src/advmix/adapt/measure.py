@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.encoders.network import start_latents
 from advmix.intervals import balanced_share, wilson
-from advmix.metrics import DRAWN_TOGETHER, predict, predict_pixels
+from advmix.metrics import DRAWN_TOGETHER, predict_in_turns, predict_pixels
 from advmix.mixing import Mix, RandMix, draw_all_donors
 from advmix.pools import FittedModel
+from advmix.utils.device import in_turns
 from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import answers, eval_mode, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOSS_ALLOWED = 0.02
 """Balanced accuracy that a classifier may lose at home, on validation images as they are."""
@@ -88,7 +92,12 @@ class SiteStyles:
 
 @torch.no_grad()
 def right_with_styles(
-    network: nn.Module, images: ImageSet, styles: SiteStyles, donors: int, advance: Callable[[int, str], None]
+    network: nn.Module,
+    images: ImageSet,
+    styles: SiteStyles,
+    donors: int,
+    advance: Callable[[int, str], None],
+    fabric: Fabric | None = None,
 ) -> Tensor:
     """For each image the share of its donors with whose styles the classifier is right: `(N,)`.
 
@@ -98,18 +107,20 @@ def right_with_styles(
         styles: of the site.
         donors: for each image; the same ones for every classifier.
         advance: is told how many images are done.
+        fabric: the processes that take turns with the images; None for one.
     """
-    found = []
     with eval_mode(network) as (model,):
-        for part in slices(len(images), DRAWN_TOGETHER):
+
+        def measure(part: slice) -> Tensor:
             shown, labels = images.batch(part)
             hits = torch.zeros(len(labels), dtype=torch.float64)
             for number in range(donors):
                 mixed = styles.put_into(shown, images.fingerprint, part.start, number)[0]
                 hits += answers(predict_pixels(model, mixed)) == labels
-            found.append(hits / donors)
             advance(len(labels), "")
-    return torch.cat(found)
+            return hits / donors
+
+        return torch.cat(in_turns(fabric, list(slices(len(images), DRAWN_TOGETHER)), measure))
 
 
 def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
@@ -132,14 +143,14 @@ def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[st
     }
 
 
-def right_as_it_is(network: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+def right_as_it_is(network: nn.Module, images: ImageSet, fabric: Fabric) -> Tensor:
     """Whether a classifier is right on each image: `(N,)`."""
-    return answers(predict(network, images, device)) == images.labels
+    return answers(predict_in_turns(fabric, network, images, fabric.device)) == images.labels
 
 
-def mean_confidence(network: nn.Module, images: ImageSet, device: torch.device) -> float:
+def mean_confidence(network: nn.Module, images: ImageSet, fabric: Fabric) -> float:
     """Mean probability of the answers, whatever the labels are."""
-    return float(predict(network, images, device).amax(dim=1).nan_to_num(0.0).mean())
+    return float(predict_in_turns(fabric, network, images, fabric.device).amax(dim=1).nan_to_num(0.0).mean())
 
 
 WEIGHTS_OF = {"none": "none", "normalisation": "none", "styles": "styles", "both": "styles"}

@@ -15,6 +15,7 @@ from advmix.encoders.store import PoolOptions
 from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
 from advmix.utils.config import check_values
+from advmix.utils.device import MachineOptions
 from advmix.utils.errors import UserError
 
 NO_REFERENCE = "none"
@@ -68,7 +69,7 @@ class AuditConfig(ClassifierOptions):
         seed: fixes images, donors, resamples, and what is fitted or trained here.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each; more than one fit no generator.
+        machines: how many processes take turns with the images; more than one fit no generator.
         resume: go on with a run that was stopped; a finished one is said again.
         fail_under: what must be reached, such as "worst_case=0.6, random_mix=0.9, worst_group=0.5": exit code 1 where
             the lower end of the 95 % interval is below.
@@ -98,7 +99,7 @@ class AuditConfig(ClassifierOptions):
     seed: int = 0
     out: Path = Path("runs/audit")
     device: str = "auto"
-    devices: int = 1
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
     fail_under: str = ""
     format: str = "text"
@@ -106,7 +107,7 @@ class AuditConfig(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_values(self, "images resamples", least=2)
-        check_values(self, "chunk devices", least=1)
+        check_values(self, "chunk", least=1)
         check_values(self, "pictures", least=0)
         if not self.named_classifiers:
             raise UserError("audit: name a classifier with --classifier, or several with --compare")
@@ -125,10 +126,10 @@ class AuditConfig(ClassifierOptions):
             )
         if self.latents is not None and self.fits:
             raise UserError("--latents: goes together with a --generator that is there already; name what fit wrote")
-        if self.devices > 1 and self.fits:
+        if self.machines.processes > 1 and self.fits:
             raise UserError(
-                f"--devices {self.devices}: name a --generator that is there already; while one process fitted it the "
-                "others would wait, and torch gives up after half an hour"
+                f"--devices {self.machines.devices}: name a --generator that is there already; while one process "
+                "fitted it the others would wait, and torch gives up after half an hour"
             )
 
     @property

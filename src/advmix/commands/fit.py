@@ -40,7 +40,7 @@ from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, Inv
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
 from advmix.utils.config import Settings, check_values, to_dict
-from advmix.utils.device import make_fabric, open_device
+from advmix.utils.device import MachineOptions, local_first, make_fabric, open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import folder_for, with_folder
 from advmix.utils.memory import in_parts
@@ -79,7 +79,7 @@ class FitConfig(Settings):
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each (regimes gan and invert).
+        machines: how many processes share each batch.
         precision: 32, or bf16, mixed (regimes gan and invert).
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
@@ -96,14 +96,13 @@ class FitConfig(Settings):
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
-    devices: int = 1
+    machines: MachineOptions = field(default_factory=MachineOptions)
     precision: str = "32"
     resume: bool = False
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, "devices", least=1)
         check_values(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
@@ -112,9 +111,8 @@ class FitConfig(Settings):
         if (self.regime == "invert") != (self.generator is not None):
             raise UserError("--regime invert and --generator go together: name what import wrote")
         self._check_size()
-        for name, default in (("devices", 1), ("precision", "32")):
-            if self.regime == "autoencode" and getattr(self, name) != default:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+        if self.regime == "autoencode" and self.precision != "32":
+            raise UserError(f"--precision {self.precision}: only with --regime gan or invert")
 
     def _check_size(self) -> None:
         """Refuse own images of a size that the network cannot draw before any is read."""
@@ -163,8 +161,9 @@ def fit(
         options = FitOptions(**settings)
         fit_images(FitConfig(data.config, fit=options, seed=seed, out=folder, device=device, resume=resume), data.train)
         pool = EncodeConfig(folder, data.config, out=folder / LATENTS, seed=seed, device=device, resume=True)
-        encode_images(pool, data)
-        model = load(folder, device=open_device(device))
+        place = open_device(device)
+        encode_images(pool, data, place)
+        model = load(folder, device=place)
     return model if out is not None else with_folder(model, folder)
 
 
@@ -174,16 +173,16 @@ def fit_images(config: FitConfig, images: ImageSet | None) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device, config.devices, config.precision)
+    fabric = make_fabric(config.device, config.machines, config.precision)
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else FinishedGenerator.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
         if images is None:
-            with fabric.rank_zero_first(local=True):
+            with local_first(fabric):
                 images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
-        inputs, judges = _inputs(config, images, finished, features), features_input(judge)
+        inputs, judges = _inputs(config, images, finished, features, fabric), features_input(judge)
         with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
             if (config.out / FILE).is_file():
                 console.print(f"  done already: {config.out / FILE}")
@@ -216,10 +215,14 @@ def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
 
 
 def _inputs(
-    config: FitConfig, images: ImageSet, finished: FinishedGenerator | None, features: Features | None
+    config: FitConfig, images: ImageSet, finished: FinishedGenerator | None, features: Features | None, fabric: Fabric
 ) -> dict[str, str | None]:
-    """What training reads, by its fingerprint."""
+    """What training reads, by its fingerprint. Of StyleGAN's noise each process draws its own, so that their number
+    counts, too.
+    """
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
+    if config.regime == "gan":
+        inputs["number of devices"] = str(fabric.world_size)
     if finished is not None:
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]

@@ -63,27 +63,32 @@ class Autoencoder(nn.Module):
             if hasattr(part, "config"):
                 part.config = _resized(part.config, working_size)  # type: ignore[assignment]
 
-    def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, signed: Tensor, noise: float = 0.0, seed: int = 0, part: tuple[int, slice] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
 
         Args:
             signed: images `(B, C, H, W)` in [-1, 1].
             noise: standard deviation of what is added to every latent number.
             seed: of the noise.
+            part: of a batch that several processes share: its size, and which rows of it these are.
 
         Returns:
             Reconstructions around [-1, 1], and the latents' mean square (the sum of styles' and grid's).
         """
-        latents, size = self.encode_noisy(signed, noise, seed)
+        latents, size = self.encode_noisy(signed, noise, seed, part)
         return self.generator.decode_signed(latents), size
 
-    def encode_noisy(self, signed: Tensor, noise: float, seed: int) -> tuple[Latents, Tensor]:
+    def encode_noisy(
+        self, signed: Tensor, noise: float, seed: int, part: tuple[int, slice] | None = None
+    ) -> tuple[Latents, Tensor]:
         """The first half of `forward`: latents with their noise, and the mean square that they had without it."""
         latents = self.encoder.encode_signed(signed)
         size = latents.styles.square().mean()
         if latents.grid is not None:
             size = size + latents.grid.square().mean()
-        return _noisy(latents, noise, seed) if noise else latents, size
+        return _noisy(latents, noise, seed, part) if noise else latents, size
 
 
 def _resized(config: Any, working_size: int) -> StyleConfig | MomentsConfig:
@@ -107,11 +112,11 @@ def with_moments(model: Autoencoder) -> Autoencoder:
     return found.eval().requires_grad_(False)
 
 
-def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
-    rng = torch.Generator().manual_seed(seed)
+def _noisy(latents: Latents, noise: float, seed: int, part: tuple[int, slice] | None) -> Latents:
+    rng, (count, own) = torch.Generator().manual_seed(seed), part or (len(latents), slice(None))
 
     def add(x: Tensor) -> Tensor:
-        return x + noise * torch.randn(x.shape, generator=rng).to(x)
+        return x + noise * torch.randn(count, *x.shape[1:], generator=rng)[own].to(x)
 
     return Latents(add(latents.styles), None if latents.grid is None else add(latents.grid))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,10 +16,14 @@ from advmix.encoders.network import LEAST_SIDE, Encoder, encoded
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import check_values
+from advmix.utils.device import in_first_process, own_turns
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
 from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
@@ -212,10 +216,11 @@ def write_store(
     generator: str,
     made_by: str = "network",
     network: str | None = None,
-    shard_size: int = 4096,
+    shard_size: int = 1024,
     device: torch.device | str = "cpu",
     metadata: dict[str, Any] | None = None,
     styles_only: bool = False,
+    fabric: Fabric | None = None,
 ) -> LatentStore:
     """Encode a data set into `folder`, shard by shard; shards that are there already are kept.
 
@@ -230,6 +235,7 @@ def write_store(
         device: where the encoder is.
         metadata: kept in `store.json`.
         styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
+        fabric: the processes that take turns with the shards; None for one.
     """
     identity = {
         "generator": generator,
@@ -241,16 +247,19 @@ def write_store(
     }
     index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
-    write_json(make_folder(folder) / INDEX, index)
-    budget = RowBudget()
-    with track("encode", len(images)) as advance:
-        for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
+    in_first_process(fabric, lambda: write_json(make_folder(folder) / INDEX, index))
+    shards = list(enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)))
+    mine, budget = own_turns(fabric, shards), RowBudget()
+    with track("encode", sum(part.stop - part.start for _, (_, part) in mine)) as advance:
+        for number, (path, part) in mine:
             if store.has(number):
                 advance(part.stop - part.start, "")
             else:
                 latents = encoded(images[part], encoder, styles_only, advance, budget).to("cpu")
                 _check_finite(latents)
                 write_tensors(path, "latents", latents.tensors(), identity)
+    if fabric is not None:
+        fabric.barrier()
     return store
 
 
