@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
+from advmix.utils.arithmetic import ArithmeticOptions, exact
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, eval_mode, mistakes
@@ -198,6 +199,21 @@ class Candidates:
             self.unanswered.index_copy(0, rows, found.unanswered | self.unanswered[rows]),
         )
 
+    def __getitem__(self, rows: Tensor) -> Candidates:
+        return Candidates(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def put(self, rows: Tensor, others: Candidates) -> Candidates:
+        """The same with others in some rows."""
+        parts = ((getattr(self, part.name), getattr(others, part.name)) for part in fields(self))
+        return Candidates(*(own.index_copy(0, rows, other) for own, other in parts))
+
+    def corrected(self, rows: Tensor, again: Candidates) -> Candidates:
+        """The same with what some rows are worth when they are judged again; what fooled before still does."""
+        own = self[rows]
+        flip = torch.where(own.fooled[:, None], own.flip, again.perp)
+        fooled, unanswered = own.fooled | again.fooled, own.unanswered | again.unanswered
+        return self.put(rows, replace(again, flip=flip, fooled=fooled, unanswered=unanswered))
+
 
 def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:
     """One step uphill of length `step_size` where every latent number is measured in its own `unit`."""
@@ -216,6 +232,56 @@ def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> 
     if radius is None:
         return perp
     return torch.clamp(perp, start - radius * unit, start + radius * unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Decodes candidates and classifies them.
+
+    Args:
+        generator: `dec`, in eval mode.
+        model: images in [0, 1] to logits, in eval mode.
+        loss: what is climbed.
+        arithmetic: how candidates are computed, `auto` decided.
+    """
+
+    generator: Generator
+    model: nn.Module
+    loss: Loss
+    arithmetic: ArithmeticOptions
+
+    def __call__(
+        self, state: State, perp: Tensor, donors: Tensor, labels: Tensor, climb: bool, known: Tensor
+    ) -> tuple[Candidates, Tensor]:
+        """Candidates, and with `climb` the gradient of the loss in `perp`, and in nothing else. One without an answer
+        is never the worst. In 16 bits every mistake is asked again, but for rows of which one is `known`, `(N,)`.
+        """
+        with torch.set_grad_enabled(climb):
+            perp = perp.detach().requires_grad_(climb)
+            images, logits = self._answer(state, perp)
+            losses = self.loss(logits, labels)
+            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
+        found = answers(logits.detach())
+        losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
+        perp, images = perp.detach(), images.detach()
+        judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
+        if self.arithmetic.is_reduced:
+            rows = (judged.unanswered | (judged.fooled & ~known)).nonzero()[:, 0]
+            judged = judged.put(rows, self.again(state, judged, labels, rows)) if len(rows) else judged
+        return judged, gradient
+
+    def _answer(self, state: State, perp: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and logits."""
+        with self.arithmetic.reduced(perp.device):
+            images = self.generator.render(state, perp)
+            logits = self.model(images)
+        return (images.to(perp), logits.to(perp)) if self.arithmetic.is_reduced else (images, logits)
+
+    def again(self, state: State, found: Candidates, labels: Tensor, rows: Tensor) -> Candidates:
+        """Some rows of what was found, decoded and classified in the networks' own type."""
+        judge, these = replace(self, arithmetic=ArithmeticOptions()), found[rows]
+        with exact(labels.device):
+            return judge(state[rows], these.perp, these.donors, labels[rows], False, these.fooled)[0]
 
 
 def _towards(own: Tensor, donor: Tensor, strength: float) -> Tensor:
@@ -274,6 +340,9 @@ class AdvMix(Mixer):
         split: which layers are `z⊥`.
         search: how far and how long it looks.
         stop_early: leave an example alone once one of its candidates is misclassified.
+        arithmetic: how candidates are computed. In 16 bits gradients are approximate, and so are the losses by which
+            candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is returned,
+            is decoded and classified again in the networks' own type.
         settings: of `Search`, in place of those of `search`.
     """
 
@@ -284,11 +353,12 @@ class AdvMix(Mixer):
         search: Search | None = None,
         *,
         stop_early: bool = False,
+        arithmetic: ArithmeticOptions | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(generator, split)
         self.search = replace(search or Search(), **settings)
-        self.stop_early = stop_early
+        self.stop_early, self.arithmetic = stop_early, arithmetic or ArithmeticOptions()
 
     def __repr__(self) -> str:
         return f"AdvMix({self.search}, stop_early={self.stop_early})"
@@ -321,8 +391,10 @@ class AdvMix(Mixer):
         rows = torch.arange(len(start), device=labels.device)
         history = []
         with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
-            state = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
-            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.search.steps > 0)
+            state = whole = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
+            judge = _Judge(self.generator, model, loss, self.arithmetic.on(labels.device))
+            unknown = torch.zeros_like(rows, dtype=torch.bool)
+            worst, gradient = judge(state, start, lent, labels, self.search.steps > 0, unknown)
             history.append((start, worst.losses))
             perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.search.steps else None
             for step in range(1, self.search.steps + 1):
@@ -336,12 +408,14 @@ class AdvMix(Mixer):
                     lent, start = self._lend_anew(rows[blind], lent, start, own, pool, exclude, rng)
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
                 perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
-                found, gradient = self._judge(
-                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.search.steps
-                )
+                climb, known = step < self.search.steps, worst.fooled[rows]
+                found, gradient = judge(state, perp, lent[rows], labels[rows], climb, known)
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
-        return self._worst_restart(worst, latents, vanished, history if trace else None)
+            row = self._worst_rows(worst)
+            if judge.arithmetic.is_reduced:
+                worst = worst.corrected(row, judge.again(whole, worst, labels, row))
+        return self._worst_restart(worst, row, latents, vanished, history if trace else None)
 
     def _lend_anew(
         self,
@@ -363,35 +437,21 @@ class AdvMix(Mixer):
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
         return ~worst.fooled.view(self.search.restarts, -1).any(dim=0).repeat(self.search.restarts)
 
-    def _judge(
-        self, model: nn.Module, state: State, perp: Tensor, donors: Tensor, labels: Tensor, loss: Loss, climb: bool
-    ) -> tuple[Candidates, Tensor]:
-        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else. A
-        candidate without an answer is never the worst.
-        """
-        with torch.set_grad_enabled(climb):
-            perp = perp.detach().requires_grad_(climb)
-            images = self.generator.render(state, perp)
-            logits = model(images)
-            losses = loss(logits, labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
-        found = answers(logits.detach())
-        losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
-        perp, images = perp.detach(), images.detach()
-        judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
-        return judged, gradient
+    def _worst_rows(self, worst: Candidates) -> Tensor:
+        """For each example the row of the restart with the highest loss, `(B,)`."""
+        losses = worst.losses.view(self.search.restarts, -1)
+        return losses.argmax(dim=0) * losses.shape[1] + torch.arange(losses.shape[1], device=losses.device)
 
     def _worst_restart(
         self,
         worst: Candidates,
+        row: Tensor,
         latents: Latents,
         vanished: Tensor | None,
         history: list[tuple[Tensor, Tensor]] | None,
     ) -> Mix:
-        """Keep, for each example, the restart with the highest loss."""
+        """Keep, for each example, the restart of that row."""
         shape = (self.search.restarts, len(latents))
-        restart = worst.losses.view(shape).argmax(dim=0)
-        row = restart * len(latents) + torch.arange(len(latents), device=restart.device)
         trace = None
         if history is not None:
             perps, values = (torch.stack(column).unflatten(1, shape) for column in zip(*history, strict=True))
@@ -474,9 +534,12 @@ class SearchOptions(Search):
         """
         return Split.named(layers, self.perp, self.perp_grid)
 
-    def mixer(self, generator: Generator, stop_early: bool = False) -> AdvMix:
+    def mixer(
+        self, generator: Generator, stop_early: bool = False, arithmetic: ArithmeticOptions | None = None
+    ) -> AdvMix:
         """The search over a generator."""
-        return AdvMix(generator, self.split(generator.layers), self, stop_early=stop_early)
+        split = self.split(generator.layers)
+        return AdvMix(generator, split, self, stop_early=stop_early, arithmetic=arithmetic)
 
 
 WORST_CASE = SearchOptions(restarts=5, steps=5)

@@ -32,6 +32,7 @@ from advmix.metrics import (
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load
 from advmix.report.tables import RESULTS, header, table
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import open_device
 from advmix.utils.errors import UserError
@@ -56,6 +57,7 @@ class EvaluateConfig(ClassifierOptions):
         data: painted digits, for another's classifier without a generator; otherwise those of the classifier or of the
             generator are used.
         search: the search for the worst case.
+        arithmetic: how the search computes.
         worst_images: worst cases are looked for on at most so many test images, drawn at random.
         seed: fixes the donors.
         out: folder for what is written.
@@ -67,6 +69,7 @@ class EvaluateConfig(ClassifierOptions):
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchOptions = WORST_CASE
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     worst_images: int = 1000
     seed: int = 0
     out: Path = Path("runs/evaluation")
@@ -85,6 +88,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
         UserError: bad input.
     """
     device = open_device(config.device)
+    config = replace(config, arithmetic=config.arithmetic.on(device))
     if (config.generator is None) != (config.latents is None):
         raise UserError("--generator and --latents go together: name what fit and encode wrote")
     mixable = None if config.generator is None else load(config.generator, config.latents, device)
@@ -238,7 +242,8 @@ def _searched(
     with torch.no_grad():
         latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
 
-    search, pool = config.search.mixer(mixable.generator, stop_early=True), mixable.pool
+    search = config.search.mixer(mixable.generator, stop_early=True, arithmetic=config.arithmetic)
+    pool = mixable.pool
     found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed)
     vanished = int(found.vanished.sum())
     if vanished:

@@ -38,6 +38,7 @@ from advmix.training.features import (
 from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import make_fabric, open_device
 from advmix.utils.errors import UserError
@@ -70,6 +71,7 @@ class FitConfig(Settings):
         fit: how they are trained together.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
+        arithmetic: how networks are computed; --compile in the regime autoencode alone.
         features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
             names one, or a folder with the discriminator that the regime gan kept; of generated ones at the end (gan) a
             classifier, which also counts their classes if it tells these apart.
@@ -78,7 +80,6 @@ class FitConfig(Settings):
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         devices: how many devices, a process each (regimes gan and invert).
-        precision: 32, or bf16, mixed (regimes gan and invert).
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
@@ -89,13 +90,13 @@ class FitConfig(Settings):
     fit: FitOptions = field(default_factory=FitOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     features: str | None = None
     trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
     devices: int = 1
-    precision: str = "32"
     resume: bool = False
     checkpoint_seconds: float = 20.0
 
@@ -110,9 +111,10 @@ class FitConfig(Settings):
         if (self.regime == "invert") != (self.generator is not None):
             raise UserError("--regime invert and --generator go together: name what import wrote")
         self._check_size()
-        for name, default in (("devices", 1), ("precision", "32")):
-            if self.regime == "autoencode" and getattr(self, name) != default:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+        if self.regime == "autoencode" and self.devices > 1:
+            raise UserError(f"--devices {self.devices}: only with --regime gan or invert")
+        if self.regime != "autoencode" and self.arithmetic.compile:
+            raise UserError("--compile: only with --regime autoencode; a GAN's penalty is differentiated twice")
 
     def _check_size(self) -> None:
         """Refuse own images of a size that the network cannot draw before any is read."""
@@ -172,7 +174,8 @@ def fit_images(config: FitConfig, images: ImageSet | None) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device, config.devices, config.precision)
+    fabric = make_fabric(config.device, config.devices, config.arithmetic.precision)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else FinishedGenerator.open(config.generator)
         if finished is not None:

@@ -14,19 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.errors import ALONE, UserError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 T = TypeVar("T")
-
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def open_device(name: str) -> torch.device:
@@ -51,21 +50,21 @@ def make_fabric(device: str, devices: int = 1, precision: str = "32") -> Fabric:
     Args:
         device: as `open_device` takes it.
         devices: how many of them, a process each.
-        precision: `32`, or `bf16` (mixed: weights stay in 32 bits).
+        precision: as `ArithmeticOptions` has it; weights stay in 32 bits.
 
     Raises:
         UserError: the device is unknown or not there, or so many of it, or an unknown precision.
     """
     kind, index = _check_device(device)
     _check_devices(kind, index, devices)
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: unknown; choose from {' '.join(PRECISIONS)}")
+    reduced = ArithmeticOptions(precision).on(torch.device(kind)).is_reduced
     tune_cpu()
     with _hidden("torchmetrics"):
         from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hints on programming, amid our output
-    fabric = Fabric(accelerator=kind, devices=[int(index)] if index else devices, precision=PRECISIONS[precision])
+    own = [int(index)] if index else devices
+    fabric = Fabric(accelerator=kind, devices=own, precision="bf16-mixed" if reduced else "32-true")
     fabric.launch()
     if fabric.world_size > 1:
         _end_together(fabric)

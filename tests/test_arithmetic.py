@@ -1,0 +1,157 @@
+"""Networks in 16 bits: what a machine can do, and that what is found is worth the same in 32."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advmix.cli import main
+from advmix.generators.style import StyleGenerator
+from advmix.latents import Latents, Split
+from advmix.mixing import AdvMix, Mix, cross_entropy
+from advmix.utils.arithmetic import ArithmeticOptions, has_bf16
+from advmix.utils.errors import UserError
+from advmix.utils.torch_tools import answers, global_seed
+from advmix.utils.torch_tools import generator as seeded
+from tiny import VECTOR, make_classifier, make_generator, make_latents
+
+CPU = torch.device("cpu")
+BF16 = ArithmeticOptions("bf16")
+SPLIT = Split.fine(6, 2)
+LABELS = torch.arange(40) % 3
+
+
+def parts() -> tuple[StyleGenerator, nn.Module, Latents, Latents]:
+    """The tests' generator, classifier, codes and pool, in float32."""
+    latents, pool = make_latents(VECTOR, 40, seed=1), make_latents(VECTOR, 50, seed=2)
+    networks = make_generator().float(), make_classifier().float()
+    return *networks, latents.to(dtype=torch.float32), pool.to(dtype=torch.float32)
+
+
+def found(classifier: nn.Module, arithmetic: ArithmeticOptions, **settings: Any) -> tuple[StyleGenerator, Mix]:
+    generator, _, latents, pool = parts()
+    search = AdvMix(generator, SPLIT, restarts=2, steps=3, arithmetic=arithmetic, **settings)
+    return generator, search(classifier, latents, LABELS, pool, rng=seeded(0))
+
+
+def logits_of(classifier: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = classifier.eval()(images)
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "capabilities", "wanted"),
+    [
+        ("cpu", {"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ("cpu", {"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ("cpu", {"avx512_bf16": False, "amx_bf16": False}, "32"),
+        ("cpu", {}, "32"),
+        ("mps", {"avx512_bf16": True}, "32"),
+    ],
+)
+def test_auto_is_what_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch, kind: str, capabilities: dict[str, bool], wanted: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert ArithmeticOptions("auto").on(torch.device(kind)).precision == wanted
+    assert ArithmeticOptions("32").on(torch.device(kind)).precision == "32"
+    assert BF16.on(torch.device(kind)).precision == "bf16"
+
+
+def test_a_torch_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not has_bf16("cpu")
+
+
+def test_a_precision_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="--precision 16: unknown; choose from auto 32 bf16"):
+        ArithmeticOptions("16")
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError, match="--compile: needs a C\\+\\+ compiler"):
+        ArithmeticOptions(compile=True)
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_a_search_in_16_bits_is_judged_in_32(stop_early: bool) -> None:
+    classifier = parts()[1]
+    generator, mix = found(classifier, BF16, stop_early=stop_early)
+    with torch.no_grad():
+        torch.testing.assert_close(mix.images, generator(mix.latents), rtol=0, atol=1e-6)
+    logits = logits_of(classifier, mix.images)
+    assert mix.losses is not None
+    torch.testing.assert_close(mix.losses, cross_entropy(logits, LABELS), rtol=1e-4, atol=1e-5)
+    assert mix.fooled is not None
+    assert mix.flips is not None
+    assert (answers(logits) == LABELS)[~mix.fooled].all()
+    assert torch.equal(mix.flips.there.any(dim=0), mix.fooled)
+    runs, rows = mix.flips.there.nonzero().unbind(1)
+    assert len(rows) > 10
+    with torch.no_grad():
+        flipped = generator(SPLIT.with_perp(mix.latents[rows], mix.flips.perp[runs, rows]))
+    assert (answers(logits_of(classifier, flipped)) != LABELS[rows]).all()
+
+
+def test_a_search_in_16_bits_finds_about_as_much() -> None:
+    classifier = parts()[1]
+    plain, reduced = (found(classifier, how)[1].losses for how in (ArithmeticOptions(), BF16))
+    assert plain is not None
+    assert reduced is not None
+    assert not torch.equal(plain, reduced)
+    assert float(reduced.mean()) == pytest.approx(float(plain.mean()), rel=0.03)
+
+
+class Shaky(nn.Module):
+    """Right in 32 bits and wrong in 16, or the other way round."""
+
+    def __init__(self, right_in: torch.dtype) -> None:
+        super().__init__()
+        self.right_in, self.network = right_in, nn.Linear(192, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The label of every row, which is its place modulo 3, or another one."""
+        scores = self.network(images.flatten(1))
+        label = images.new_zeros(len(images), 3)
+        label[:, 1] = 10 if scores.dtype == self.right_in else -10
+        return label + 0.01 * scores.float()
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+@pytest.mark.parametrize("right_in", [torch.float32, torch.bfloat16])
+def test_what_16_bits_say_of_an_answer_does_not_count(right_in: torch.dtype, stop_early: bool) -> None:
+    generator, _, latents, pool = parts()
+    with global_seed(0):
+        classifier = Shaky(right_in)
+    search = AdvMix(generator, SPLIT, restarts=2, steps=2, stop_early=stop_early, arithmetic=BF16)
+    mix = search(classifier, latents, torch.ones_like(LABELS), pool, rng=seeded(0))
+    assert mix.fooled is not None
+    assert mix.flips is not None
+    assert bool(mix.fooled.all()) == (right_in == torch.bfloat16) == bool(mix.fooled.any())
+    assert torch.equal(mix.flips.there.any(dim=0), mix.fooled)
+
+
+def test_trained_and_audited_in_16_bits(tmp_path: Path) -> None:
+    """`auto` is decided before anything is written, and a run goes on in the precision in which it began."""
+    data = ["--train-images", "96", "--device", "cpu"]
+    fit, latents, net = (str(tmp_path / name) for name in ("fit", "latents", "net"))
+    assert main(["fit", *data, "--fit-steps", "4", "--precision", "bf16", "--out", fit]) == 0
+    assert main(["encode", "--generator", fit, "--device", "cpu", "--out", latents]) == 0
+    mixes = ["--method", "advmix", "--generator", fit, "--latents", latents, "--epochs", "1", "--device", "cpu"]
+    assert main(["train", *mixes, "--precision", "auto", "--out", net]) == 0
+    written = json.loads((tmp_path / "net" / "config.json").read_text())["arithmetic"]
+    assert written == {"precision": "bf16" if has_bf16("cpu") else "32", "compile": False}
+    other = "32" if has_bf16("cpu") else "bf16"
+    assert main(["train", *mixes, "--precision", other, "--resume", "--out", net]) == 2
+    search = ["--restarts", "2", "--steps", "2", "--worst-images", "20", "--device", "cpu", "--precision", "bf16"]
+    judged = ["evaluate", "--classifier", net, "--generator", fit, "--latents", latents, *search]
+    assert main([*judged, "--out", str(tmp_path / "evaluation")]) == 0
+    assert json.loads((tmp_path / "evaluation" / "results.json").read_text())["runs"][0]["accuracy_worst_case"] <= 1
