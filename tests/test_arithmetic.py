@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
+from advmix.classifiers.networks import conv_net
 from advmix.cli import main
+from advmix.data.images import ImageSet
+from advmix.generators.layers import instance_norm
 from advmix.generators.style import StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mix, cross_entropy
+from advmix.training.autoencode import AutoencoderTrainee, FitOptions
+from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.loop import Loop
+from advmix.training.objectives import Nominal
 from advmix.utils.arithmetic import ArithmeticOptions, has_bf16
+from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, global_seed
 from advmix.utils.torch_tools import generator as seeded
-from tiny import VECTOR, make_classifier, make_generator, make_latents
+from tiny import VECTOR, make_classifier, make_generator, make_latents, no_gradients
 
 CPU = torch.device("cpu")
 BF16 = ArithmeticOptions("bf16")
@@ -155,3 +166,74 @@ def test_trained_and_audited_in_16_bits(tmp_path: Path) -> None:
     judged = ["evaluate", "--classifier", net, "--generator", fit, "--latents", latents, *search]
     assert main([*judged, "--out", str(tmp_path / "evaluation")]) == 0
     assert json.loads((tmp_path / "evaluation" / "results.json").read_text())["runs"][0]["accuracy_worst_case"] <= 1
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """Compiled as a user's networks are, but for the C++ code at the end; says how many graphs there are so far."""
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    before = counters["stats"]["unique_graphs"]
+    yield lambda: counters["stats"]["unique_graphs"] - before
+    torch.compiler.reset()
+
+
+def test_a_compiled_search_is_the_same(graphs: Callable[[], int]) -> None:
+    """In batches of any size, and compiled once."""
+    generator, classifier, pool = make_generator(), make_classifier(), make_latents(VECTOR, 50, seed=2)
+    classifier.requires_grad_(True)
+    latents, compiled = make_latents(VECTOR, 40, seed=1), ArithmeticOptions(compile=True)
+    for stop_early in (False, True):
+        plain, quick = (
+            AdvMix(generator, SPLIT, restarts=2, steps=2, stop_early=stop_early, arithmetic=how)
+            for how in (None, compiled)
+        )
+        for count in (40, 35, 3):
+            asked = classifier, latents[:count], LABELS[:count], pool
+            wanted, mix = (search(*asked, rng=seeded(1)) for search in (plain, quick))
+            torch.testing.assert_close(mix.images, wanted.images, rtol=0, atol=1e-8)
+            assert mix.fooled is not None
+            assert wanted.fooled is not None
+            assert torch.equal(mix.fooled, wanted.fooled)
+    assert graphs() == 1
+    assert no_gradients(classifier, generator)
+    assert all(weight.requires_grad for weight in classifier.parameters())
+
+
+def test_compiled_normalisation_is_the_same(graphs: Callable[[], int]) -> None:
+    x = torch.randn(3, 4, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(3, 4, 6, 6)
+    results = []
+    for function in (instance_norm, torch.compile(instance_norm)):
+        out = function(x)
+        results.append((out, *torch.autograd.grad((out * weight).sum(), x)))
+    for found, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert graphs() == 1
+
+
+def test_compiled_training_is_the_same_and_compiled_once_for_a_size(graphs: Callable[[], int]) -> None:
+    images = ImageSet(torch.randint(256, (21, 3, 16, 16), dtype=torch.uint8), torch.arange(21) % 3, ("a", "b", "c"))
+    states = []
+    for compiled in (False, True):
+        with global_seed(0):
+            network = conv_net(3, widths=(4, 4))
+        options = TrainOptions(epochs=3, batch=8)
+        trainee = ClassifierTrainee(network, Nominal(), images, options, 0, make_fabric("cpu"), compiled=compiled)
+        Loop("train", options.steps(images)).train(trainee)
+        states.append(network.state_dict())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-3, atol=1e-4)
+    assert graphs() == 2  # batches of 8 and 5
+
+
+def test_a_compiled_fit_is_the_same(graphs: Callable[[], int]) -> None:
+    images = ImageSet(torch.randint(256, (20, 3, 16, 16), dtype=torch.uint8), torch.zeros(20).long(), ("only",))
+    losses = []
+    for compiled in (False, True):
+        options = FitOptions(fit_steps=6, fit_batch=8)
+        loop = Loop("fit", 6, log_every=1)
+        loop.train(AutoencoderTrainee(images, options, 0, make_fabric("cpu"), compiled=compiled))
+        losses.append([line["loss"] for line in loop.history])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert 0 < graphs() <= 4  # on both sides of the noise, and not one for each seed of it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,7 +20,7 @@ from advmix.latents import Latents, Split
 from advmix.utils.arithmetic import ArithmeticOptions, exact
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
-from advmix.utils.torch_tools import answers, eval_mode, mistakes
+from advmix.utils.torch_tools import answers, eval_mode, frozen, mistakes
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
@@ -234,6 +235,16 @@ def project(perp: Tensor, start: Tensor, unit: Tensor, radius: float | None) -> 
     return torch.clamp(perp, start - radius * unit, start + radius * unit)
 
 
+def _decode_and_classify(generator: Generator, model: nn.Module, state: State, perp: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and logits."""
+    images = generator.render(state, perp)
+    return images, model(images)
+
+
+MOSTLY = 0.75
+"""Share of the rows that something was compiled for from which fewer ones are filled up to them."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Judge:
     """Decodes candidates and classifies them.
@@ -243,12 +254,16 @@ class _Judge:
         model: images in [0, 1] to logits, in eval mode.
         loss: what is climbed.
         arithmetic: how candidates are computed, `auto` decided.
+        answer: generator, model, state and `z⊥` to images and logits.
+        rows: how many at once `answer` is compiled for; 0 where it is not.
     """
 
     generator: Generator
     model: nn.Module
     loss: Loss
     arithmetic: ArithmeticOptions
+    answer: Callable[[Generator, nn.Module, State, Tensor], tuple[Tensor, Tensor]]
+    rows: int = 0
 
     def __call__(
         self, state: State, perp: Tensor, donors: Tensor, labels: Tensor, climb: bool, known: Tensor
@@ -256,30 +271,38 @@ class _Judge:
         """Candidates, and with `climb` the gradient of the loss in `perp`, and in nothing else. One without an answer
         is never the worst. In 16 bits every mistake is asked again, but for rows of which one is `known`, `(N,)`.
         """
-        with torch.set_grad_enabled(climb):
-            perp = perp.detach().requires_grad_(climb)
-            images, logits = self._answer(state, perp)
+        perp, count = perp.detach(), len(perp)
+        with torch.set_grad_enabled(climb or self.rows > 0):  # compiled once, with the gradient
+            state, asked = self._filled(state, perp)
+            asked = asked.detach().requires_grad_(torch.is_grad_enabled())
+            images, logits = (part[:count] for part in self._answered(state, asked))
             losses = self.loss(logits, labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
-        found = answers(logits.detach())
+            gradient = torch.autograd.grad(losses.sum(), asked)[0][:count] if climb else torch.zeros_like(perp)
+        found, images = answers(logits.detach()), images.detach()
         losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
-        perp, images = perp.detach(), images.detach()
         judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
         if self.arithmetic.is_reduced:
             rows = (judged.unanswered | (judged.fooled & ~known)).nonzero()[:, 0]
             judged = judged.put(rows, self.again(state, judged, labels, rows)) if len(rows) else judged
         return judged, gradient
 
-    def _answer(self, state: State, perp: Tensor) -> tuple[Tensor, Tensor]:
+    def _filled(self, state: State, perp: Tensor) -> tuple[State, Tensor]:
+        """Rows again and again up to the number that is compiled, if that is not far."""
+        if not MOSTLY * self.rows <= len(perp) < self.rows:
+            return state, perp
+        every = torch.arange(self.rows, device=perp.device) % len(perp)
+        return state[every], perp[every]
+
+    def _answered(self, state: State, perp: Tensor) -> tuple[Tensor, Tensor]:
         """Images and logits."""
+        answer = self.answer if len(perp) == self.rows else _decode_and_classify
         with self.arithmetic.reduced(perp.device):
-            images = self.generator.render(state, perp)
-            logits = self.model(images)
+            images, logits = answer(self.generator, self.model, state, perp)
         return (images.to(perp), logits.to(perp)) if self.arithmetic.is_reduced else (images, logits)
 
     def again(self, state: State, found: Candidates, labels: Tensor, rows: Tensor) -> Candidates:
         """Some rows of what was found, decoded and classified in the networks' own type."""
-        judge, these = replace(self, arithmetic=ArithmeticOptions()), found[rows]
+        judge, these = replace(self, arithmetic=ArithmeticOptions(), rows=0), found[rows]
         with exact(labels.device):
             return judge(state[rows], these.perp, these.donors, labels[rows], False, these.fooled)[0]
 
@@ -341,8 +364,9 @@ class AdvMix(Mixer):
         search: how far and how long it looks.
         stop_early: leave an example alone once one of its candidates is misclassified.
         arithmetic: how candidates are computed. In 16 bits gradients are approximate, and so are the losses by which
-            candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is returned,
-            is decoded and classified again in the networks' own type.
+            candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is
+            returned, is decoded and classified again in the networks' own type. Compiled is a candidate with its
+            gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
         settings: of `Search`, in place of those of `search`.
     """
 
@@ -359,6 +383,7 @@ class AdvMix(Mixer):
         super().__init__(generator, split)
         self.search = replace(search or Search(), **settings)
         self.stop_early, self.arithmetic = stop_early, arithmetic or ArithmeticOptions()
+        self._answer, self._rows = self.arithmetic.ready(_decode_and_classify), 0
 
     def __repr__(self) -> str:
         return f"AdvMix({self.search}, stop_early={self.stop_early})"
@@ -390,9 +415,10 @@ class AdvMix(Mixer):
         labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
-        with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
+        with eval_mode(classifier, self.generator) as (model, dec), self._alone(model, dec), torch.no_grad():
             state = whole = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
-            judge = _Judge(self.generator, model, loss, self.arithmetic.on(labels.device))
+            arithmetic = self.arithmetic.on(labels.device)
+            judge = _Judge(self.generator, model, loss, arithmetic, self._answer, self._compiled_rows(len(start)))
             unknown = torch.zeros_like(rows, dtype=torch.bool)
             worst, gradient = judge(state, start, lent, labels, self.search.steps > 0, unknown)
             history.append((start, worst.losses))
@@ -416,6 +442,15 @@ class AdvMix(Mixer):
             if judge.arithmetic.is_reduced:
                 worst = worst.corrected(row, judge.again(whole, worst, labels, row))
         return self._worst_restart(worst, row, latents, vanished, history if trace else None)
+
+    def _compiled_rows(self, rows: int) -> int:
+        """How many are computed at once where that is compiled: the most so far."""
+        self._rows = max(self._rows, rows) if self.arithmetic.compile else 0
+        return self._rows
+
+    def _alone(self, *modules: nn.Module) -> AbstractContextManager[None]:
+        """What is compiled computes gradients in all weights that ask for one: here none does."""
+        return frozen(*modules) if self.arithmetic.compile else nullcontext()
 
     def _lend_anew(
         self,

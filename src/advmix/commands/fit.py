@@ -244,7 +244,8 @@ def _trained(
 
 def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
     compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
-    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=compared)
+    parts = images, config.fit, config.seed, fabric
+    trainee = AutoencoderTrainee(*parts, features=compared, compiled=config.arithmetic.compile)
     steps = trainee.options.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)

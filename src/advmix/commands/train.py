@@ -118,8 +118,8 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     mixes = config.method in NEEDS_LATENTS
     if mixes:
         config = replace(config, pool=_pool(config, data))
-    parts = config.generator, config.latents, config.pool, data, None, fabric.device
-    mixable = open_model(*parts) if mixes else None
+    named = config.generator, config.latents, config.pool, data, None, fabric.device
+    mixable = open_model(*named) if mixes else None
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable, config.arithmetic)
@@ -130,7 +130,8 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
             console.print(f"  done already: {config.out / FILE}")
             return
         options = config.train.times(1, recipe.images)
-        trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+        parts = recipe.network, recipe.objective, recipe.images, options, config.seed, fabric
+        trainee = ClassifierTrainee(*parts, compiled=config.arithmetic.compile)
         steps = options.steps(recipe.images)
         loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
         loop.train(trainee)

@@ -63,27 +63,38 @@ class Autoencoder(nn.Module):
             if hasattr(part, "config"):
                 part.config = _resized(part.config, working_size)  # type: ignore[assignment]
 
-    def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(self, signed: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
 
         Args:
             signed: images `(B, C, H, W)` in [-1, 1].
-            noise: standard deviation of what is added to every latent number.
-            seed: of the noise.
+            noise: what is added to styles and grid, as `draw_noise` returns it; nothing by default.
 
         Returns:
             Reconstructions around [-1, 1], and the latents' mean square (the sum of styles' and grid's).
         """
-        latents, size = self.encode_noisy(signed, noise, seed)
+        latents, size = self.encode_noisy(signed, *noise)
         return self.generator.decode_signed(latents), size
 
-    def encode_noisy(self, signed: Tensor, noise: float, seed: int) -> tuple[Latents, Tensor]:
+    def encode_noisy(self, signed: Tensor, *noise: Tensor) -> tuple[Latents, Tensor]:
         """The first half of `forward`: latents with their noise, and the mean square that they had without it."""
         latents = self.encoder.encode_signed(signed)
         size = latents.styles.square().mean()
         if latents.grid is not None:
             size = size + latents.grid.square().mean()
-        return _noisy(latents, noise, seed) if noise else latents, size
+        if noise:
+            parts = zip(latents.tensors().values(), noise, strict=True)
+            latents = Latents(*(part + more.to(part) for part, more in parts))
+        return latents, size
+
+    def draw_noise(self, count: int, deviation: float, seed: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Normal noise for the latents of `count` images of the network's resolution: of the styles and, where there is
+        one, of the grid.
+        """
+        rng, config = torch.Generator().manual_seed(seed), self.config
+        shapes: list[tuple[int, ...]] = [(count, config.layers, config.style_dim)]
+        shapes += [] if config.grid_shape is None else [(count, *config.grid_shape)]
+        return tuple(deviation * torch.randn(shape, generator=rng).to(device) for shape in shapes)
 
 
 def _resized(config: Any, working_size: int) -> StyleConfig | MomentsConfig:
@@ -105,15 +116,6 @@ def with_moments(model: Autoencoder) -> Autoencoder:
     found = Autoencoder(MomentsConfig(model.config))
     found.generator.network, found.encoder.network = model.generator, model.encoder
     return found.eval().requires_grad_(False)
-
-
-def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
-    rng = torch.Generator().manual_seed(seed)
-
-    def add(x: Tensor) -> Tensor:
-        return x + noise * torch.randn(x.shape, generator=rng).to(x)
-
-    return Latents(add(latents.styles), None if latents.grid is None else add(latents.grid))
 
 
 def fingerprint(module: nn.Module, config: Any = None) -> str:

@@ -141,6 +141,7 @@ class AutoencoderTrainee(Trainee):
         fabric: the machine.
         config: shape of the network; default `style_config(images, options)`.
         features: images in [0, 1] to tensors, for the perceptual error; on the machine's device.
+        compiled: see `Trainee`.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class AutoencoderTrainee(Trainee):
         fabric: Fabric,
         config: StyleConfig | None = None,
         features: nn.Module | None = None,
+        compiled: bool = False,
     ) -> None:
         if (features is not None) != (options.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --features")
@@ -160,21 +162,23 @@ class AutoencoderTrainee(Trainee):
             self.model = Autoencoder(config)
         if options.start == "photo":
             self.model.load_state_dict(load_autoencoder(Path("photo"))[0].state_dict())
-        super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
+        steps = options.steps(config.resolution)
+        super().__init__(self.model, fabric, options.fit_lr, steps, betas=(0.9, 0.99), compiled=compiled)
         self.config, self.images, self.options, self.seed, self.features = config, images, options, seed, features
 
     def loss(self, step: int) -> Tensor:
         """Reconstruction error plus penalty on a random batch."""
-        _, signed, noise_seed = self.batch(step)
-        decoded, size = self.wrapped(signed, self.options.latent_noise, noise_seed)
+        _, signed, noise = self.batch(step)
+        decoded, size = self.wrapped(signed, *noise)
         return self.penalised_error(decoded, signed, size)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, int]:
-        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and seed of the latents' noise."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and noise of their latents."""
         rng = generator(self.seed, "fit", step)
         index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
-        return index, signed, draw_seed(rng)
+        parts = len(signed), self.options.latent_noise, draw_seed(rng), self.fabric.device
+        return index, signed, self.model.draw_noise(*parts) if self.options.latent_noise else ()
 
     def penalised_error(self, decoded: Tensor, signed: Tensor, size: Tensor) -> Tensor:
         """Error of reconstructions, and the penalty on the latents' mean square `size`."""
