@@ -311,6 +311,9 @@ def test_channels_and_sizes_are_checked_before_anything_is_made(
     train = ["train", "--method", "randmix", "--generator", "photo", *grey, "--out", str(tmp_path / "train")]
     assert main(train) == 2
     assert "images of 1 channels, but the generator draws 3" in capsys.readouterr().err
+    assert main(["train", *grey, "--out", str(tmp_path / "train")]) == 2
+    said = "--pool photos: photographs in colour, but these images have 1 channels; name a folder of images, or the"
+    assert said in capsys.readouterr().err
     small = ["--data", str(place / "data"), "--size", "8", "--pool", "photos", "--device", "cpu"]
     assert main(["train", "--method", "randmix", *small, "--out", str(tmp_path / "train")]) == 2
     assert "images of 8x8 pixels: a ready-made generator takes 16 pixels at least" in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_an_image_gets_its_donor_s_mean_and_contrast() -> None:
 
 
 def test_images_of_a_batch_are_each_other_s_donors() -> None:
-    images, transform = pictures(6), RandomStyle(p=1)
+    images, transform = pictures(6), RandomStyle(1, None)
     with global_seed(0):
         donors = transform.make_params([images])["donors"]
     assert (donors != torch.arange(6)).all()
@@ -292,7 +292,7 @@ def test_the_shipped_pool(generator: str) -> None:
 
 
 def test_the_shipped_pool_is_of_colours() -> None:
-    with pytest.raises(UserError, match=r"pool: styles of \(2, 3\), but those of this generator are \(2, 1\)"):
+    with pytest.raises(UserError, match=r"pool photos: photographs in colour, but these images have 1 channels"):
         RandomStyle(pool="photos", channels=1)
 
 
@@ -370,7 +370,7 @@ def test_an_adversarial_style_is_an_attack_with_a_pool() -> None:
 
 
 def test_an_adversarial_style_keeps_the_type() -> None:
-    images, labels, adversarial = pictures(3), torch.arange(3), AdversarialStyle()
+    images, labels, adversarial = pictures(3), torch.arange(3), AdversarialStyle(None)
     assert adversarial(Noisy(), images.double(), labels).dtype == torch.float64
     assert torch.equal(adversarial(Noisy(), images[:1], labels[:1]), images[:1])
     with pytest.raises(UserError, match=r"images of torch.uint8: a classifier is shown floating"):
@@ -399,7 +399,7 @@ def test_the_user_s_model_stays_as_it_is() -> None:
 def test_what_it_says_of_itself() -> None:
     text = "RandomStyle(p=0.5, pool=7 styles, strength=(1.0, 1.0), generator=Statistics)"
     assert repr(RandomStyle(pool=POOL)) == text
-    assert "pool=the batch" in repr(RandomStyle())
+    assert "pool=the batch" in repr(RandomStyle(pool=None))
 
 
 FIXED = replace(photo_model(POOL[..., :16, :16], working_size=0), metadata={"fingerprint": "fixed"})

@@ -23,7 +23,7 @@ from experiments.shifts.figures import forecast_figure, site_figure
 from experiments.shifts.methods import METHODS, is_for
 from experiments.shifts.networks import NETWORKS
 from experiments.shifts.results import forecasts
-from experiments.shifts.sets import SETS
+from experiments.shifts.sets import SETS, ShiftImages
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -182,15 +182,22 @@ def _finished(config: ShiftsConfig) -> dict[str, Record]:
 
 
 def _labels(config: ShiftsConfig, rows: list[Record]) -> dict[str, Record]:
-    """Labels of what is judged, by set and seed: with them `right` of a row gives every interval."""
-    found = {}
+    """Labels of what is judged, by set and seed: with them `right` of a row gives every interval. Their files in `out`
+    spare reading the images again.
+    """
+    found, folder = {}, make_folder(config.out / "labels")
     for name, seed in sorted({(row["set"], row["seed"]) for row in rows}):
-        images = set_images(name, config, seed)
-        sites = {
-            site: {"labels": packed(part.images.labels), "judged": packed(part.is_judged.long())}
-            for site, part in images.sites.items()
-        }
-        units = images.home_units.unique(return_inverse=True)[1].tolist()
-        home = {"labels": packed(images.home.labels), "units": units}
-        found[f"{name} seed {seed}"] = {"home": home, "sites": sites}
+        path = folder / f"{name}_seed{seed}.json"
+        if not path.is_file():
+            write_json(path, _labels_of(set_images(name, config, seed)))
+        found[f"{name} seed {seed}"] = read_json(path)
     return found
+
+
+def _labels_of(images: ShiftImages) -> Record:
+    sites = {
+        site: {"labels": packed(part.images.labels), "judged": packed(part.is_judged.long())}
+        for site, part in images.sites.items()
+    }
+    units = images.home_units.unique(return_inverse=True)[1].tolist()
+    return {"home": {"labels": packed(images.home.labels), "units": units}, "sites": sites}

@@ -84,66 +84,81 @@ def facts(results: Record, rows: Mapping[Variant, Mapping[int, Record]], set_nam
 
 
 ACCURACY_HEADS = (
-    "method",
-    "donors",
-    "seeds",
-    "home",
-    "new sites",
-    "worst site",
-    "re-estimated",
-    "worst case",
-    "gain",
-    "CPU s",
+    *("method", "donors", "seeds", "home", "new sites", "worst site"),
+    *("re-estimated", "worst case", "gain", "CPU s"),
 )
 
 
 def accuracy_table(results: Record, set_name: str) -> Iterator[str]:
-    """Accuracies of every method on a set."""
+    """Accuracies of every method on a set, with the studies' network."""
     rows = variants_of(results, set_name)
-    if not rows:
-        return
-    yield facts(results, rows, set_name)
+    if rows:
+        yield facts(results, rows, set_name)
+        of_network = {variant: of_seed for variant, of_seed in rows.items() if variant.network == "conv"}
+        yield grid(ACCURACY_HEADS, _accuracies(results, rows, of_network), left=2)
+
+
+def network_table(results: Record) -> Iterator[str]:
+    """Accuracies with every other network, and of the same methods with the studies' own."""
     lines = []
-    for variant, of_seed in rows.items():
+    for set_name in SETS:
+        rows = variants_of(results, set_name)
+        other = {(one.method, one.donors) for one in rows if one.network != "conv"}
+        shown = {one: rows[one] for one in rows if (one.method, one.donors) in other and one.budget == 1}
+        lines += [[SETS[set_name].title, *line] for line in _accuracies(results, rows, shown)]
+    yield grid(("set", *ACCURACY_HEADS), lines, left=3)
+
+
+def _accuracies(
+    results: Record, rows: Mapping[Variant, Mapping[int, Record]], shown: Mapping[Variant, Mapping[int, Record]]
+) -> list[list[str]]:
+    """A line for each variant that is shown, of one set; nominal ones are among the rows."""
+    lines = []
+    for variant, of_seed in shown.items():
         found = summarise(of_seed)
-        base = rows.get(Variant(set_name, variant.network, "nominal", "", 1), {})
+        base = rows.get(Variant(variant.set_name, variant.network, "nominal", "", 1), {})
         gain = None if variant.method == "nominal" else paired_difference(of_seed, base, results["labels"])
         keys = ("home", "sites", "worst_site", "sites_estimated", "worst_case")
         cells = [percent(found[key]) for key in keys]
         lines.append([*words_of(variant), str(len(of_seed)), *cells, points(gain), f"{found['cpu_seconds'].mean:.0f}"])
-    heads = (
-        "method",
-        "donors",
-        "seeds",
-        "home",
-        "new sites",
-        "worst site",
-        "re-estimated",
-        "worst case",
-        "gain",
-        "CPU s",
-    )
-    yield grid(heads, lines, left=2)
+    return lines
 
 
 def probability_table(results: Record, set_name: str) -> Iterator[str]:
-    """What the probabilities of every method are worth at the new sites."""
-    rows = variants_of(results, set_name)
-    if not rows:
-        return
+    """What the probabilities of every method are worth at the new sites, with the studies' network."""
     lines = []
-    for variant, of_seed in rows.items():
+    for variant, of_seed in variants_of(results, set_name).items():
+        if variant.network != "conv":
+            continue
         found = summarise(of_seed)
-        brier = f"{found['brier'].mean:.2f}"
         cells = [
-            brier,
+            f"{found['brier'].mean:.2f}",
             percent(found["calibration_error"], 0),
             percent(found["sensitivity"], 0),
             percent(found["made"]),
         ]
         lines.append([*words_of(variant), *cells])
     heads = ("method", "donors", "Brier score", "calibration error", "sensitivity", "made sites")
-    yield grid(heads, lines, left=2)
+    if lines:
+        yield grid(heads, lines, left=2)
+
+
+def twin_table(results: Record) -> Iterator[str]:
+    """Whether what withstands mixes withstands the true twin: MNIST-M, with the studies' network."""
+    lines = []
+    for variant, of_seed in variants_of(results, "mnist-m").items():
+        twins = [row["sites"]["mnist-m"]["twins"] for row in of_seed.values()]
+        cells = [_of_twins(twins, key) for key in ("withstood", "right_withstood", "right_flipped")]
+        if variant.network == "conv":
+            lines.append([*words_of(variant), str(len(of_seed)), *cells])
+    heads = ("method", "donors", "seeds", "withstand mixes", "of these right on the twin", "of the others")
+    if lines:
+        yield grid(heads, lines, left=2)
+
+
+def _of_twins(twins: Sequence[Record], key: str) -> str:
+    values = [float(one[key]) for one in twins if one[key] is not None]
+    return percent(Spread.of(values)) if values else "–"
 
 
 FORECAST_WORDS = {
@@ -254,6 +269,8 @@ def search_table(results: Record) -> Iterator[str]:
 PARTS: dict[str, Callable[[Record], Iterator[str]]] = {
     **{name: partial(accuracy_table, set_name=name) for name in SETS},
     **{f"{name}-probabilities": partial(probability_table, set_name=name) for name in SETS},
+    "networks": network_table,
+    "twins": twin_table,
     "forecast": forecast_table,
     "search": search_table,
     "overview": overview_table,

@@ -335,6 +335,11 @@ def load(
     model, metadata = open_generator(folder, flags, options or PoolOptions(), data)
     if latents is not None and str(latents) == PHOTOS:
         pool = photo_pool(folder, metadata).to(device)
+        if model.generator.channels != PHOTO_CHANNELS:
+            raise UserError(
+                f"--pool {PHOTOS}: photographs in colour, but these images have {model.generator.channels} channels; "
+                "name a folder of images, or the training images"
+            )
         index = {"encoder": "network", "names": [f"free photograph {place}" for place in range(len(pool))]}
         return FittedModel(model.to(device), pool, metadata, folder, None, torch.full((len(pool),), -1), index)
     if latents is None and is_ready_made(folder):
@@ -361,6 +366,9 @@ def pool_rows(index: Mapping[str, Any], count: int, data: Data | None) -> Tensor
 
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+PHOTO_CHANNELS = 3
+"""Of the photographs whose styles are shipped."""
+
 JOINED = ("photo", "statistics_moments")
 """Pools of the same crops, which make that of `photo:moments`."""
 

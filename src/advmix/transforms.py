@@ -229,8 +229,8 @@ class RandomStyle(v2.Transform):  # type: ignore[misc]
 
     Args:
         p: probability that an image is changed, in [0, 1].
-        pool: whose styles are borrowed, see `open_styles`. None: of the other images of the batch; a batch of one stays
-            as it is.
+        pool: whose styles are borrowed, see `open_styles`; by default those of free photographs. None: of the other
+            images of the batch; a batch of one stays as it is.
         strength: how far towards the borrowed style, in [0, 1]; or two ends, between which it is drawn for each image.
         generator: `statistics`, `statistics:KIND`, `photo`, or a folder that `fit` wrote.
         settings: of `open_styles`: `channels`, `size`, `perp`, `pool_images` and others.
@@ -242,7 +242,7 @@ class RandomStyle(v2.Transform):  # type: ignore[misc]
     def __init__(
         self,
         p: float = 0.5,
-        pool: Pool | None = None,
+        pool: Pool | None = PHOTOS,
         strength: float | tuple[float, float] = 1.0,
         generator: str | Path = "statistics",
         **settings: Any,
@@ -326,8 +326,8 @@ class AdversarialStyle:
     >>> loss = 0.5 * F.cross_entropy(model(images), labels) + 0.5 * F.cross_entropy(model(worse), labels)
 
     Args:
-        pool: whose styles are borrowed, see `open_styles`. None: of the other images of the batch; a batch of one stays
-            as it is.
+        pool: whose styles are borrowed, see `open_styles`; by default those of free photographs. None: of the other
+            images of the batch; a batch of one stays as it is.
         generator: `statistics`, `statistics:KIND`, `photo`, or a folder that `fit` wrote.
         search: restarts, steps, strength and others; by default one restart of two steps.
         settings: of `open_styles`: `channels`, `size`, `perp`, `pool_images` and others.
@@ -338,7 +338,7 @@ class AdversarialStyle:
 
     def __init__(
         self,
-        pool: Pool | None = None,
+        pool: Pool | None = PHOTOS,
         generator: str | Path = "statistics",
         search: Search | None = None,
         **settings: Any,

@@ -21,7 +21,7 @@ from advmix.encoders.store import PHOTOS, LatentStore, PoolOptions
 from advmix.intervals import balanced_share, share_of
 from advmix.metrics import predict
 from advmix.mixing import SearchOptions, with_layers
-from advmix.pools import data_of, fingerprints_of, some_images
+from advmix.pools import PHOTO_CHANNELS, data_of, fingerprints_of, some_images
 from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
@@ -157,7 +157,7 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
 def _pool(config: TrainConfig, data: Data) -> PoolOptions:
     """Training images of one style have none to lend: where nothing is named, photographs do."""
     named = config.pool.pool is not None or config.latents is not None
-    if named or not is_ready_made(config.generator) or some_images(data).shape[0] != 3:
+    if named or not is_ready_made(config.generator) or some_images(data).shape[0] != PHOTO_CHANNELS:
         return config.pool
     return replace(config.pool, pool=PHOTOS)
 

@@ -75,7 +75,7 @@ def _jitter(data: Data, options: BaselineOptions) -> Made:
     return Augment(jitter, **weights), {**weights, "strength": strength}
 
 
-def _weights(options: BaselineOptions) -> dict[str, float]:
+def _weights(options: BaselineOptions) -> dict[str, Any]:
     return {"clean_weight": options.clean_weight, "consistency": options.consistency}
 
 
