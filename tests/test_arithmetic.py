@@ -130,7 +130,7 @@ class Shaky(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The label of every row, which is its place modulo 3, or another one."""
-        scores = self.network(images.flatten(1))
+        scores: Tensor = self.network(images.flatten(1))
         label = images.new_zeros(len(images), 3)
         label[:, 1] = 10 if scores.dtype == self.right_in else -10
         return label + 0.01 * scores.float()

@@ -50,7 +50,8 @@ class SurvivalTrainee(AutoencoderTrainee):
 
     def loss(self, step: int) -> Tensor:
         """Error and penalty of the autoencoder, and what the reference says of mixes."""
-        index, signed, noise = self.batch(step)
+        index, signed, noise_seed = self.batch(step)
+        noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed)
         latents, size = self.model.encode_noisy(signed, *noise)
         images = self.model.generator.decode_signed(Latents.cat([latents, self.mixed(latents)]))
         decoded, mixes = images.chunk(2)

@@ -59,13 +59,13 @@ def test_loss_is_the_sum_of_its_terms(
     photos: ImageSet, grid: int, perp: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainee = make_trainee(photos, grid)
-    index, images, noise = trainee.batch(0)
+    index, images, seed = trainee.batch(0)
     signed = images.double()
     model, reference = trainee.model.double(), trainee.reference.double()
-    monkeypatch.setattr(trainee, "batch", lambda step: (index, signed, noise))
+    monkeypatch.setattr(trainee, "batch", lambda step: (index, signed, seed))
     with torch.no_grad():
         found = trainee.loss(0)
-        latents, size = model.encode_noisy(signed, *noise)
+        latents, size = model.encode_noisy(signed, *model.draw_noise(signed, 0.1, seed))
         gap = model.generator.decode_signed(latents) - signed
         mixes = model.generator.decode_signed(crossed(latents, perp))
         shown = ((mixes + 1) / 2).clamp(0, 1)

@@ -87,14 +87,18 @@ class Autoencoder(nn.Module):
             latents = Latents(*(part + more.to(part) for part, more in parts))
         return latents, size
 
-    def draw_noise(self, count: int, deviation: float, seed: int, device: torch.device) -> tuple[Tensor, ...]:
-        """Normal noise for the latents of `count` images of the network's resolution: of the styles and, where there is
-        one, of the grid.
+    def draw_noise(self, signed: Tensor, deviation: float, seed: int) -> tuple[Tensor, ...]:
+        """Normal noise for the latents of images `(B, C, H, W)` that are not larger than the network works at: of the
+        styles and, where there is one, of the grid.
         """
+        if not deviation:
+            return ()
         rng, config = torch.Generator().manual_seed(seed), self.config
-        shapes: list[tuple[int, ...]] = [(count, config.layers, config.style_dim)]
-        shapes += [] if config.grid_shape is None else [(count, *config.grid_shape)]
-        return tuple(deviation * torch.randn(shape, generator=rng).to(device) for shape in shapes)
+        shapes: list[tuple[int, ...]] = [(len(signed), config.layers, config.style_dim)]
+        if config.grid_shape is not None:
+            sides = (config.start * side // config.resolution for side in signed.shape[-2:])
+            shapes.append((len(signed), config.grid_shape[0], *sides))
+        return tuple(deviation * torch.randn(shape, generator=rng).to(signed.device) for shape in shapes)
 
 
 def _resized(config: Any, working_size: int) -> StyleConfig | MomentsConfig:

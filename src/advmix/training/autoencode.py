@@ -168,17 +168,17 @@ class AutoencoderTrainee(Trainee):
 
     def loss(self, step: int) -> Tensor:
         """Reconstruction error plus penalty on a random batch."""
-        _, signed, noise = self.batch(step)
+        _, signed, noise_seed = self.batch(step)
+        noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed)
         decoded, size = self.wrapped(signed, *noise)
         return self.penalised_error(decoded, signed, size)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and noise of their latents."""
+    def batch(self, step: int) -> tuple[Tensor, Tensor, int]:
+        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and seed of the latents' noise."""
         rng = generator(self.seed, "fit", step)
         index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
-        parts = len(signed), self.options.latent_noise, draw_seed(rng), self.fabric.device
-        return index, signed, self.model.draw_noise(*parts) if self.options.latent_noise else ()
+        return index, signed, draw_seed(rng)
 
     def penalised_error(self, decoded: Tensor, signed: Tensor, size: Tensor) -> Tensor:
         """Error of reconstructions, and the penalty on the latents' mean square `size`."""
