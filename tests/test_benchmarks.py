@@ -13,8 +13,8 @@ from advmix.utils.errors import UserError
 from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")
-EVERYWHERE = ["classifier step", "search candidate", "encode", "decode", "autoencoder step", "Algorithm 2, 5 steps"]
-GAN = ["GAN step", "GAN step with R1"]
+PARTS = ["classifier step", "search candidate", "encode", "decode", "autoencoder step"]
+WHOLE = ["AdvMix step, K = 2", "Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
 
 
 def test_parts_are_timed_under_every_setting(
@@ -25,14 +25,14 @@ def test_parts_are_timed_under_every_setting(
     parts.main()
     rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
     timed = {name: [row["part"] for row in rows if row["setting"] == name] for name in ("plain", "contiguous", "bf16")}
-    assert timed == {"plain": EVERYWHERE + GAN, "contiguous": EVERYWHERE, "bf16": EVERYWHERE + GAN}
+    assert timed == {"plain": PARTS + WHOLE, "contiguous": [*PARTS, WHOLE[1]], "bf16": PARTS + WHOLE}
     found = {(row["part"], row["setting"]): row for row in rows}
     assert found["classifier step", "plain"]["times_nominal"] == 1
     for row in rows:
         assert row["images_per_second"] == pytest.approx(4000 / row["milliseconds"])
         plain = found[row["part"], "plain"]
         assert row["times_plain"] == pytest.approx(row["milliseconds"] / plain["milliseconds"])
-        assert (row["times_floor"] is None) == (row["part"] not in EVERYWHERE[:5])
+        assert (row["times_floor"] is None) == (row["part"] not in PARTS)
     assert "16 pixels" in capsys.readouterr().out
 
 
@@ -50,6 +50,12 @@ def test_a_setting_means_what_it_says() -> None:
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UserError, match="--settings bf61: unknown"):
         parts.PartsConfig(settings=("plain", "bf61"))
+
+
+def test_an_unknown_part_is_refused() -> None:
+    config = parts.PartsConfig(resolutions=(16,), batch=4, parts=("coffee",), device="cpu")
+    with pytest.raises(UserError, match="--parts 'coffee': unknown; choose from classifier step"):
+        parts.time_parts(16, config, torch.device("cpu"))
 
 
 def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,3 +112,12 @@ def test_peers_are_timed_where_they_are_installed(
     monkeypatch.undo()
     assert not peers.is_there("no_such_package")
     assert "left out: no_such_package is not installed" in capsys.readouterr().out
+
+
+def test_both_precisions_are_trained_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--seeds", "0", "--fit-steps", "1", "--epochs", "1", "--images", "4", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["precision.py", *arguments, "--out", str(tmp_path)])
+    load_script("precision", "benchmarks").main()
+    rows = json.loads((tmp_path / "precision.json").read_text())["rows"]
+    assert [(row["seed"], row["precision"]) for row in rows] == [(0, "32"), (0, "bf16")]
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("accuracy_shuffled", "accuracy_worst_case"))

@@ -55,7 +55,7 @@ def test_number_of_devices_is_checked(devices: int) -> None:
 
 
 def test_unknown_precision_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(UserError, match="--precision 8: unknown; choose from 32 bf16"):
+    with pytest.raises(UserError, match="--precision 8: unknown; choose from auto 32 bf16"):
         make_fabric("cpu", precision="8")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators.base import Generator, State
+from advmix.candidates import CandidateJudge, Candidates, decode_and_classify
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
-from advmix.utils.memory import in_parts
-from advmix.utils.torch_tools import answers, eval_mode, mistakes, rows_drawn
+from advmix.utils.memory import in_parts, is_measuring
+from advmix.utils.torch_tools import eval_mode, frozen, rows_drawn
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
@@ -192,39 +195,6 @@ def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
     return torch.where(places < 0, torch.randint(pool, (count,), generator=rng)[own], places)
 
 
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `flip (N, P)` that fooled first, the `donors
-    (N,)` that it began with, `images`, `losses (N,)`, `fooled (N,)`, `unanswered (N,)`.
-    """
-
-    perp: Tensor
-    flip: Tensor
-    donors: Tensor
-    images: Tensor
-    losses: Tensor
-    fooled: Tensor
-    unanswered: Tensor
-
-    def worse(self, rows: Tensor, found: Candidates) -> Candidates:
-        """The candidate with the higher loss, row by row (the older one on a tie); `found` is about `rows` only."""
-        higher = found.losses > self.losses[rows]
-
-        def choose(old: Tensor, new: Tensor, mask: Tensor = higher) -> Tensor:
-            mask = mask.view(-1, *[1] * (new.ndim - 1))
-            return old.index_copy(0, rows, torch.where(mask, new, old[rows]))
-
-        return Candidates(
-            choose(self.perp, found.perp),
-            choose(self.flip, found.flip, ~self.fooled[rows]),
-            choose(self.donors, found.donors),
-            choose(self.images, found.images),
-            choose(self.losses, found.losses),
-            self.fooled.index_copy(0, rows, found.fooled | self.fooled[rows]),
-            self.unanswered.index_copy(0, rows, found.unanswered | self.unanswered[rows]),
-        )
-
-
 def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:
     """One step uphill of length `step_size` where every latent number is measured in its own `unit`."""
     direction = gradient * unit
@@ -304,6 +274,10 @@ class AdvMix(Mixer):
         split: which layers are `z⊥`.
         search: how far and how long it looks.
         stop_early: leave an example alone once one of its candidates is misclassified.
+        arithmetic: how candidates are computed. In 16 bits gradients are approximate, and so are the losses by which
+            candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is
+            returned, is decoded and classified again in the networks' own type. Compiled is a candidate with its
+            gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
         settings: of `Search`, in place of those of `search`.
     """
 
@@ -314,11 +288,13 @@ class AdvMix(Mixer):
         search: Search | None = None,
         *,
         stop_early: bool = False,
+        arithmetic: ArithmeticOptions | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(generator, split)
         self.search = replace(search or Search(), **settings)
-        self.stop_early = stop_early
+        self.stop_early, self.arithmetic = stop_early, arithmetic or ArithmeticOptions()
+        self._answer, self._rows = self.arithmetic.ready(decode_and_classify), 0
 
     def __repr__(self) -> str:
         return f"AdvMix({self.search}, stop_early={self.stop_early})"
@@ -356,9 +332,14 @@ class AdvMix(Mixer):
         labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
-        with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
-            state = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
-            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.search.steps > 0)
+        with eval_mode(classifier, self.generator) as (model, dec), self._alone(model, dec), torch.no_grad():
+            state = whole = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
+            arithmetic = self.arithmetic.on(labels.device)
+            judge = CandidateJudge(
+                self.generator, model, loss, arithmetic, self._answer, self._compiled_rows(len(start))
+            )
+            unknown = torch.zeros_like(rows, dtype=torch.bool)
+            worst, gradient = judge(state, start, lent, labels, self.search.steps > 0, unknown)
             history.append((start, worst.losses))
             perp, vanished = start, None
             if self.search.steps:
@@ -374,12 +355,25 @@ class AdvMix(Mixer):
                     lent, start = self._lend_anew(rows[blind], lent, start, own, pool, drawn(step))
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
                 perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
-                found, gradient = self._judge(
-                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.search.steps
-                )
+                climb, known = step < self.search.steps, worst.fooled[rows]
+                found, gradient = judge(state, perp, lent[rows], labels[rows], climb, known)
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
-        return self._worst_restart(worst, latents, vanished, history if trace else None)
+            row = self._worst_rows(worst)
+            if judge.arithmetic.is_reduced:
+                worst = worst.corrected(row, judge.again(whole, worst, labels, row))
+        return self._worst_restart(worst, row, latents, vanished, history if trace else None)
+
+    def _compiled_rows(self, rows: int) -> int:
+        """How many are computed at once where that is compiled: the most so far, but for a few that are measured."""
+        if not self.arithmetic.compile or is_measuring():
+            return 0
+        self._rows = max(self._rows, rows)
+        return self._rows
+
+    def _alone(self, *modules: nn.Module) -> AbstractContextManager[None]:
+        """What is compiled computes gradients in all weights that ask for one: here none does."""
+        return frozen(*modules) if self.arithmetic.compile else nullcontext()
 
     def _lend_anew(
         self, rows: Tensor, lent: Tensor, start: Tensor, own: Tensor, pool: Latents, drawn: Tensor
@@ -393,35 +387,21 @@ class AdvMix(Mixer):
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
         return ~worst.fooled.view(self.search.restarts, -1).any(dim=0).repeat(self.search.restarts)
 
-    def _judge(
-        self, model: nn.Module, state: State, perp: Tensor, donors: Tensor, labels: Tensor, loss: Loss, climb: bool
-    ) -> tuple[Candidates, Tensor]:
-        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else. A
-        candidate without an answer is never the worst.
-        """
-        with torch.set_grad_enabled(climb):
-            perp = perp.detach().requires_grad_(climb)
-            images = self.generator.render(state, perp)
-            logits = model(images)
-            losses = loss(logits, labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
-        found = answers(logits.detach())
-        losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
-        perp, images = perp.detach(), images.detach()
-        judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
-        return judged, gradient
+    def _worst_rows(self, worst: Candidates) -> Tensor:
+        """For each example the row of the restart with the highest loss, `(B,)`."""
+        losses = worst.losses.view(self.search.restarts, -1)
+        return losses.argmax(dim=0) * losses.shape[1] + torch.arange(losses.shape[1], device=losses.device)
 
     def _worst_restart(
         self,
         worst: Candidates,
+        row: Tensor,
         latents: Latents,
         vanished: Tensor | None,
         history: list[tuple[Tensor, Tensor]] | None,
     ) -> Mix:
-        """Keep, for each example, the restart with the highest loss."""
+        """Keep, for each example, the restart of that row."""
         shape = (self.search.restarts, len(latents))
-        restart = worst.losses.view(shape).argmax(dim=0)
-        row = restart * len(latents) + torch.arange(len(latents), device=restart.device)
         trace = None
         if history is not None:
             perps, values = (torch.stack(column).unflatten(1, shape) for column in zip(*history, strict=True))
@@ -507,9 +487,12 @@ class SearchOptions(Search):
         """
         return Split.named(layers, self.perp, self.perp_grid)
 
-    def mixer(self, generator: Generator, stop_early: bool = False) -> AdvMix:
+    def mixer(
+        self, generator: Generator, stop_early: bool = False, arithmetic: ArithmeticOptions | None = None
+    ) -> AdvMix:
         """The search over a generator."""
-        return AdvMix(generator, self.split(generator.layers), self, stop_early=stop_early)
+        split = self.split(generator.layers)
+        return AdvMix(generator, split, self, stop_early=stop_early, arithmetic=arithmetic)
 
 
 WORST_CASE = SearchOptions(restarts=5, steps=5)

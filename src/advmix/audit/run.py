@@ -139,6 +139,7 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
     """
     config, thresholds = config.as_run, read_thresholds(config.fail_under)
     fabric = make_fabric(config.device, config.machines)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero), on_stderr(config.format != "text"):
         inputs = AuditInputs.open(config, fabric)
         check_known(thresholds, inputs.unmeasured(config))
@@ -288,7 +289,7 @@ def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassif
     """Everything that takes part, on its device."""
     options, model = inputs.search(config.search), inputs.fitted
     setup = AuditSetup(
-        mixer=options.mixer(model.generator, stop_early=True),
+        mixer=options.mixer(model.generator, stop_early=True, arithmetic=config.arithmetic),
         pool=model.pool,
         encoder=model.encoder,
         swaps=swaps(model.model.config, options.split(model.generator.layers), model.side(inputs.data.test)),
@@ -337,7 +338,7 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     generator, data = config.generator, inputs.data
     if config.fits:  # in one process
         generator = config.out / GENERATOR
-        common: dict[str, Any] = {"device": config.device, "resume": True}
+        common: dict[str, Any] = {"device": config.device, "resume": True, "arithmetic": config.arithmetic}
         with clock("fit"):
             fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=generator), data.train)
     with clock("encode"):

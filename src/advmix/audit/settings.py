@@ -14,6 +14,7 @@ from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.store import PoolOptions
 from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.device import MachineOptions
 from advmix.utils.errors import UserError
@@ -56,6 +57,7 @@ class AuditConfig(ClassifierOptions):
         fit: how a generator is fitted, with `--generator fit`.
         search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
             finest layers.
+        arithmetic: how the search computes, and a generator that is fitted here.
         attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
         votes: answers of a person to the sheet of the page, as it saved them: of a finished audit, in the same folder.
@@ -87,6 +89,7 @@ class AuditConfig(ClassifierOptions):
     reference: str | None = None
     fit: FitOptions = field(default_factory=lambda: FitOptions(start="auto"))
     search: SearchOptions = WORST_CASE
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
     votes: Path | None = None

@@ -34,6 +34,7 @@ from advmix.metrics import (
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load
 from advmix.report.tables import RESULTS, header, table
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.device import (
     MachineOptions,
@@ -69,6 +70,7 @@ class EvaluateConfig(ClassifierOptions):
         data: painted digits, for another's classifier without a generator; otherwise those of the classifier or of the
             generator are used.
         search: the search for the worst case.
+        arithmetic: how the search computes.
         worst_images: worst cases are looked for on at most so many test images, drawn at random.
         seed: fixes the donors.
         out: folder for what is written.
@@ -81,6 +83,7 @@ class EvaluateConfig(ClassifierOptions):
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchOptions = WORST_CASE
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     worst_images: int = 1000
     seed: int = 0
     out: Path = Path("runs/evaluation")
@@ -100,6 +103,7 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
         UserError: bad input.
     """
     device, fabric = open_processes(config.device, config.machines)
+    config = replace(config, arithmetic=config.arithmetic.on(device))
     with quietly(not is_first(fabric)):
         results = _run(config, device, fabric)
         if show:
@@ -293,7 +297,8 @@ def _searched(
     device = mixable.pool.styles.device
     images, labels = data.shuffled.batch(chosen)
     latents = _latents(data.shuffled[chosen], mixable, fabric)
-    search, pool = config.search.mixer(mixable.generator, stop_early=True), mixable.pool
+    search = config.search.mixer(mixable.generator, stop_early=True, arithmetic=config.arithmetic)
+    pool = mixable.pool
     found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed, fabric=fabric)
     vanished = int(found.vanished.sum())
     if vanished:

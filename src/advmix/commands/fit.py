@@ -39,6 +39,7 @@ from advmix.training.features import (
 from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import MachineOptions, local_first, make_fabric, open_device
 from advmix.utils.errors import UserError
@@ -72,6 +73,7 @@ class FitConfig(Settings):
         fit: how they are trained together.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
+        arithmetic: how networks are computed; --compile in the regime autoencode alone.
         features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
             names one, or a folder with the discriminator that the regime gan kept; of generated ones at the end (gan) a
             classifier, which also counts their classes if it tells these apart.
@@ -80,7 +82,6 @@ class FitConfig(Settings):
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
         machines: how many processes share each batch.
-        precision: 32, or bf16, mixed (regimes gan and invert).
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
@@ -91,13 +92,13 @@ class FitConfig(Settings):
     fit: FitOptions = field(default_factory=FitOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     features: str | None = None
     trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
     machines: MachineOptions = field(default_factory=MachineOptions)
-    precision: str = "32"
     resume: bool = False
     checkpoint_seconds: float = 20.0
 
@@ -111,8 +112,8 @@ class FitConfig(Settings):
         if (self.regime == "invert") != (self.generator is not None):
             raise UserError("--regime invert and --generator go together: name what import wrote")
         self._check_size()
-        if self.regime == "autoencode" and self.precision != "32":
-            raise UserError(f"--precision {self.precision}: only with --regime gan or invert")
+        if self.regime != "autoencode" and self.arithmetic.compile:
+            raise UserError("--compile: only with --regime autoencode; a GAN's penalty is differentiated twice")
 
     def _check_size(self) -> None:
         """Refuse own images of a size that the network cannot draw before any is read."""
@@ -173,7 +174,8 @@ def fit_images(config: FitConfig, images: ImageSet | None) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device, config.machines, config.precision)
+    fabric = make_fabric(config.device, config.machines, config.arithmetic.precision)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else FinishedGenerator.open(config.generator)
         if finished is not None:
@@ -246,7 +248,8 @@ def _trained(
 
 def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
     compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
-    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=compared)
+    parts = images, config.fit, config.seed, fabric
+    trainee = AutoencoderTrainee(*parts, features=compared, compiled=config.arithmetic.compile)
     steps = trainee.options.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)

@@ -26,6 +26,7 @@ from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import MachineOptions, in_first_process, local_first, make_fabric
 from advmix.utils.errors import UserError
@@ -56,6 +57,7 @@ class TrainConfig(Settings):
         train: how every classifier is trained.
         search: Algorithm 1's settings, for advmix.
         baseline: settings of the other methods.
+        arithmetic: how networks are computed.
         leave_one_site_out: for each site (--site) a classifier that is trained at all others, and how right it is
             there; splits of the data's own are set aside, and --holdout is the share of the others' images that it is
             not trained on.
@@ -75,6 +77,7 @@ class TrainConfig(Settings):
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     leave_one_site_out: bool = False
     seed: int = 0
     out: Path = Path("runs/classifier")
@@ -95,7 +98,8 @@ def run_train(config: TrainConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device, config.machines)
+    fabric = make_fabric(config.device, config.machines, config.arithmetic.precision)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero):
         if config.leave_one_site_out:
             leave_sites_out(config, fabric)
@@ -119,11 +123,11 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     mixes = config.method in NEEDS_LATENTS
     if mixes:
         config = replace(config, pool=_pool(config, data))
-    parts = config.generator, config.latents, config.pool, data, None, fabric.device
-    mixable = open_model(*parts) if mixes else None
+    named = config.generator, config.latents, config.pool, data, None, fabric.device
+    mixable = open_model(*named) if mixes else None
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
-    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable)
+    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable, config.arithmetic)
     made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric) as run:
@@ -131,7 +135,8 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
             console.print(f"  done already: {config.out / FILE}")
             return
         options = config.train.times(1, recipe.images)
-        trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+        parts = recipe.network, recipe.objective, recipe.images, options, config.seed, fabric
+        trainee = ClassifierTrainee(*parts, compiled=config.arithmetic.compile)
         steps = options.steps(recipe.images)
         loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
         loop.train(trainee)

@@ -142,6 +142,7 @@ class AutoencoderTrainee(Trainee):
         fabric: the machine.
         config: shape of the network; default `style_config(images, options)`.
         features: images in [0, 1] to tensors, for the perceptual error; on the machine's device.
+        compiled: see `Trainee`.
 
     Raises:
         UserError: a batch that cannot be shared out among the devices, or a size that `fit` does not take.
@@ -155,6 +156,7 @@ class AutoencoderTrainee(Trainee):
         fabric: Fabric,
         config: StyleConfig | None = None,
         features: nn.Module | None = None,
+        compiled: bool = False,
     ) -> None:
         if (features is not None) != (options.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --features")
@@ -165,7 +167,8 @@ class AutoencoderTrainee(Trainee):
             self.model = Autoencoder(config)
         if options.start == "photo":
             self.model.load_state_dict(load_autoencoder(Path("photo"))[0].state_dict())
-        super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
+        steps = options.steps(config.resolution)
+        super().__init__(self.model, fabric, options.fit_lr, steps, betas=(0.9, 0.99), compiled=compiled)
         self.config, self.images, self.options, self.seed, self.features = config, images, options, seed, features
         self.own = own_part(fabric, options.fit_batch)
 
@@ -173,7 +176,8 @@ class AutoencoderTrainee(Trainee):
         """Reconstruction error plus penalty on a random batch."""
         _, signed, noise_seed = self.batch(step)
         part = self.options.fit_batch, self.own
-        decoded, size = self.wrapped(signed, self.options.latent_noise, noise_seed, part)
+        noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed, part)
+        decoded, size = self.wrapped(signed, *noise)
         return self.penalised_error(decoded, signed, size)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, int]:

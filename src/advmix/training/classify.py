@@ -80,8 +80,9 @@ class ClassifierTrainee(Trainee):
         options: TrainOptions,
         seed: int,
         fabric: Fabric,
+        compiled: bool = False,
     ) -> None:
-        super().__init__(network, fabric, options.lr, options.steps(images), betas=(0.9, 0.999))
+        super().__init__(network, fabric, options.lr, options.steps(images), betas=(0.9, 0.999), compiled=compiled)
         self.objective, self.images, self.options, self.seed = objective, images, options, seed
         self.epoch, self.batches = -1, [torch.empty(0)]
         self._check_batches()

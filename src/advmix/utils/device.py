@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import ALONE, UserError, one_line
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 Job = TypeVar("Job")
 T = TypeVar("T")
-
-PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def make_fabric(device: str, machines: MachineOptions | None = None, precision: 
     Args:
         device: as `open_device` takes it.
         machines: how many processes; by default this one alone, whatever started it.
-        precision: `32`, or `bf16` (mixed: weights stay in 32 bits).
+        precision: as `ArithmeticOptions` has it; weights stay in 32 bits.
 
     Raises:
         UserError: the device is unknown or not there, or so many of it, or an unknown precision.
@@ -122,8 +121,7 @@ def make_fabric(device: str, machines: MachineOptions | None = None, precision: 
     if machines is not None:
         machines.check_started()
         _check_devices(kind, index, machines)
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: unknown; choose from {' '.join(PRECISIONS)}")
+    reduced = ArithmeticOptions(precision).on(torch.device(kind)).is_reduced
     tune_cpu()
     with _hidden("torchmetrics"):
         from lightning_fabric import Fabric
@@ -138,7 +136,7 @@ def make_fabric(device: str, machines: MachineOptions | None = None, precision: 
             devices=[int(index)] if index else machines.devices,
             num_nodes=machines.num_nodes,
             plugins=LightningEnvironment() if in_a_job else None,
-            precision=PRECISIONS[precision],
+            precision="bf16-mixed" if reduced else "32-true",
         )
         fabric.launch()
     except ValueError as error:  # srun started others on each machine

@@ -44,6 +44,11 @@ def set_memory(limit: str | int | None) -> None:
     MACHINE.memory = read_bytes(limit, "memory") if isinstance(limit, str) else limit
 
 
+def is_measuring() -> bool:
+    """Whether a few rows are computed just now to learn what they take."""
+    return _MEASURING.goes_on
+
+
 def memory_limit(device: torch.device) -> int:
     """Bytes that networks on a device may work in."""
     if MACHINE.memory is not None:

@@ -112,6 +112,19 @@ def eval_mode(*modules: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
             part.training = training
 
 
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No gradients for their weights meanwhile; they go through them."""
+    learning = [part for module in modules for part in module.parameters() if part.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
+
+
 def answers(logits: Tensor) -> Tensor:
     """The class with the highest logit, and -1 where there is none: `(B, C)` to `(B,)`.
 
