@@ -19,6 +19,7 @@ from advmix.data.images import ImageSet
 from advmix.generators.layers import instance_norm
 from advmix.generators.style import StyleGenerator
 from advmix.latents import Latents, Split
+from advmix.metrics import evaluate_latents
 from advmix.mixing import AdvMix, Mix, cross_entropy
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
@@ -198,6 +199,13 @@ def test_a_compiled_search_is_the_same(graphs: Callable[[], int]) -> None:
     assert graphs() == 1
     assert no_gradients(classifier, generator)
     assert all(weight.requires_grad for weight in classifier.parameters())
+
+
+def test_the_few_rows_that_are_measured_first_are_not_compiled(graphs: Callable[[], int]) -> None:
+    generator, classifier, latents, pool = parts()
+    search = AdvMix(generator, SPLIT, restarts=2, steps=2, arithmetic=ArithmeticOptions(compile=True))
+    evaluate_latents(classifier, search, latents, LABELS, pool, seed=0)
+    assert graphs() == 1
 
 
 def test_compiled_normalisation_is_the_same(graphs: Callable[[], int]) -> None:

@@ -18,6 +18,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.machine import MACHINE, read_bytes
 from advmix.utils.memory import RowBudget, in_parts, set_memory
 from advmix.utils.torch_tools import generator as seeded
+from advmix.utils.torch_tools import part_generator
 from test_silent_gradients import Rounded, Unsure
 from tiny import VECTOR, make_classifier, make_generator, make_latents
 
@@ -133,6 +134,14 @@ def test_a_search_with_drawn_donors_is_the_one_that_draws_them() -> None:
     drawn = draw_all_donors(mixer.search, 11, 30, own, seeded(8))
     itself = mixer(None, LATENTS, LABELS, POOL, rng=seeded(8), exclude=own)
     assert torch.equal(mixer(None, LATENTS, LABELS, POOL, donors=drawn).donors, itself.donors)
+
+
+@pytest.mark.parametrize("own", [slice(0, 4), slice(4, 11)])
+def test_of_several_processes_each_one_draws_its_own_part(own: slice) -> None:
+    whole = draw_all_donors(SEARCH.search, 11, 30, torch.arange(11), seeded(7, "train"))
+    rng = part_generator(7, "train", count=11, own=own)
+    part = draw_all_donors(SEARCH.search, own.stop - own.start, 30, torch.arange(11)[own], rng)
+    assert torch.equal(part, whole[..., own])
 
 
 def test_all_that_is_measured_of_images_is_the_same_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
-from advmix.mixing import Mixer, any_place
+from advmix.mixing import Mixer, any_place, draw_all_donors
 from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed, rows_drawn
 
 Norm = Literal["linf", "l2"]
@@ -249,7 +249,8 @@ class Mixing(WithCopy):
         """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
         judge = classifier if self.mixer.needs_classifier else None
         own = batch.index if self.places is None else any_place(self.places[batch.index.cpu()], len(self.pool), rng)
-        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, rng=rng, exclude=own).images
+        donors = draw_all_donors(self.mixer.search, len(batch.labels), len(self.pool), own, rng)
+        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, donors=donors).images
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Latents:
