@@ -20,7 +20,7 @@ from forked import in_two_processes
 from pictures import write
 from test_adapt import PLACES, site_files
 from tiny_gan import pictures
-from two_processes import OBJECTIVES, run_all, train_once, train_rank
+from two_processes import DOUBLE, OBJECTIVES, run_all, train_once, train_rank
 
 NAMES = (*OBJECTIVES, "fit")
 
@@ -43,7 +43,7 @@ def test_two_processes_learn_what_one_learns(ranks: Path, name: str) -> None:
     network, loop, _ = train_once(name, None)
     first, second = (torch.load(ranks / f"{name}{rank}.pt") for rank in (0, 1))
     assert distance(first["weights"], second["weights"]) == 0
-    assert distance(network.state_dict(), first["weights"]) < (1e-10 if name == "wide" else 1e-5)
+    assert distance(network.state_dict(), first["weights"]) < (1e-10 if name in DOUBLE else 1e-5)
     losses = [[line["loss"] for line in history] for history in (loop.history, first["history"])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 

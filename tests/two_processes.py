@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from advmix.utils.torch_tools import global_seed
 from tiny_gan import pictures
 
 STEPS = 20
+DOUBLE = ("wide", "compiled")
 
 
 def model_of(images: ImageSet) -> Autoencoder:
@@ -46,6 +49,7 @@ def _mixing(name: str, images: ImageSet) -> Objective:
 OBJECTIVES: dict[str, Callable[[ImageSet], Objective]] = {
     "nominal": lambda images: Nominal(),
     "wide": lambda images: Nominal(),
+    "compiled": lambda images: Nominal(),
     "mixup": lambda images: Mixup(2),
     "linf": lambda images: Adversarial(0.05, 2),
     "jitter": lambda images: Augment(v2.ColorJitter(0.3, 0.3, 0.3, 0.3)),
@@ -76,9 +80,11 @@ def train_once(name: str, machines: MachineOptions | None) -> tuple[nn.Module, L
         trainee = AutoencoderTrainee(images, options, 0, fabric, StyleConfig(8, 3, 8, (8, 8)))
     else:
         with global_seed(0):
-            network: nn.Module = InFloat64(conv_net(2)) if name == "wide" else conv_net(2, widths=(4, 8))
+            network: nn.Module = InFloat64(conv_net(2)) if name in DOUBLE else conv_net(2, widths=(4, 8))
         flip = TrainOptions(epochs=7, batch=13, lr=1e-3, flip=True)
-        trainee = ClassifierTrainee(network, OBJECTIVES[name](images), images, flip, 0, fabric)
+        parts = network, OBJECTIVES[name](images), images, flip, 0, fabric
+        with patch.object(torch, "compile", partial(torch.compile, backend="aot_eager")):
+            trainee = ClassifierTrainee(*parts, compiled=name == "compiled")
     loop = Loop(name, STEPS, log_every=1)
     loop.train(trainee)
     return trainee.network, loop, fabric.global_rank

@@ -59,7 +59,8 @@ def estimate_norm(network: nn.Module, images: ImageSet, device: torch.device, se
 @contextmanager
 def whole_batch_norm(network: nn.Module, fabric: Fabric) -> Iterator[None]:
     """In train mode, layers of batch normalisation take their statistics from the rows of all processes; torch's own
-    `SyncBatchNorm` does, too, but on GPUs alone. All processes must run the network alike meanwhile.
+    `SyncBatchNorm` does, too, but on GPUs alone. All processes must run the network alike meanwhile. The layers are
+    never compiled: processes that wait for each other in compiled code wait for ever.
 
     Args:
         network: changed in place, and put back.
@@ -67,7 +68,7 @@ def whole_batch_norm(network: nn.Module, fabric: Fabric) -> Iterator[None]:
     """
     layers = [part for part in network.modules() if isinstance(part, _BatchNorm)] if fabric.world_size > 1 else []
     for layer in layers:
-        layer.forward = partial(_normalise, layer)  # type: ignore[method-assign]
+        layer.forward = torch.compiler.disable(partial(_normalise, layer))  # type: ignore[method-assign]
     try:
         yield
     finally:
