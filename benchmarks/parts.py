@@ -3,15 +3,15 @@
 python benchmarks/parts.py --out results/benchmarks
 
 One table: seconds of each part as a multiple of a nominal training step of the classifier, all timed in turn in one
-run; and the floor, the convolutions and matrix products alone. Compiling itself is not counted. Steps of StyleGAN and
-Algorithm 2 run as advmix runs them, which does not compile, and StyleGAN keeps its own memory format.
+run; and the floor, the convolutions and matrix products alone. Compiling itself is not counted. A step of AdvMix, steps
+of StyleGAN and Algorithm 2 run as advmix runs them, the last two not compiled, and all but the last in channels_last.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,14 +28,18 @@ from advmix.data.images import ImageSet
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.encoders.optimize import OptimizeEncoder, OptimizeOptions
 from advmix.latents import Latents, Split
-from advmix.mixing import cross_entropy
+from advmix.mixing import AdvMix, Search, cross_entropy
 from advmix.training.autoencode import FitOptions, style_config
+from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.gan import GanOptions, GanTrainee
+from advmix.training.objectives import Mixing
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.device import environment, make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import write_json
 from advmix.utils.progress import console
+from advmix.utils.torch_tools import frozen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,6 +47,9 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[..., Any]
 ALGORITHM_2_STEPS = 5
+NOMINAL = "classifier step"
+ADVMIX_STEP = "AdvMix step, K = 2"
+MANY_EPOCHS = 10**6
 PLAIN, WORDS = "plain", ("contiguous", "bf16", "compiled")
 
 
@@ -55,6 +62,7 @@ class PartsConfig:
         batch: images per step.
         rounds: how often everything is timed; the median counts.
         settings: which to time: plain, or words of contiguous, bf16, compiled, joined by hyphens.
+        parts: which parts to time, by their names in the table; by default all.
         device: auto, cpu, cuda, cuda:N or mps.
         out: folder for parts.json.
     """
@@ -63,6 +71,7 @@ class PartsConfig:
     batch: int = 32
     rounds: int = 9
     settings: tuple[str, ...] = ("plain", "contiguous", "bf16", "compiled", "bf16-compiled")
+    parts: tuple[str, ...] = ()
     device: str = "auto"
     out: Path = Path("results/benchmarks")
 
@@ -90,11 +99,14 @@ class Setting:
         """Of weights and images."""
         return torch.contiguous_format if "contiguous" in self.name else torch.channels_last
 
+    @property
+    def arithmetic(self) -> ArithmeticOptions:
+        """Bits, and whether compiled."""
+        return ArithmeticOptions("bf16" if "bf16" in self.name else "32", "compiled" in self.name)
+
     def precision(self) -> AbstractContextManager[object]:
         """In which forward passes are made."""
-        if "bf16" in self.name:
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        return self.arithmetic.reduced(self.device)
 
     @property
     def as_advmix_runs(self) -> bool:
@@ -103,11 +115,11 @@ class Setting:
 
     def fabric(self) -> Fabric:
         """The machine in this precision."""
-        return make_fabric(str(self.device), precision="bf16" if "bf16" in self.name else "32")
+        return make_fabric(str(self.device), precision=self.arithmetic.precision)
 
     def ready(self, call: Call) -> Call:
         """A forward pass, compiled where the setting says so."""
-        return torch.compile(call) if "compiled" in self.name else call
+        return self.arithmetic.ready(call)
 
     def place(self, tensor: Tensor) -> Tensor:
         """Images on the device, in the memory format."""
@@ -139,11 +151,13 @@ class Parts:
 
     def works(self) -> Iterator[tuple[str, Work]]:
         """Everything that is timed under every setting, by name."""
-        yield "classifier step", self._step(self.classifier, self.setting.ready(self._nominal))
+        yield NOMINAL, self._step(self.classifier, self.setting.ready(self._nominal))
         yield "search candidate", self._candidate(self.setting.ready(self._judge))
         yield "encode", self._forward(self.setting.ready(self.frozen.encoder.encode_signed), self.images)
         yield "decode", self._forward(self.setting.ready(self.frozen.generator.decode_signed), self.latents)
         yield "autoencoder step", self._step(self.model, self.setting.ready(self._reconstruct))
+        if self.setting.memory_format == torch.channels_last:
+            yield ADVMIX_STEP, self._advmix()
 
     def whole_works(self) -> Iterator[tuple[str, Work]]:
         """What is timed as advmix runs it: Algorithm 2, and steps of StyleGAN."""
@@ -155,6 +169,14 @@ class Parts:
             gan = GanTrainee(self.set, GanOptions(gan_batch=len(self.set)), 0, self.setting.fabric())
             yield "GAN step", lambda: gan.update(gan.loss(1))
             yield "GAN step with R1", lambda: gan.update(gan.loss(0))
+
+    def _advmix(self) -> Work:
+        """A step of `train --method advmix`, reading its batch included."""
+        mixer = AdvMix(self.frozen.generator, self.split, Search(), arithmetic=self.setting.arithmetic)
+        network, options = self._own(conv_net(10)), TrainOptions(epochs=MANY_EPOCHS, batch=len(self.set))
+        parts = network, Mixing(mixer, self.latents), self.set, options, 0, self.setting.fabric()
+        trainee = ClassifierTrainee(*parts, compiled=self.setting.arithmetic.compile)
+        return lambda: trainee.update(trainee.loss(0))
 
     def _nominal(self) -> Tensor:
         return F.cross_entropy(self.classifier(self.images), self.labels)
@@ -184,7 +206,7 @@ class Parts:
         def candidate() -> None:
             self.classifier.eval()
             perp = self.perp.detach().requires_grad_()
-            with self.setting.precision():
+            with frozen(self.classifier), self.setting.precision():
                 loss = judge(perp)
             torch.autograd.grad(loss, perp)
 
@@ -204,7 +226,7 @@ class Parts:
         classify = layers_of(judge, lambda: judge(self.images))
         encode, decode = layers_of(enc, lambda: enc(self.images)), layers_of(dec, lambda: dec(self.latents))
         return {
-            "classifier step": _products(classify, trained=True),
+            NOMINAL: _products(classify, trained=True),
             "search candidate": in_turn([_products(render), _products(classify)]),
             "encode": in_turn([layer.forward for layer in encode]),
             "decode": in_turn([layer.forward for layer in decode]),
@@ -224,7 +246,7 @@ def rows_of(resolution: int, batch: int, seconds: dict[tuple[str, str], float]) 
     """One row for each part and setting: images a second; multiples of the plain nominal step, of the part in plain, of
     its floor.
     """
-    nominal = seconds["plain", "classifier step"]
+    nominal = seconds["plain", NOMINAL]
     rows = []
     for (setting, part), value in seconds.items():
         if setting != "floor":
@@ -250,9 +272,12 @@ def time_parts(resolution: int, config: PartsConfig, device: torch.device) -> li
     for name in dict.fromkeys((PLAIN, *config.settings)):
         setting = Setting(name, device)
         parts = Parts(resolution, config.batch, setting)
-        works |= {(name, part): work for part, work in parts.works()}
+        found = dict(parts.works())
         if setting.as_advmix_runs:
-            works |= {(name, part): work for part, work in parts.whole_works()}
+            found |= dict(parts.whole_works())
+        works |= {(name, part): work for part, work in found.items() if part in (NOMINAL, *(config.parts or found))}
+        if unknown := [part for part in config.parts if name == PLAIN and part not in found]:
+            raise UserError(f"--parts {unknown[0]!r}: unknown; choose from {', '.join(found)}")
         if name == PLAIN:
             works |= {("floor", part): work for part, work in parts.floors().items()}
     return rows_of(resolution, config.batch, measure(works, config.rounds, device))

@@ -74,17 +74,20 @@ def in_turn(works: list[Work]) -> Work:
 
 
 def measure(works: dict[Name, Work], rounds: int, device: torch.device) -> dict[Name, float]:
-    """Median seconds of each, the rounds taken in turn so that a slow moment of the machine hits all alike."""
+    """Median seconds of each, of this process on a CPU; the rounds taken in turn so that a slow moment of the machine
+    hits all alike.
+    """
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[Name, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 2):
         for name, work in works.items():
             gc.collect(0)
-            begun = time.perf_counter()
+            begun = clock()
             for _ in range(3):
                 work()
             wait_for(device)
             if turn >= 2:
-                seconds[name].append((time.perf_counter() - begun) / 3)
+                seconds[name].append((clock() - begun) / 3)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

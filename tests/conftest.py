@@ -19,6 +19,7 @@ settings.register_profile("steady", deadline=None, derandomize=True, max_example
 settings.load_profile("steady")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["ADVMIX_CACHE"] = "none"  # nothing is written into anybody's home; tests of the cache name a folder
 torch.set_num_threads(1)  # many small operations, and other processes may run beside the tests
 torch.set_flush_denormal(True)  # as `make_fabric` does, so that the order of the tests does not matter
 

@@ -51,7 +51,7 @@ def in_two_processes(target: Callable[..., int | None], *arguments: Any) -> None
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     both = [start(target, *arguments, variables={**address, "LOCAL_RANK": rank}) for rank in ranks]
     for process in both:
-        process.join(120)
+        process.join(300)
     assert [process.exitcode for process in both] == [0, 0]
 
 

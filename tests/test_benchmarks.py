@@ -13,8 +13,8 @@ from advmix.utils.errors import UserError
 from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")
-EVERYWHERE = ["classifier step", "search candidate", "encode", "decode", "autoencoder step", "Algorithm 2, 5 steps"]
-GAN = ["GAN step", "GAN step with R1"]
+PARTS = ["classifier step", "search candidate", "encode", "decode", "autoencoder step"]
+WHOLE = ["AdvMix step, K = 2", "Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
 
 
 def test_parts_are_timed_under_every_setting(
@@ -25,14 +25,14 @@ def test_parts_are_timed_under_every_setting(
     parts.main()
     rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
     timed = {name: [row["part"] for row in rows if row["setting"] == name] for name in ("plain", "contiguous", "bf16")}
-    assert timed == {"plain": EVERYWHERE + GAN, "contiguous": EVERYWHERE, "bf16": EVERYWHERE + GAN}
+    assert timed == {"plain": PARTS + WHOLE, "contiguous": [*PARTS, WHOLE[1]], "bf16": PARTS + WHOLE}
     found = {(row["part"], row["setting"]): row for row in rows}
     assert found["classifier step", "plain"]["times_nominal"] == 1
     for row in rows:
         assert row["images_per_second"] == pytest.approx(4000 / row["milliseconds"])
         plain = found[row["part"], "plain"]
         assert row["times_plain"] == pytest.approx(row["milliseconds"] / plain["milliseconds"])
-        assert (row["times_floor"] is None) == (row["part"] not in EVERYWHERE[:5])
+        assert (row["times_floor"] is None) == (row["part"] not in PARTS)
     assert "16 pixels" in capsys.readouterr().out
 
 
@@ -52,6 +52,12 @@ def test_an_unknown_setting_is_refused() -> None:
         parts.PartsConfig(settings=("plain", "bf61"))
 
 
+def test_an_unknown_part_is_refused() -> None:
+    config = parts.PartsConfig(resolutions=(16,), batch=4, parts=("coffee",), device="cpu")
+    with pytest.raises(UserError, match="--parts 'coffee': unknown; choose from classifier step"):
+        parts.time_parts(16, config, torch.device("cpu"))
+
+
 def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     augmentation = load_script("augmentation", "benchmarks")
     arguments = ["--generators", "statistics", "--size", "16", "--batch", "3", "--rounds", "1", "--device", "cpu"]
@@ -68,3 +74,50 @@ def test_a_random_style_is_timed_beside_a_step(tmp_path: Path, monkeypatch: pyte
     assert rows[0]["times_step"] == 1
     for row in rows:
         assert row["times_step"] == pytest.approx(row["milliseconds"] / rows[0]["milliseconds"])
+
+
+def test_a_command_is_measured_on_made_images(tmp_path: Path) -> None:
+    scaling = load_script("scaling", "benchmarks")
+    scaling.make_images(tmp_path / "images", 40, 16)
+    assert len(list((tmp_path / "images").rglob("*.jpg"))) == 40
+    config = scaling.ScalingConfig(counts=(400,), size=16)
+    lines = scaling.commands(config, tmp_path, 40)
+    decoding, again = list(lines)[:2]
+    for name in (decoding, again):
+        row = scaling.run_command(lines[name], tmp_path / "cache")
+        assert row["peak_bytes"] >= (row["peak_private_bytes"] or 0) > 0
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1
+    assert "40" in str(scaling.scaling_table([{"images": 40, "command": name, **row}]).columns[0]._cells)
+    with pytest.raises(UserError, match="advmix data"):
+        scaling.run_command(["data", str(tmp_path / "nothing")], tmp_path / "cache")
+
+
+def test_peers_are_timed_where_they_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = load_script("peers", "benchmarks")
+    short = ["--sizes", "32", "--attack-size", "32", "--batch", "2", "--steps", "1", "--rounds", "1"]
+    monkeypatch.setattr(peers, "is_there", lambda package: package in ("advmix", "torchvision", "foolbox"))
+    monkeypatch.setattr(sys, "argv", ["peers.py", *short, "--device", "cpu", "--out", str(tmp_path)])
+    peers.main()
+    rows = json.loads((tmp_path / "peers.json").read_text())["rows"]
+    assert [row["name"] for row in rows if row["kind"] == "attack"] == [
+        "gradients alone",
+        "AdversarialStyle, statistics",
+        "AdversarialStyle, photo",
+        "foolbox LinfPGD",
+    ]
+    first = {row["name"]: row["times_reference"] for row in rows}
+    assert first["RandomStyle, statistics"] == first["gradients alone"] == 1
+    monkeypatch.undo()
+    assert not peers.is_there("no_such_package")
+    assert "left out: no_such_package is not installed" in capsys.readouterr().out
+
+
+def test_both_precisions_are_trained_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--seeds", "0", "--fit-steps", "1", "--epochs", "1", "--images", "4", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["precision.py", *arguments, "--out", str(tmp_path)])
+    load_script("precision", "benchmarks").main()
+    rows = json.loads((tmp_path / "precision.json").read_text())["rows"]
+    assert [(row["seed"], row["precision"]) for row in rows] == [(0, "32"), (0, "bf16")]
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("accuracy_shuffled", "accuracy_worst_case"))

@@ -35,9 +35,7 @@ CONFIGS: list[Any] = [
     FitConfig(),
     FitConfig(data=DATA, fit=FitOptions(fit_steps=5, fit_lr=0.5), seed=9, **OUT),
     EncodeConfig(generator=Path("fit")),
-    EncodeConfig(
-        generator=Path("fit"), encoder="refine", features="train", optimize=OptimizeOptions(3), batch=8, **OUT
-    ),
+    EncodeConfig(generator=Path("fit"), encoder="refine", features="train", optimize=OptimizeOptions(3), **OUT),
     TrainConfig(),
     TrainConfig(method="randmix", generator=Path("fit"), latents=Path("latents"), data=DATA, search=SEARCH, **OUT),
     EvaluateConfig(classifier="train"),

@@ -79,6 +79,16 @@ def test_the_sheet_shows_the_images(data: Path, tmp_path: Path) -> None:
     assert (two < 20).mean() > 0.1  # the digits' black
 
 
+def test_only_pairs_that_occur_are_written(tmp_path: Path) -> None:
+    table = digit_table(COUNT, ",own,even", lambda index: f",{index},{1 - digit_label(index) % 2}")
+    place = write(tmp_path / "many", {**digit_files(COUNT), "labels.csv": table})
+    found = run(place, tmp_path / "out", "--target", "even", "--group", "own", "--holdout", "0")
+    rows = found["splits"]["train"]["groups"]
+    assert len(found["groups"]) == COUNT
+    assert sum(len(row) for row in rows.values()) == COUNT
+    assert {count for row in rows.values() for count in row.values()} == {1}
+
+
 def test_too_many_groups_are_summed_up(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = digit_table(COUNT, ",number", lambda index: f",{index}")
     single = write(tmp_path / "single", {**digit_files(COUNT), "labels.csv": table})

@@ -13,15 +13,14 @@ from advmix.training.discriminator import (
     Discriminator,
     DiscriminatorFeatures,
     blur,
-    frozen,
     load_discriminator,
     minibatch_std,
     r1_penalty,
     save_discriminator,
 )
 from advmix.training.gan import Augmenter
+from advmix.utils.torch_tools import frozen, global_seed
 from advmix.utils.torch_tools import generator as seeded
-from advmix.utils.torch_tools import global_seed
 
 
 def make(channels: int = 3) -> Discriminator:

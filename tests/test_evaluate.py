@@ -16,7 +16,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.latents import Latents, Split
 from advmix.metrics import (
-    BATCH,
+    DRAWN_TOGETHER,
     Evaluation,
     accuracy,
     evaluate_batch,
@@ -117,12 +117,12 @@ def test_accuracy_equals_a_count_one_by_one(trained: Trained) -> None:
 
 
 def test_predictions_cover_more_than_one_batch() -> None:
-    pixels = torch.zeros(2 * BATCH + 3, 3, 1, 1, dtype=torch.uint8)
+    pixels = torch.zeros(2 * DRAWN_TOGETHER + 3, 3, 1, 1, dtype=torch.uint8)
     pixels[-1] = 255
     images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.long), ("dark", "bright"))
     found = predict(ByFirstPixel(), images, CPU)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(len(pixels), dtype=torch.float64))
-    assert found.argmax(dim=1).nonzero().flatten().tolist() == [2 * BATCH + 2]
+    assert found.argmax(dim=1).nonzero().flatten().tolist() == [2 * DRAWN_TOGETHER + 2]
 
 
 def test_worst_recolouring_equals_brute_force(trained: Trained) -> None:
@@ -214,7 +214,7 @@ def test_random_mixes_are_those_of_randmix_for_every_classifier(trained: Trained
 
 
 def test_first_images_do_not_depend_on_how_many_follow(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("advmix.metrics.BATCH", 20)
+    monkeypatch.setattr("advmix.metrics.DRAWN_TOGETHER", 20)
     some, every = trained.worst(count=40), trained.worst()
     assert torch.equal(some.right_worst_case, every.right_worst_case[:40])
     assert torch.equal(some.right_random_mix, every.right_random_mix[:40])

@@ -151,7 +151,7 @@ def test_which_split_and_random_mixes(runs: Path, tmp_path: Path) -> None:
 def test_a_stopped_export_goes_on_to_the_same_files(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("advmix.export.run.BATCH", 7)
+    monkeypatch.setattr("advmix.export.run.WRITTEN_TOGETHER", 7)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert export(runs, whole) == 0
     put, count = VariationFolder.write, 0

@@ -75,7 +75,7 @@ def test_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: 
 def test_batch_that_cannot_be_shared_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fabric = make_fabric("cpu")
     monkeypatch.setattr(type(fabric), "world_size", 4)
-    with pytest.raises(UserError, match="--invert-batch 6: not a multiple of --devices 4"):
+    with pytest.raises(UserError, match="--invert-batch 6: not a multiple of the 4 devices"):
         InvertTrainee(make_generator(), pictures(), OPTIONS, 0, fabric)
 
 

@@ -152,7 +152,7 @@ def test_scores_equal_the_literal_swaps(config: StyleConfig) -> None:
     labels = network(decoder(own)).argmax(dim=1)
     labels[0] = (labels[0] + 1) % 3
     network.train()
-    scores = layer_scores(decoder, network, own, labels, theirs, (labels + 1) % 3, batch=3)
+    scores = layer_scores(decoder, network, own, labels, theirs, (labels + 1) % 3)
     assert network.training
     assert no_gradients(decoder, network)
     assert scores.right.tolist() == [False] + [True] * 6
@@ -182,7 +182,7 @@ def test_dimensions_equal_the_literal_swaps() -> None:
     plain = network(decoder(own)).softmax(dim=1)
     labels = plain.argmax(dim=1)
     labels[2] = (labels[2] + 1) % 3
-    scores = dimension_scores(decoder, network, own, labels, theirs, batch=15)
+    scores = dimension_scores(decoder, network, own, labels, theirs)
     for layer in range(VECTOR.layers):
         for number in range(VECTOR.style_dim):
             styles = own.styles.clone()

@@ -191,8 +191,9 @@ def test_checkpoint_without_the_trainee_is_refused(tmp_path: Path, state: object
 
 class TestAutoencoder:
     @staticmethod
-    def make(data: ColoredDigits, seed: int = 0) -> AutoencoderTrainee:
-        return AutoencoderTrainee(data.train, FitOptions(fit_steps=STEPS, fit_batch=16), seed, make_fabric("cpu"))
+    def make(data: ColoredDigits, seed: int = 0, precision: str = "32") -> AutoencoderTrainee:
+        fabric = make_fabric("cpu", precision=precision)
+        return AutoencoderTrainee(data.train, FitOptions(fit_steps=STEPS, fit_batch=16), seed, fabric)
 
     def test_loss_falls(self, digits: ColoredDigits) -> None:
         loop = Loop("fit", STEPS, log_every=1)
@@ -207,10 +208,11 @@ class TestAutoencoder:
         name = "generator.to_image.weight"
         assert not torch.equal(first.model.get_parameter(name), other.model.get_parameter(name))
 
+    @pytest.mark.parametrize("precision", ["32", "bf16"])
     def test_resumed_training_equals_one_without_a_stop(
-        self, digits: ColoredDigits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, digits: ColoredDigits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
     ) -> None:
-        whole, stopped, resumed = self.make(digits), self.make(digits), self.make(digits)
+        whole, stopped, resumed = (self.make(digits, precision=precision) for _ in range(3))
         Loop("fit", STEPS).train(whole)
         interrupt_at(3, stopped, monkeypatch)
         with pytest.raises(KeyboardInterrupt):

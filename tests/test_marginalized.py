@@ -16,6 +16,7 @@ from advmix.cli import main
 from advmix.encoders.network import Encoder
 from advmix.generators.base import Generator, State
 from advmix.marginalized import draw_perp
+from advmix.utils.files import write_tensors
 from advmix.utils.torch_tools import eval_mode
 from advmix.utils.torch_tools import generator as seeded
 from trained import shared
@@ -206,7 +207,7 @@ def test_marginalized_run_depends_on_nothing_but_its_settings(runs: Path, tmp_pa
     plain = predict(tmp_path / "plain", "--classifier", runs / "nominal")[1]
     assert [row["image"] for row in whole] == [row["image"] for row in plain]
     assert whole != plain
-    _, parts = predict(tmp_path / "parts", *words, "--shard-size", 8, "--batch", 3)
+    _, parts = predict(tmp_path / "parts", *words, "--shard-size", 8, "--memory", "1MB")
     assert [row["prediction"] for row in parts] == [row["prediction"] for row in whole]
     assert not list((tmp_path / "parts").glob("shard-*"))
     for key in [name for name in whole[0] if name.startswith("p ")]:
@@ -224,19 +225,17 @@ def test_residual_gives_another_answer(runs: Path, tmp_path: Path) -> None:
 def test_stopped_run_keeps_its_shards(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from advmix.commands import predict as stage
+    real, asked = write_tensors, 0
 
-    real, asked = stage.probabilities_of, 0
-
-    def stop_at_third(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
+    def stop_at_third(*shard: Any) -> None:
         nonlocal asked
         asked += 1
         if asked == 3:
             raise KeyboardInterrupt
-        return real(network, pixels, device)
+        real(*shard)
 
-    words = ["--classifier", str(runs / "nominal"), "--shard-size", "10", "--batch", "10"]
-    monkeypatch.setattr(stage, "probabilities_of", stop_at_third)
+    words = ["--classifier", str(runs / "nominal"), "--shard-size", "10"]
+    monkeypatch.setattr("advmix.commands.predict.write_tensors", stop_at_third)
     assert main(["predict", *words, "--device", "cpu", "--out", str(tmp_path / "s")]) == 130
     _, rows = predict(tmp_path / "s", *words, "--resume")
     assert asked == 4

@@ -35,7 +35,7 @@ def parts() -> Parts:
 
 def worst_images(classifier: nn.Module, mixer: AdvMix, latents: Latents, labels: Tensor, pool: Latents) -> Tensor:
     """The candidates with the highest loss, in batches of twelve images."""
-    loss = search_loss(classifier, mixer.generator, latents[:12])
+    loss = search_loss(classifier, mixer.generator, latents)
     found = [
         evaluate_batch(classifier, mixer, latents[part], labels[part], pool, seed=2, start=part.start, loss=loss)[1]
         for part in slices(len(latents), 12)
@@ -44,11 +44,11 @@ def worst_images(classifier: nn.Module, mixer: AdvMix, latents: Latents, labels:
 
 
 def test_one_search_holds_all_smaller_ones(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The literal way: every smaller search anew; here in blocks of two restarts and batches of twelve images."""
+    """The literal way: every smaller search anew; here with donors drawn for twelve images, few of them at once."""
     classifier, model, latents, labels, pool = parts
-    monkeypatch.setattr(nested, "ROWS", 24)
-    monkeypatch.setattr(nested, "BATCH", 12)
-    monkeypatch.setattr("advmix.metrics.BATCH", 12)
+    monkeypatch.setattr(nested, "DRAWN_TOGETHER", 12)
+    monkeypatch.setattr("advmix.metrics.DRAWN_TOGETHER", 12)
+    monkeypatch.setattr("advmix.utils.machine.MACHINE.memory", 10**6)
     options = replace(FINEST, restarts=5, steps=3, step_size=0.3, radius=0.5)
     found = nested_search(classifier, model, options, latents, labels, pool, seed=2)
     shares = set()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advmix.classifiers.networks import conv_net
 from advmix.encoders.network import Encoder
-from advmix.encoders.optimize import Activations, OptimizeEncoder, OptimizeOptions
+from advmix.encoders.optimize import Activations, Encoding, OptimizeEncoder, OptimizeOptions
 from advmix.generators.style import StyleConfig
 from advmix.latents import Latents, Split
 from advmix.utils.errors import UserError
@@ -215,12 +215,24 @@ def test_network_without_such_activations_is_refused() -> None:
         Activations(nn.Linear(2, 2))
 
 
-def test_fewer_images_are_optimised_at_once_where_they_are_large() -> None:
-    encoder = make_encoder()
-    assert encoder.at_once(256) == 256
-    for resolution, most in ((32, 256), (64, 64), (256, 4), (1024, 1)):
-        encoder.generator.resolution = resolution
-        assert (encoder.at_once(1000), encoder.at_once(1)) == (most, 1)
+def test_codes_do_not_depend_on_how_many_images_are_optimised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, seen = make_encoder(), list[int]()
+    real = encoder.optimize
+
+    def optimize(signed: Tensor, steps: int | None = None) -> Encoding:
+        if steps is None:
+            seen.append(len(signed))
+        return real(signed, steps=steps)
+
+    monkeypatch.setattr(encoder, "optimize", optimize)
+    images = make_generator(VECTOR)(make_latents(VECTOR, 6, seed=4)).detach()
+    together = encoder(images)
+    assert max(seen) == 6
+    seen.clear()
+    monkeypatch.setattr("advmix.utils.machine.MACHINE.memory", 1)
+    alone = encoder(images)
+    assert max(seen) == 1
+    torch.testing.assert_close(alone.styles, together.styles)
 
 
 def test_one_style_is_found_where_one_was_drawn() -> None:

@@ -168,7 +168,7 @@ def test_right_attacked_counts_what_is_right_before_and_after(judge: Judge, monk
     images = image_set(judge)
     x, labels = images.batch(slice(None))
     clean, negative = labels_of(judge, x) == labels, labels_of(judge, 1 - x) == labels
-    monkeypatch.setattr("advmix.attacks.BATCH", 5)
+    monkeypatch.setattr("advmix.attacks.ATTACKED_TOGETHER", 5)
     assert torch.equal(right_attacked(judge, lambda model, x, y: x, images, CPU), clean)
     assert torch.equal(right_attacked(judge, lambda model, x, y: 1 - x, images, CPU), clean & negative)
     assert not torch.equal(clean, clean & negative)

@@ -21,7 +21,7 @@ SMALL = ["--train-images", "160", "--device", "cpu"]
 def fitted(folder: Path) -> None:
     """A tiny generator with its latents: `fit/` and `latents/`."""
     assert main(["fit", *SMALL, "--fit-steps", "20", "--out", str(folder / "fit")]) == 0
-    encode = ["encode", "--generator", str(folder / "fit"), "--device", "cpu", "--batch", "8", "--shard-size", "8"]
+    encode = ["encode", "--generator", str(folder / "fit"), "--device", "cpu", "--shard-size", "8"]
     assert main([*encode, "--out", str(folder / "latents")]) == 0
 
 
@@ -56,7 +56,7 @@ def test_killed_fit_resumes_to_the_same_weights(fitted: Path, tmp_path: Path) ->
 
 def test_killed_encode_resumes_to_the_same_latents(fitted: Path, tmp_path: Path) -> None:
     out = tmp_path / "latents"
-    encode = ["encode", "--generator", str(fitted / "fit"), "--device", "cpu", "--batch", "8", "--shard-size", "8"]
+    encode = ["encode", "--generator", str(fitted / "fit"), "--device", "cpu", "--shard-size", "8"]
     kill_when((out / "latents-00001.safetensors").exists, [*encode, "--out", str(out)])
     for last in sorted(out.glob("latents-*"))[3:]:  # where the machine was quick enough to go on, the kill came earlier
         last.unlink()

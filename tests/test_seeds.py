@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advmix.utils.torch_tools import derive, draw_seed, generator, global_seed
+from advmix.utils.torch_tools import derive, draw_seed, generator, global_seed, part_generator, rows_drawn
 
 PATHS = st.lists(st.integers(0, 2**31) | st.text(max_size=5), max_size=4).map(tuple)
 
@@ -41,6 +41,15 @@ def test_drawn_seeds_follow_from_the_generator() -> None:
     first, second = generator(0), generator(0)
     assert [draw_seed(first), draw_seed(first)] == [draw_seed(second), draw_seed(second)]
     assert draw_seed(first) != draw_seed(first)
+
+
+def test_parts_of_a_batch_are_drawn_as_the_whole_is() -> None:
+    whole = torch.rand(7, 2, generator=generator(0, "draw"))
+    for own in (slice(0, 3), slice(3, 7)):
+        rng = part_generator(0, "draw", count=7, own=own)
+        count, rows = rows_drawn(rng, own.stop - own.start)
+        assert torch.equal(torch.rand(count, 2, generator=rng)[rows], whole[own])
+        assert rows_drawn(rng, 2) == (2, slice(None))  # of some of its rows
 
 
 def test_global_seed_fixes_the_block_and_puts_the_state_back() -> None:

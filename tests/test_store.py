@@ -33,7 +33,7 @@ def images(digits: ColoredDigits) -> ImageSet:
 @pytest.fixture
 def folder(tmp_path: Path, images: ImageSet) -> Path:
     """Four shards, the last of them short."""
-    write_store(tmp_path / "store", make_encoder(), images, generator="good", shard_size=16, batch=7)
+    write_store(tmp_path / "store", make_encoder(), images, generator="good", shard_size=16)
     return tmp_path / "store"
 
 
@@ -44,7 +44,7 @@ def shards(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("config", [DIGITS, SPATIAL_DIGITS], ids=["vector", "spatial"])
 def test_latents_come_back_in_the_order_of_the_data(tmp_path: Path, images: ImageSet, config: StyleConfig) -> None:
     encoder = make_encoder(config)
-    write_store(tmp_path, encoder, images, generator="good", shard_size=16, batch=16)
+    write_store(tmp_path, encoder, images, generator="good", shard_size=16)
     store = LatentStore.open(tmp_path, generator="good")
     with torch.no_grad():
         expected = encoder(images.batch(slice(None))[0])
@@ -63,7 +63,7 @@ def test_shards_hold_so_many_images_each(folder: Path) -> None:
 def test_resumed_store_has_the_same_latents(folder: Path, images: ImageSet) -> None:
     before, untouched = LatentStore.open(folder).latents, shards(folder)[0].stat().st_ino
     shards(folder)[2].unlink()
-    write_store(folder, make_encoder(), images, generator="good", shard_size=16, batch=7)
+    write_store(folder, make_encoder(), images, generator="good", shard_size=16)
     assert torch.equal(LatentStore.open(folder).latents.styles, before.styles)
     assert shards(folder)[0].stat().st_ino == untouched
 
@@ -73,7 +73,7 @@ def test_damaged_shard_is_made_again(folder: Path, images: ImageSet) -> None:
     shards(folder)[1].write_bytes(b"damaged")
     with pytest.raises(UserError, match="latents-00001"):
         LatentStore.open(folder).latents  # noqa: B018
-    write_store(folder, make_encoder(), images, generator="good", shard_size=16, batch=7)
+    write_store(folder, make_encoder(), images, generator="good", shard_size=16)
     assert torch.equal(LatentStore.open(folder).latents.styles, before.styles)
 
 
@@ -143,22 +143,24 @@ def test_encoder_of_other_images_fails_before_a_shard_is_written(tmp_path: Path,
         LatentStore.open(tmp_path)
 
 
-def test_an_encoder_says_how_many_images_it_takes_at_once(tmp_path: Path, images: ImageSet) -> None:
+def test_as_many_images_are_encoded_at_once_as_memory_allows(
+    tmp_path: Path, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
 
-    class Small(StyleEncoder):
-        def at_once(self, wanted: int) -> int:
-            return min(wanted, 3)
-
+    class Watched(StyleEncoder):
         def forward(self, images: torch.Tensor) -> Latents:
             seen.append(len(images))
             return super().forward(images)
 
-    small = Small(DIGITS)
-    store = write_store(tmp_path, small, images[:8], generator="0" * 16, batch=5)
-    assert seen == [3, 3, 2]
-    assert len(encoded(images[:8], small)) == len(store.latents) == 8
-    assert seen == [3, 3, 2] * 2
+    watched = Watched(DIGITS)
+    whole = encoded(images, watched)
+    assert max(seen) == len(images)
+    seen.clear()
+    monkeypatch.setattr("advmix.utils.machine.MACHINE.memory", 10**5)
+    few = write_store(tmp_path, watched, images, generator="0" * 16, shard_size=20).latents
+    assert 1 <= max(seen) < 10
+    torch.testing.assert_close(few.styles, whole.styles)
 
 
 def test_latents_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:

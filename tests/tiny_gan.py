@@ -10,7 +10,7 @@ from advmix.data.images import ImageSet, to_bytes
 from advmix.generators.stylegan import StyleGanConfig
 from advmix.training.gan import GanOptions, GanTrainee
 from advmix.training.loop import Loop
-from advmix.utils.device import make_fabric
+from advmix.utils.device import MachineOptions, make_fabric
 from advmix.utils.torch_tools import generator as seeded
 
 SHAPE = StyleGanConfig(resolution=8, style_dim=4, mapping_layers=2, widths=(8, 6))
@@ -28,7 +28,7 @@ def pictures(count: int = 40) -> ImageSet:
 def train_rank(folder: Path) -> None:
     """Ten steps in one of two processes, which leaves its weights in the folder."""
     torch.set_num_threads(1)
-    fabric = make_fabric("cpu", devices=2)
+    fabric = make_fabric("cpu", MachineOptions(devices=2))
     trainee = GanTrainee(pictures(), OPTIONS, 0, fabric, SHAPE)
     loop = Loop("fit StyleGAN", 10, folder, log_every=1)
     loop.train(trainee)

@@ -51,7 +51,8 @@ class SurvivalTrainee(AutoencoderTrainee):
     def loss(self, step: int) -> Tensor:
         """Error and penalty of the autoencoder, and what the reference says of mixes."""
         index, signed, noise_seed = self.batch(step)
-        latents, size = self.model.encode_noisy(signed, self.options.latent_noise, noise_seed)
+        noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed)
+        latents, size = self.model.encode_noisy(signed, *noise)
         images = self.model.generator.decode_signed(Latents.cat([latents, self.mixed(latents)]))
         decoded, mixes = images.chunk(2)
         survival = survival_error(self.reference, mixes, self.images.labels[index].to(mixes.device))

@@ -191,7 +191,7 @@ class Mixed:
         found: dict[str, list[Tensor]] = {name: [] for name in judges}
         squares = 0.0
         with eval_mode(dec, enc, *judges.values()):
-            pool = encoded(images, enc, BATCH)
+            pool = encoded(images, enc)
             for part in slices(len(images), BATCH):
                 pixels = images.batch(part)[0]
                 latents = enc(pixels)

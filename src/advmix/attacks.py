@@ -12,8 +12,7 @@ import functools
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,7 +25,7 @@ from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, calibrated, cross_entropy
 from advmix.utils.errors import UserError, blame
 from advmix.utils.progress import track
-from advmix.utils.torch_tools import answers, derive, eval_mode, global_seed
+from advmix.utils.torch_tools import answers, derive, eval_mode, frozen, global_seed
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -170,7 +169,8 @@ def import_foolbox() -> Any:
     return foolbox
 
 
-BATCH = 250
+ATTACKED_TOGETHER = 250
+"""Images that an attack is given at once, under one seed."""
 
 SLACK = 1e-4
 
@@ -270,7 +270,7 @@ def right_attacked(
     """
     right = []
     with track("attack", len(images)) as advance:
-        for part in slices(len(images), BATCH):
+        for part in slices(len(images), ATTACKED_TOGETHER):
             x, labels = (tensor.to(device) for tensor in images.batch(part))
             right.append(still_right(classifier, attack, x, labels, derive(seed, "attack", part.start)))
             advance(part.stop - part.start, "")
@@ -285,7 +285,7 @@ def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: T
     Raises:
         UserError: as above.
     """
-    with eval_mode(classifier) as (model,), _frozen(model):
+    with eval_mode(classifier) as (model,), frozen(model):
         with global_seed(seed):
             attacked = _attacked(attack, model, images, labels)
         _check(attacked, images, attack)
@@ -302,18 +302,6 @@ def _attacked(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor) 
         raise
     except Exception as error:  # somebody else's code: what it raises is for its user to read
         raise UserError(f"--attack {attack!r}: raised {blame(error)}") from error
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Without gradients for weights: others' attacks may call `backward()`."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_()
 
 
 def _check(attacked: Any, images: Tensor, attack: Attack) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": Command(
         "advmix.commands.predict", "PredictConfig", "run_predict", "what a classifier says of every image"
     ),
+    "cache": Command("advmix.commands.cache", "CacheConfig", "run_cache", "what is kept of decoded images"),
     "doctor": Command(
         "advmix.doctor.run", "DoctorConfig", "run_doctor", "are generator, pool and search fit for their use"
     ),

@@ -4,7 +4,9 @@ recolouring.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,37 +15,55 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated
+from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated_cross_entropy, draw_all_donors
+from advmix.utils.device import in_turns, own_turns
+from advmix.utils.memory import MOST_ROWS, RowBudget, in_parts
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, probabilities
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from advmix.data.colored import GrayDigits
     from advmix.data.digits import Painting
 
-BATCH = 250
+DRAWN_TOGETHER = 250
+"""Images whose donors come from one generator of random numbers, however many of them are mixed at once."""
+MOST_PREDICTED = 2 * MOST_ROWS
+"""Images that a classifier is shown at once, without gradients, where memory is no matter."""
+CALIBRATED_ON = 250
+"""Images whose reconstructions say how far a classifier's logits spread."""
 
 
 @torch.no_grad()
-def predict(classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+def predict(classifier: nn.Module, images: ImageSet, device: torch.device, budget: RowBudget | None = None) -> Tensor:
     """Class probabilities `(N, C)` in float64, on the CPU."""
     with eval_mode(classifier) as (model,):
-        parts = [probabilities(model(images.batch(part)[0].to(device))) for part in slices(len(images), 2 * BATCH)]
-    return torch.cat(parts)
+
+        def ask(rows: slice) -> Tensor:
+            return probabilities(model(images.batch(rows)[0].to(device)))
+
+        return torch.cat((budget or RowBudget(MOST_PREDICTED)).parts(ask, len(images), device))
+
+
+def predict_in_turns(fabric: Fabric | None, classifier: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+    """The same, of several processes that take turns with the images; None for one."""
+    parts, budget = list(slices(len(images), MOST_PREDICTED)), RowBudget(MOST_PREDICTED)
+    return torch.cat(in_turns(fabric, parts, lambda part: predict(classifier, images[part], device, budget)))
 
 
 @torch.no_grad()
 def predict_pixels(classifier: nn.Module, images: Tensor) -> Tensor:
     """The same of images `(B, C, H, W)` in [0, 1], on the classifier's device."""
     with eval_mode(classifier) as (model,):
-        return probabilities(model(images))
+        return torch.cat(in_parts(lambda rows: probabilities(model(images[rows])), len(images), images.device))
 
 
 @torch.no_grad()
 def answer_latents(classifier: nn.Module, generator: Generator, latents: Latents) -> Tensor:
     """Classes `(N,)` that a classifier sees in decoded latents, on the CPU; -1 where its answer is not a number."""
     with eval_mode(classifier, generator) as (model, decoder):
-        parts = [answers(model(decoder(latents[part]))) for part in slices(len(latents), BATCH)]
+        parts = in_parts(lambda rows: answers(model(decoder(latents[rows]))), len(latents), latents.styles.device)
     return torch.cat(parts).cpu()
 
 
@@ -76,6 +96,39 @@ class Evaluation:
     unanswered: Tensor
     vanished: Tensor
 
+    @staticmethod
+    def cat(parts: Sequence[Evaluation]) -> Evaluation:
+        """Of all images, those of the parts one after the other."""
+        return Evaluation(*(torch.cat(column) for column in zip(*map(astuple, parts), strict=True)))
+
+    def cpu(self) -> Evaluation:
+        """The same on the CPU."""
+        return Evaluation(*(column.cpu() for column in astuple(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnDonors:
+    """Who lends to each of B images, drawn before these are cut into parts.
+
+    Attributes:
+        worst: `(K + 1, R, B)`, to the search: see `advmix.mixing.draw_all_donors`.
+        random: `(1, 1, B)`, to the random mix.
+    """
+
+    worst: Tensor
+    random: Tensor
+
+    @staticmethod
+    def draw(search: AdvMix, count: int, pool: Latents, seed: int, start: int) -> DrawnDonors:
+        """For B = `count` images, the first of which has the place `start` among all."""
+        rng = generator(seed, "worst-case", start)
+        worst = draw_all_donors(search.search, count, len(pool), None, rng)
+        chance = RandMix(search.generator, search.split).search
+        return DrawnDonors(worst, draw_all_donors(chance, count, len(pool), None, generator(seed, "random mix", start)))
+
+    def __getitem__(self, rows: slice) -> DrawnDonors:
+        return DrawnDonors(self.worst[..., rows], self.random[..., rows])
+
 
 def evaluate_batch(
     classifier: nn.Module,
@@ -87,9 +140,10 @@ def evaluate_batch(
     seed: int,
     start: int,
     loss: Loss,
+    budget: RowBudget | None = None,
 ) -> tuple[Evaluation, Mix, Mix]:
-    """Mix B images at random, and search around each. All classifiers meet the same donors: these follow from the seed
-    and from the batch's place.
+    """Mix B images at random, and search around each, as many at once as memory allows. All classifiers meet the same
+    donors: these follow from the seed and from the batch's place.
 
     Args:
         classifier: images in [0, 1] to logits.
@@ -100,13 +154,34 @@ def evaluate_batch(
         seed: seed of the donors.
         start: place of the first image among all.
         loss: what the search climbs.
+        budget: how many are searched at once, where it is known already.
 
     Returns:
         The evaluation, the candidates with the highest loss, and the random ones.
     """
-    worst = search(classifier, latents, labels, pool, loss=loss, rng=generator(seed, "worst-case", start))
-    mixer, rng = RandMix(search.generator, search.split), generator(seed, "random mix", start)
-    random = mixer(classifier, latents, labels, pool, rng=rng)
+    donors = DrawnDonors.draw(search, len(latents), pool, seed, start)
+
+    def evaluate(rows: slice) -> tuple[Evaluation, Mix, Mix]:
+        return evaluate_rows(classifier, search, latents[rows], labels[rows], pool, donors[rows], loss)
+
+    parts = (budget or RowBudget()).parts(evaluate, len(latents), labels.device)
+    found, worst, random = zip(*parts, strict=True)
+    return Evaluation.cat(found), Mix.cat(worst), Mix.cat(random)
+
+
+def evaluate_rows(
+    classifier: nn.Module,
+    search: AdvMix,
+    latents: Latents,
+    labels: Tensor,
+    pool: Latents,
+    donors: DrawnDonors,
+    loss: Loss,
+) -> tuple[Evaluation, Mix, Mix]:
+    """The same, all at once, with donors that are known."""
+    worst = search(classifier, latents, labels, pool, loss=loss, donors=donors.worst)
+    mixer = RandMix(search.generator, search.split)
+    random = mixer(classifier, latents, labels, pool, donors=donors.random)
     assert worst.unanswered is not None
     assert random.unanswered is not None
     with torch.no_grad(), eval_mode(classifier, search.generator) as (model, decoder):
@@ -131,6 +206,7 @@ def evaluate_latents(
     *,
     seed: int,
     title: str = "worst case",
+    fabric: Fabric | None = None,
 ) -> Evaluation:
     """The same for N images, on the CPU; the search climbs cross-entropy at a temperature measured on the first ones.
 
@@ -142,21 +218,29 @@ def evaluate_latents(
         pool: whose `z⊥` are borrowed.
         seed: seed of the donors.
         title: title of the progress bar.
+        fabric: the processes that take turns with the images; None for one.
     """
-    found, loss = [], search_loss(classifier, search.generator, latents)
-    with track(title, len(latents)) as advance:
-        for part in slices(len(latents), BATCH):
+    loss, budget = search_loss(classifier, search.generator, latents), RowBudget(DRAWN_TOGETHER)
+    parts = list(slices(len(latents), DRAWN_TOGETHER))
+    with track(title, sum(part.stop - part.start for part in own_turns(fabric, parts))) as advance:
+
+        def evaluate(part: slice) -> Evaluation:
             batch = latents[part], labels[part], pool
-            found.append(evaluate_batch(classifier, search, *batch, seed=seed, start=part.start, loss=loss)[0])
+            of_part = {"seed": seed, "start": part.start, "loss": loss, "budget": budget}
+            found = evaluate_batch(classifier, search, *batch, **of_part)[0]
             advance(part.stop - part.start, "")
-    return Evaluation(*(torch.cat(column).cpu() for column in zip(*map(astuple, found), strict=True)))
+            return found.cpu()
+
+        return Evaluation.cat(in_turns(fabric, parts, evaluate))
 
 
 @torch.no_grad()
 def search_loss(classifier: nn.Module, generator: Generator, latents: Latents) -> Loss:
     """What a search of a classifier climbs, calibrated on the reconstructions of the first images."""
-    with eval_mode(generator) as (decoder,):
-        return calibrated(classifier, decoder(latents[:BATCH]))
+    first = latents[:CALIBRATED_ON]
+    with eval_mode(classifier, generator) as (model, decoder):
+        logits = in_parts(lambda rows: model(decoder(first[rows])), len(first), first.styles.device)
+    return calibrated_cross_entropy(torch.cat(logits))
 
 
 @torch.no_grad()
@@ -170,13 +254,18 @@ def unexplained(generator: Generator, latents: Latents, images: ImageSet) -> flo
         latents: of N images.
         images: the same ones.
     """
-    pixels = images.batch(slice(None))[0].double()
-    total = (pixels - pixels.mean(dim=0)).square().sum()
+    device = latents.styles.device
+    sums = [images.batch(part)[0].double().sum(dim=0) for part in slices(len(images), MOST_ROWS)]
+    mean = torch.stack(sums).sum(dim=0) / len(images)
+
+    def compare(rows: slice) -> Tensor:
+        """Squared errors of the reconstructions and of the mean image, summed."""
+        shown = images.batch(rows)[0].double()
+        return torch.stack([(other - shown).square().sum() for other in (decoder(latents[rows]).cpu().double(), mean)])
+
     with eval_mode(generator) as (decoder,):
-        errors = [
-            (decoder(latents[part]).cpu().double() - pixels[part]).square().sum() for part in slices(len(images), BATCH)
-        ]
-    return float(torch.stack(errors).sum() / total) if float(total) > 0 else None
+        missed, total = torch.stack(in_parts(compare, len(images), device)).sum(dim=0).tolist()
+    return missed / total if total > 0 else None
 
 
 @torch.no_grad()
@@ -192,14 +281,17 @@ def recolor_worst(
         paints: `(G, P)`, the look's grid.
         device: the classifier's.
     """
-    alive = torch.arange(len(digits.labels))
+    alive, budget = torch.arange(len(digits.labels)), RowBudget(MOST_PREDICTED)
+
+    def ask(alive: Tensor, paint: Tensor, part: slice) -> Tensor:
+        rows = alive[part]
+        images = look.paint(digits.pixels[rows].float() / 255, paint.expand(len(rows), -1)).to(device)
+        logits = model(images.contiguous(memory_format=torch.channels_last))
+        return answers(logits).cpu() == digits.labels[rows]
+
     with eval_mode(classifier) as (model,), track("recolour", len(paints)) as advance:
         for row in paints:
-            right = []
-            for rows in alive.split(2 * BATCH) if len(alive) else ():
-                images = look.paint(digits.pixels[rows].float() / 255, row.expand(len(rows), -1)).to(device)
-                logits = model(images.contiguous(memory_format=torch.channels_last))
-                right.append(answers(logits).cpu() == digits.labels[rows])
+            right = budget.parts(partial(ask, alive, row), len(alive), device)
             alive = alive[torch.cat(right)] if right else alive
             advance(1, "")
     return torch.zeros(len(digits.labels), dtype=torch.bool).index_fill(0, alive, True)

@@ -6,7 +6,8 @@ Gowal et al., "Achieving Robustness in the Wild via Adversarial Mixing with Dise
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,11 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.generators.base import Generator, State
+from advmix.candidates import CandidateJudge, Candidates, decode_and_classify
+from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
-from advmix.utils.torch_tools import answers, eval_mode, mistakes
+from advmix.utils.memory import in_parts, is_measuring
+from advmix.utils.torch_tools import eval_mode, frozen, rows_drawn
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
@@ -91,7 +95,8 @@ def calibrated_cross_entropy(sample: Tensor, spread: float = 2.0) -> Loss:
 def calibrated(classifier: nn.Module, images: Tensor) -> Loss:
     """`calibrated_cross_entropy` of a classifier, from its answers to images `(N, C, H, W)` in [0, 1] on its device."""
     with eval_mode(classifier) as (model,):
-        return calibrated_cross_entropy(model(images))
+        logits = in_parts(lambda rows: model(images[rows]), len(images), images.device)
+    return calibrated_cross_entropy(torch.cat(logits))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,57 +151,48 @@ class Mix:
         assert self.unanswered is not None
         return ~self.fooled & ~self.unanswered
 
+    @staticmethod
+    def cat(parts: Sequence[Mix]) -> Mix:
+        """What was found for the parts of a batch, one after the other; without traces."""
+        names = ("images", "donors", "losses", "fooled", "unanswered", "vanished")
+        columns = {name: [getattr(mix, name) for mix in parts] for name in names}
+        joined: dict[str, Any] = {name: torch.cat(found) for name, found in columns.items() if found[0] is not None}
+        flips = [mix.flips for mix in parts if mix.flips is not None]
+        if flips:
+            perp, there = [one.perp for one in flips], [one.there for one in flips]
+            joined["flips"] = Flips(torch.cat(perp, dim=1), torch.cat(there, dim=1))
+        return Mix(latents=Latents.cat([mix.latents for mix in parts]), **joined)
+
 
 def draw_donors(shape: tuple[int, int], pool: int, exclude: Tensor | None, rng: torch.Generator | None) -> Tensor:
     """Indices `(R, B)` drawn uniformly from a pool of `pool` latents, never an example's own (`exclude`, `(B,)`)."""
+    count, own = rows_drawn(rng, shape[1])
     if exclude is None:
-        return torch.randint(pool, shape, generator=rng)
+        return torch.randint(pool, (shape[0], count), generator=rng)[:, own]
     if pool < 2:
         raise ValueError("the pool must hold another example's latents besides the example's own")
     if len(exclude) != shape[1] or not 0 <= int(exclude.min()) <= int(exclude.max()) < pool:
         raise ValueError(f"exclude must hold {shape[1]} indices from 0 to {pool - 1}, one for each example")
-    donors = torch.randint(pool - 1, shape, generator=rng)
+    donors = torch.randint(pool - 1, (shape[0], count), generator=rng)[:, own]
     return donors + (donors >= exclude.cpu()).long()
+
+
+def draw_all_donors(
+    search: Search, count: int, pool: int, exclude: Tensor | None = None, rng: torch.Generator | None = None
+) -> Tensor:
+    """Indices `(K + 1, R, B)` of all donors that a search of `count` examples may need: those that it starts from, and
+    for each step those that take their place where no gradient says which way is up. See `draw_donors`.
+    """
+    drawn = [draw_donors((search.restarts, count), pool, exclude, rng) for _ in range(search.steps + 1)]
+    return torch.stack(drawn)
 
 
 def any_place(places: Tensor, pool: int, rng: torch.Generator | None) -> Tensor:
     """What `exclude` is for examples some of which are not in the pool (-1): a random member for these, so that all
     donors are as likely.
     """
-    return torch.where(places < 0, torch.randint(pool, places.shape, generator=rng), places)
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """One candidate `z⊥` per row, decoded and judged: `perp (N, P)`, the `flip (N, P)` that fooled first, the `donors
-    (N,)` that it began with, `images`, `losses (N,)`, `fooled (N,)`, `unanswered (N,)`.
-    """
-
-    perp: Tensor
-    flip: Tensor
-    donors: Tensor
-    images: Tensor
-    losses: Tensor
-    fooled: Tensor
-    unanswered: Tensor
-
-    def worse(self, rows: Tensor, found: Candidates) -> Candidates:
-        """The candidate with the higher loss, row by row (the older one on a tie); `found` is about `rows` only."""
-        higher = found.losses > self.losses[rows]
-
-        def choose(old: Tensor, new: Tensor, mask: Tensor = higher) -> Tensor:
-            mask = mask.view(-1, *[1] * (new.ndim - 1))
-            return old.index_copy(0, rows, torch.where(mask, new, old[rows]))
-
-        return Candidates(
-            choose(self.perp, found.perp),
-            choose(self.flip, found.flip, ~self.fooled[rows]),
-            choose(self.donors, found.donors),
-            choose(self.images, found.images),
-            choose(self.losses, found.losses),
-            self.fooled.index_copy(0, rows, found.fooled | self.fooled[rows]),
-            self.unanswered.index_copy(0, rows, found.unanswered | self.unanswered[rows]),
-        )
+    count, own = rows_drawn(rng, len(places))
+    return torch.where(places < 0, torch.randint(pool, (count,), generator=rng)[own], places)
 
 
 def ascend(perp: Tensor, gradient: Tensor, unit: Tensor, step_size: float, step: Step) -> Tensor:
@@ -239,8 +235,11 @@ class Mixer(ABC):
         rng: CPU random generator; torch's global one when None.
         exclude: `(B,)`, each example's own index in the pool.
         trace: keep every candidate.
+        donors: `(K + 1, R, B)`, as `draw_all_donors` draws them, where a batch is cut into parts after the draw; drawn
+            from `rng` when None.
     """
 
+    search: Search
     needs_classifier = True
     """Whether a call needs the classifier to choose; a mixer that does not may be given None."""
 
@@ -260,6 +259,7 @@ class Mixer(ABC):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix: ...
 
 
@@ -274,6 +274,10 @@ class AdvMix(Mixer):
         split: which layers are `z⊥`.
         search: how far and how long it looks.
         stop_early: leave an example alone once one of its candidates is misclassified.
+        arithmetic: how candidates are computed. In 16 bits gradients are approximate, and so are the losses by which
+            candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is
+            returned, is decoded and classified again in the networks' own type. Compiled is a candidate with its
+            gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
         settings: of `Search`, in place of those of `search`.
     """
 
@@ -284,11 +288,13 @@ class AdvMix(Mixer):
         search: Search | None = None,
         *,
         stop_early: bool = False,
+        arithmetic: ArithmeticOptions | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(generator, split)
         self.search = replace(search or Search(), **settings)
-        self.stop_early = stop_early
+        self.stop_early, self.arithmetic = stop_early, arithmetic or ArithmeticOptions()
+        self._answer, self._rows = self.arithmetic.ready(decode_and_classify), 0
 
     def __repr__(self) -> str:
         return f"AdvMix({self.search}, stop_early={self.stop_early})"
@@ -305,6 +311,7 @@ class AdvMix(Mixer):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix:
         """Search: see `Mixer` for the arguments."""
         if classifier is None:
@@ -312,19 +319,31 @@ class AdvMix(Mixer):
         if trace and self.stop_early:
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
         latents, pool = latents.detach(), pool.detach()
-        donors = draw_donors((self.search.restarts, len(latents)), len(pool), exclude, rng).to(labels.device)
-        lent = donors.flatten()
+
+        def drawn(step: int) -> Tensor:
+            shape = (self.search.restarts, len(latents))
+            lent = draw_donors(shape, len(pool), exclude, rng) if donors is None else donors[step]
+            return lent.to(labels.device).flatten()
+
+        lent = drawn(0)
         own = self.split.perp_of(latents)
         start = _towards(own.repeat(self.search.restarts, 1), self.split.perp_of(pool[lent]), self.search.strength)
         unit = self.split.perp_of(pool.spread)
         labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
-        with eval_mode(classifier, self.generator) as (model, _), torch.no_grad():
-            state = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
-            worst, gradient = self._judge(model, state, start, lent, labels, loss, climb=self.search.steps > 0)
+        with eval_mode(classifier, self.generator) as (model, dec), self._alone(model, dec), torch.no_grad():
+            state = whole = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
+            arithmetic = self.arithmetic.on(labels.device)
+            judge = CandidateJudge(
+                self.generator, model, loss, arithmetic, self._answer, self._compiled_rows(len(start))
+            )
+            unknown = torch.zeros_like(rows, dtype=torch.bool)
+            worst, gradient = judge(state, start, lent, labels, self.search.steps > 0, unknown)
             history.append((start, worst.losses))
-            perp, vanished = start, says_nothing(gradient).view(donors.shape).all(dim=0) if self.search.steps else None
+            perp, vanished = start, None
+            if self.search.steps:
+                vanished = says_nothing(gradient).view(-1, len(latents)).all(dim=0)
             for step in range(1, self.search.steps + 1):
                 if self.stop_early:
                     kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
@@ -333,29 +352,34 @@ class AdvMix(Mixer):
                         break
                 blind = says_nothing(gradient)
                 if blind.any():
-                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, exclude, rng)
+                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, drawn(step))
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
                 perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
-                found, gradient = self._judge(
-                    model, state, perp, lent[rows], labels[rows], loss, climb=step < self.search.steps
-                )
+                climb, known = step < self.search.steps, worst.fooled[rows]
+                found, gradient = judge(state, perp, lent[rows], labels[rows], climb, known)
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
-        return self._worst_restart(worst, latents, vanished, history if trace else None)
+            row = self._worst_rows(worst)
+            if judge.arithmetic.is_reduced:
+                worst = worst.corrected(row, judge.again(whole, worst, labels, row))
+        return self._worst_restart(worst, row, latents, vanished, history if trace else None)
+
+    def _compiled_rows(self, rows: int) -> int:
+        """How many are computed at once where that is compiled: the most so far, but for a few that are measured."""
+        if not self.arithmetic.compile or is_measuring():
+            return 0
+        self._rows = max(self._rows, rows)
+        return self._rows
+
+    def _alone(self, *modules: nn.Module) -> AbstractContextManager[None]:
+        """What is compiled computes gradients in all weights that ask for one: here none does."""
+        return frozen(*modules) if self.arithmetic.compile else nullcontext()
 
     def _lend_anew(
-        self,
-        rows: Tensor,
-        lent: Tensor,
-        start: Tensor,
-        own: Tensor,
-        pool: Latents,
-        exclude: Tensor | None,
-        rng: torch.Generator | None,
+        self, rows: Tensor, lent: Tensor, start: Tensor, own: Tensor, pool: Latents, drawn: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Donors and starts with other ones at `rows`, where no gradient says which way is up."""
-        itself = None if exclude is None else exclude.repeat(self.search.restarts)[rows.to(exclude.device)]
-        donors = draw_donors((1, len(rows)), len(pool), itself, rng)[0].to(lent)
+        """Donors and starts with those that the step has drawn at `rows`, where no gradient says which way is up."""
+        donors = drawn[rows]
         starts = _towards(own[rows % len(own)], self.split.perp_of(pool[donors]), self.search.strength)
         return lent.index_copy(0, rows, donors), start.index_copy(0, rows, starts)
 
@@ -363,35 +387,21 @@ class AdvMix(Mixer):
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
         return ~worst.fooled.view(self.search.restarts, -1).any(dim=0).repeat(self.search.restarts)
 
-    def _judge(
-        self, model: nn.Module, state: State, perp: Tensor, donors: Tensor, labels: Tensor, loss: Loss, climb: bool
-    ) -> tuple[Candidates, Tensor]:
-        """Decode and classify `perp`; with `climb`, also the gradient of the loss in `perp`, and in nothing else. A
-        candidate without an answer is never the worst.
-        """
-        with torch.set_grad_enabled(climb):
-            perp = perp.detach().requires_grad_(climb)
-            images = self.generator.render(state, perp)
-            logits = model(images)
-            losses = loss(logits, labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), perp) if climb else (torch.zeros_like(perp),)
-        found = answers(logits.detach())
-        losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
-        perp, images = perp.detach(), images.detach()
-        judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
-        return judged, gradient
+    def _worst_rows(self, worst: Candidates) -> Tensor:
+        """For each example the row of the restart with the highest loss, `(B,)`."""
+        losses = worst.losses.view(self.search.restarts, -1)
+        return losses.argmax(dim=0) * losses.shape[1] + torch.arange(losses.shape[1], device=losses.device)
 
     def _worst_restart(
         self,
         worst: Candidates,
+        row: Tensor,
         latents: Latents,
         vanished: Tensor | None,
         history: list[tuple[Tensor, Tensor]] | None,
     ) -> Mix:
-        """Keep, for each example, the restart with the highest loss."""
+        """Keep, for each example, the restart of that row."""
         shape = (self.search.restarts, len(latents))
-        restart = worst.losses.view(shape).argmax(dim=0)
-        row = restart * len(latents) + torch.arange(len(latents), device=restart.device)
         trace = None
         if history is not None:
             perps, values = (torch.stack(column).unflatten(1, shape) for column in zip(*history, strict=True))
@@ -440,17 +450,20 @@ class RandMix(Mixer):
         rng: torch.Generator | None = None,
         exclude: Tensor | None = None,
         trace: bool = False,
+        donors: Tensor | None = None,
     ) -> Mix:
         """Mix: see `Mixer` for the arguments."""
         if classifier is not None:
             search = AdvMix(self.generator, self.split, self.search)
-            return search(classifier, latents, labels, pool, loss=loss, rng=rng, exclude=exclude, trace=trace)
+            parts = classifier, latents, labels, pool
+            return search(*parts, loss=loss, rng=rng, exclude=exclude, trace=trace, donors=donors)
         latents, pool = latents.detach(), pool.detach()
-        donors = draw_donors((1, len(latents)), len(pool), exclude, rng)[0].to(labels.device)
-        perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[donors]), self.search.strength)
+        lent = draw_donors((1, len(latents)), len(pool), exclude, rng) if donors is None else donors[0]
+        lent = lent[0].to(labels.device)
+        perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[lent]), self.search.strength)
         with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)
-        return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=donors)
+        return Mix(images=images, latents=self.split.with_perp(latents, perp), donors=lent)
 
 
 @dataclass(frozen=True)
@@ -474,9 +487,12 @@ class SearchOptions(Search):
         """
         return Split.named(layers, self.perp, self.perp_grid)
 
-    def mixer(self, generator: Generator, stop_early: bool = False) -> AdvMix:
+    def mixer(
+        self, generator: Generator, stop_early: bool = False, arithmetic: ArithmeticOptions | None = None
+    ) -> AdvMix:
         """The search over a generator."""
-        return AdvMix(generator, self.split(generator.layers), self, stop_early=stop_early)
+        split = self.split(generator.layers)
+        return AdvMix(generator, split, self, stop_early=stop_early, arithmetic=arithmetic)
 
 
 WORST_CASE = SearchOptions(restarts=5, steps=5)

@@ -24,6 +24,7 @@ from torch.nn import functional
 from advmix.data.images import slices, to_bytes, to_float
 from advmix.intervals import share_of
 from advmix.linear_light import channel_gains, from_linear, to_linear
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator, mistakes, probabilities
 
@@ -257,15 +258,17 @@ def measure_changes(
         `image`, `strength` and wrong `answer` of a flip: of the weakest strength that flips any, the answer that loses
         most of its probability.
     """
-    labels, changes = labels.cpu(), changes_for(images.shape[1])
+    labels, changes, budget = labels.cpu(), changes_for(images.shape[1]), RowBudget()
     with torch.no_grad(), eval_mode(network) as (model,), track("named changes", len(changes) + 1) as advance:
+
+        def answer(shown: Tensor) -> Tensor:
+            parts = budget.parts(lambda rows: probabilities(model(shown[rows])), len(shown), shown.device)
+            return torch.cat(parts)
 
         def ask(change: Callable[[Tensor, int], Tensor]) -> Tensor:
             """Probabilities `(N, K)` after a change of images, the first of which has a place among all."""
             parts = slices(len(images), CHANGE_BATCH)
-            return torch.cat(
-                [probabilities(model(change(_floats(images[part]).to(device), part.start))) for part in parts]
-            )
+            return torch.cat([answer(change(_floats(images[part]).to(device), part.start)) for part in parts])
 
         plain = ask(lambda batch, _: batch)
         advance(1, "")

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from advmix.attacks import MixAttack
-from advmix.data.images import ImageSet, slices, to_bytes, to_float
+from advmix.data.images import ImageSet, to_bytes, to_float
 from advmix.data.photos.decode import PhotoShape
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder
@@ -34,12 +34,12 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Search, cross_entropy, draw_donors, usual_split
 from advmix.pools import FittedModel, load, open_generator, pool_members
 from advmix.utils.errors import UserError
+from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import eval_mode
 
 Pool = str | Path | Tensor | ImageSet | Latents | FittedModel
 """Where styles are borrowed from: see `open_styles`."""
 
-BATCH = 250
 
 ON_CPU = 16
 """Images that are mixed at once on a CPU: more do not fit its caches."""
@@ -119,10 +119,9 @@ class StylePool:
     def styles_of(self, images: Tensor) -> Latents:
         """The styles of images as `check` wants them, encoded a batch at a time."""
         self.check(images)
-        parts = slices(len(images), self.encoder.at_once(BATCH))
-        found = [self.encode(floats(images[part])).styles for part in parts]
-        if not found:
+        if not len(images):
             raise UserError("no images; name a pool that has some")
+        found = in_parts(lambda rows: self.encode(floats(images[rows])).styles, len(images), images.device)
         return Latents(torch.cat(found))
 
     @torch.no_grad()

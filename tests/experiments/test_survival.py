@@ -73,9 +73,7 @@ def test_it_is_a_count_one_by_one(config: StyleConfig, perp: list[int], residual
     reference.train()
     before = state_of(reference)
     split = Split(config.layers, tuple(perp))
-    found = label_survival(
-        reference, model.generator, model.encoder, split, images, lenders, DONORS, residual=residual, batch=7
-    )
+    found = label_survival(reference, model.generator, model.encoder, split, images, lenders, DONORS, residual=residual)
     assert reference.training
     assert all(torch.equal(part, before[name]) for name, part in reference.state_dict().items())
     assert no_gradients(model, reference)

@@ -65,7 +65,7 @@ def test_loss_is_the_sum_of_its_terms(
     monkeypatch.setattr(trainee, "batch", lambda step: (index, signed, seed))
     with torch.no_grad():
         found = trainee.loss(0)
-        latents, size = model.encode_noisy(signed, 0.1, seed)
+        latents, size = model.encode_noisy(signed, *model.draw_noise(signed, 0.1, seed))
         gap = model.generator.decode_signed(latents) - signed
         mixes = model.generator.decode_signed(crossed(latents, perp))
         shown = ((mixes + 1) / 2).clamp(0, 1)

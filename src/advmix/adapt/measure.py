@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from advmix.data.images import ImageSet, slices, to_bytes
 from advmix.encoders.network import start_latents
 from advmix.intervals import balanced_share, wilson
-from advmix.metrics import BATCH, predict
-from advmix.mixing import RandMix
+from advmix.metrics import DRAWN_TOGETHER, predict_in_turns, predict_pixels
+from advmix.mixing import Mix, RandMix, draw_all_donors
 from advmix.pools import FittedModel
+from advmix.utils.device import in_turns
+from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import answers, eval_mode, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LOSS_ALLOWED = 0.02
 """Balanced accuracy that a classifier may lose at home, on validation images as they are."""
@@ -63,26 +68,36 @@ class SiteStyles:
         Returns:
             `(B, C, H, W)` in [0, 1], and `(B,)`, numbers of images of the site.
         """
-        model, pool = self.model, self.model.pool
-        shown = images.to(pool.styles.device)
+        pool, rng = self.model.pool, generator(self.seed, "adapt", *place)
+        donors = draw_all_donors(self.mixer.search, len(images), len(pool), None, rng)
+        parts = in_parts(lambda rows: self._mix(images[rows], donors[..., rows]), len(images), pool.styles.device)
+        return torch.cat([mix.images for mix in parts]), torch.cat([mix.donors for mix in parts])
+
+    def _mix(self, images: Tensor, donors: Tensor) -> Mix:
+        """All of them at once."""
+        model, shown = self.model, images.to(self.model.pool.styles.device)
         with eval_mode(model.encoder) as (encoder,):
             own = None if model.generator.any_size else encoder(shown)
             start = start_latents(model.generator, model.encoder, shown, own, self.residual)
         labels = torch.zeros(len(shown), dtype=torch.int64, device=shown.device)
-        mix = self.mixer(None, start, labels, pool, rng=generator(self.seed, "adapt", *place))
-        return mix.images, mix.donors
+        return self.mixer(None, start, labels, model.pool, donors=donors)
 
     def imitate(self, images: ImageSet, count: int) -> ImageSet:
         """So many images of home with a style of the site each: what the site would be if style were all."""
         order = torch.randperm(len(images), generator=generator(self.seed, "adapt", "imitate"))[:count]
-        parts = [images[order[part]] for part in slices(len(order), BATCH)]
+        parts = [images[order[part]] for part in slices(len(order), DRAWN_TOGETHER)]
         found = [self.put_into(part.batch(slice(None))[0], "imitate", i)[0].cpu() for i, part in enumerate(parts)]
         return ImageSet(to_bytes(torch.cat(found)), images.labels[order], images.classes)
 
 
 @torch.no_grad()
 def right_with_styles(
-    network: nn.Module, images: ImageSet, styles: SiteStyles, donors: int, advance: Callable[[int, str], None]
+    network: nn.Module,
+    images: ImageSet,
+    styles: SiteStyles,
+    donors: int,
+    advance: Callable[[int, str], None],
+    fabric: Fabric | None = None,
 ) -> Tensor:
     """For each image the share of its donors with whose styles the classifier is right: `(N,)`.
 
@@ -92,15 +107,20 @@ def right_with_styles(
         styles: of the site.
         donors: for each image; the same ones for every classifier.
         advance: is told how many images are done.
+        fabric: the processes that take turns with the images; None for one.
     """
-    found = []
     with eval_mode(network) as (model,):
-        for part in slices(len(images), BATCH):
+
+        def measure(part: slice) -> Tensor:
             shown, labels = images.batch(part)
-            drawn = [styles.put_into(shown, images.fingerprint, part.start, number)[0] for number in range(donors)]
-            found.append(torch.stack([answers(model(one)).cpu() == labels for one in drawn]).double().mean(dim=0))
+            hits = torch.zeros(len(labels), dtype=torch.float64)
+            for number in range(donors):
+                mixed = styles.put_into(shown, images.fingerprint, part.start, number)[0]
+                hits += answers(predict_pixels(model, mixed)) == labels
             advance(len(labels), "")
-    return torch.cat(found)
+            return hits / donors
+
+        return torch.cat(in_turns(fabric, list(slices(len(images), DRAWN_TOGETHER)), measure))
 
 
 def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
@@ -123,14 +143,14 @@ def share_entry(hits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[st
     }
 
 
-def right_as_it_is(network: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
+def right_as_it_is(network: nn.Module, images: ImageSet, fabric: Fabric) -> Tensor:
     """Whether a classifier is right on each image: `(N,)`."""
-    return answers(predict(network, images, device)) == images.labels
+    return answers(predict_in_turns(fabric, network, images, fabric.device)) == images.labels
 
 
-def mean_confidence(network: nn.Module, images: ImageSet, device: torch.device) -> float:
+def mean_confidence(network: nn.Module, images: ImageSet, fabric: Fabric) -> float:
     """Mean probability of the answers, whatever the labels are."""
-    return float(predict(network, images, device).amax(dim=1).nan_to_num(0.0).mean())
+    return float(predict_in_turns(fabric, network, images, fabric.device).amax(dim=1).nan_to_num(0.0).mean())
 
 
 WEIGHTS_OF = {"none": "none", "normalisation": "none", "styles": "styles", "both": "styles"}

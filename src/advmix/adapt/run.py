@@ -36,9 +36,9 @@ from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.normalisation import LEAST_IMAGES, estimate_norm, norm_layers
 from advmix.training.objectives import Mixing
-from advmix.utils.device import make_fabric
+from advmix.utils.device import in_first_process, local_first, make_fabric
 from advmix.utils.files import atomic_write, folder_for, read_json, with_folder, write_json
-from advmix.utils.progress import PhaseTimer, console, track
+from advmix.utils.progress import PhaseTimer, console, quietly, track
 from advmix.utils.runs import open_run
 
 if TYPE_CHECKING:
@@ -51,9 +51,11 @@ def run_adapt(config: AdaptConfig) -> AdaptResult:
     Raises:
         UserError: bad input.
     """
-    fabric = make_fabric(config.device)
-    inputs = open_inputs(config, fabric.device)
-    return adapt(replace(config, data=remembered(config.data)), inputs, fabric)
+    fabric = make_fabric(config.device, config.machines)
+    with quietly(not fabric.is_global_zero):
+        with local_first(fabric):
+            inputs = open_inputs(config, fabric.device)
+        return adapt(replace(config, data=remembered(config.data)), inputs, fabric)
 
 
 def adapt_classifier(
@@ -144,8 +146,8 @@ def adapt(config: AdaptConfig, inputs: AdaptInputs, fabric: Fabric) -> AdaptResu
     Raises:
         UserError: the folder holds something else.
     """
-    with open_run(config.out, "adapt", config, config.resume, inputs.fingerprints) as run:
-        if not (config.out / RESULTS).is_file():
+    with open_run(config.out, "adapt", config, config.resume, inputs.fingerprints, fabric=fabric) as run:
+        if not in_first_process(fabric, (config.out / RESULTS).is_file):
             _Adaptation(config, inputs, fabric, run).write()
         results = read_json(config.out / RESULTS)
         console.print(adapt_table(results))
@@ -162,7 +164,7 @@ class _Adaptation:
     def __init__(self, config: AdaptConfig, inputs: AdaptInputs, fabric: Fabric, run: str) -> None:
         self.config, self.inputs, self.fabric, self.run = config, inputs, fabric, run
         self.styles = SiteStyles(inputs.model, config.strength, config.seed)
-        self.clock = PhaseTimer(config.out)
+        self.clock = PhaseTimer(config.out if fabric.is_global_zero else None)
 
     def write(self) -> None:
         """Everything up to the files; where the results are, all is done."""
@@ -175,8 +177,13 @@ class _Adaptation:
         entries += [self.measured(candidate) for candidate in candidates]
         for entry, hurt in zip(entries, hurts(entries, config.keep_home), strict=True):
             entry["hurts"] = hurt
+        in_first_process(self.fabric, lambda: self.report(entries, [first, *candidates], left_out))
+
+    def report(self, entries: list[Entry], candidates: list[TriedClassifier], left_out: dict[str, str]) -> None:
+        """The files."""
+        config, inputs = self.config, self.inputs
         chosen = choose(entries, config.keep_home)
-        adapted = None if "training" in left_out else write_classifier(config, inputs, [first, *candidates][chosen])
+        adapted = None if "training" in left_out else write_classifier(config, inputs, candidates[chosen])
         results = results_of(config, inputs, entries, chosen, left_out, adapted)
         with self.clock("report"):
             page = render_adapt(results, site_pictures(inputs, self.styles, config.pictures, config.seed))
@@ -242,21 +249,21 @@ class _Adaptation:
 
     def measured(self, candidate: TriedClassifier) -> Entry:
         """How right it is, on what is known; the truth is reported alone."""
-        home, site, device = self.inputs.home, self.inputs.site, self.fabric.device
-        network, truth = candidate.network.to(device), site.labelled
+        home, site, fabric = self.inputs.home, self.inputs.site, self.fabric
+        network, truth = candidate.network.to(fabric.device), site.labelled
         with self.clock("measure"), track("with styles", len(home.validation) + len(home.test)) as advance:
             parts: dict[str, Any] = {}
             asked = self.forecast_of(candidate)
             for name, images in (("validation", home.validation), ("test", home.test)):
-                hits = right_with_styles(asked, images, self.styles, self.config.donors, advance)
-                parts[name] = {"home": self.share(right_as_it_is(network, images, device), images)}
+                hits = right_with_styles(asked, images, self.styles, self.config.donors, advance, fabric)
+                parts[name] = {"home": self.share(right_as_it_is(network, images, fabric), images)}
                 parts[name]["styles"] = self.share(hits, images)
             return {
                 "name": candidate.name,
                 "validation": parts["validation"],
                 **parts["test"],
-                "confidence": mean_confidence(network, site.images, device),
-                "truth": None if truth is None else self.share(right_as_it_is(network, truth, device), truth),
+                "confidence": mean_confidence(network, site.images, fabric),
+                "truth": None if truth is None else self.share(right_as_it_is(network, truth, fabric), truth),
             }
 
     @staticmethod

@@ -10,6 +10,7 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.training.classify import TrainOptions
 from advmix.utils.config import check_values
+from advmix.utils.device import MachineOptions
 from advmix.utils.errors import UserError
 
 
@@ -58,6 +59,7 @@ class AdaptConfig(ClassifierOptions):
         seed: fixes donors, order of images, and what data are drawn at random.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        machines: how many processes share each batch, and take turns with the images that are tested.
         resume: go on with a run that was stopped; it ends in the same files as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
@@ -73,6 +75,7 @@ class AdaptConfig(ClassifierOptions):
     seed: int = 0
     out: Path = Path("runs/adapt")
     device: str = "auto"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
     checkpoint_seconds: float = 20.0
 

@@ -34,6 +34,7 @@ from advmix.training.reference import (
     named_reference,
     no_reference,
 )
+from advmix.utils.device import local_first
 from advmix.utils.errors import UserError
 from advmix.utils.files import hexdigest
 
@@ -97,7 +98,7 @@ class AuditInputs:
                 f"--generator {config.generator}: a folder here, and the word for fitting one; name the folder by its "
                 "whole path"
             )
-        with fabric.rank_zero_first(local=True):
+        with local_first(fabric):
             data, metadata = audited_data(config)
         images, done = data.test, (config.out / RESULTS).is_file()
         named = zip(config.classifier_names, config.named_classifiers, strict=True)

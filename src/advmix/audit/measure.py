@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advmix.attacks import Attack, still_right
-from advmix.audit.records import ClassifierRecords, ImageRecords
+from advmix.audit.records import ClassifierRecords, ImageRecords, joined_records
 from advmix.change_description import describe_flips
 from advmix.data.images import slices
 from advmix.encoders.network import Encoder, start_latents
 from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents, Split, single_splits
-from advmix.metrics import Evaluation, evaluate_batch
-from advmix.mixing import AdvMix, Loss, Mix, cross_entropy, draw_donors
+from advmix.metrics import DrawnDonors, evaluate_rows
+from advmix.mixing import AdvMix, Loss, cross_entropy, draw_donors
 from advmix.smallest_change import clipped_share, smallest_change
+from advmix.utils.memory import RowBudget
 from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
 from advmix.utils.torch_tools import generator as seeded
 
@@ -143,9 +144,10 @@ def _share(rest: Tensor, whole: Tensor) -> Tensor:
     return torch.where(total > 1e-12, share.clamp(0, 1), 0).float()
 
 
-PIXELS = 2_500_000
-
-"""Pixels that a classifier is shown at once, over all restarts: what fits into the memory of a small machine."""
+DRAWN_PIXELS = 2_500_000
+"""Pixels of the images, over all restarts, whose donors come from one generator of random numbers; how many of them are
+searched at once does not matter.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +159,13 @@ class AuditedClassifier:
         side: of the images that it is shown, in pixels; larger than the generator's where the difference that a mix
             makes is added to the native image.
         loss: what the search climbs; see `advmix.mixing.calibrated`.
+        budget: how many images are searched at once.
     """
 
     network: nn.Module
     side: int
     loss: Loss = cross_entropy
+    budget: RowBudget = field(default_factory=RowBudget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +181,7 @@ class AuditSetup:
         residual: whether mixes keep what the generator cannot draw of an image.
         seed: of the donors; the same ones for every classifier.
         attack: another's, tried besides.
+        budget: how many images the reference is shown at once.
     """
 
     mixer: AdvMix
@@ -187,6 +192,7 @@ class AuditSetup:
     residual: bool
     seed: int
     attack: Attack | None = None
+    budget: RowBudget = field(default_factory=RowBudget)
 
     @property
     def generator(self) -> Generator:
@@ -204,10 +210,10 @@ class AuditSetup:
         """What mixes of images begin with: see `advmix.encoders.network.start_latents`."""
         return start_latents(self.generator, self.encoder, images, latents, self.residual)
 
-    def batch_size(self, classifiers: Sequence[AuditedClassifier]) -> int:
-        """Images at once; the same for all classifiers, so that they meet the same donors."""
+    def drawn_together(self, classifiers: Sequence[AuditedClassifier]) -> int:
+        """Images whose donors are drawn together; the same for all classifiers, so that they meet the same ones."""
         side = max(classifier.side for classifier in classifiers)
-        return max(1, PIXELS // (side**2 * self.mixer.search.restarts))
+        return max(1, DRAWN_PIXELS // (side**2 * self.mixer.search.restarts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,15 +247,25 @@ class AuditBatch:
     def parts(self, size: int) -> Iterator[AuditBatch]:
         """At most `size` images at once."""
         for rows in slices(len(self.labels), size):
-            native = {side: images[rows] for side, images in self.native.items()}
-            known = (self.rows[rows], self.groups[rows], self.sites[rows], self.labels[rows])
-            yield AuditBatch(self.start + rows.start, *known, self.pixels[rows], native, self.latents[rows])
+            yield self[rows]
+
+    def __getitem__(self, rows: slice) -> AuditBatch:
+        native = {side: images[rows] for side, images in self.native.items()}
+        known = (self.rows[rows], self.groups[rows], self.sites[rows], self.labels[rows])
+        return AuditBatch(self.start + rows.start, *known, self.pixels[rows], native, self.latents[rows])
+
+
+def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
+    """What is the same for all classifiers."""
+    donors, count = _swap_donors(setup, batch), len(batch.labels)
+    return joined_records(
+        setup.budget.parts(lambda rows: _images(setup, batch[rows], donors[rows]), count, donors.device)
+    )
 
 
 @torch.no_grad()
-def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
-    """What is the same for all classifiers."""
-    donors = _swap_donors(setup, batch)
+def _images(setup: AuditSetup, batch: AuditBatch, donors: Tensor) -> ImageRecords:
+    """The same, all at once."""
     with eval_mode(setup.reference, setup.generator) as (reference, _):
         start_latents = setup.start_latents(batch.pixels, batch.latents)
         swaps, *changes = swapped(setup.generator, reference, start_latents, setup.pool[donors], setup.swaps)
@@ -273,10 +289,27 @@ def measure_images(setup: AuditSetup, batch: AuditBatch) -> ImageRecords:
 
 def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> ClassifierRecords:
     """Try one classifier on every image of a batch."""
+    count, swapped = len(batch.labels), _swap_donors(setup, batch)
+    drawn = DrawnDonors.draw(setup.mixer, count, setup.pool, setup.seed, batch.start)
+
+    def measure(rows: slice) -> ClassifierRecords:
+        return _answers(setup, classifier, batch[rows], drawn[rows], swapped[rows])
+
+    found = joined_records(classifier.budget.parts(measure, count, batch.labels.device))
+    return replace(found, right_attacked=_attacked(setup, classifier, batch))
+
+
+def _answers(
+    setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch, drawn: DrawnDonors, swap_donors: Tensor
+) -> ClassifierRecords:
+    """The same, all at once, without another's attack."""
     shown, labels, split, dec = batch.shown(classifier.side), batch.labels, setup.mixer.split, setup.generator
     start_latents = setup.start_latents(shown, batch.latents)
-    found, worst, random = _evaluated(setup, classifier, batch, start_latents)
-    drawn = _evaluated(setup, classifier, batch, batch.latents)[0] if setup.searches_drawings else found
+    known = labels, setup.pool, drawn, classifier.loss
+    found, worst, random = evaluate_rows(classifier.network, setup.mixer, start_latents, *known)
+    drawings = found
+    if setup.searches_drawings:
+        drawings = evaluate_rows(classifier.network, setup.mixer, batch.latents, *known)[0]
     perp = split.perp_of(worst.latents)
     ways = classifier.network, dec, split, start_latents, labels
     least = smallest_change(*ways, worst.flips)
@@ -284,11 +317,11 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
     with torch.no_grad(), eval_mode(classifier.network, dec, setup.reference) as (model, _, reference):
         start_images, flip_logits = dec(start_latents), model(least.images)
         asked = setup.residual and not (setup.searches_drawings or dec.exact)
-        reconstructed = answers(model(dec(batch.latents))) == labels if asked else drawn.right_start
+        reconstructed = answers(model(dec(batch.latents))) == labels if asked else drawings.right_start
         before, after, small = model(shown), model(worst.images), answers(model(batch.pixels))
         small_latents = setup.start_latents(batch.pixels, batch.latents)
         judged = [reference(dec(split.with_perp(small_latents, one))) for one in (perp, least.perp)]
-        donors = setup.pool[_swap_donors(setup, batch)]
+        donors = setup.pool[swap_donors]
         unanswered = (torch.stack([answers(before), answers(after), small]) < 0).any(dim=0)
         return ClassifierRecords(
             right_clean=(answers(before) == labels).cpu(),
@@ -296,9 +329,9 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
             right_reconstruction=reconstructed.cpu(),
             right_random_mix=found.right_random_mix.cpu(),
             right_worst_case=found.right_worst_case.cpu(),
-            right_random_mix_drawn=drawn.right_random_mix.cpu(),
-            right_worst_case_drawn=drawn.right_worst_case.cpu(),
-            unanswered=(unanswered | found.unanswered | drawn.unanswered).cpu(),
+            right_random_mix_drawn=drawings.right_random_mix.cpu(),
+            right_worst_case_drawn=drawings.right_worst_case.cpu(),
+            unanswered=(unanswered | found.unanswered | drawings.unanswered).cpu(),
             vanished=found.vanished.cpu(),
             donors=worst.donors.cpu(),
             perp=perp.cpu(),
@@ -318,15 +351,7 @@ def measure_classifier(setup: AuditSetup, classifier: AuditedClassifier, batch: 
             reference_flip=answers(judged[1]).cpu(),
             reference_label=probabilities(judged[1]).gather(1, labels.cpu()[:, None])[:, 0],
             swap_answers=swapped(dec, model, start_latents, donors, setup.swaps)[0].cpu(),
-            right_attacked=_attacked(setup, classifier, batch),
         )
-
-
-def _evaluated(
-    setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch, latents: Latents
-) -> tuple[Evaluation, Mix, Mix]:
-    parts = classifier.network, setup.mixer, latents, batch.labels, setup.pool
-    return evaluate_batch(*parts, seed=setup.seed, start=batch.start, loss=classifier.loss)
 
 
 def _swap_donors(setup: AuditSetup, batch: AuditBatch) -> Tensor:

@@ -227,8 +227,8 @@ class AuditRecords:
     @staticmethod
     def cat(parts: Sequence[AuditRecords]) -> AuditRecords:
         """One after the other; the metadata are the first one's."""
-        records = tuple(_cat(column) for column in zip(*(part.classifiers for part in parts), strict=True))
-        return AuditRecords(_cat([part.images for part in parts]), records, parts[0].metadata)
+        records = tuple(joined_records(column) for column in zip(*(part.classifiers for part in parts), strict=True))
+        return AuditRecords(joined_records([part.images for part in parts]), records, parts[0].metadata)
 
 
 def _check_lengths(tensors: Mapping[str, Tensor]) -> None:
@@ -246,8 +246,8 @@ def _check_lengths(tensors: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} of shape {tuple(tensor.shape)} for {count:,} images")
 
 
-def _cat(parts: Sequence[Part]) -> Part:
-    """Concatenate every tensor along the images."""
+def joined_records(parts: Sequence[Part]) -> Part:
+    """Those of all parts: every tensor is concatenated along the images."""
     columns: dict[str, list[Tensor]] = {
         field.name: [getattr(part, field.name) for part in parts if getattr(part, field.name) is not None]
         for field in fields(parts[0])

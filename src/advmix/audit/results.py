@@ -103,7 +103,7 @@ class AuditRun:
     @property
     def drawn(self) -> str:
         """How many images draw their donors together."""
-        return f"drawn for {self.setup.batch_size(self.classifiers)} images of {self.config.chunk} at once"
+        return f"drawn for {self.setup.drawn_together(self.classifiers)} images of {self.config.chunk} at once"
 
     def metadata(self) -> Entry:
         """What `found.safetensors` says of itself: plain JSON values."""

@@ -43,7 +43,7 @@ from advmix.training.reference import (
     own_reference,
     train_reference,
 )
-from advmix.utils.device import in_first_process, make_fabric
+from advmix.utils.device import in_first_process, make_fabric, own_turns
 from advmix.utils.errors import ThresholdError, UserError
 from advmix.utils.files import folder_for, make_folder, read_json, with_folder
 from advmix.utils.progress import Advance, PhaseTimer, console, on_stderr, quietly, track
@@ -83,8 +83,7 @@ def search_all(
         places = list(slices(len(rows), chunk))
         folder = in_first_process(fabric, lambda: make_folder(out / CHUNKS))
         paths = [folder / f"{place.start:08d}.safetensors" for place in places]
-        turns = range(fabric.global_rank, len(places), fabric.world_size)
-        mine = [i for i in turns if not _is_done(paths[i], metadata)]
+        mine = [i for i in own_turns(fabric, range(len(places))) if not _is_done(paths[i], metadata)]
         with track("audit", sum(places[i].stop - places[i].start for i in mine)) as advance:
             for i in mine:
                 batch = images.read(places[i].start, rows[places[i]])
@@ -102,7 +101,7 @@ def _found(
     advance: Advance,
 ) -> AuditRecords:
     parts = []
-    for part in batch.parts(setup.batch_size(classifiers)):
+    for part in batch.parts(setup.drawn_together(classifiers)):
         parts.append(
             AuditRecords(
                 measure_images(setup, part),
@@ -139,7 +138,8 @@ def run_audit(config: AuditConfig) -> dict[str, Any]:
         ThresholdError: the results are below `fail_under`.
     """
     config, thresholds = config.as_run, read_thresholds(config.fail_under)
-    fabric = make_fabric(config.device, config.devices)
+    fabric = make_fabric(config.device, config.machines)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero), on_stderr(config.format != "text"):
         inputs = AuditInputs.open(config, fabric)
         check_known(thresholds, inputs.unmeasured(config))
@@ -289,7 +289,7 @@ def _setup(config: AuditConfig, inputs: AuditInputs, reference: ReferenceClassif
     """Everything that takes part, on its device."""
     options, model = inputs.search(config.search), inputs.fitted
     setup = AuditSetup(
-        mixer=options.mixer(model.generator, stop_early=True),
+        mixer=options.mixer(model.generator, stop_early=True, arithmetic=config.arithmetic),
         pool=model.pool,
         encoder=model.encoder,
         swaps=swaps(model.model.config, options.split(model.generator.layers), model.side(inputs.data.test)),
@@ -335,17 +335,14 @@ def _made_model(config: AuditConfig, inputs: AuditInputs, fabric: Fabric, clock:
     from advmix.commands.encode import open_model
     from advmix.commands.fit import FitConfig, fit_images
 
-    def make() -> None:
-        generator, data = config.generator, inputs.data
-        if config.fits:
-            generator = config.out / GENERATOR
-            common: dict[str, Any] = {"device": config.device, "resume": True}
-            with clock("fit"):
-                fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=generator), data.train)
-        with clock("encode"):
-            open_model(generator, config.latents, config.pool, data, config.out / LATENTS, fabric.device)
-
-    in_first_process(fabric, make)
+    generator, data = config.generator, inputs.data
+    if config.fits:  # in one process
+        generator = config.out / GENERATOR
+        common: dict[str, Any] = {"device": config.device, "resume": True, "arithmetic": config.arithmetic}
+        with clock("fit"):
+            fit_images(FitConfig(data.config, fit=config.fit, seed=data.seed, **common, out=generator), data.train)
+    with clock("encode"):
+        open_model(generator, config.latents, config.pool, data, config.out / LATENTS, fabric.device, fabric)
     return _there(config, inputs, fabric.device)
 
 

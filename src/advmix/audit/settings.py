@@ -14,7 +14,9 @@ from advmix.encoders.autoencoder import DEFAULT_GENERATOR
 from advmix.encoders.store import PoolOptions
 from advmix.mixing import WORST_CASE, SearchOptions
 from advmix.training.autoencode import FitOptions
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
+from advmix.utils.device import MachineOptions
 from advmix.utils.errors import UserError
 
 NO_REFERENCE = "none"
@@ -55,6 +57,7 @@ class AuditConfig(ClassifierOptions):
         fit: how a generator is fitted, with `--generator fit`.
         search: the search for the worst case. Without --perp, z⊥ are all styles beside a spatial grid, else the two
             finest layers.
+        arithmetic: how the search computes, and a generator that is fitted here.
         attack: another's attack on the images as they are, beside the search.
         residual: whether mixes keep what the generator cannot draw of an image.
         votes: answers of a person to the sheet of the page, as it saved them: of a finished audit, in the same folder.
@@ -68,7 +71,7 @@ class AuditConfig(ClassifierOptions):
         seed: fixes images, donors, resamples, and what is fitted or trained here.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each; more than one fit no generator.
+        machines: how many processes take turns with the images; more than one fit no generator.
         resume: go on with a run that was stopped; a finished one is said again.
         fail_under: what must be reached, such as "worst_case=0.6, random_mix=0.9, worst_group=0.5": exit code 1 where
             the lower end of the 95 % interval is below.
@@ -86,6 +89,7 @@ class AuditConfig(ClassifierOptions):
     reference: str | None = None
     fit: FitOptions = field(default_factory=lambda: FitOptions(start="auto"))
     search: SearchOptions = WORST_CASE
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     attack: AttackOptions = field(default_factory=AttackOptions)
     residual: bool = True
     votes: Path | None = None
@@ -98,7 +102,7 @@ class AuditConfig(ClassifierOptions):
     seed: int = 0
     out: Path = Path("runs/audit")
     device: str = "auto"
-    devices: int = 1
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
     fail_under: str = ""
     format: str = "text"
@@ -106,7 +110,7 @@ class AuditConfig(ClassifierOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_values(self, "images resamples", least=2)
-        check_values(self, "chunk devices", least=1)
+        check_values(self, "chunk", least=1)
         check_values(self, "pictures", least=0)
         if not self.named_classifiers:
             raise UserError("audit: name a classifier with --classifier, or several with --compare")
@@ -125,10 +129,10 @@ class AuditConfig(ClassifierOptions):
             )
         if self.latents is not None and self.fits:
             raise UserError("--latents: goes together with a --generator that is there already; name what fit wrote")
-        if self.devices > 1 and self.fits:
+        if self.machines.processes > 1 and self.fits:
             raise UserError(
-                f"--devices {self.devices}: name a --generator that is there already; while one process fitted it the "
-                "others would wait, and torch gives up after half an hour"
+                f"--devices {self.machines.devices}: name a --generator that is there already; while one process "
+                "fitted it the others would wait, and torch gives up after half an hour"
             )
 
     @property

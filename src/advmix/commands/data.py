@@ -119,14 +119,15 @@ def _crossed(title: str, summary: dict[str, Any], kind: str, splits: Sequence[Ma
     """A row per class, a column for each of the commonest groups or sites of some splits: how often they come together,
     and the share of groups.
     """
-    known = {
-        name: {group: sum(counts[kind][name][group] for counts in splits) for group in summary[kind]}
-        for name in summary["classes"]
-    }
-    sizes = {group: sum(row[group] for row in known.values()) for group in summary[kind]}
-    common = sorted(sizes, key=lambda group: -sizes[group])[:MAX_COLUMNS]
-    groups = [group for group in sizes if group in common]
-    others = len(sizes) - len(groups)
+    known: dict[str, Counter[str]] = {name: Counter() for name in summary["classes"]}
+    for name, row in (pair for counts in splits for pair in counts[kind].items()):
+        known[name].update(row)
+    sizes: Counter[str] = Counter()
+    for row in known.values():
+        sizes.update(row)
+    common = set(sorted(summary[kind], key=lambda group: -sizes[group])[:MAX_COLUMNS])
+    groups = [group for group in summary[kind] if group in common]
+    others = len(summary[kind]) - len(groups)
     table = plain_table(title, [*map(safe_markup, groups), *([f"{others:,} others"] if others else [])])
     for name in summary["classes"][:MAX_ROWS]:
         total = sum(known[name].values())
@@ -276,15 +277,18 @@ def summarize(photos: Photos) -> dict[str, Any]:
 
 
 def _counts(photos: Photos, found: PhotoSet) -> dict[str, Any]:
-    """Per class, and per class and group or site: `{"images": 3, "classes": {"cat": 2, ...}, "groups": {"cat": {...}},
-    "sites": ...}`.
+    """Per class, and per class and group or site, of the pairs that there are: `{"images": 3, "classes": {"cat": 2,
+    ...}, "groups": {"cat": {...}}, "sites": ...}`.
     """
     labels = found.images.labels.tolist()
     singles = Counter(labels)
 
     def crossed(indices: Tensor, names: Sequence[str]) -> dict[str, dict[str, int]]:
-        pairs = Counter(zip(labels, indices.tolist(), strict=True))
-        return {name: {other: pairs[i, j] for j, other in enumerate(names)} for i, name in enumerate(photos.classes)}
+        rows: dict[str, dict[str, int]] = {}
+        pairs = Counter(zip(labels, indices.tolist(), strict=True)) if names else Counter[tuple[int, int]]()
+        for label, other in sorted(pairs):
+            rows.setdefault(photos.classes[label], {})[names[other]] = pairs[label, other]
+        return rows
 
     return {
         "images": len(found),

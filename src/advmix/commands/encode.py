@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,11 +26,14 @@ from advmix.pools import (
 )
 from advmix.training.encoding import EncodeConfig, features_of, make_encoder
 from advmix.training.features import features_input
-from advmix.utils.device import open_device
+from advmix.utils.device import in_first_process, is_first, local_first, open_processes
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json
-from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, read_seconds, write_seconds
+from advmix.utils.progress import SECONDS_FILE, PhaseTimer, console, quietly, read_seconds, write_seconds
 from advmix.utils.runs import open_run
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def run_encode(config: EncodeConfig) -> LatentStore:
@@ -38,20 +42,30 @@ def run_encode(config: EncodeConfig) -> LatentStore:
     Raises:
         UserError: bad input.
     """
-    return encode_images(config, None)
+    device, fabric = open_processes(config.device, config.machines)
+    with quietly(not is_first(fabric)):
+        return encode_images(config, None, device, fabric)
 
 
-def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
+def encode_images(
+    config: EncodeConfig, data: Data | None, device: torch.device, fabric: Fabric | None = None
+) -> LatentStore:
     """The same, with the data, where they are there already.
+
+    Args:
+        config: of the run.
+        data: the images; None to open those that the config names.
+        device: where they are encoded.
+        fabric: the processes that take turns with the shards; None for one.
 
     Raises:
         UserError: bad input.
     """
-    device = open_device(config.device)
     model, metadata = open_generator(config.generator, config.data, config.pool, data)
-    if data is None and (config.data.data or config.pool.is_train):
-        data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
-    members = pool_members(config.pool, config.data, data, model.generator, config.seed)
+    with local_first(fabric):
+        if data is None and (config.data.data or config.pool.is_train):
+            data = data_for(metadata, config.generator, config.data, config.seed, model.generator)
+        members = pool_members(config.pool, config.data, data, model.generator, config.seed)
     images = members.images
     config = replace(config, data=remembered(config.data))
     features = features_of(config, images)
@@ -63,12 +77,12 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
         "images": images.fingerprint,
         **features_input(features),
     }
-    with open_run(config.out, "encode", config, config.resume, inputs):
+    with open_run(config.out, "encode", config, config.resume, inputs, fabric=fabric):
         before = read_seconds(config.out)
-        if _is_done(config.out):
+        if in_first_process(fabric, lambda: _is_done(config.out)):
             console.print(f"  done already: {config.out}")
             return open_latents(config.out, model, metadata)
-        clock = PhaseTimer(config.out)
+        clock = PhaseTimer(config.out if is_first(fabric) else None)
         with clock("encode"):
             store = write_store(
                 config.out,
@@ -77,13 +91,14 @@ def encode_images(config: EncodeConfig, data: Data | None) -> LatentStore:
                 generator=metadata["fingerprint"],
                 network=network,
                 made_by=config.encoder,
-                batch=config.batch,
                 shard_size=config.shard_size,
                 device=device,
                 metadata=members.metadata,
                 styles_only=model.generator.any_size,
+                fabric=fabric,
             )
-        write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])
+        if is_first(fabric):
+            write_seconds(config.out, encode_seconds=before.get("encode_seconds", 0.0) + clock.seconds["encode"])
         console.print(f"  {len(images)} latents in {config.out}")
         return store
 
@@ -101,6 +116,7 @@ def open_model(
     data: Data,
     out: Path | None,
     device: torch.device,
+    fabric: Fabric | None = None,
 ) -> FittedModel:
     """Generator and pool, checked against each other; a pool that is not named is encoded.
 
@@ -111,6 +127,7 @@ def open_model(
         data: the images that are looked at; where the generator has none of its own, its pool is their training images.
         out: folder for a pool that is made; None for memory alone.
         device: where networks and pool shall be.
+        fabric: the processes that take turns with what is encoded into `out`; None for one.
 
     Raises:
         UserError: missing or damaged files, or parts that do not go together.
@@ -132,5 +149,5 @@ def open_model(
         return FittedModel(model, pool, metadata, generator, None, rows, index)
     pooled = DataConfig(data="") if foreign else data.config
     config = EncodeConfig(generator, pooled, options, out=out, seed=data.seed, device=str(device), resume=True)
-    encode_images(config, None if foreign else data)
+    encode_images(config, None if foreign else data, device, fabric)
     return load(generator, out, device, data=data, options=options)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,15 @@ from advmix.classifiers.open import OpenClassifier, open_classifier
 from advmix.classifiers.settings import ClassifierOptions
 from advmix.data.colored import ColoredDigits
 from advmix.data.datasets import Data, open_data, painted_digits
+from advmix.data.images import ImageSet, slices
 from advmix.data.settings import DataConfig
+from advmix.encoders.network import encoded
 from advmix.latents import Latents
 from advmix.metrics import (
-    accuracy,
+    DRAWN_TOGETHER,
     evaluate_batch,
     evaluate_latents,
-    predict,
+    predict_in_turns,
     predict_pixels,
     recolor_worst,
     search_loss,
@@ -32,13 +34,25 @@ from advmix.metrics import (
 from advmix.mixing import WORST_CASE, SearchOptions, with_layers
 from advmix.pools import FittedModel, data_of, fingerprints_of, load
 from advmix.report.tables import RESULTS, header, table
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values, to_dict
-from advmix.utils.device import open_device
+from advmix.utils.device import (
+    MachineOptions,
+    in_first_process,
+    in_turns,
+    is_first,
+    local_first,
+    open_processes,
+)
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json, write_tensors
-from advmix.utils.progress import console
+from advmix.utils.memory import RowBudget
+from advmix.utils.progress import console, quietly
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import answers, generator
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 GALLERY = "gallery.safetensors"
 GALLERY_SIZE = 10
@@ -56,10 +70,12 @@ class EvaluateConfig(ClassifierOptions):
         data: painted digits, for another's classifier without a generator; otherwise those of the classifier or of the
             generator are used.
         search: the search for the worst case.
+        arithmetic: how the search computes.
         worst_images: worst cases are looked for on at most so many test images, drawn at random.
         seed: fixes the donors.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        machines: how many processes take turns with the images.
         resume: go on with a run that was stopped.
     """
 
@@ -67,10 +83,12 @@ class EvaluateConfig(ClassifierOptions):
     latents: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     search: SearchOptions = WORST_CASE
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     worst_images: int = 1000
     seed: int = 0
     out: Path = Path("runs/evaluation")
     device: str = "auto"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -84,39 +102,57 @@ def run_evaluate(config: EvaluateConfig, show: bool = True) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    device = open_device(config.device)
+    device, fabric = open_processes(config.device, config.machines)
+    config = replace(config, arithmetic=config.arithmetic.on(device))
+    with quietly(not is_first(fabric)):
+        results = _run(config, device, fabric)
+        if show:
+            console.print(table(results["runs"]))
+    return results
+
+
+def _run(config: EvaluateConfig, device: torch.device, fabric: Fabric | None) -> dict[str, Any]:
     if (config.generator is None) != (config.latents is None):
         raise UserError("--generator and --latents go together: name what fit and encode wrote")
     mixable = None if config.generator is None else load(config.generator, config.latents, device)
-    opened, data = _open(config, mixable)
+    with local_first(fabric):
+        opened, data = _open(config, mixable)
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
         _check_fit(config, opened, mixable)
-    with open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable)):
-        if (config.out / RESULTS).is_file():
-            results: dict[str, Any] = read_json(config.out / RESULTS)
-            if show:
-                console.print(table(results["runs"]))
-            return results
-        begun = time.monotonic()
-        count = min(len(data.shuffled), config.worst_images)
-        chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
-        network = opened.network
-        run = _identity(config, opened, data) | {"worst_case_images": count}
-        run |= _accuracies(network.to(device), data, chosen, device)
-        if mixable is not None:
-            run |= {"generator": mixable.metadata["fingerprint"]} | _searched(config, network, data, chosen, mixable)
-        results = {
-            **header("evaluate", config),
-            "generator": None if mixable is None else generator_summary(mixable.metadata),
-            "search": None if mixable is None else to_dict(config.search),
-            "phases": {"evaluate": round(time.monotonic() - begun, 2)},
-            "runs": [run],
-        }
-        write_json(config.out / RESULTS, results)
-        if show:
-            console.print(table(results["runs"]))
-        return results
+    with open_run(config.out, "evaluate", config, config.resume, _inputs(opened, mixable), fabric=fabric):
+        if not in_first_process(fabric, (config.out / RESULTS).is_file):
+            results = _evaluated(config, opened, data, mixable, device, fabric)
+            in_first_process(fabric, lambda: write_json(config.out / RESULTS, results))
+        read: dict[str, Any] = in_first_process(fabric, lambda: read_json(config.out / RESULTS))
+        return read
+
+
+def _evaluated(
+    config: EvaluateConfig,
+    opened: OpenClassifier,
+    data: ColoredDigits,
+    mixable: FittedModel | None,
+    device: torch.device,
+    fabric: Fabric | None,
+) -> dict[str, Any]:
+    """What goes into `results.json`; the gallery is written."""
+    begun = time.monotonic()
+    count = min(len(data.shuffled), config.worst_images)
+    chosen = torch.randperm(len(data.shuffled), generator=generator(config.seed, "worst-case", "images"))[:count]
+    network = opened.network
+    run = _identity(config, opened, data) | {"worst_case_images": count}
+    run |= _accuracies(network.to(device), data, chosen, device, fabric)
+    if mixable is not None:
+        run |= {"generator": mixable.metadata["fingerprint"]}
+        run |= _searched(config, network, data, chosen, mixable, fabric)
+    return {
+        **header("evaluate", config),
+        "generator": None if mixable is None else generator_summary(mixable.metadata),
+        "search": None if mixable is None else to_dict(config.search),
+        "phases": {"evaluate": round(time.monotonic() - begun, 2)},
+        "runs": [run],
+    }
 
 
 def _open(config: EvaluateConfig, mixable: FittedModel | None) -> tuple[OpenClassifier, ColoredDigits]:
@@ -212,46 +248,67 @@ def _color_spread(config: DataConfig) -> dict[str, float]:
 
 
 def _accuracies(
-    network: nn.Module, data: ColoredDigits, chosen: Tensor, device: torch.device
+    network: nn.Module, data: ColoredDigits, chosen: Tensor, device: torch.device, fabric: Fabric | None
 ) -> dict[str, float | None]:
     worst = None
     if data.config.target == "digit":  # a colour's worst recolouring is another colour
-        worst = share(recolor_worst(network, data.gray_test[chosen], data.look, data.look.grid(), device))
-    seen = answers(predict(network, data.shuffled, device))
+        worst = share(_recolored(network, data, chosen, device, fabric))
+    biased, seen, uniform = (
+        answers(predict_in_turns(fabric, network, images, device))
+        for images in (data.biased, data.shuffled, data.uniform)
+    )
     unanswered = int((seen < 0).sum())
     if unanswered:
         _note(f"{unanswered:,} of {len(seen):,} answers are no numbers (NaN or infinite) and count as wrong")
     return {
-        "accuracy_biased": accuracy(network, data.biased, device),
+        "accuracy_biased": share(biased == data.biased.labels),
         "accuracy_shuffled": share(seen == data.shuffled.labels),
-        "accuracy_uniform": accuracy(network, data.uniform, device),
+        "accuracy_uniform": share(uniform == data.uniform.labels),
         "accuracy_recolor_worst": worst,
     }
 
 
+def _recolored(
+    network: nn.Module, data: ColoredDigits, chosen: Tensor, device: torch.device, fabric: Fabric | None
+) -> Tensor:
+    """Whether each chosen digit is right under every paint; each process takes its share of the digits."""
+    parts = chosen.chunk(1 if fabric is None else fabric.world_size)
+    grid = data.look.grid()
+    found = in_turns(fabric, parts, lambda rows: recolor_worst(network, data.gray_test[rows], data.look, grid, device))
+    return torch.cat(found)
+
+
+def _latents(images: ImageSet, mixable: FittedModel, fabric: Fabric | None) -> Latents:
+    """Of all images, on the generator's device; the processes take turns."""
+    parts, budget = list(slices(len(images), DRAWN_TOGETHER)), RowBudget()
+    found = in_turns(fabric, parts, lambda part: encoded(images[part], mixable.encoder, budget=budget).to("cpu"))
+    return Latents.cat(found).to(mixable.pool.styles.device)
+
+
 def _searched(
-    config: EvaluateConfig, network: nn.Module, data: ColoredDigits, chosen: Tensor, mixable: FittedModel
+    config: EvaluateConfig,
+    network: nn.Module,
+    data: ColoredDigits,
+    chosen: Tensor,
+    mixable: FittedModel,
+    fabric: Fabric | None,
 ) -> dict[str, Any]:
     """Reconstructions and worst case on the chosen shuffled test images, and the gallery file."""
     device = mixable.pool.styles.device
     images, labels = data.shuffled.batch(chosen)
-    with torch.no_grad():
-        latents = Latents.cat([mixable.encoder(part.to(device)) for part in images.split(256)])
-
-    search, pool = config.search.mixer(mixable.generator, stop_early=True), mixable.pool
-    found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed)
+    latents = _latents(data.shuffled[chosen], mixable, fabric)
+    search = config.search.mixer(mixable.generator, stop_early=True, arithmetic=config.arithmetic)
+    pool = mixable.pool
+    found = evaluate_latents(network, search, latents, labels.to(device), pool, seed=config.seed, fabric=fabric)
     vanished = int(found.vanished.sum())
     if vanished:
         _note(
             f"the classifier's gradients are zero on {vanished:,} of {len(labels):,} images, searched at random there"
         )
     shown = slice(0, GALLERY_SIZE)
-    write_tensors(
-        config.out / GALLERY,
-        "gallery",
-        _gallery(config, network, images[shown], labels[shown], latents[shown], mixable),
-        {},
-    )
+    if is_first(fabric):
+        gallery = _gallery(config, network, images[shown], labels[shown], latents[shown], mixable)
+        write_tensors(config.out / GALLERY, "gallery", gallery, {})
     return {
         "accuracy_reconstruction": share(found.right_start),
         "accuracy_random_mix": share(found.right_random_mix),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,12 @@ from advmix.training.features import (
 from advmix.training.gan import FLAT, GanOptions, GanTrainee, InvertOptions, InvertTrainee
 from advmix.training.loop import Loop
 from advmix.training.reference import open_judge
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
-from advmix.utils.device import make_fabric, open_device
+from advmix.utils.device import MachineOptions, local_first, make_fabric, open_device
 from advmix.utils.errors import UserError
 from advmix.utils.files import folder_for, with_folder
+from advmix.utils.memory import in_parts
 from advmix.utils.progress import console, quietly
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import generator
@@ -70,6 +73,7 @@ class FitConfig(Settings):
         fit: how they are trained together.
         gan: how StyleGAN is trained.
         invert: how its encoder is trained.
+        arithmetic: how networks are computed; --compile in the regime autoencode alone.
         features: what compares images: in training (autoencode, with --perceptual-weight) a classifier as --classifier
             names one, or a folder with the discriminator that the regime gan kept; of generated ones at the end (gan) a
             classifier, which also counts their classes if it tells these apart.
@@ -77,8 +81,7 @@ class FitConfig(Settings):
         seed: fixes the data's colours, the first weights and every batch.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
-        devices: how many devices, a process each (regimes gan and invert).
-        precision: 32, or bf16, mixed (regimes gan and invert).
+        machines: how many processes share each batch.
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
@@ -89,19 +92,18 @@ class FitConfig(Settings):
     fit: FitOptions = field(default_factory=FitOptions)
     gan: GanOptions = field(default_factory=GanOptions)
     invert: InvertOptions = field(default_factory=InvertOptions)
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     features: str | None = None
     trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/fit")
     device: str = "auto"
-    devices: int = 1
-    precision: str = "32"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, "devices", least=1)
         check_values(self, "checkpoint_seconds", least=0)
         if self.regime not in REGIMES:
             raise UserError(f"--regime {self.regime}: unknown; choose from {' '.join(REGIMES)}")
@@ -110,9 +112,8 @@ class FitConfig(Settings):
         if (self.regime == "invert") != (self.generator is not None):
             raise UserError("--regime invert and --generator go together: name what import wrote")
         self._check_size()
-        for name, default in (("devices", 1), ("precision", "32")):
-            if self.regime == "autoencode" and getattr(self, name) != default:
-                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: only with --regime gan or invert")
+        if self.regime != "autoencode" and self.arithmetic.compile:
+            raise UserError("--compile: only with --regime autoencode; a GAN's penalty is differentiated twice")
 
     def _check_size(self) -> None:
         """Refuse own images of a size that the network cannot draw before any is read."""
@@ -161,8 +162,9 @@ def fit(
         options = FitOptions(**settings)
         fit_images(FitConfig(data.config, fit=options, seed=seed, out=folder, device=device, resume=resume), data.train)
         pool = EncodeConfig(folder, data.config, out=folder / LATENTS, seed=seed, device=device, resume=True)
-        encode_images(pool, data)
-        model = load(folder, device=open_device(device))
+        place = open_device(device)
+        encode_images(pool, data, place)
+        model = load(folder, device=place)
     return model if out is not None else with_folder(model, folder)
 
 
@@ -172,16 +174,17 @@ def fit_images(config: FitConfig, images: ImageSet | None) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device, config.devices, config.precision)
+    fabric = make_fabric(config.device, config.machines, config.arithmetic.precision)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
     with quietly(not fabric.is_global_zero):
         finished = None if config.generator is None else FinishedGenerator.open(config.generator)
         if finished is not None:
             config = replace(config, data=in_size(config.data, finished.dec))
         if images is None:
-            with fabric.rank_zero_first(local=True):
+            with local_first(fabric):
                 images = open_data(config.data, config.seed).train
         features, judge = _open_features(config, images), _open_judge(config, images)
-        inputs, judges = _inputs(config, images, finished, features), features_input(judge)
+        inputs, judges = _inputs(config, images, finished, features, fabric), features_input(judge)
         with open_run(config.out, "fit", config, config.resume, inputs, judges, fabric=fabric) as run:
             if (config.out / FILE).is_file():
                 console.print(f"  done already: {config.out / FILE}")
@@ -214,10 +217,14 @@ def _open_judge(config: FitConfig, images: ImageSet) -> OpenClassifier | None:
 
 
 def _inputs(
-    config: FitConfig, images: ImageSet, finished: FinishedGenerator | None, features: Features | None
+    config: FitConfig, images: ImageSet, finished: FinishedGenerator | None, features: Features | None, fabric: Fabric
 ) -> dict[str, str | None]:
-    """What training reads, by its fingerprint."""
+    """What training reads, by its fingerprint. Of StyleGAN's noise each process draws its own, so that their number
+    counts, too.
+    """
     inputs: dict[str, str | None] = {"images": images.fingerprint, **features_input(features)}
+    if config.regime == "gan":
+        inputs["number of devices"] = str(fabric.world_size)
     if finished is not None:
         check_size(images, finished.dec)
         inputs["generator"] = finished.metadata["fingerprint"]
@@ -241,7 +248,8 @@ def _trained(
 
 def _autoencode(config: FitConfig, images: ImageSet, features: Features | None, fabric: Fabric, run: str) -> Fitted:
     compared = None if features is None else features.network.requires_grad_(False).to(fabric.device)
-    trainee = AutoencoderTrainee(images, config.fit, config.seed, fabric, features=compared)
+    parts = images, config.fit, config.seed, fabric
+    trainee = AutoencoderTrainee(*parts, features=compared, compiled=config.arithmetic.compile)
     steps = trainee.options.steps(images.pixels.shape[-1])
     loop = Loop("fit generator and encoder", steps, config.out, run, config.checkpoint_seconds)
     loop.train(trainee)
@@ -424,7 +432,13 @@ def _real_shares(images: ImageSet) -> Tensor:
 def _samples(dec: MappedGenerator, count: int, seed: int) -> Iterator[Tensor]:
     rng = generator(seed, "judged")
     for part in slices(count, AT_ONCE):
-        yield dec(dec.sample(part.stop - part.start, rng, mixing=0))
+        latents = dec.sample(part.stop - part.start, rng, mixing=0)
+        yield from in_parts(partial(_decoded, dec, latents), len(latents), latents.styles.device)
+
+
+def _decoded(dec: MappedGenerator, latents: Latents, rows: slice) -> Tensor:
+    images: Tensor = dec(latents[rows])
+    return images
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,16 @@ from advmix.mixing import usual_split
 from advmix.pools import FittedModel, fingerprints_of, load, own_data, remembered
 from advmix.report.tables import RESULTS, header
 from advmix.utils.config import check_values
-from advmix.utils.device import open_device
+from advmix.utils.device import MachineOptions, in_first_process, is_first, local_first, open_processes, own_turns
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, hexdigest, read_json, read_tensors, write_json, write_tensors
-from advmix.utils.progress import PhaseTimer, console, track
+from advmix.utils.memory import RowBudget
+from advmix.utils.progress import PhaseTimer, console, quietly, track
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import answers, eval_mode, probabilities
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 PAINTED = ("train", "test", "biased", "shuffled", "uniform")
 
@@ -230,11 +235,12 @@ class PredictConfig(ClassifierOptions):
         residual: whether the averaged images keep what the generator cannot draw, in their own size: for photographs.
             With a ready-made generator they always do.
         pictures: which images.
-        batch: images at once.
-        shard_size: images after which what was found is kept, to go on from there.
+        shard_size: images after which what was found is kept, to go on from there; several processes take turns with
+            so many.
         seed: fixes the z⊥, and what data are drawn at random.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        machines: how many processes take turns with the images.
         resume: go on with a run that was stopped.
     """
 
@@ -246,16 +252,16 @@ class PredictConfig(ClassifierOptions):
     perp_grid: bool = False
     residual: bool = False
     pictures: PictureOptions = field(default_factory=PictureOptions)
-    batch: int = 250
-    shard_size: int = 10_000
+    shard_size: int = 1000
     seed: int = 0
     out: Path = Path("runs/predictions")
     device: str = "auto"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, "batch shard_size", least=1)
+        check_values(self, "shard_size", least=1)
         check_values(self, "marginalize", least=0)
         if self.residual and not self.marginalize:
             raise UserError("--residual: goes together with --marginalize N")
@@ -267,14 +273,20 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     Raises:
         UserError: bad input.
     """
-    device = open_device(config.device)
+    device, fabric = open_processes(config.device, config.machines)
+    with quietly(not is_first(fabric)):
+        return _run(config, device, fabric)
+
+
+def _run(config: PredictConfig, device: torch.device, fabric: Fabric | None) -> dict[str, Any]:
     ready = config.latents is None
     if ready and config.generator is not None and not config.marginalize:
         raise UserError(f"--generator {config.generator}: goes together with --marginalize N")
     mixable = None if ready else load(config.generator or DEFAULT_GENERATOR, config.latents, device)
     opened = open_classifier(config, image=config.pictures.shape)
     sources = Sources(opened, config.folder, mixable, config.generator)
-    pictures = find_pictures(config.pictures, sources, config.seed)
+    with local_first(fabric):
+        pictures = find_pictures(config.pictures, sources, config.seed)
     if ready and config.marginalize:
         named = config.generator or DEFAULT_GENERATOR
         mixable = open_model(named, None, config.pool, pictures.donors, None, device)
@@ -289,11 +301,10 @@ def run_predict(config: PredictConfig) -> dict[str, Any]:
     if config.marginalize:
         assert mixable is not None
         network = _marginalized(config, network, mixable)
-    with open_run(config.out, "predict", config, config.resume, inputs) as run:
-        if (config.out / RESULTS).is_file():
-            results: dict[str, Any] = read_json(config.out / RESULTS)
-        else:
-            results = _predict(config, opened, network, pictures, mixable, run, device)
+    with open_run(config.out, "predict", config, config.resume, inputs, fabric=fabric) as run:
+        if not in_first_process(fabric, (config.out / RESULTS).is_file):
+            _predict(config, opened, network, pictures, mixable, run, device, fabric)
+        results: dict[str, Any] = in_first_process(fabric, lambda: read_json(config.out / RESULTS))
         for sentence in _sentences(results):
             console.print(f"  {sentence}", markup=False)
         console.print(f"  {config.out / PREDICTIONS}, {config.out / RESULTS}", markup=False)
@@ -308,10 +319,24 @@ def _predict(
     mixable: FittedModel | None,
     run: str,
     device: torch.device,
-) -> dict[str, Any]:
-    clock = PhaseTimer(config.out)
+    fabric: Fabric | None,
+) -> None:
+    clock = PhaseTimer(config.out if is_first(fabric) else None)
     with clock("predict"):
-        probabilities = _in_shards(config, network, pictures.pixels, run, device)
+        _make_shards(config, network, pictures.pixels, run, device, fabric)
+    if is_first(fabric):
+        _write(config, opened, pictures, mixable, _joined(config, len(pictures.pixels), run), clock)
+
+
+def _write(
+    config: PredictConfig,
+    opened: OpenClassifier,
+    pictures: NamedImages,
+    mixable: FittedModel | None,
+    probabilities: Tensor,
+    clock: PhaseTimer,
+) -> None:
+    """Table and numbers."""
     seen = answers(probabilities)
     right = None if pictures.labels is None else seen == pictures.labels
     write_predictions(config.out / PREDICTIONS, probabilities, pictures, opened.classes)
@@ -327,7 +352,6 @@ def _predict(
         "phases": clock.seconds,
     }
     write_json(config.out / RESULTS, results)
-    return results
 
 
 def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedModel) -> Marginalized:
@@ -337,23 +361,37 @@ def _marginalized(config: PredictConfig, network: nn.Module, mixable: FittedMode
     return Marginalized(network, dec, mixable.encoder, split, mixable.pool, samples, seed, residual)
 
 
-def _in_shards(config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device) -> Tensor:
-    """Class probabilities `(N, K)`, on the CPU; shards that are there already are not made again."""
-    parts = []
-    with track("predict", len(pixels)) as advance:
-        for number, rows in enumerate(slices(len(pixels), config.shard_size)):
-            path = config.out / f"shard-{number:05d}.safetensors"
-            kept = _kept(path, run)
-            if kept is not None:
-                parts.append(kept)
+def _shards(config: PredictConfig, count: int) -> list[tuple[Path, slice]]:
+    """The files of class probabilities, and the images of each."""
+    parts = enumerate(slices(count, config.shard_size))
+    return [(config.out / f"shard-{number:05d}.safetensors", rows) for number, rows in parts]
+
+
+def _make_shards(
+    config: PredictConfig, network: nn.Module, pixels: Tensor, run: str, device: torch.device, fabric: Fabric | None
+) -> None:
+    """Write them all; those that are there already are not made again."""
+    mine, budget = own_turns(fabric, _shards(config, len(pixels))), RowBudget()
+    with track("predict", sum(rows.stop - rows.start for _, rows in mine)) as advance:
+        for path, rows in mine:
+            if _kept(path, run) is not None:
                 advance(rows.stop - rows.start, "")
                 continue
-            found = []
-            for batch in pixels[rows].split(config.batch):
-                found.append(probabilities_of(network, batch, device))
-                advance(len(batch), "")
-            parts.append(torch.cat(found))
-            write_tensors(path, "predictions", {"probabilities": parts[-1]}, {"run": run})
+            ask = partial(_probabilities_of, network, pixels[rows], device)
+            found = torch.cat(budget.parts(ask, rows.stop - rows.start, device, advance))
+            write_tensors(path, "predictions", {"probabilities": found}, {"run": run})
+    if fabric is not None:
+        fabric.barrier()
+
+
+def _joined(config: PredictConfig, count: int, run: str) -> Tensor:
+    """Class probabilities `(N, K)` of all shards, which are there."""
+    parts = []
+    for path, _ in _shards(config, count):
+        part = _kept(path, run)
+        if part is None:
+            raise UserError(f"{path}: missing or damaged; go on with --resume")
+        parts.append(part)
     return torch.cat(parts)
 
 
@@ -369,9 +407,9 @@ def _kept(path: Path, run: str) -> Tensor | None:
 
 
 @torch.no_grad()
-def probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device) -> Tensor:
-    """Of a batch of images `(B, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
-    images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+def _probabilities_of(network: nn.Module, pixels: Tensor, device: torch.device, rows: slice) -> Tensor:
+    """Of some of the images `(N, C, H, W)` uint8: `(B, K)` in float64, on the CPU."""
+    images = (pixels[rows].to(device).float() / 255).contiguous(memory_format=torch.channels_last)
     with eval_mode(network) as (model,):
         return probabilities(model(images))
 

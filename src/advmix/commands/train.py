@@ -19,18 +19,19 @@ from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import DEFAULT_GENERATOR, is_ready_made, load_autoencoder
 from advmix.encoders.store import PHOTOS, LatentStore, PoolOptions
 from advmix.intervals import balanced_share, share_of
-from advmix.metrics import predict
+from advmix.metrics import predict_in_turns
 from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import PHOTO_CHANNELS, data_of, fingerprints_of, some_images
 from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.loop import Loop
 from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
-from advmix.utils.device import make_fabric
+from advmix.utils.device import MachineOptions, in_first_process, local_first, make_fabric
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_json, write_json, write_tensors
-from advmix.utils.progress import console, write_seconds
+from advmix.utils.progress import console, quietly, write_seconds
 from advmix.utils.runs import open_run
 from advmix.utils.torch_tools import answers
 
@@ -56,12 +57,14 @@ class TrainConfig(Settings):
         train: how every classifier is trained.
         search: Algorithm 1's settings, for advmix.
         baseline: settings of the other methods.
+        arithmetic: how networks are computed.
         leave_one_site_out: for each site (--site) a classifier that is trained at all others, and how right it is
             there; splits of the data's own are set aside, and --holdout is the share of the others' images that it is
             not trained on.
         seed: fixes first weights, order of images, donors; without latents also the data's colours.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        machines: how many processes share each batch.
         resume: go on with a run that was stopped; it ends in the same weights as one that was not.
         checkpoint_seconds: time between checkpoints.
     """
@@ -74,10 +77,12 @@ class TrainConfig(Settings):
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     leave_one_site_out: bool = False
     seed: int = 0
     out: Path = Path("runs/classifier")
     device: str = "auto"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
     checkpoint_seconds: float = 20.0
 
@@ -93,11 +98,15 @@ def run_train(config: TrainConfig) -> None:
     Raises:
         UserError: bad input, or a loss that is not finite.
     """
-    fabric = make_fabric(config.device)
-    if config.leave_one_site_out:
-        leave_sites_out(config, fabric)
-    else:
-        train_images(config, _data(config), fabric)
+    fabric = make_fabric(config.device, config.machines, config.arithmetic.precision)
+    config = replace(config, arithmetic=config.arithmetic.on(fabric.device))
+    with quietly(not fabric.is_global_zero):
+        if config.leave_one_site_out:
+            leave_sites_out(config, fabric)
+            return
+        with local_first(fabric):
+            data = _data(config)
+        train_images(config, data, fabric)
 
 
 def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
@@ -114,19 +123,20 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     mixes = config.method in NEEDS_LATENTS
     if mixes:
         config = replace(config, pool=_pool(config, data))
-    parts = config.generator, config.latents, config.pool, data, None, fabric.device
-    mixable = open_model(*parts) if mixes else None
+    named = config.generator, config.latents, config.pool, data, None, fabric.device
+    mixable = open_model(*named) if mixes else None
     if mixable is not None:
         config = replace(config, search=with_layers(config.search, mixable.model.config))
-    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable)
+    recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable, config.arithmetic)
     made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
-    with open_run(config.out, "train", config, config.resume, inputs) as run:
-        if (config.out / FILE).is_file():
+    with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric) as run:
+        if in_first_process(fabric, (config.out / FILE).is_file):
             console.print(f"  done already: {config.out / FILE}")
             return
         options = config.train.times(1, recipe.images)
-        trainee = ClassifierTrainee(recipe.network, recipe.objective, recipe.images, options, config.seed, fabric)
+        parts = recipe.network, recipe.objective, recipe.images, options, config.seed, fabric
+        trainee = ClassifierTrainee(*parts, compiled=config.arithmetic.compile)
         steps = options.steps(recipe.images)
         loop = Loop(f"train {config.method}", steps, config.out, run, config.checkpoint_seconds)
         loop.train(trainee)
@@ -144,8 +154,10 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
             "train": to_dict(options),
             "train_images": len(recipe.images),
         }
-        write_seconds(config.out, train_seconds=loop.seconds)
-        write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
+        if fabric.is_global_zero:
+            write_seconds(config.out, train_seconds=loop.seconds)
+            write_tensors(config.out / FILE, "classifier", recipe.network.state_dict(), metadata)
+        fabric.barrier()
         console.print(f"  {config.method} classifier in {config.out / FILE}")
 
 
@@ -178,16 +190,19 @@ def leave_sites_out(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
     Raises:
         UserError: as `run_train`, or data without several sites.
     """
-    images = _site_images(config)
-    folders = images.folders()
-    with open_run(config.out, "train", config, config.resume, {"images": images.images.fingerprint}):
-        if not (config.out / RESULTS).is_file():
+    with local_first(fabric):
+        images = _site_images(config)
+    folders, inputs = images.folders(), {"images": images.images.fingerprint}
+    with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric):
+        if not in_first_process(fabric, (config.out / RESULTS).is_file):
             rows = []
             for site, name in enumerate(images.names):
                 console.print(f"  without {name}", markup=False)
                 rows.append(_left_out(config, images, site, config.out / folders[site], fabric))
             rows.sort(key=lambda row: float(row["accuracy_balanced"]["value"]))
-            write_json(config.out / RESULTS, {**header("train", config), "parts": rows})
+            in_first_process(
+                fabric, lambda: write_json(config.out / RESULTS, {**header("train", config), "parts": rows})
+            )
         results: dict[str, Any] = read_json(config.out / RESULTS)
     console.print(parts_table(results["parts"], "sites"))
     console.print(f"  numbers in {config.out / RESULTS}", markup=False)
@@ -214,8 +229,8 @@ def _left_out(config: TrainConfig, images: SiteImages, site: int, out: Path, fab
     data = GivenImages(images.images[trained], images.images[there], config.seed)
     train_images(replace(config, out=out, resume=True), data, fabric)
     network = load_classifier(out)[0].to(fabric.device)
-    found = _judged(network, images.images[there], images.units[there], fabric.device)
-    others = _judged(network, images.images[held], images.units[held], fabric.device) if held.any() else {}
+    found = _judged(network, images.images[there], images.units[there], fabric)
+    others = _judged(network, images.images[held], images.units[held], fabric) if held.any() else {}
     return {
         "kind": "site",
         "name": images.names[site],
@@ -229,10 +244,10 @@ def _left_out(config: TrainConfig, images: SiteImages, site: int, out: Path, fab
 
 
 def _judged(
-    network: torch.nn.Module, images: ImageSet, units: torch.Tensor, device: torch.device
+    network: torch.nn.Module, images: ImageSet, units: torch.Tensor, fabric: Fabric
 ) -> Mapping[str, Mapping[str, float] | None]:
     """Accuracies and what probabilities are worth, with intervals."""
-    probabilities = predict(network, images, device)
+    probabilities = predict_in_turns(fabric, network, images, fabric.device)
     right = answers(probabilities) == images.labels
     scores = {
         "accuracy_clean": share_of(right),

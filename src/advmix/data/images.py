@@ -1,4 +1,4 @@
-"""`ImageSet`: images, labels and class names in memory, and the order in which they are visited."""
+"""`ImageSet`: images, labels and class names, and the order in which they are visited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImageSet:
     >>> x, y = images.batch(torch.tensor([3, 1]))     # x float in [0, 1], channels last in memory
 
     Args:
-        pixels: `(N, C, H, W)`, uint8.
+        pixels: `(N, C, H, W)`, uint8; perhaps mapped from a file, so that only what is looked at is in memory.
         labels: `(N,)`, class indices, int64.
         classes: class names.
     """

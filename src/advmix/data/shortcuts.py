@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from advmix.data.images import ImageSet, to_bytes, to_float
 from advmix.data.photos.load import Photos
 from advmix.intervals import Interval, balanced_share
+from advmix.utils.memory import in_parts
 from advmix.utils.torch_tools import generator
 
 MAX_IMAGES = 2000
@@ -95,11 +96,11 @@ def _drawn(total: int, count: int, seed: int, split: str) -> Tensor:
 def _shrunk(pixels: Tensor) -> Tensor:
     if pixels.shape[-1] <= MAX_SIDE:
         return pixels
-    parts = [
-        to_bytes(F.interpolate(to_float(some), (MAX_SIDE, MAX_SIDE), mode="bilinear", antialias=True))
-        for some in pixels.split(250)
-    ]
-    return torch.cat(parts)
+
+    def shrink(rows: slice) -> Tensor:
+        return to_bytes(F.interpolate(to_float(pixels[rows]), (MAX_SIDE, MAX_SIDE), mode="bilinear", antialias=True))
+
+    return torch.cat(in_parts(shrink, len(pixels), pixels.device))
 
 
 @dataclass(frozen=True, eq=False)

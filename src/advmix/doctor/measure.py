@@ -8,7 +8,8 @@ order and a step does not depend on how many follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,11 @@ from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.base import Generator
 from advmix.inspect.survival import Survival, mixed_answers
 from advmix.latents import Latents, Split, join_splits, single_splits, split_name
-from advmix.metrics import BATCH, search_loss
-from advmix.mixing import Loss, Mix, SearchOptions, cross_entropy
+from advmix.metrics import DRAWN_TOGETHER, search_loss
+from advmix.mixing import AdvMix, Loss, SearchOptions, cross_entropy, draw_all_donors
+from advmix.utils.memory import RowBudget, in_parts
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator
-
-ROWS = 1250
-
-"""Candidates judged at once: what fits into the memory of a small machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +93,14 @@ def nested_search(
         seed: of the donors.
         title: of the progress bar.
     """
-    parts, loss = [], search_loss(classifier, model.generator, latents)
+    parts, loss, budget = [], search_loss(classifier, model.generator, latents), RowBudget(DRAWN_TOGETHER)
+    mixer = search.mixer(model.generator)
     with track(title, len(latents)) as advance:
-        for part in slices(len(latents), BATCH):
-            rng = generator(seed, "worst-case", part.start)
-            parts.append(_search(classifier, model, search, latents[part], labels[part], pool, rng, loss))
-            advance(part.stop - part.start, "")
+        for part in slices(len(latents), DRAWN_TOGETHER):
+            count, rng = part.stop - part.start, generator(seed, "worst-case", part.start)
+            donors = draw_all_donors(mixer.search, count, len(pool), None, rng)
+            known = partial(_search, classifier, mixer, latents[part], labels[part], pool, donors, loss)
+            parts += budget.parts(known, count, labels.device, advance)
     columns = zip(*((part.plain, part.wrong, part.losses, part.images) for part in parts), strict=True)
     plain, wrong, losses, images = columns
     return Nested(torch.cat(plain), torch.cat(wrong, dim=2), torch.cat(losses, dim=2), torch.cat(images))
@@ -108,32 +108,21 @@ def nested_search(
 
 def _search(
     classifier: nn.Module,
-    model: Autoencoder,
-    search: SearchOptions,
+    mixer: AdvMix,
     latents: Latents,
     labels: Tensor,
     pool: Latents,
-    rng: torch.Generator,
+    donors: Tensor,
     loss: Loss,
+    rows: slice,
 ) -> Nested:
-    """A few restarts at a time; `rng` goes on from one block to the next as it would have in one."""
-    count, recorders, mixes = len(latents), [], list[Mix]()
-    for part in slices(search.restarts, max(1, ROWS // count)):
-        mixer, recorder = replace(search, restarts=part.stop - part.start).mixer(model.generator), Recorder(loss)
-        mixes.append(mixer(classifier, latents, labels, pool, loss=recorder, rng=rng))
-        recorders.append(recorder)
-    with torch.no_grad(), eval_mode(classifier, model.generator) as (judge, decoder):
-        plain = answers(judge(decoder(latents))) == labels
-    wrong = [torch.stack(recorder.wrong).unflatten(1, (-1, count)) for recorder in recorders]
-    losses = [torch.stack(recorder.losses).unflatten(1, (-1, count)) for recorder in recorders]
-    return Nested(plain.cpu(), torch.cat(wrong, dim=1), torch.cat(losses, dim=1), _worst_images(mixes))
-
-
-def _worst_images(mixes: list[Mix]) -> Tensor:
-    """`(N, C, H, W)`, of the block with the highest loss, image by image."""
-    losses = torch.stack([mix.losses for mix in mixes if mix.losses is not None])
-    images = torch.stack([mix.images for mix in mixes])
-    return images[losses.argmax(dim=0), torch.arange(losses.shape[1], device=images.device)].cpu()
+    """Some of the images, all at once."""
+    own, recorder, shape = latents[rows], Recorder(loss), (mixer.search.restarts, -1)
+    mix = mixer(classifier, own, labels[rows], pool, loss=recorder, donors=donors[..., rows])
+    with torch.no_grad(), eval_mode(classifier, mixer.generator) as (judge, decoder):
+        plain = answers(judge(decoder(own))) == labels[rows]
+    wrong, losses = (torch.stack(found).unflatten(1, shape) for found in (recorder.wrong, recorder.losses))
+    return Nested(plain.cpu(), wrong, losses, mix.images.cpu())
 
 
 FOLDS = 5
@@ -193,8 +182,6 @@ def leakage(latents: Latents, labels: Tensor, split: Split, seed: int = 0) -> tu
     return whole, {name: value for name, value in found.items() if value is not None}
 
 
-MEASURED_AT_ONCE = 100
-
 FINE = 1e-3
 
 """Two codes are the same when no number differs by more than about this many standard deviations of the pool."""
@@ -203,15 +190,17 @@ FINE = 1e-3
 @torch.no_grad()
 def swap_changes(generator: Generator, latents: Latents, donors: Latents, splits: Sequence[Split]) -> list[float]:
     """Mean absolute pixel change, pixels in [0, 1], when N images take these layers of their donors, for each split."""
-    changes = torch.zeros(len(splits), dtype=torch.float64)
+
+    def change(rows: slice) -> Tensor:
+        """Summed over some of the images, `(S,)`."""
+        own, theirs = latents[rows], donors[rows]
+        plain = generator(own)
+        mixed = (generator.render(generator.prefix(own, split), split.perp_of(theirs)) for split in splits)
+        return torch.stack([(one - plain).abs().flatten(1).mean(dim=1).sum().cpu().double() for one in mixed])
+
     with eval_mode(generator):
-        for part in slices(len(latents), MEASURED_AT_ONCE):
-            own, theirs = latents[part], donors[part]
-            plain = generator(own)
-            for row, split in enumerate(splits):
-                mixed = generator.render(generator.prefix(own, split), split.perp_of(theirs))
-                changes[row] += (mixed - plain).abs().flatten(1).mean(dim=1).sum().cpu()
-    return (changes / len(latents)).tolist()
+        changes = in_parts(change, len(latents), latents.styles.device, most=100)
+    return (torch.stack(changes).sum(dim=0) / len(latents)).tolist()
 
 
 @dataclass(frozen=True)
@@ -255,10 +244,11 @@ def survival(
         donors: places in the pool.
     """
     with eval_mode(reference, generator) as (model, _):
-        found = [
-            mixed_answers(model, generator, split, latents[part], pool, donors[:, part])
-            for part in slices(len(latents), MEASURED_AT_ONCE)
-        ]
+        found = in_parts(
+            lambda rows: mixed_answers(model, generator, split, latents[rows], pool, donors[:, rows]),
+            len(latents),
+            latents.styles.device,
+        )
     return Survival.of(torch.cat(found, dim=1), labels)
 
 

@@ -63,27 +63,51 @@ class Autoencoder(nn.Module):
             if hasattr(part, "config"):
                 part.config = _resized(part.config, working_size)  # type: ignore[assignment]
 
-    def forward(self, signed: Tensor, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    def forward(self, signed: Tensor, *noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruct, with noise on the latents on the way.
 
         Args:
             signed: images `(B, C, H, W)` in [-1, 1].
-            noise: standard deviation of what is added to every latent number.
-            seed: of the noise.
+            noise: what is added to styles and grid, as `draw_noise` returns it; nothing by default.
 
         Returns:
             Reconstructions around [-1, 1], and the latents' mean square (the sum of styles' and grid's).
         """
-        latents, size = self.encode_noisy(signed, noise, seed)
+        latents, size = self.encode_noisy(signed, *noise)
         return self.generator.decode_signed(latents), size
 
-    def encode_noisy(self, signed: Tensor, noise: float, seed: int) -> tuple[Latents, Tensor]:
+    def encode_noisy(self, signed: Tensor, *noise: Tensor) -> tuple[Latents, Tensor]:
         """The first half of `forward`: latents with their noise, and the mean square that they had without it."""
         latents = self.encoder.encode_signed(signed)
         size = latents.styles.square().mean()
         if latents.grid is not None:
             size = size + latents.grid.square().mean()
-        return _noisy(latents, noise, seed) if noise else latents, size
+        if noise:
+            parts = zip(latents.tensors().values(), noise, strict=True)
+            latents = Latents(*(part + more.to(part) for part, more in parts))
+        return latents, size
+
+    def draw_noise(
+        self, signed: Tensor, deviation: float, seed: int, part: tuple[int, slice] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Normal noise for the latents of images `(B, C, H, W)` that are not larger than the network works at: of the
+        styles and, where there is one, of the grid.
+
+        Args:
+            signed: the images.
+            deviation: its standard deviation.
+            seed: of the noise.
+            part: of a batch that several processes share: its size, and which rows of it these are.
+        """
+        if not deviation:
+            return ()
+        rng, config = torch.Generator().manual_seed(seed), self.config
+        count, own = part or (len(signed), slice(None))
+        shapes: list[tuple[int, ...]] = [(count, config.layers, config.style_dim)]
+        if config.grid_shape is not None:
+            sides = (config.start * side // config.resolution for side in signed.shape[-2:])
+            shapes.append((count, config.grid_shape[0], *sides))
+        return tuple(deviation * torch.randn(shape, generator=rng)[own].to(signed.device) for shape in shapes)
 
 
 def _resized(config: Any, working_size: int) -> StyleConfig | MomentsConfig:
@@ -105,15 +129,6 @@ def with_moments(model: Autoencoder) -> Autoencoder:
     found = Autoencoder(MomentsConfig(model.config))
     found.generator.network, found.encoder.network = model.generator, model.encoder
     return found.eval().requires_grad_(False)
-
-
-def _noisy(latents: Latents, noise: float, seed: int) -> Latents:
-    rng = torch.Generator().manual_seed(seed)
-
-    def add(x: Tensor) -> Tensor:
-        return x + noise * torch.randn(x.shape, generator=rng).to(x)
-
-    return Latents(add(latents.styles), None if latents.grid is None else add(latents.grid))
 
 
 def fingerprint(module: nn.Module, config: Any = None) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data.images import ImageSet, slices
+from advmix.data.images import ImageSet
 from advmix.generators.base import Generator
 from advmix.generators.layers import instance_norm
 from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
+from advmix.utils.memory import RowBudget
 from advmix.utils.torch_tools import eval_mode
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ class Encoder(nn.Module, ABC):
     >>> latents = encoder(images)        # (B, C, H, W) in [0, 1] -> Latents of length B
     """
 
-    def at_once(self, wanted: int) -> int:
-        """How many images it should be given at once, where `wanted` are asked for."""
-        return wanted
+    def trial(self, images: Tensor) -> None:
+        """Take as much memory as encoding `images` `(B, C, H, W)` in [0, 1] does, in less time if that is long."""
+        self(images)
 
     @abstractmethod
     def encode_signed(self, images: Tensor) -> Latents:
@@ -71,15 +73,33 @@ class MeanEncoder(Encoder):
 
 
 @torch.no_grad()
-def encoded(images: ImageSet, encoder: Encoder, batch: int = 250, styles_only: bool = False) -> Latents:
-    """The latents of a whole set, on the encoder's device, encoded at most `batch` images at once; of a pool of a
-    generator of any size, styles only.
+def encoded(
+    images: ImageSet,
+    encoder: Encoder,
+    styles_only: bool = False,
+    advance: Callable[[int, str], object] | None = None,
+    budget: RowBudget | None = None,
+) -> Latents:
+    """The latents of a whole set, on the encoder's device.
+
+    Args:
+        images: as many are encoded at once as memory allows.
+        encoder: images to latents.
+        styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
+        advance: is told how many are done.
+        budget: how many are encoded at once, where it is known already.
     """
     device = next((parameter.device for parameter in encoder.parameters()), torch.device("cpu"))
+
+    def encode(rows: slice) -> Latents:
+        found: Latents = encoder(images.batch(rows)[0].to(device)).detach()
+        return Latents(found.styles) if styles_only else found
+
+    def trial(rows: slice) -> None:
+        encoder.trial(images.batch(rows)[0].to(device))
+
     with eval_mode(encoder):
-        parts = slices(len(images), encoder.at_once(batch))
-        found = (encoder(images.batch(part)[0].to(device)) for part in parts)
-        return Latents.cat([Latents(one.styles) if styles_only else one for one in found])
+        return Latents.cat((budget or RowBudget()).parts(encode, len(images), device, advance, trial))
 
 
 class GridHead(nn.Module):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.data.images import slices
 from advmix.encoders.network import Encoder
 from advmix.generators.base import Generator, State
 from advmix.latents import Latents, Split
 from advmix.utils.config import check_values
+from advmix.utils.memory import RowBudget
 from advmix.utils.torch_tools import eval_mode
 from advmix.utils.torch_tools import generator as seeded
 
@@ -129,18 +129,27 @@ class OptimizeEncoder(Encoder):
         self.generator, self.features, self.start = generator, features, start
         self.split, self.pool, self.options = split, pool, options or OptimizeOptions()
 
-    def at_once(self, wanted: int) -> int:
-        """256 images of 32 pixels, 64 of 64, 4 of 256: a step keeps nearly three decodings in memory."""
-        return max(1, min(wanted, 256 * 32**2 // self.generator.resolution**2))
+    def trial(self, images: Tensor) -> None:
+        """The first step alone."""
+        self.optimize(images * 2 - 1, steps=1)
 
     def encode_signed(self, images: Tensor) -> Latents:
         """Images in [-1, 1] to latents, as many at once as memory allows."""
-        parts = slices(len(images), self.at_once(len(images)))
-        return Latents.cat([self.optimize(images[part]).latents for part in parts])
+        parts = RowBudget().parts(
+            lambda rows: self.optimize(images[rows]).latents,
+            len(images),
+            images.device,
+            trial=lambda rows: self.optimize(images[rows], steps=1),
+        )
+        return Latents.cat(parts)
 
-    def optimize(self, signed: Tensor, frame_steps: Sequence[int] = ()) -> Encoding:
-        """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way."""
+    def optimize(self, signed: Tensor, frame_steps: Sequence[int] = (), steps: int | None = None) -> Encoding:
+        """Images `(B, C, H, W)` in [-1, 1] to latents, with the loss trace and reconstructions on the way; at most so
+        many steps.
+        """
         options, frames, losses, seconds, begun = self.options, [], [], [], time.perf_counter()
+        if steps is not None:
+            options = replace(options, optimize_steps=min(steps, options.optimize_steps))
         borrowed = [module for module in (self.generator, self.features, self.start) if module is not None]
         with eval_mode(*borrowed), torch.enable_grad():
             targets = self._features((signed + 1) / 2)

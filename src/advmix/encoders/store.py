@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.autoencoder import Autoencoder
-from advmix.encoders.network import LEAST_SIDE, Encoder
+from advmix.encoders.network import LEAST_SIDE, Encoder, encoded
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents
 from advmix.utils.config import check_values
+from advmix.utils.device import in_first_process, own_turns
 from advmix.utils.errors import UserError
 from advmix.utils.files import FORMAT_VERSION, make_folder, read_json, write_json, write_tensors
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 INDEX, SHARDS = "store.json", "latents-*.safetensors"
 IDENTITY = {"generator": str, "images": str, "encoder": str, "count": int, "shard_size": int}
@@ -82,24 +86,29 @@ class LatentStore:
 
     @cached_property
     def latents(self) -> Latents:
-        """All latents, on the CPU.
+        """All latents, on the CPU: each shard is let go when it has been copied.
 
         Raises:
             UserError: a shard that is damaged, of another store or shape, or with numbers that are not finite.
         """
-        parts: list[Latents] = []
+        whole: Latents | None = None
         for path, rows in zip(self.shards, slices(len(self), self.index["shard_size"]), strict=True):
             part, metadata = Latents.read(path)
             if metadata != self._shard_metadata:
                 raise UserError(f"{path}: a shard of another store; delete it and go on with advmix encode --resume")
             wanted = rows.stop - rows.start
-            if len(part) != wanted or shape_of(part) != shape_of((parts or [part])[0]):
+            if len(part) != wanted or shape_of(part) != shape_of(whole or part):
                 raise UserError(
                     f"{path}: {part}, but {wanted:,} latents like those of the other shards are wanted; delete it "
                     "and go on with advmix encode --resume"
                 )
-            parts.append(part)
-        return Latents.cat(parts)
+            if whole is None:
+                tensors = part.tensors().items()
+                whole = Latents(**{name: one.new_empty((len(self), *one.shape[1:])) for name, one in tensors})
+            for name, one in whole.tensors().items():
+                one[rows] = part.tensors()[name]
+        assert whole is not None
+        return whole
 
     @property
     def _shard_metadata(self) -> dict[str, Any]:
@@ -207,11 +216,11 @@ def write_store(
     generator: str,
     made_by: str = "network",
     network: str | None = None,
-    shard_size: int = 4096,
-    batch: int = 256,
+    shard_size: int = 1024,
     device: torch.device | str = "cpu",
     metadata: dict[str, Any] | None = None,
     styles_only: bool = False,
+    fabric: Fabric | None = None,
 ) -> LatentStore:
     """Encode a data set into `folder`, shard by shard; shards that are there already are kept.
 
@@ -223,10 +232,10 @@ def write_store(
         made_by: which encoder; latents of different ones are not mixed in one store.
         network: fingerprint of the encoder network that took part, likewise; None where there is none.
         shard_size: images per file.
-        batch: images encoded at once, at most; an encoder that needs much memory takes fewer.
         device: where the encoder is.
         metadata: kept in `store.json`.
         styles_only: leave the grids out: of a generator of any size nothing but the styles is borrowed.
+        fabric: the processes that take turns with the shards; None for one.
     """
     identity = {
         "generator": generator,
@@ -238,35 +247,26 @@ def write_store(
     }
     index = {"format": "advmix.latents", "version": FORMAT_VERSION, **identity, **(metadata or {})}
     store = LatentStore(folder, index)
-    write_json(make_folder(folder) / INDEX, index)
-    with track("encode", len(images)) as advance:
-        for number, (path, part) in enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)):
+    in_first_process(fabric, lambda: write_json(make_folder(folder) / INDEX, index))
+    shards = list(enumerate(zip(store.shards, slices(len(images), shard_size), strict=True)))
+    mine, budget = own_turns(fabric, shards), RowBudget()
+    with track("encode", sum(part.stop - part.start for _, (_, part) in mine)) as advance:
+        for number, (path, part) in mine:
             if store.has(number):
                 advance(part.stop - part.start, "")
             else:
-                found = _encode(encoder, images[part], batch, device, advance, styles_only)
-                write_tensors(path, "latents", found, identity)
+                latents = encoded(images[part], encoder, styles_only, advance, budget).to("cpu")
+                _check_finite(latents)
+                write_tensors(path, "latents", latents.tensors(), identity)
+    if fabric is not None:
+        fabric.barrier()
     return store
 
 
-def _encode(
-    encoder: Encoder,
-    images: ImageSet,
-    batch: int,
-    device: torch.device | str,
-    advance: Callable[[int, str], object],
-    styles_only: bool,
-) -> dict[str, Tensor]:
-    parts = []
-    for part in slices(len(images), encoder.at_once(batch)):
-        latents = encoder(images.batch(part)[0].to(device)).detach().to("cpu")
-        parts.append(Latents(latents.styles) if styles_only else latents)
-        advance(part.stop - part.start, "")
-    latents = Latents.cat(parts)
+def _check_finite(latents: Latents) -> None:
     broken = latents.not_finite
     if len(broken):
         raise UserError(
             f"{len(broken):,} of {len(latents):,} images are encoded to latents that are no numbers (NaN or infinite); "
             "look at these images, or fit the generator again"
         )
-    return latents.tensors()

@@ -163,7 +163,8 @@ def _audited(metadata: Mapping[str, Any], audit: Path) -> Data:
     return data
 
 
-BATCH = 100
+WRITTEN_TOGETHER = 100
+"""Images whose variations are drawn, and written, together."""
 
 METHODS = ("advmix", "randmix")
 
@@ -352,7 +353,7 @@ def _parts(only: str | None, names: Sequence[str]) -> list[slice]:
         UserError: no image is called `only`.
     """
     if only is None:
-        return list(slices(len(names), BATCH))
+        return list(slices(len(names), WRITTEN_TOGETHER))
     if only not in names:
         raise UserError(f"--only {only}: not among the {len(names):,} images of this audit, such as {names[0]}")
     place = list(names).index(only)

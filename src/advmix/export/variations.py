@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -16,9 +16,10 @@ from advmix.data.images import ImageSet, png, to_bytes, to_float
 from advmix.encoders.network import Encoder, encoded, start_latents
 from advmix.latents import Latents
 from advmix.metrics import predict_pixels
-from advmix.mixing import Loss, Mixer, any_place, cross_entropy
+from advmix.mixing import Loss, Mix, Mixer, any_place, cross_entropy, draw_all_donors
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder, read_json, write_json
+from advmix.utils.memory import RowBudget
 from advmix.utils.torch_tools import answers, generator
 
 TABLE = "variations.csv"
@@ -295,6 +296,7 @@ class Finder:
         seed: of the donors.
         loss: what a search climbs.
         places: where in the pool each training image is, -1 where it is not; None for all in their order.
+        budget: how many images are mixed at once.
     """
 
     classifier: nn.Module
@@ -308,27 +310,35 @@ class Finder:
     seed: int = 0
     loss: Loss = cross_entropy
     places: Tensor | None = None
+    budget: RowBudget = field(default_factory=RowBudget)
 
     def find(self, sources: SourceImages, kind: str, number: int) -> list[Item]:
         """The variation of each source that a mixer finds at its try `number`, called `kind-number`."""
-        device = self.pool.styles.device
+        device, count = self.pool.styles.device, len(sources.images)
         pixels, labels = (tensor.to(device) for tensor in sources.images.batch(slice(None)))
-        dec, rng = self.mixer.generator, generator(self.seed, "variations", number, int(sources.places[0]))
-        if dec.any_size:
-            own = None
-        else:
-            known = sources.in_pool and self.places is None
-            own = self.pool[sources.places.to(device)] if known else encoded(sources.images, self.encoder)
-        latents = start_latents(dec, self.encoder, pixels, own, self.residual)
+        rng = generator(self.seed, "variations", number, int(sources.places[0]))
         exclude = self._exclude(sources, rng) if sources.in_pool else None
-        judge = self.classifier if self.mixer.needs_classifier else None
-        mix = self.mixer(judge, latents, labels, self.pool, loss=self.loss, rng=rng, exclude=exclude)
+        drawn = draw_all_donors(self.mixer.search, count, len(self.pool), exclude, rng)
+        parts = self.budget.parts(lambda rows: self._mix(sources[rows], drawn[..., rows]), count, device)
+        mix = Mix.cat(parts)
         stored = to_float(to_bytes(mix.images))  # what a file can hold is what is judged
         donors = [self.lenders[donor] for donor in mix.donors.tolist()]
         before, after = (predict_pixels(self.classifier, shown) for shown in (pixels, stored))
         kept = self._kept(pixels, stored, labels)
         rows = compared(sources, self.name, f"{kind}-{number}", donors, before, after, kept)
         return list(zip(sources.places.tolist(), rows, stored.cpu(), strict=True))
+
+    def _mix(self, sources: SourceImages, donors: Tensor) -> Mix:
+        """All of them at once."""
+        device, dec = self.pool.styles.device, self.mixer.generator
+        pixels, labels = (tensor.to(device) for tensor in sources.images.batch(slice(None)))
+        known = sources.in_pool and self.places is None
+        own = None
+        if not dec.any_size:
+            own = self.pool[sources.places.to(device)] if known else encoded(sources.images, self.encoder)
+        latents = start_latents(dec, self.encoder, pixels, own, self.residual)
+        judge = self.classifier if self.mixer.needs_classifier else None
+        return self.mixer(judge, latents, labels, self.pool, loss=self.loss, donors=donors)
 
     def _exclude(self, sources: SourceImages, rng: torch.Generator) -> Tensor:
         """The sources' own places in the pool; a random one where a source is not in it, which excludes nothing of

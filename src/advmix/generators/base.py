@@ -32,7 +32,7 @@ class State:
     beside: Tensor | None = None
 
     def __getitem__(self, index: Tensor) -> State:
-        return self._each(lambda part: part.index_select(0, index), self.latents[index])
+        return self._each(lambda part: part[index], self.latents[index])  # keeps channels_last; index_select does not
 
     def repeat(self, times: int) -> State:
         """The whole batch `times` over: `(times * B)` rows, example by example within each repeat."""

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
-from advmix.data.images import slices
 from advmix.generators.base import Generator
 from advmix.intervals import Interval, wilson
 from advmix.latents import Latents, Split, join_splits, neighbour_splits, single_splits, split_parts
 from advmix.utils.errors import UserError
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, mistakes, probabilities
 
@@ -133,7 +133,6 @@ def layer_scores(
     donors: Latents,
     donor_labels: Tensor,
     splits: Sequence[Split] | None = None,
-    batch: int = 250,
 ) -> LayerScores:
     """Give each of N images the styles of its donor, layers by layers, and ask a classifier.
 
@@ -146,7 +145,6 @@ def layer_scores(
         donors: of N others, row by row; a donor with the same label says nothing about labels.
         donor_labels: `(N,)`.
         splits: what to swap; all runs of neighbouring layers by default. Every single layer must be among them.
-        batch: images decoded at once.
 
     Raises:
         UserError: the classifier is wrong on every reconstruction, or the images do not depend on the latents.
@@ -154,11 +152,13 @@ def layer_scores(
     asked = neighbour_splits(generator.layers, latents.grid is not None) if splits is None else tuple(splits)
     every = join_splits(single_splits(generator.layers, latents.grid is not None))
     asked = asked if every in asked else (*asked, every)
-    found = []
     with eval_mode(classifier, generator) as (model, _), track("swap layers", len(latents)) as advance:
-        for rows in slices(len(latents), batch):
-            found.append(_swap(generator, model, latents[rows], donors[rows], asked))
-            advance(rows.stop - rows.start, "")
+        found = RowBudget().parts(
+            lambda rows: _swap(generator, model, latents[rows], donors[rows], asked),
+            len(latents),
+            latents.styles.device,
+            advance,
+        )
     change, seen, plain = (torch.cat(column, dim=-1).cpu() for column in zip(*found, strict=True))
     scores = LayerScores(asked, change.double(), seen, labels.cpu(), donor_labels.cpu(), plain == labels.cpu())
     if not scores.right.any():
@@ -200,24 +200,26 @@ class DimensionScores:
 
 @torch.no_grad()
 def dimension_scores(
-    generator: Generator, classifier: nn.Module, latents: Latents, labels: Tensor, donors: Latents, batch: int = 1024
+    generator: Generator, classifier: nn.Module, latents: Latents, labels: Tensor, donors: Latents
 ) -> DimensionScores:
     """Swap every number of every style by itself: `L * D` decodings of the images, so give it few (64).
 
     Args are those of `layer_scores`.
     """
     layers, depth = latents.styles.shape[1:]
-    found = []
+    found, budget = [], RowBudget(most=16)
     with eval_mode(classifier, generator) as (model, _), track("swap numbers", layers * depth) as advance:
         plain = generator(latents)
         before, labels = probabilities(model(plain)), labels.cpu()
+
+        def swap(layer: int, numbers: slice) -> Tensor:
+            images = _swap_numbers(generator, latents, donors, layer, range(numbers.start, numbers.stop))
+            after = probabilities(model(images.flatten(0, 1))).unflatten(0, images.shape[:2])
+            change = (images - plain).abs().mean(dim=(1, 2, 3, 4)).cpu()
+            return torch.stack([change, *_label_effect(before, after, labels)]).float()
+
         for layer in range(layers):
-            for numbers in slices(depth, max(1, batch // len(latents))):
-                images = _swap_numbers(generator, latents, donors, layer, range(numbers.start, numbers.stop))
-                after = probabilities(model(images.flatten(0, 1))).unflatten(0, images.shape[:2])
-                change = (images - plain).abs().mean(dim=(1, 2, 3, 4)).cpu()
-                found.append(torch.stack([change, *_label_effect(before, after, labels)]).float())
-                advance(numbers.stop - numbers.start, "")
+            found += budget.parts(partial(swap, layer), depth, latents.styles.device, advance)
     return DimensionScores(*torch.cat(found, dim=1).view(3, layers, depth))
 
 

@@ -14,11 +14,12 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from advmix.data.images import ImageSet, slices
+from advmix.data.images import ImageSet
 from advmix.encoders.network import Encoder, encoded
 from advmix.generators.base import Generator
 from advmix.intervals import GroupBootstrap, Interval, wilson
 from advmix.latents import Latents, Split
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import eval_mode
 
@@ -83,7 +84,6 @@ def label_survival(
     donors: Tensor,
     *,
     residual: bool = False,
-    batch: int = 250,
 ) -> Survival:
     """Mix every image with every one of its donors, and ask a classifier what the mixes show.
 
@@ -97,17 +97,18 @@ def label_survival(
         lenders: images whose `z⊥` are lent.
         donors: `(D, N)`, places in `lenders`.
         residual: whether a mix keeps what the generator cannot draw of its image, `x - dec(enc(x))`.
-        batch: images at once.
     """
-    device, found = next(generator.parameters()).device, []
+    device = next(generator.parameters()).device
+
+    def mix(rows: slice) -> Tensor:
+        pixels = images.batch(rows)[0].to(device)
+        latents = encoder(pixels)
+        latents = generator.complete(latents, pixels) if residual else latents
+        return mixed_answers(model, generator, split, latents, pool, donors[:, rows])
+
     with eval_mode(reference, generator, encoder) as (model, _, _), track("mix and ask", len(images)) as advance:
-        pool = encoded(lenders, encoder, batch)
-        for part in slices(len(images), batch):
-            pixels = images.batch(part)[0].to(device)
-            latents = encoder(pixels)
-            latents = generator.complete(latents, pixels) if residual else latents
-            found.append(mixed_answers(model, generator, split, latents, pool, donors[:, part]))
-            advance(part.stop - part.start, "")
+        pool = encoded(lenders, encoder)
+        found = RowBudget().parts(mix, len(images), device, advance)
     return Survival.of(torch.cat(found, dim=1), images.labels)
 
 

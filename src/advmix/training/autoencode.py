@@ -16,6 +16,7 @@ from advmix.encoders.autoencoder import Autoencoder, load_autoencoder
 from advmix.generators.style import StyleConfig
 from advmix.training.loop import Trainee
 from advmix.utils.config import check_values
+from advmix.utils.device import check_batch, own_part
 from advmix.utils.errors import UserError
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import draw_seed, eval_mode, generator, global_seed
@@ -40,7 +41,7 @@ class FitOptions:
         start: first weights: `scratch`, random ones; `photo`, those of the ready-made generator, for colour images and
             with a quarter of the steps; `auto`, the second where it is possible.
         fit_steps: optimisation steps; default 600 at 16x16 pixels, 1,500 above; a quarter of them from `photo`.
-        fit_batch: images per step.
+        fit_batch: images per step, over all devices.
         fit_lr: peak learning rate of Adam, one cycle.
         latent_noise: standard deviation of the noise added to the latents before decoding.
         latent_penalty: weight of the latents' mean square.
@@ -141,6 +142,10 @@ class AutoencoderTrainee(Trainee):
         fabric: the machine.
         config: shape of the network; default `style_config(images, options)`.
         features: images in [0, 1] to tensors, for the perceptual error; on the machine's device.
+        compiled: see `Trainee`.
+
+    Raises:
+        UserError: a batch that cannot be shared out among the devices, or a size that `fit` does not take.
     """
 
     def __init__(
@@ -151,28 +156,36 @@ class AutoencoderTrainee(Trainee):
         fabric: Fabric,
         config: StyleConfig | None = None,
         features: nn.Module | None = None,
+        compiled: bool = False,
     ) -> None:
         if (features is not None) != (options.perceptual_weight > 0):
             raise UserError(f"--perceptual-weight {options.perceptual_weight}: goes together with --features")
+        check_batch(fabric, "--fit-batch", options.fit_batch)
         options = options.begun(*images.shape[:2])
         config = config or style_config(images, options)
         with global_seed(seed):
             self.model = Autoencoder(config)
         if options.start == "photo":
             self.model.load_state_dict(load_autoencoder(Path("photo"))[0].state_dict())
-        super().__init__(self.model, fabric, options.fit_lr, options.steps(config.resolution), betas=(0.9, 0.99))
+        steps = options.steps(config.resolution)
+        super().__init__(self.model, fabric, options.fit_lr, steps, betas=(0.9, 0.99), compiled=compiled)
         self.config, self.images, self.options, self.seed, self.features = config, images, options, seed, features
+        self.own = own_part(fabric, options.fit_batch)
 
     def loss(self, step: int) -> Tensor:
         """Reconstruction error plus penalty on a random batch."""
         _, signed, noise_seed = self.batch(step)
-        decoded, size = self.wrapped(signed, self.options.latent_noise, noise_seed)
+        part = self.options.fit_batch, self.own
+        noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed, part)
+        decoded, size = self.wrapped(signed, *noise)
         return self.penalised_error(decoded, signed, size)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, int]:
-        """A step's places in the image set `(B,)`, images `(B, C, H, W)` in [-1, 1], and seed of the latents' noise."""
+        """Of this process's part of a step's batch the places in the image set `(B,)` and images `(B, C, H, W)` in
+        [-1, 1]; and the seed of the noise on the whole batch's latents.
+        """
         rng = generator(self.seed, "fit", step)
-        index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)
+        index = torch.randint(len(self.images), (self.options.fit_batch,), generator=rng)[self.own]
         signed = (self.images.batch(index)[0] * 2 - 1).to(self.fabric.device)
         return index, signed, draw_seed(rng)
 

@@ -7,8 +7,7 @@ standard deviation from "Progressive Growing of GANs" (2018), section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from advmix.generators.layers import RELU_GAIN, SLOPE, EqualizedConv2d, Equalize
 from advmix.generators.style import check_sizes
 from advmix.utils.errors import UserError
 from advmix.utils.files import read_tensors, write_tensors
-from advmix.utils.torch_tools import rebuilt, stated
+from advmix.utils.torch_tools import frozen, rebuilt, stated
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -220,13 +219,3 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return 0.5 * gradient.square().sum(dim=(1, 2, 3)).mean() + 0 * logits.sum()
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for its weights meanwhile; they go through it."""
-    try:
-        network.requires_grad_(False)
-        yield
-    finally:
-        network.requires_grad_(True)

@@ -19,6 +19,7 @@ from advmix.mixing import usual_split
 from advmix.training.features import Features, open_features
 from advmix.utils import config as configs
 from advmix.utils.config import Settings, check_values
+from advmix.utils.device import MachineOptions
 from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import generator
 
@@ -49,12 +50,12 @@ class EncodeConfig(Settings):
         perp: layers that are z⊥ in Algorithm 2's mixing loss; negative ones count from the finest. By default all
             styles beside a spatial grid, else the two finest.
         perp_grid: whether a spatial grid is z⊥ too.
-        batch: images encoded at once, at most; Algorithm 2 takes fewer of large images.
-        shard_size: images per file.
+        shard_size: images per file; several processes take turns with the files.
         trust_code: whether a function that a file names (a .json, a saved config) may be called, too.
         seed: fixes what is drawn at random: of data that are not the generator's own, and of an imported generator.
         out: folder for what is written.
         device: auto, cpu, cuda, cuda:N or mps.
+        machines: how many processes take turns with the files.
         resume: go on with a run that was stopped.
     """
 
@@ -66,19 +67,19 @@ class EncodeConfig(Settings):
     optimize: OptimizeOptions = field(default_factory=OptimizeOptions)
     perp: tuple[int, ...] = ()
     perp_grid: bool = False
-    batch: int = 256
-    shard_size: int = 4096
+    shard_size: int = 1024
     trust_code: bool = False
     seed: int = 0
     out: Path = Path("runs/latents")
     device: str = "auto"
+    machines: MachineOptions = field(default_factory=MachineOptions)
     resume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.encoder not in ENCODERS:
             raise UserError(f"--encoder {self.encoder}: unknown; choose from {' '.join(ENCODERS)}")
-        check_values(self, "batch shard_size", least=1)
+        check_values(self, "shard_size", least=1)
         if self.pool.pool == PHOTOS:
             raise UserError(f"--pool {PHOTOS}: is encoded already; name it where it is used")
 

@@ -18,7 +18,7 @@ from advmix.training.autoencode import FitOptions, style_config
 from advmix.training.discriminator import GROUP, Adversary, Discriminator, adam, descend, group_size
 from advmix.training.loop import Stepper, Trainee
 from advmix.utils.config import check_values
-from advmix.utils.device import own_part
+from advmix.utils.device import check_batch, own_part
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console
 from advmix.utils.torch_tools import generator, global_seed
@@ -164,8 +164,7 @@ class GanTrainee(Stepper):
         self, images: ImageSet, options: GanOptions, seed: int, fabric: Fabric, config: StyleGanConfig | None = None
     ) -> None:
         super().__init__(fabric)
-        if options.gan_batch % fabric.world_size:
-            raise UserError(f"--gan-batch {options.gan_batch}: not a multiple of --devices {fabric.world_size}")
+        check_batch(fabric, "--gan-batch", options.gan_batch)
         config = config or gan_config(images, options.gan_channels)
         with global_seed(seed):
             self.generator = StyleGan(config)
@@ -309,8 +308,7 @@ class InvertTrainee(Trainee):
         mixing: float = 0.9,
         from_mean: bool = False,
     ) -> None:
-        if options.invert_batch % fabric.world_size:
-            raise UserError(f"--invert-batch {options.invert_batch}: not a multiple of --devices {fabric.world_size}")
+        check_batch(fabric, "--invert-batch", options.invert_batch)
         with global_seed(seed):
             self.model = Autoencoder(dec.config)
         if from_mean:

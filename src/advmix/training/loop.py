@@ -63,11 +63,30 @@ class Stepper(ABC):
 
 
 class Trainee(Stepper):
-    """A network with its optimiser and schedule: Adam, one cycle."""
+    """A network with its optimiser and schedule: Adam, one cycle.
 
-    def __init__(self, network: nn.Module, fabric: Fabric, lr: float, steps: int, betas: tuple[float, float]) -> None:
+    Args:
+        network: what is trained.
+        fabric: the machine; forward passes are in its precision.
+        lr: peak learning rate.
+        steps: of the cycle.
+        betas: of Adam.
+        compiled: whether its forward and backward passes are compiled, for each shape that they meet.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        fabric: Fabric,
+        lr: float,
+        steps: int,
+        betas: tuple[float, float],
+        compiled: bool = False,
+    ) -> None:
         super().__init__(fabric)
         self.network = network
+        if compiled:
+            network.compile(dynamic=False)
         optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas)
         self.wrapped, self.optimizer = fabric.setup(network, optimizer)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=max(steps, 2))

@@ -14,6 +14,7 @@ from advmix.data.images import ImageSet
 from advmix.mixing import Mixer, RandMix, SearchOptions
 from advmix.pools import FittedModel
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values, to_dict
 from advmix.utils.errors import UserError
 
@@ -145,8 +146,9 @@ def make_recipe(
     search: SearchOptions,
     baseline: BaselineOptions,
     model: FittedModel | None = None,
+    arithmetic: ArithmeticOptions | None = None,
 ) -> Recipe:
-    """What `method` trains with. `model`, on its device, is for the mixing methods.
+    """What `method` trains with. `model`, on its device, is for the mixing methods, `arithmetic` for a search.
 
     Raises:
         UserError: unknown method, or a mixing method without generator and latents.
@@ -154,7 +156,7 @@ def make_recipe(
     check_method(method)
     images = painted_digits(data, f"method {method}").train_unbiased if method == "ceiling" else data.train
     if method in NEEDS_LATENTS:
-        objective, setting = _mixing(method, search, baseline, model, len(images))
+        objective, setting = _mixing(method, search, baseline, model, len(images), arithmetic)
     else:
         objective, setting = OBJECTIVES[method](data, baseline)
     network = build_network(method, len(images.classes), int(images.pixels.shape[1]), seed)
@@ -162,7 +164,12 @@ def make_recipe(
 
 
 def _mixing(
-    method: str, search: SearchOptions, baseline: BaselineOptions, model: FittedModel | None, images: int
+    method: str,
+    search: SearchOptions,
+    baseline: BaselineOptions,
+    model: FittedModel | None,
+    images: int,
+    arithmetic: ArithmeticOptions | None,
 ) -> Made:
     if model is None:
         raise UserError(f"method {method} mixes latents: name a generator (--generator)")
@@ -170,7 +177,7 @@ def _mixing(
     loss: dict[str, Any] = {**_weights(baseline), "residual": baseline.residual or ready_made, "together": ready_made}
     mixer: Mixer
     if method == "advmix":
-        mixer, setting = search.mixer(model.generator), to_dict(search)
+        mixer, setting = search.mixer(model.generator, arithmetic=arithmetic), to_dict(search)
     else:
         mixer = RandMix(model.generator, search.split(model.generator.layers), search.strength)
         setting = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
-from advmix.mixing import Mixer, any_place
-from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed
+from advmix.mixing import Mixer, any_place, draw_all_donors
+from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed, rows_drawn
 
 Norm = Literal["linf", "l2"]
 
@@ -33,12 +33,14 @@ def project_ball(delta: Tensor, radius: float, norm: Norm) -> Tensor:
 
 def random_ball(shape: torch.Size, radius: float, norm: Norm, rng: torch.Generator | None) -> Tensor:
     """A uniform draw from the ball, on the CPU."""
+    count, own = rows_drawn(rng, shape[0])
+    drawn = (count, *shape[1:])
     if norm == "linf":
-        return (torch.rand(shape, generator=rng) * 2 - 1) * radius
-    delta = torch.randn(shape, generator=rng)
+        return (torch.rand(drawn, generator=rng)[own] * 2 - 1) * radius
+    delta = torch.randn(drawn, generator=rng)[own]
     numbers = delta[0].numel()
     length = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
-    return delta * _expand(radius * torch.rand(shape[0], generator=rng) ** (1 / numbers) / length, delta)
+    return delta * _expand(radius * torch.rand(count, generator=rng)[own] ** (1 / numbers) / length, delta)
 
 
 def pgd(
@@ -88,13 +90,15 @@ def pgd(
 class Batch:
     """Images `(B, C, H, W)` in [0, 1], labels `(B,)` and the examples' indices in the training set `(B,)`.
 
-    `augmented` images are not those of the training set any more, so that their latents are not in the pool.
+    `augmented` images are not those of the training set any more, so that their latents are not in the pool. Of the
+    batch of several processes each one trains on the rows `own`, and sees the others' only where its objective asks.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     augmented: bool = False
+    own: slice = field(default_factory=lambda: slice(None))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -110,6 +114,9 @@ class Objective(ABC):
     The classifier comes in train mode and is left in it; only its parameters receive gradients; all randomness is
     `rng`'s.
     """
+
+    sees_whole_batch = False
+    """Whether a process must see the images of the others, too, to draw the same as one process would."""
 
     @abstractmethod
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor: ...
@@ -130,6 +137,8 @@ class Mixup(Objective):
         alpha: of the Beta distribution of the weight.
     """
 
+    sees_whole_batch = True
+
     def __init__(self, classes: int, alpha: float = 1.0) -> None:
         from torchvision.transforms.v2 import MixUp
 
@@ -138,7 +147,7 @@ class Mixup(Objective):
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
         with global_seed(draw_seed(rng)):
             images, targets = self.mixup(batch.images, batch.labels)
-        return F.cross_entropy(classifier(images), targets)
+        return F.cross_entropy(classifier(images[batch.own]), targets[batch.own])
 
 
 class Adversarial(Objective):
@@ -181,15 +190,15 @@ class WithCopy(Objective):
 
     @abstractmethod
     def copy(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        """The variation of each image that is trained on beside it: `(B, C, H, W)` in [0, 1]."""
+        """The variation of each own image that is trained on beside it: `(B, C, H, W)` in [0, 1]."""
 
     def __call__(self, classifier: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
-        copy = self.copy(classifier, batch, rng)
+        copy, images, labels = self.copy(classifier, batch, rng), batch.images[batch.own], batch.labels[batch.own]
         if self.together:
-            of_copy, of_image = classifier(torch.cat([copy, batch.images])).chunk(2)
-            return self._weighted(of_copy, of_image, batch.labels)
+            of_copy, of_image = classifier(torch.cat([copy, images])).chunk(2)
+            return self._weighted(of_copy, of_image, labels)
         seen = self.clean_weight or self.consistency
-        return self._weighted(classifier(copy), classifier(batch.images) if seen else None, batch.labels)
+        return self._weighted(classifier(copy), classifier(images) if seen else None, labels)
 
     def _weighted(self, of_copy: Tensor, of_image: Tensor | None, labels: Tensor) -> Tensor:
         """Of logits `(B, C)`; those of images that do not count may be None."""
@@ -240,7 +249,8 @@ class Mixing(WithCopy):
         """The mixer's images. A random mix is not judged, which saves a pass through the classifier."""
         judge = classifier if self.mixer.needs_classifier else None
         own = batch.index if self.places is None else any_place(self.places[batch.index.cpu()], len(self.pool), rng)
-        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, rng=rng, exclude=own).images
+        donors = draw_all_donors(self.mixer.search, len(batch.labels), len(self.pool), own, rng)
+        return self.mixer(judge, self.latents(batch), batch.labels, self.pool, donors=donors).images
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> Latents:
@@ -270,6 +280,8 @@ class Augment(WithCopy):
         clean_weight, together, consistency: see `WithCopy`.
     """
 
+    sees_whole_batch = True
+
     def __init__(
         self,
         transform: Callable[[Tensor], Tensor],
@@ -284,4 +296,4 @@ class Augment(WithCopy):
         """Transformed images. One by one they are faster on the CPU than by hundreds of small kernels on a GPU."""
         with global_seed(draw_seed(rng)):
             copies = [self.transform(image) for image in batch.images.cpu()]
-        return torch.stack(copies).to(batch.images.device).contiguous(memory_format=torch.channels_last)
+        return torch.stack(copies[batch.own]).to(batch.images.device).contiguous(memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from advmix import __version__
 from advmix.utils.errors import ALONE, ThresholdError, UserError, printable
+from advmix.utils.machine import HELP, take_machine
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -95,8 +96,8 @@ INTERRUPTED = (
 )
 
 MORE_MEMORY = (
-    "Perhaps other programs use it too: start fewer processes, take smaller batches, or --device cpu. What was done is "
-    "kept, as after an interruption"
+    "Perhaps other programs use it too: start fewer processes, take a smaller --memory or --batch, or --device cpu. "
+    "What was done is kept, as after an interruption"
 )
 
 WITHOUT_MEMORY = (
@@ -204,6 +205,7 @@ class Program:
             *listed,
             "",
             f"COMMAND --config FILE runs a saved config.json again; further flags override it. {self.name} --version",
+            HELP,
         ]
         return "\n".join(lines)
 
@@ -223,8 +225,8 @@ class Program:
         import tyro
 
         command, called = self._named(words[0]), f"{self.name} {words[0]}"
-        rest, path = _take_config(words[1:])
-        _check_words(rest)
+        _check_words(words[1:])
+        rest, path = _take_config(take_machine(words[1:]))
         kind, _ = command.load()
         saved = {"default": _saved(path, self.prefix + words[0], kind)} if path is not None else {}
         errors = io.StringIO()
@@ -239,6 +241,7 @@ class Program:
                 )
         except SystemExit as stop:
             if stop.code in (0, None):
+                print(HELP)
                 raise
             raise UserError(f"{_inside_box(errors.getvalue())} (see {called} --help)") from None
         if saved:

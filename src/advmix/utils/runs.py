@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 READ = ("generator", "latents", "classifier", "weights", "features", "reference", "audit", "compare")
 PLACES = ("out", "file", "cells", "finished", *READ)
-RESUMABLE_FIELDS = (*PLACES, "device", "resume", "trust_code", "checkpoint_seconds", "fail_under", "format", "votes")
+WAYS = ("device", "machines", "resume", "trust_code", "checkpoint_seconds", "fail_under", "format", "votes")
+RESUMABLE_FIELDS = (*PLACES, *WAYS)
 """Fields that may differ between a run and its continuation: of what is read, not the path counts but the content."""
 CLAIM, LOCK = "config.json", ".lock"
 CHUNKS = ".chunks"
@@ -92,7 +93,7 @@ def open_run(
             _unlock(out)
             raise
 
-    run = claim() if fabric is None else in_first_process(fabric, claim)
+    run = in_first_process(fabric, claim)
     try:
         yield run
         if len(_held.get(out.resolve(), [])) == 1:  # the first process alone, and no stage within another

@@ -39,6 +39,37 @@ def generator(seed: int, *path: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *path))
 
 
+class PartGenerator(torch.Generator):
+    """A CPU random generator of a process that has some rows of a batch while others have the rest. All of them draw
+    the same for the whole batch and take their own rows: what is drawn does not depend on their number.
+
+    >>> rng = part_generator(0, "train", 17, count=64, own=slice(32, 64))
+    >>> torch.rand(rows_drawn(rng, 32)[0], generator=rng)[rng.own]
+
+    Attributes:
+        count: rows of the whole batch.
+        own: those of this process.
+    """
+
+    count: int
+    own: slice
+
+
+def part_generator(seed: int, *path: str | int, count: int, own: slice) -> PartGenerator:
+    """A fresh one for one place of use."""
+    rng = PartGenerator()
+    rng.manual_seed(derive(seed, *path))
+    rng.count, rng.own = count, own
+    return rng
+
+
+def rows_drawn(rng: torch.Generator | None, count: int) -> tuple[int, slice]:
+    """For how many rows to draw where random numbers for `count` are wanted, and which of them these are."""
+    if isinstance(rng, PartGenerator) and rng.own.stop - rng.own.start == count:
+        return rng.count, rng.own
+    return count, slice(None)
+
+
 def draw_seed(rng: torch.Generator | None) -> int:
     """A seed drawn from `rng` (torch's global generator when None)."""
     return int(torch.randint(2**62, (), generator=rng))
@@ -79,6 +110,19 @@ def eval_mode(*modules: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """No gradients for their weights meanwhile; they go through them."""
+    learning = [part for module in modules for part in module.parameters() if part.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_()
 
 
 def answers(logits: Tensor) -> Tensor:

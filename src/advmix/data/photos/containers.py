@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import time
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from rich.filesize import decimal
@@ -123,6 +125,10 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """The ways of packing that Python unpacks piece by piece, so that a member cannot become larger than it says."""
 
 
+UNSETTLED_NANOSECONDS = 2 * 10**9
+"""Age under which a file may change without another time: the coarsest clock of a file system ticks so often."""
+
+
 class Files(ABC):
     """Files by name, `/` between its parts, relative to the place they lie in; hidden ones are left out.
 
@@ -170,6 +176,27 @@ class Files(ABC):
             raise UserError(f"{place}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
         except (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{place}: cannot be read as UTF-8 text ({error})") from error
+
+    def stamp(self, names: Sequence[str]) -> str | None:
+        """A text that changes with any of these files: their paths, sizes and times. None where a file is missing, or
+        so new that it may change again within the resolution of its time.
+        """
+        place, digest, now = self.place.resolve(), hashlib.sha256(), time.time_ns()
+        digest.update(os.fsencode(place))
+        try:
+            for path in self._paths(place, names):
+                found = path.stat()
+                if abs(now - found.st_mtime_ns) < UNSETTLED_NANOSECONDS:
+                    return None
+                facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+                digest.update(os.fsencode(path) + repr(facts).encode())
+        except OSError:
+            return None
+        return digest.hexdigest()
+
+    def _paths(self, place: Path, names: Sequence[str]) -> Iterable[Path]:
+        """The files that hold what is called so."""
+        return (place / name for name in names)
 
     @abstractmethod
     def close(self) -> None:
@@ -242,6 +269,9 @@ class Archive(Files):
 
     def close(self) -> None:
         self._zip.close()
+
+    def _paths(self, place: Path, names: Sequence[str]) -> Iterable[Path]:
+        return (place,)
 
     def _bytes(self, name: str) -> int:
         return self._infos[name].file_size

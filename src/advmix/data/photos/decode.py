@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,6 @@ from torch import Tensor
 from advmix.data.images import slices
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError, printable
-from advmix.utils.progress import track
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def decode_all(
     size: int,
     channels: int,
     crop: str,
-    progress: bool = True,
+    advance: Callable[[int, str], object] | None = None,
 ) -> Decoded:
     """Decode with several threads; every image that cannot be read is named in `broken`.
 
@@ -182,7 +181,7 @@ def decode_all(
         size: width and height of the result, in pixels.
         channels: 1 (grey) or 3 (RGB).
         crop: one of `pixels.CROPS`.
-        progress: whether it is shown.
+        advance: is told how many are done.
 
     Raises:
         UserError: more memory than there is.
@@ -197,7 +196,7 @@ def decode_all(
             return Broken(names[index], str(error))
         return stored
 
-    found = _in_threads(one, len(names), progress)
+    found = _in_threads(one, len(names), advance)
     kept = [index for index, result in enumerate(found) if not isinstance(result, Broken)]
     facts = [result for result in found if not isinstance(result, Broken)]
     return Decoded(
@@ -240,16 +239,16 @@ def read(opener: Callable[[str], Image.Image], name: str, size: int) -> tuple[Im
         raise UnreadableError(printable(str(error)) or type(error).__name__) from error
 
 
-def _in_threads(work: Callable[[int], T], count: int, progress: bool) -> list[T]:
+def _in_threads(work: Callable[[int], T], count: int, advance: Callable[[int, str], object] | None) -> list[T]:
     """`work(0)` to `work(count - 1)`; an interruption does not wait for what has not begun."""
     pool = ThreadPoolExecutor(WORKERS)
     results: list[T] = []
     try:
-        shown = track("read images", count) if progress else nullcontext(lambda steps, note: None)
-        with _bombs_are_errors(), shown as advance:
+        with _bombs_are_errors():
             for part in pool.map(lambda chunk: [work(i) for i in range(chunk.start, chunk.stop)], slices(count, CHUNK)):
                 results += part
-                advance(len(part), "")
+                if advance is not None:
+                    advance(len(part), "")
     finally:
         pool.shutdown(cancel_futures=True)
     return results

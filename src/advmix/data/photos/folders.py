@@ -215,6 +215,7 @@ def _found(files: Files, table: str | None) -> Source:
         (*notes, *left),
         frozenset() if used else frozenset(("class",)),
         close=files.close,
+        stamp=files.stamp,
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from advmix.data.images import ImageSet
+from advmix.data.photos.cache import decode_once
 from advmix.data.photos.containers import open_files
 from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, open_bytes
 from advmix.data.photos.folders import is_picture, left_out, open_path
@@ -105,16 +105,20 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
     """
     with closing(open_source(data, options)) as source:
         table = make_table(source, options, seed)
-        names = [entry.name for entry in table.entries]
-        decoded = decode_all(source.open, names, options.size, options.channels, options.crop)
-    if decoded.broken and not (options.skip_broken and len(decoded.kept)):
-        raise UserError(broken_words(source.place, decoded.broken, len(names)))
+        order = sorted(range(len(table.entries)), key=lambda place: SPLIT_NAMES.index(table.entries[place].split))
+        names = [table.entries[place].name for place in order]
+        stamp = source.stamp(names)
+        decoded = decode_once(source.open, names, stamp, options.size, options.channels, options.crop)
+    places = {entry.name: place for place, entry in enumerate(table.entries)}
+    broken = tuple(sorted(decoded.broken, key=lambda image: places[image.name]))
+    if broken and not (options.skip_broken and len(decoded.kept)):
+        raise UserError(broken_words(source.place, broken, len(names)))
     return Photos(
-        _split_sets(table, decoded),
+        _split_sets(table, order, decoded),
         table.classes,
         table.groups,
         table.sites,
-        decoded.broken,
+        broken,
         decoded.sizes,
         decoded.modes,
         table.unlabelled,
@@ -141,7 +145,7 @@ class Native:
             UserError: an image cannot be read any more.
         """
         options = self.options
-        decoded = decode_all(self.source.open, names, size, options.channels, options.crop, progress=False)
+        decoded = decode_all(self.source.open, names, size, options.channels, options.crop)
         if decoded.broken:
             raise UserError(broken_words(self.source.place, decoded.broken, len(names)))
         return decoded.pixels
@@ -197,21 +201,26 @@ def say_notes(place: str, notes: Sequence[str]) -> None:
         console.print(f"  {printable(f'{place}: {note}')}", markup=False, style="yellow")
 
 
-def _split_sets(table: Table, decoded: Decoded) -> dict[str, PhotoSet]:
-    kept = [table.entries[place] for place in decoded.kept.tolist()]
-    found = {}
-    for split in ("train", "val", "test"):
-        places = torch.tensor([place for place, entry in enumerate(kept) if entry.split == split], dtype=torch.int64)
-        if len(places):
-            entries = [kept[place] for place in places.tolist()]
+SPLIT_NAMES = ("train", "val", "test")
+"""In the order in which they are decoded, so that the pixels of each are one piece of memory."""
+
+
+def _split_sets(table: Table, order: Sequence[int], decoded: Decoded) -> dict[str, PhotoSet]:
+    kept = [table.entries[order[row]] for row in decoded.kept.tolist()]
+    found, start = {}, 0
+    for split in SPLIT_NAMES:
+        entries = [entry for entry in kept if entry.split == split]
+        rows = slice(start, start + len(entries))
+        start = rows.stop
+        if entries:
             numbers = torch.tensor([(entry.label, entry.group, entry.site, entry.unit) for entry in entries])
             labels, groups, sites, units = numbers.T.contiguous()
-            images = ImageSet(decoded.pixels[places], labels, table.classes)
+            images = ImageSet(decoded.pixels[rows], labels, table.classes)
             found[split] = PhotoSet(images, groups, sites, units, tuple(entry.name for entry in entries))
     return found
 
 
-Named = tuple[list[str], Callable[[str], Image.Image], list[str]]
+Named = tuple[list[str], Source, list[str]]
 
 """Names, how to open what is called so, and remarks."""
 
@@ -234,12 +243,13 @@ def load_pictures(
     Raises:
         UserError: no images, or broken ones, unless `skip_broken`.
     """
-    with (_of_library if is_of_library(data) else _of_files)(data, options, part) as (found, opener, notes):
+    with (_of_library if is_of_library(data) else _of_files)(data, options, part) as (found, source, notes):
         if not found:
             raise UserError("; ".join([f"{data}: no images in it", *notes]))
         chosen = range(len(found)) if rng is None else torch.randperm(len(found), generator=rng).tolist()
         names = [found[place] for place in sorted(chosen[: options.limit])]
-        decoded = decode_all(opener, names, options.size, options.channels, options.crop)
+        stamp = source.stamp(names)
+        decoded = decode_once(source.open, names, stamp, options.size, options.channels, options.crop)
     if decoded.broken and not (options.skip_broken and len(decoded.kept)):
         raise UserError(broken_words(data, decoded.broken, len(names)))
     say_left_out(data, decoded.broken, len(names))
@@ -251,7 +261,7 @@ def load_pictures(
 def _of_files(data: str, options: PhotoOptions, part: str) -> Iterator[Named]:
     with closing(open_files(expanded(data, "data"))) as files:
         names = [name for name in files.names if is_picture(name)]
-        yield names, lambda name: open_bytes(files.read(name)), left_out(files)
+        yield names, Source(data, (), lambda name: open_bytes(files.read(name)), stamp=files.stamp), left_out(files)
 
 
 @contextmanager
@@ -260,4 +270,4 @@ def _of_library(data: str, options: PhotoOptions, part: str) -> Iterator[Named]:
         names = [row.name for row in source.rows if row.split in (part, None)]
         if source.rows and not names:
             raise UserError(f"--part {part}: {data} has {' '.join(sorted({str(row.split) for row in source.rows}))}")
-        yield names, source.open, list(source.notes)
+        yield names, source, list(source.notes)

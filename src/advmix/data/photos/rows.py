@@ -52,6 +52,7 @@ class Source:
         named: columns whose values somebody meant as names, so that `none` is one: folders, a library's labels.
         columns: all that there are, where not all can be labels.
         close: to be called after the last `open`.
+        stamp: from names to a text that changes with any of their files; None where these are not known.
     """
 
     place: str
@@ -63,6 +64,7 @@ class Source:
     named: frozenset[str] = frozenset()
     columns: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
+    stamp: Callable[[Sequence[str]], str | None] = lambda names: None
 
     @cached_property
     def labels(self) -> list[str]:
