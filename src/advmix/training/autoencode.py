@@ -175,7 +175,7 @@ class AutoencoderTrainee(Trainee):
     def loss(self, step: int) -> Tensor:
         """Reconstruction error plus penalty on a random batch."""
         _, signed, noise_seed = self.batch(step)
-        part = self.options.fit_batch, self.own
+        part = (self.options.fit_batch, self.own) if self.fabric.world_size > 1 else None
         noise = self.model.draw_noise(signed, self.options.latent_noise, noise_seed, part)
         decoded, size = self.wrapped(signed, *noise)
         return self.penalised_error(decoded, signed, size)
