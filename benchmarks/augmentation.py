@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import tyro
 from rich.table import Table
+from script import run, write_rows
 from timing import Work, measure
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,8 +25,7 @@ from torchvision.models import resnet18
 from advmix.latents import Latents
 from advmix.transforms import AdversarialStyle, RandomStyle, open_styles
 from advmix.utils.config import check_values
-from advmix.utils.device import environment, make_fabric
-from advmix.utils.files import write_json
+from advmix.utils.device import make_fabric
 from advmix.utils.progress import console
 
 POOL = 2000
@@ -107,19 +107,8 @@ def main() -> None:
     config = tyro.cli(AugmentationConfig)
     device = make_fabric(config.device).device
     rows = rows_of(measure(Training(config, device).works(config.generators), config.rounds, device))
-    write_json(
-        config.out / "augmentation.json",
-        {
-            "command": "python benchmarks/augmentation.py",
-            "classifier": "resnet18",
-            "size": config.size,
-            "batch": config.batch,
-            "pool": POOL,
-            "rounds": config.rounds,
-            "environment": environment(),
-            "rows": rows,
-        },
-    )
+    settings = {"classifier": "resnet18", "size": config.size, "batch": config.batch, "pool": POOL}
+    write_rows(config.out, "augmentation", rows, **settings, rounds=config.rounds)
     table = Table("generator", "use", "ms", "steps")
     for row in rows:
         table.add_row(row["generator"], row["use"], f"{row['milliseconds']:.0f}", f"{row['times_step']:.2f}")
@@ -127,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,7 +9,6 @@ of StyleGAN and Algorithm 2 run as advmix runs them, the last two not compiled, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import tyro
 from rich.table import Table
+from script import run, write_rows
 from timing import Layer, Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,9 +35,8 @@ from advmix.training.gan import GanOptions, GanTrainee
 from advmix.training.objectives import Mixing
 from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
-from advmix.utils.device import environment, make_fabric
+from advmix.utils.device import make_fabric
 from advmix.utils.errors import UserError
-from advmix.utils.files import write_json
 from advmix.utils.progress import console
 from advmix.utils.torch_tools import frozen
 
@@ -288,17 +287,8 @@ def main() -> None:
     config = tyro.cli(PartsConfig)
     device = make_fabric(config.device).device
     rows = [row for resolution in config.resolutions for row in time_parts(resolution, config, device)]
-    write_json(
-        config.out / "parts.json",
-        {
-            "command": "python benchmarks/parts.py",
-            "classifier": "conv_net",
-            "batch": config.batch,
-            "rounds": config.rounds,
-            "environment": environment(),
-            "rows": rows,
-        },
-    )
+    settings = {"classifier": "conv_net", "batch": config.batch, "rounds": config.rounds}
+    write_rows(config.out, "parts", rows, **settings)
     for resolution in config.resolutions:
         console.print(table_of([row for row in rows if row["resolution"] == resolution]))
 
@@ -317,8 +307,4 @@ def table_of(rows: list[dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

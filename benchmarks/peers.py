@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import tyro
 from rich.table import Table
+from script import run, write_rows
 from timing import Work, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,8 +30,7 @@ from advmix.data.images import to_bytes
 from advmix.mixing import Search
 from advmix.transforms import AdversarialStyle, RandomStyle
 from advmix.utils.config import check_values
-from advmix.utils.device import environment, make_fabric
-from advmix.utils.files import make_folder, write_json
+from advmix.utils.device import make_fabric
 from advmix.utils.progress import console
 
 RADIUS = 8 / 255
@@ -239,17 +239,7 @@ def main() -> None:
     config = tyro.cli(PeersConfig)
     device = make_fabric(config.device).device
     rows = [*augmentation_rows(config, device), *attack_rows(config, device)]
-    write_json(
-        make_folder(config.out) / "peers.json",
-        {
-            "command": "python benchmarks/peers.py",
-            "batch": config.batch,
-            "steps": config.steps,
-            "rounds": config.rounds,
-            "environment": environment(),
-            "rows": rows,
-        },
-    )
+    write_rows(config.out, "peers", rows, batch=config.batch, steps=config.steps, rounds=config.rounds)
     table = Table("", "", "pixels", "images/s", "times")
     for row in rows:
         numbers = f"{row['images_per_second']:.0f}", f"{row['times_reference']:.2f}"
@@ -258,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,6 @@ One generator for all, fitted in 32 bits; every classifier is judged by the same
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import tyro
 from rich.table import Table
+from script import run, write_rows
 
 from advmix.cli import main as advmix
 from advmix.utils.config import check_values
-from advmix.utils.device import environment
 from advmix.utils.errors import UserError
-from advmix.utils.files import read_json, write_json
+from advmix.utils.files import read_json
 from advmix.utils.progress import console
 
 FIGURES = ("accuracy_shuffled", "accuracy_worst_case")
@@ -80,10 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = accuracies(config, Path(folder))
     settings = {"fit_steps": config.fit_steps, "epochs": config.epochs, "images": config.images}
-    command = "python benchmarks/precision.py"
-    write_json(
-        config.out / "precision.json", {"command": command, **settings, "environment": environment(), "rows": rows}
-    )
+    write_rows(config.out, "precision", rows, **settings)
     table = Table("seed", "precision", *FIGURES)
     for row in rows:
         table.add_row(str(row["seed"]), row["precision"], *(f"{100 * row[name]:.1f}" for name in FIGURES))
@@ -91,8 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -24,12 +24,11 @@ import tyro
 from PIL import Image
 from rich.filesize import decimal
 from rich.table import Table
+from script import run, write_rows
 from sklearn.datasets import load_sample_images
 
 from advmix.utils.config import check_values
-from advmix.utils.device import environment
 from advmix.utils.errors import UserError
-from advmix.utils.files import make_folder, write_json
 from advmix.utils.progress import console, track
 
 SECONDS_BETWEEN = 0.05
@@ -170,10 +169,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scaling") as folder:
         rows = measure_scaling(config, config.scratch or Path(folder))
     console.print(scaling_table(rows))
-    settings = {"size": config.size, "generator": config.generator, "memory": config.memory}
-    results = {"settings": settings, "environment": environment(), "rows": rows}
-    write_json(make_folder(config.out, parents=True) / "scaling.json", results)
+    write_rows(config.out, "scaling", rows, size=config.size, generator=config.generator, memory=config.memory)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

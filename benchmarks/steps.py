@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import tyro
 from rich.table import Table
+from script import run, write_rows
 from timing import Work, in_turn, layers_of, measure
 from torch import Tensor, nn
 
@@ -25,8 +26,7 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix
 from advmix.training.autoencode import WIDTHS
 from advmix.training.objectives import Batch, Mixing, Nominal, Objective
-from advmix.utils.device import environment, make_fabric
-from advmix.utils.files import write_json
+from advmix.utils.device import make_fabric
 from advmix.utils.progress import console
 
 
@@ -184,18 +184,8 @@ def main() -> None:
         bench = Bench.make(resolution, config.batch, fabric.device)
         timings[str(resolution)] = measure(bench.works(), config.rounds, fabric.device)
         rows += report(resolution, timings[str(resolution)])
-    write_json(
-        config.out / "steps.json",
-        {
-            "command": "python benchmarks/steps.py",
-            "classifier": "conv_net",
-            "batch": config.batch,
-            "rounds": config.rounds,
-            "environment": environment(),
-            "rows": rows,
-            "seconds": timings,
-        },
-    )
+    settings = {"classifier": "conv_net", "batch": config.batch, "rounds": config.rounds, "seconds": timings}
+    write_rows(config.out, "steps", rows, **settings)
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value or "–") for value in row.values()))
@@ -203,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
