@@ -35,16 +35,15 @@ def site_figure(results: Record, set_name: str) -> Figure:
 
     Filled: as trained. Hollow: with normalisation statistics of unlabelled images of the site.
     """
-    found = variants_of(results, set_name)
-    rows = {variant: of_seed for variant, of_seed in found.items() if variant.network == "conv"}
+    rows = variants_of(results, set_name)
     order = sorted(rows, key=lambda one: summarise(rows[one])["sites"].mean)
     height = ROW * len(order)
     canvas = Canvas(LEFT + 2 * PLOT + GAP + 0.4, height + 1.85)
-    summaries = {variant: summarise(rows[variant]) for variant in order}
+    found = {variant: summarise(rows[variant]) for variant in order}
     panels = [("new sites", ("sites", "sites_estimated")), ("home", ("home",))]
     for place, (title, keys) in enumerate(panels):
         axes = canvas.axes(LEFT + place * (PLOT + GAP), 0.75, PLOT, height)
-        _rows(axes, order, [{variant: summaries[variant][key] for variant in order} for key in keys])
+        _rows(axes, order, [{variant: found[variant][key] for variant in order} for key in keys])
         canvas.text(LEFT + place * (PLOT + GAP) + PLOT / 2, 0.6, title, 10)
     for number, variant in enumerate(order):
         title, _ = words_of(variant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from advmix.intervals import Interval
 from experiments.markdown_table import grid
 from experiments.shifts.donors import BOTH, DONORS
 from experiments.shifts.methods import METHODS
+from experiments.shifts.networks import NETWORKS
 from experiments.shifts.results import (
     FORECASTS,
     Spread,
@@ -43,9 +44,11 @@ def in_order(variants: Sequence[Variant]) -> list[Variant]:
     )
 
 
-def variants_of(results: Record, set_name: str) -> dict[Variant, dict[int, Record]]:
-    """Rows by seed of all variants of a set, in order."""
-    found = by_variant(row for row in results["rows"] if row["set"] == set_name)
+def variants_of(
+    results: Record, set_name: str, networks: Sequence[str] = ("conv",)
+) -> dict[Variant, dict[int, Record]]:
+    """Rows by seed of all variants of a set, in order; with the studies' network, or with those that are named."""
+    found = by_variant(row for row in results["rows"] if row["set"] == set_name and row["network"] in networks)
     return {variant: found[variant] for variant in in_order(list(found))}
 
 
@@ -94,15 +97,14 @@ def accuracy_table(results: Record, set_name: str) -> Iterator[str]:
     rows = variants_of(results, set_name)
     if rows:
         yield facts(results, rows, set_name)
-        of_network = {variant: of_seed for variant, of_seed in rows.items() if variant.network == "conv"}
-        yield grid(ACCURACY_HEADS, _accuracies(results, rows, of_network), left=2)
+        yield grid(ACCURACY_HEADS, _accuracies(results, rows, rows), left=2)
 
 
 def network_table(results: Record) -> Iterator[str]:
     """Accuracies with every other network, and of the same methods with the studies' own."""
     lines = []
     for set_name in SETS:
-        rows = variants_of(results, set_name)
+        rows = variants_of(results, set_name, list(NETWORKS))
         other = {(one.method, one.donors) for one in rows if one.network != "conv"}
         shown = {one: rows[one] for one in rows if (one.method, one.donors) in other and one.budget == 1}
         lines += [[SETS[set_name].title, *line] for line in _accuracies(results, rows, shown)]
@@ -128,8 +130,6 @@ def probability_table(results: Record, set_name: str) -> Iterator[str]:
     """What the probabilities of every method are worth at the new sites, with the studies' network."""
     lines = []
     for variant, of_seed in variants_of(results, set_name).items():
-        if variant.network != "conv":
-            continue
         found = summarise(of_seed)
         cells = [
             f"{found['brier'].mean:.2f}",
@@ -149,8 +149,7 @@ def twin_table(results: Record) -> Iterator[str]:
     for variant, of_seed in variants_of(results, "mnist-m").items():
         twins = [row["sites"]["mnist-m"]["twins"] for row in of_seed.values()]
         cells = [_of_twins(twins, key) for key in ("withstood", "right_withstood", "right_flipped")]
-        if variant.network == "conv":
-            lines.append([*words_of(variant), str(len(of_seed)), *cells])
+        lines.append([*words_of(variant), str(len(of_seed)), *cells])
     heads = ("method", "donors", "seeds", "withstand mixes", "of these right on the twin", "of the others")
     if lines:
         yield grid(heads, lines, left=2)
@@ -212,19 +211,25 @@ OVERVIEW = (
 )
 """Rows of the overview: method and donors."""
 
+README_ROWS = (
+    *(("nominal", ""), ("jitter", ""), ("augmix", ""), ("fourier", "photographs")),
+    *(("randmix", "home"), ("randmix", "photographs"), ("advmix", "photographs"), ("randmix", "sites")),
+)
+"""Those that a reader sees first."""
 
-def overview_table(results: Record) -> Iterator[str]:
+
+def overview_table(results: Record, shown_rows: Sequence[tuple[str, str]] = OVERVIEW) -> Iterator[str]:
     """Mean of the new sites of every set, as trained and with normalisation re-estimated: of the seeds that all rows
     have.
     """
     of_set = {name: _overview_rows(results, name) for name in SETS}
     shown = [name for name, rows in of_set.items() if rows]
     lines = []
-    for method, donors in OVERVIEW:
+    for method, donors in shown_rows:
         cells = [_overview_cell(of_set[name].get(Variant(name, "conv", method, donors, 1))) for name in shown]
         if any(cell != "–" for cell in cells):
             lines.append([*words_of(Variant(shown[0], "conv", method, donors, 1)), *cells])
-    heads = [f"{SETS[name].title}, {_seed_words(next(iter(of_set[name].values())))}" for name in shown]
+    heads = [f"{SETS[name].title}, {_seed_count(next(iter(of_set[name].values())))}" for name in shown]
     yield grid(("method", "donors", *heads), lines, left=2)
 
 
@@ -239,6 +244,10 @@ def _overview_rows(results: Record, set_name: str) -> dict[Variant, dict[int, Re
 def _seed_words(seeds: Iterable[int]) -> str:
     numbers = sorted(seeds)
     return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _seed_count(seeds: Collection[int]) -> str:
+    return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
 
 
 def _overview_cell(of_seed: Mapping[int, Record] | None) -> str:
@@ -276,6 +285,7 @@ PARTS: dict[str, Callable[[Record], Iterator[str]]] = {
     "forecast": forecast_table,
     "search": search_table,
     "overview": overview_table,
+    "readme": partial(overview_table, shown_rows=README_ROWS),
 }
 """Tables by the word that a page asks for them with."""
 
@@ -283,5 +293,5 @@ PARTS: dict[str, Callable[[Record], Iterator[str]]] = {
 def shift_tables(results: Record) -> Iterator[str]:
     """All tables."""
     for name, make in PARTS.items():
-        if name not in ("overview", "search"):
+        if name not in ("overview", "readme", "search"):
             yield from make(results)
