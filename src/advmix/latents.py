@@ -191,17 +191,20 @@ class Split:
 
     def perp_of(self, latents: Latents) -> Tensor:
         """`z⊥` as one flat row per example, `(B, P)`."""
-        parts = [latents.styles[:, list(self.perp)].flatten(1)]
+        parts = [latents.styles[:, :0].flatten(1), *(latents.styles[:, layer] for layer in self.perp)]
         if self.grid and latents.grid is not None:
             parts.append(latents.grid.flatten(1))
         return torch.cat(parts, dim=1)
 
     def with_perp(self, latents: Latents, perp: Tensor) -> Latents:
         """`latents` with its `z⊥` replaced by the rows of `perp`, `(B, P)`; differentiable in `perp`."""
-        depth = latents.styles.shape[2]
+        depth, layers = latents.styles.shape[2], list(latents.styles.unbind(1))
         count = len(self.perp) * depth
-        index = torch.tensor(self.perp, device=perp.device, dtype=torch.long)
-        styles = latents.styles.index_copy(1, index, perp[:, :count].unflatten(1, (len(self.perp), depth)))
+        for layer, style in zip(
+            self.perp, perp[:, :count].unflatten(1, (len(self.perp), depth)).unbind(1), strict=True
+        ):
+            layers[layer] = style
+        styles = torch.stack(layers, dim=1)
         if not self.grid or latents.grid is None:
             return replace(latents, styles=styles)
         return replace(latents, styles=styles, grid=perp[:, count:].unflatten(1, latents.grid.shape[1:]))

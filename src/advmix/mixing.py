@@ -22,7 +22,7 @@ from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.memory import in_parts, is_measuring
-from advmix.utils.torch_tools import eval_mode, frozen, rows_drawn
+from advmix.utils.torch_tools import eval_mode, frozen, rows_drawn, send
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
@@ -279,6 +279,9 @@ class AdvMix(Mixer):
             returned, is decoded and classified again in the networks' own type. Compiled is a candidate with its
             gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
         settings: of `Search`, in place of those of `search`.
+
+    Of itself a search never waits for a GPU between its first candidate and its last one; with `stop_early` once a step, for the
+    examples that are left, and in 16 bits once a candidate, for the mistakes that are looked at again.
     """
 
     def __init__(
@@ -319,16 +322,12 @@ class AdvMix(Mixer):
         if trace and self.stop_early:
             raise ValueError("a trace needs every candidate: it cannot go with stop_early")
         latents, pool = latents.detach(), pool.detach()
-
-        def drawn(step: int) -> Tensor:
-            shape = (self.search.restarts, len(latents))
-            lent = draw_donors(shape, len(pool), exclude, rng) if donors is None else donors[step]
-            return lent.to(labels.device).flatten()
-
-        lent = drawn(0)
-        own = self.split.perp_of(latents)
-        start = _towards(own.repeat(self.search.restarts, 1), self.split.perp_of(pool[lent]), self.search.strength)
-        unit = self.split.perp_of(pool.spread)
+        if donors is None:
+            donors = draw_all_donors(self.search, len(latents), len(pool), exclude, rng)
+        drawn = send(donors, labels.device).flatten(1)
+        lent, unit = drawn[0], self.split.perp_of(pool.spread)
+        own = self.split.perp_of(latents).repeat(self.search.restarts, 1)
+        start = self._starts(own, pool, lent)
         labels = labels.repeat(self.search.restarts)
         rows = torch.arange(len(start), device=labels.device)
         history = []
@@ -348,15 +347,16 @@ class AdvMix(Mixer):
                 if self.stop_early:
                     kept = self._not_fooled(worst)[rows].nonzero()[:, 0]
                     rows, perp, gradient, state = rows[kept], perp[kept], gradient[kept], state[kept]
+                    own, lent, start = own[kept], lent[kept], start[kept]
                     if not len(rows):
                         break
                 blind = says_nothing(gradient)
-                if blind.any():
-                    lent, start = self._lend_anew(rows[blind], lent, start, own, pool, drawn(step))
+                lent = torch.where(blind, drawn[step][rows], lent)
+                start = torch.where(blind[:, None], self._starts(own, pool, lent), start)
                 perp = ascend(perp, gradient, unit, self.search.step_size, self.search.step)
-                perp = torch.where(blind[:, None], start[rows], project(perp, start[rows], unit, self.search.radius))
+                perp = torch.where(blind[:, None], start, project(perp, start, unit, self.search.radius))
                 climb, known = step < self.search.steps, worst.fooled[rows]
-                found, gradient = judge(state, perp, lent[rows], labels[rows], climb, known)
+                found, gradient = judge(state, perp, lent, labels[rows], climb, known)
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
             row = self._worst_rows(worst)
@@ -375,13 +375,10 @@ class AdvMix(Mixer):
         """What is compiled computes gradients in all weights that ask for one: here none does."""
         return frozen(*modules) if self.arithmetic.compile else nullcontext()
 
-    def _lend_anew(
-        self, rows: Tensor, lent: Tensor, start: Tensor, own: Tensor, pool: Latents, drawn: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Donors and starts with those that the step has drawn at `rows`, where no gradient says which way is up."""
-        donors = drawn[rows]
-        starts = _towards(own[rows % len(own)], self.split.perp_of(pool[donors]), self.search.strength)
-        return lent.index_copy(0, rows, donors), start.index_copy(0, rows, starts)
+    def _starts(self, own: Tensor, pool: Latents, donors: Tensor) -> Tensor:
+        """Where rows begin, `(N, P)`: at the `z⊥` of their donors `(N,)`, or a part of the way to it."""
+        grid = pool.grid[donors] if self.split.grid and pool.grid is not None else None
+        return _towards(own, self.split.perp_of(Latents(pool.styles[donors], grid)), self.search.strength)
 
     def _not_fooled(self, worst: Candidates) -> Tensor:
         """Rows of the examples that the classifier got right so far, under all of their restarts."""
@@ -459,7 +456,7 @@ class RandMix(Mixer):
             return search(*parts, loss=loss, rng=rng, exclude=exclude, trace=trace, donors=donors)
         latents, pool = latents.detach(), pool.detach()
         lent = draw_donors((1, len(latents)), len(pool), exclude, rng) if donors is None else donors[0]
-        lent = lent[0].to(labels.device)
+        lent = send(lent[0], labels.device)
         perp = _towards(self.split.perp_of(latents), self.split.perp_of(pool[lent]), self.search.strength)
         with eval_mode(self.generator), torch.no_grad():
             images = self.generator.render(self.generator.prefix(latents, self.split), perp)

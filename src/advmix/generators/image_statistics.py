@@ -231,14 +231,20 @@ def put_fourier(styles: Tensor, normal: Tensor, waves: Tensor) -> Tensor:
 
 def find_waves(images: Tensor) -> Tensor:
     """Complex amplitudes of the lowest frequencies, `(B, C, frequencies)`, of no size: the first is the mean."""
-    down, across = torch.tensor(FREQUENCIES, device=images.device).mT
+    down, across = _frequencies(images.device).mT
     spectrum: Tensor = torch.fft.rfft2(images, norm="forward")
     return spectrum[..., down, across]
 
 
+def _frequencies(device: torch.device) -> Tensor:
+    """`FREQUENCIES`, `(F, 2)`, made where they are used: a copy from the CPU would wait for a GPU."""
+    across, down = torch.arange(REACH + 1, device=device), torch.arange(-REACH, REACH + 1, device=device)
+    return torch.cartesian_prod(across, down)[REACH:].flip(1)
+
+
 def _drawn(waves: Tensor, like: Tensor) -> Tensor:
     """Waves and their conjugates as a real image of the size of `like`."""
-    frequencies = torch.tensor(FREQUENCIES, dtype=like.dtype, device=like.device)
+    frequencies = _frequencies(like.device).to(like)
     twice = 1 + frequencies.any(dim=1).to(like)  # the mean is its own conjugate
     down, across = (
         torch.outer(frequencies[:, side], torch.arange(length, device=like.device).to(like) * (2 * math.pi / length))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Mixer, any_place, draw_all_donors
-from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed, rows_drawn
+from advmix.utils.torch_tools import draw_seed, eval_mode, global_seed, rows_drawn, send
 
 Norm = Literal["linf", "l2"]
 
@@ -102,7 +102,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        return replace(self, images=send(self.images, device), labels=send(self.labels, device))
 
 
 class Objective(ABC):
@@ -260,7 +260,7 @@ class Mixing(WithCopy):
             ValueError: not in the pool, and there is no encoder.
         """
         if self.places is None and not batch.augmented and not self.mixer.generator.any_size:
-            own = self.pool[batch.index.to(self.pool.styles.device)]
+            own = self.pool[send(batch.index, self.pool.styles.device)]
         elif self.encoder is None:
             raise ValueError("these images have no latents in the pool: give Mixing an encoder")
         else:

@@ -83,6 +83,11 @@ def global_seed(seed: int) -> Iterator[None]:
         yield
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a GPU is not waited for, which has work to do meanwhile."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def unwrap(module: nn.Module) -> nn.Module:
     """The network inside a DDP or Fabric wrapper, so that a search never waits for other processes."""
     while isinstance(module, DistributedDataParallel) or _wrapped_by_fabric(module):
