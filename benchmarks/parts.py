@@ -19,7 +19,7 @@ import torch
 import tyro
 from rich.table import Table
 from script import run, write_rows
-from timing import Layer, Work, in_turn, layers_of, measure
+from timing import Layer, Work, full_products, in_turn, layers_of, measure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 Network = TypeVar("Network", bound=nn.Module)
 Call = Callable[..., Any]
 ALGORITHM_2_STEPS = 5
-NOMINAL = "classifier step"
+NOMINAL, CANDIDATE, AUTOENCODER_STEP = "classifier step", "search candidate", "autoencoder step"
 ADVMIX_STEP = "AdvMix step, K = 2"
 MANY_EPOCHS = 10**6
-PLAIN, WORDS = "plain", ("contiguous", "bf16", "compiled")
+PLAIN, WORDS = "plain", ("contiguous", "tf32", "bf16", "compiled", "graphs")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class PartsConfig:
         resolutions: image sizes in pixels; 64 has a spatial grid as photographs do.
         batch: images per step.
         rounds: how often everything is timed; the median counts.
-        settings: which to time: plain, or words of contiguous, bf16, compiled, joined by hyphens.
+        settings: which to time: plain, or words of contiguous, tf32 and graphs (both of a GPU alone), bf16, compiled,
+            joined by hyphens.
         parts: which parts to time, by their names in the table; by default all.
         device: auto, cpu, cuda, cuda:N or mps.
         out: folder for parts.json.
@@ -86,7 +87,8 @@ class Setting:
     """How networks are run.
 
     Args:
-        name: `plain` is 32 bits, channels_last, not compiled; every word changes one of these.
+        name: `plain` is 32 bits, on a GPU too, channels_last, not compiled; every word changes one of these.
+            `graphs` is compiled and recorded as CUDA graphs.
         device: of the networks.
     """
 
@@ -103,6 +105,15 @@ class Setting:
         """Bits, and whether compiled."""
         return ArithmeticOptions("bf16" if "bf16" in self.name else "32", "compiled" in self.name)
 
+    def exactly(self, work: Work) -> Work:
+        """The same in products of 32 bits, or of TF32."""
+
+        def run() -> None:
+            with full_products(self.device, full="tf32" not in self.name):
+                work()
+
+        return run
+
     def precision(self) -> AbstractContextManager[object]:
         """In which forward passes are made."""
         return self.arithmetic.reduced(self.device)
@@ -110,7 +121,7 @@ class Setting:
     @property
     def as_advmix_runs(self) -> bool:
         """Whether the whole of StyleGAN's training and of Algorithm 2 can be run so: they are not compiled."""
-        return "compiled" not in self.name
+        return not {"compiled", "graphs"} & set(self.name.split("-"))
 
     def fabric(self) -> Fabric:
         """The machine in this precision."""
@@ -118,6 +129,8 @@ class Setting:
 
     def ready(self, call: Call) -> Call:
         """A forward pass, compiled where the setting says so."""
+        if "graphs" in self.name:
+            return torch.compile(call, dynamic=False, mode="reduce-overhead")
         return self.arithmetic.ready(call)
 
     def place(self, tensor: Tensor) -> Tensor:
@@ -151,11 +164,11 @@ class Parts:
     def works(self) -> Iterator[tuple[str, Work]]:
         """Everything that is timed under every setting, by name."""
         yield NOMINAL, self._step(self.classifier, self.setting.ready(self._nominal))
-        yield "search candidate", self._candidate(self.setting.ready(self._judge))
+        yield CANDIDATE, self._candidate(self.setting.ready(self._judge))
         yield "encode", self._forward(self.setting.ready(self.frozen.encoder.encode_signed), self.images)
         yield "decode", self._forward(self.setting.ready(self.frozen.generator.decode_signed), self.latents)
-        yield "autoencoder step", self._step(self.model, self.setting.ready(self._reconstruct))
-        if self.setting.memory_format == torch.channels_last:
+        yield AUTOENCODER_STEP, self._step(self.model, self.setting.ready(self._reconstruct))
+        if self.setting.memory_format == torch.channels_last and "graphs" not in self.setting.name:
             yield ADVMIX_STEP, self._advmix()
 
     def whole_works(self) -> Iterator[tuple[str, Work]]:
@@ -226,10 +239,10 @@ class Parts:
         encode, decode = layers_of(enc, lambda: enc(self.images)), layers_of(dec, lambda: dec(self.latents))
         return {
             NOMINAL: _products(classify, trained=True),
-            "search candidate": in_turn([_products(render), _products(classify)]),
+            CANDIDATE: in_turn([_products(render), _products(classify)]),
             "encode": in_turn([layer.forward for layer in encode]),
             "decode": in_turn([layer.forward for layer in decode]),
-            "autoencoder step": in_turn([_products(encode, trained=True), _products(decode, trained=True, first=True)]),
+            AUTOENCODER_STEP: in_turn([_products(encode, trained=True), _products(decode, trained=True, first=True)]),
         }
 
 
@@ -274,11 +287,12 @@ def time_parts(resolution: int, config: PartsConfig, device: torch.device) -> li
         found = dict(parts.works())
         if setting.as_advmix_runs:
             found |= dict(parts.whole_works())
-        works |= {(name, part): work for part, work in found.items() if part in (NOMINAL, *(config.parts or found))}
+        wanted = (NOMINAL, *(config.parts or found))
+        works |= {(name, part): setting.exactly(work) for part, work in found.items() if part in wanted}
         if unknown := [part for part in config.parts if name == PLAIN and part not in found]:
             raise UserError(f"--parts {unknown[0]!r}: unknown; choose from {', '.join(found)}")
         if name == PLAIN:
-            works |= {("floor", part): work for part, work in parts.floors().items()}
+            works |= {("floor", part): setting.exactly(work) for part, work in parts.floors().items()}
     return rows_of(resolution, config.batch, measure(works, config.rounds, device))
 
 

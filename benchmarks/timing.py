@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,6 +90,25 @@ def measure(works: dict[Name, Work], rounds: int, device: torch.device) -> dict[
             if turn >= 2:
                 seconds[name].append((clock() - begun) / 3)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def full_products(device: torch.device, full: bool = True) -> Iterator[None]:
+    """On a GPU, whether products of 32 bits have all of them, or those of TF32, which is torch's default for
+    convolutions; elsewhere there is no such choice.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = not full
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 def wait_for(device: torch.device) -> None:

@@ -280,8 +280,8 @@ class AdvMix(Mixer):
             gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
         settings: of `Search`, in place of those of `search`.
 
-    Of itself a search never waits for a GPU between its first candidate and its last one; with `stop_early` once a step, for the
-    examples that are left, and in 16 bits once a candidate, for the mistakes that are looked at again.
+    Of itself a search never waits for a GPU between its first candidate and its last one; with `stop_early` once a
+    step, for the examples that are left, and in 16 bits once a candidate, for the mistakes that are looked at again.
     """
 
     def __init__(

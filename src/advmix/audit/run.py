@@ -43,6 +43,7 @@ from advmix.training.reference import (
     own_reference,
     train_reference,
 )
+from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.device import in_first_process, make_fabric, own_turns
 from advmix.utils.errors import ThresholdError, UserError
 from advmix.utils.files import folder_for, make_folder, read_json, with_folder
@@ -164,12 +165,15 @@ def audit_classifier(
     attack: Attack | None = None,
     search: Search = WORST_CASE,
     residual: bool = True,
+    explore: bool = True,
     count: int = 500,
     pictures: int = 12,
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    precision: str = "32",
+    compile: bool = False,
 ) -> AuditResult:
     """What flips a classifier: how right it is on test images as they are, as the generator draws them, mixed at
     random and in the worst case; by class, by group and by layer, with pictures. The call behind `advmix audit`.
@@ -191,18 +195,21 @@ def audit_classifier(
         attack: a third-party attack `(model, x, y) -> x`, tried besides.
         search: how far and how long is searched.
         residual: whether mixes keep what the generator cannot draw of an image.
+        explore: draw every image on its way to what flips it, for the page to explore.
         count: at most so many test images, drawn at random.
         pictures: at most so many of each kind.
         seed: fixes images, donors, and what is fitted or trained here.
         out: folder for everything; by default a temporary one, which goes with the result: see `AuditResult.save`.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with an audit that was stopped, in `out`.
+        precision, compile: how the search computes, and a generator that is fitted here: see
+            `advmix.utils.arithmetic.ArithmeticOptions`.
 
     Raises:
         UserError: bad input.
     """
     fabric, data = make_fabric(device), open_images(images, seed=seed)
-    test = data.test
+    test, arithmetic = data.test, ArithmeticOptions(precision, compile).on(fabric.device)
     opened = [_opened(one, test, name) for name, one in _by_name(classifier)]
     places = [str(place) for place in range(1, len(opened) + 1)]
     names = told_apart([one.name for one in opened], places)
@@ -222,7 +229,9 @@ def audit_classifier(
             latents=None if fitted is None or fitted.store is None else fitted.store.folder,
             pool=PoolOptions(None if pool is None else str(pool)),
             search=search if isinstance(search, SearchOptions) else SearchOptions(**asdict(search)),
+            arithmetic=arithmetic,
             residual=residual,
+            explore=explore,
             images=count,
             pictures=pictures,
             seed=seed,

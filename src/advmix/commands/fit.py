@@ -138,6 +138,8 @@ def fit(
     out: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    precision: str = "32",
+    compile: bool = False,
     **settings: Any,
 ) -> FittedModel:
     """A generator of images and its encoder, trained together by reconstruction, with the pool of the training images.
@@ -152,6 +154,7 @@ def fit(
         out: folder for everything; by default a temporary one, which goes with the model: see `FittedModel.save`.
         device: auto, cpu, cuda, cuda:N or mps.
         resume: go on with a run that was stopped, in `out`.
+        precision, compile: how networks are computed: see `advmix.utils.arithmetic.ArithmeticOptions`.
         settings: fields of `FitOptions`, such as `fit_steps` and `grid_channels`.
 
     Raises:
@@ -159,8 +162,11 @@ def fit(
     """
     data = open_images(images, seed=seed)
     with folder_for(out) as folder:
-        options = FitOptions(**settings)
-        fit_images(FitConfig(data.config, fit=options, seed=seed, out=folder, device=device, resume=resume), data.train)
+        options, how = FitOptions(**settings), ArithmeticOptions(precision, compile)
+        config = FitConfig(
+            data.config, fit=options, arithmetic=how, seed=seed, out=folder, device=device, resume=resume
+        )
+        fit_images(config, data.train)
         pool = EncodeConfig(folder, data.config, out=folder / LATENTS, seed=seed, device=device, resume=True)
         place = open_device(device)
         encode_images(pool, data, place)
