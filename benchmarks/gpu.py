@@ -30,6 +30,7 @@ from torch import Tensor
 from torchvision import models
 
 import advmix
+from advmix.classifiers.networks import conv_net
 from advmix.data.datasets import GivenImages
 from advmix.data.images import ImageSet, to_bytes
 from advmix.encoders.network import start_latents
@@ -75,7 +76,7 @@ class GpuConfig:
     @property
     def sizes(self) -> Sizes:
         """How much of everything."""
-        return Sizes("resnet18", 32, 6, 32, 4, 16, 1, Search(restarts=2, steps=2)) if self.quick else Sizes()
+        return QUICK if self.quick else Sizes()
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,17 @@ class Sizes:
     audited_network: str = "resnet50"
     audit_side: int = 224
     audited: int = 1000
+    trained_network: str = "resnet18"
     train_side: int = 64
     train_batch: int = 256
     parts_side: int = 64
+    parts_batch: int = 32
+    parts: tuple[str, ...] = ()
     rounds: int = 9
     search: Search = WORST_CASE
+
+
+QUICK = Sizes("conv_net", 32, 2, "conv_net", 32, 2, 16, 2, (CANDIDATE,), 1, Search(restarts=1, steps=1))
 
 
 @dataclass(frozen=True)
@@ -115,9 +122,9 @@ def made_images(count: int, side: int) -> ImageSet:
 
 
 def made_network(name: str) -> torch.nn.Module:
-    """A network of torchvision, with weights from a seed."""
+    """A network of torchvision, or `conv_net`, with weights from a seed."""
     torch.manual_seed(0)
-    network: torch.nn.Module = getattr(models, name)(num_classes=CLASSES)
+    network: torch.nn.Module = conv_net(CLASSES) if name == "conv_net" else getattr(models, name)(num_classes=CLASSES)
     return network
 
 
@@ -149,7 +156,7 @@ class Searched:
         shown, labels = (part.to(device) for part in images.batch(slice(None)))
         with torch.no_grad():
             latents = start_latents(model.generator, model.encoder, shown, model.encoder(shown), True)
-        return Searched(model, made_network("resnet18").to(device).eval(), latents, labels)
+        return Searched(model, made_network(sizes.trained_network).to(device).eval(), latents, labels)
 
     def search(self, settings: Row) -> Work:
         """One search of the batch, its donors on the CPU, as training has them."""
@@ -196,7 +203,7 @@ def waits(work: Work, device: torch.device) -> int | None:
 
 
 def training_rows(sizes: Sizes, device: torch.device) -> list[Row]:
-    """Images a second of `train --method advmix`, and of nominal training beside it."""
+    """Images a second of `train --method advmix`, K = 2, in every precision, all in turn."""
     works: dict[tuple[str, str], Work] = {}
     for precision in PRECISIONS:
         for name in GENERATORS:
@@ -205,7 +212,7 @@ def training_rows(sizes: Sizes, device: torch.device) -> list[Row]:
     return [
         {
             "kind": "AdvMix training",
-            "name": "resnet18",
+            "name": sizes.trained_network,
             "generator": name,
             "precision": precision,
             "side": sizes.train_side,
@@ -217,7 +224,7 @@ def training_rows(sizes: Sizes, device: torch.device) -> list[Row]:
 
 
 def training_step(name: str, precision: str, sizes: Sizes, device: torch.device) -> Work:
-    """A step of ResNet-18 by AdvMix, K = 2, reading its batch included, with the usual weights of a ready-made
+    """A step by AdvMix, K = 2, reading its batch included, with the usual weights of a ready-made
     generator.
     """
     fabric = make_fabric(str(device), precision=arithmetic_of(precision).precision)
@@ -226,7 +233,7 @@ def training_step(name: str, precision: str, sizes: Sizes, device: torch.device)
     places = torch.full((len(images),), -1)
     objective = Mixing(mixer, model.pool, encoder=model.encoder, residual=True, places=places, together=True)
     options = TrainOptions(epochs=MANY_EPOCHS, batch=sizes.train_batch)
-    trainee = ClassifierTrainee(made_network("resnet18"), objective, images, options, 0, fabric)
+    trainee = ClassifierTrainee(made_network(sizes.trained_network), objective, images, options, 0, fabric)
 
     def step() -> None:
         with products(precision, device):
@@ -277,7 +284,7 @@ def audit_rows(precision: str, sizes: Sizes, device: torch.device) -> list[Row]:
 
 def part_rows(settings: tuple[str, ...], parts: tuple[str, ...], sizes: Sizes, device: torch.device) -> list[Row]:
     """Rows of `benchmarks/parts.py`."""
-    config = PartsConfig((sizes.parts_side,), 32, sizes.rounds, settings, parts, str(device))
+    config = PartsConfig((sizes.parts_side,), sizes.parts_batch, sizes.rounds, settings, parts, str(device))
     return [{"kind": "part", **row} for row in time_parts(sizes.parts_side, config, device)]
 
 
@@ -288,7 +295,7 @@ def jobs(config: GpuConfig, device: torch.device) -> list[Job]:
         Job("waits", 40, lambda: waiting_rows(sizes, device)),
         Job("AdvMix training", 60, lambda: training_rows(sizes, device)),
         Job("audit, tf32", 120, lambda: audit_rows("tf32", sizes, device)),
-        Job("parts", 60, lambda: part_rows((PLAIN, "tf32", "bf16"), (), sizes, device)),
+        Job("parts", 60, lambda: part_rows((PLAIN, "tf32", "bf16"), sizes.parts, sizes, device)),
         Job("audit, bf16", 90, lambda: audit_rows("bf16", sizes, device)),
     ]
     compiled = [

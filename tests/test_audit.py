@@ -52,6 +52,7 @@ from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix
 from advmix.report.tables import parts_table
 from advmix.utils.errors import UserError
+from advmix.utils.machine import MACHINE
 from advmix.utils.torch_tools import generator as seeded
 from tiny import SPATIAL, VECTOR, make_classifier, make_generator, make_latents
 
@@ -135,6 +136,25 @@ def test_answers_equal_asking_one_by_one(side: int, residual: bool) -> None:
                 assert swapped == found.swap_answers[place, unit]
     assert found.right_clean.any()
     assert not found.right_clean.all()
+
+
+def test_another_s_attack_is_given_as_many_images_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[int]()
+
+    def darkened(model: torch.nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        return x / 2
+
+    setup, images = replace(bench(), attack=darkened), batch()
+    whole = measure_classifier(setup, AuditedClassifier(CLASSIFIER, 8), images).right_attacked
+    assert max(seen) == COUNT
+    seen.clear()
+    monkeypatch.setattr(MACHINE, "memory", 1)
+    parts = measure_classifier(setup, AuditedClassifier(CLASSIFIER, 8), images).right_attacked
+    assert whole is not None
+    assert parts is not None
+    assert torch.equal(parts, whole)
+    assert max(seen) == 2
 
 
 def test_all_classifiers_meet_the_same_donors() -> None:

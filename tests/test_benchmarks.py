@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,3 +122,43 @@ def test_both_precisions_are_trained_and_judged(tmp_path: Path, monkeypatch: pyt
     rows = json.loads((tmp_path / "precision.json").read_text())["rows"]
     assert [(row["seed"], row["precision"]) for row in rows] == [(0, "32"), (0, "bf16")]
     assert all(0 <= row[name] <= 1 for row in rows for name in ("accuracy_shuffled", "accuracy_worst_case"))
+
+
+def run_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> dict[str, Any]:
+    """What the script writes."""
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--quick", *words, "--out", str(tmp_path)])
+    load_script("gpu", "benchmarks").main()
+    found: dict[str, Any] = json.loads((tmp_path / "gpu.json").read_text())
+    return found
+
+
+def test_what_a_gpu_is_asked_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_gpu(tmp_path, monkeypatch, "--minutes", "1000")
+    works = ["waits", "AdvMix training", "audit, tf32", "parts", "audit, bf16"]
+    assert ([one["name"] for one in found["works"]], found["left_out"]) == (works, [])
+    rows = found["rows"]
+    assert {row["kind"] for row in rows} == {"waits", "AdvMix training", "audit", "part"}
+    assert [row["passed"] for row in rows if row["kind"] == "waits"] == [None] * 6, "nothing is waited for on a CPU"
+    assert all(row["images_per_second"] > 0 for row in rows if row["kind"] != "waits")
+    trained = [(row["generator"], row["precision"]) for row in rows if row["kind"] == "AdvMix training"]
+    assert trained == [(name, bits) for bits in ("32", "tf32", "bf16") for name in ("statistics", "photo")]
+    assert {row["setting"] for row in rows if row["kind"] == "part"} == {"plain", "tf32", "bf16"}
+
+
+def test_what_does_not_fit_into_the_time_is_left_out_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_gpu(tmp_path, monkeypatch, "--minutes", "0")
+    assert (found["rows"], found["works"]) == ([], [])
+    assert [one["name"] for one in found["left_out"]][:2] == ["waits", "AdvMix training"]
+    assert "left out: AdvMix training: takes up to 60 s, and 0 s were left" in capsys.readouterr().out
+
+
+def test_one_work_that_fails_does_not_keep_the_others_from_being_written(tmp_path: Path) -> None:
+    gpu = load_script("gpu", "benchmarks")
+    results = gpu.Results(gpu.GpuConfig(device="cpu", out=tmp_path), torch.device("cpu"))
+    results.add(gpu.Job("broken", 1, lambda: [][0]), 10)
+    results.add(gpu.Job("whole", 1, lambda: [{"kind": "part"}]), 10)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["rows"] == [{"kind": "part"}]
+    assert found["left_out"] == [{"name": "broken", "reason": "failed: IndexError: list index out of range"}]

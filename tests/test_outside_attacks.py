@@ -26,6 +26,7 @@ from advmix.encoders.network import StyleEncoder
 from advmix.latents import Latents, Split
 from advmix.mixing import AdvMix, Mixer, RandMix, calibrated
 from advmix.utils.errors import UserError
+from advmix.utils.machine import MACHINE
 from advmix.utils.torch_tools import generator as seeded
 from advmix.utils.torch_tools import global_seed
 from tiny import VECTOR, assert_same_state, make_classifier, make_generator, no_gradients, state_of
@@ -174,6 +175,22 @@ def test_right_attacked_counts_what_is_right_before_and_after(judge: Judge, monk
     assert not torch.equal(clean, clean & negative)
 
 
+def test_an_attack_is_given_as_many_images_as_memory_allows(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And finds the same; only one that draws at random draws something else."""
+    images, seen, attack = image_set(judge), list[int](), FoolboxAttack(import_foolbox().attacks.FGSM(), 0.2)
+
+    def counted(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        seen.append(len(x))
+        return attack(model, x, y)
+
+    whole = right_attacked(judge, counted, images, CPU)
+    assert max(seen) == len(images)
+    seen.clear()
+    monkeypatch.setattr(MACHINE, "memory", 1)
+    assert torch.equal(right_attacked(judge, counted, images, CPU), whole)
+    assert seen == [2, *[1] * len(images)], "two are measured"
+
+
 def test_an_attack_that_calls_backward_leaves_no_gradients(judge: Judge) -> None:
     def fgsm(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         x = x.clone().requires_grad_()
@@ -259,7 +276,7 @@ def test_what_cannot_be_an_attack_is_refused(attack: str | None, settings: str, 
     ("attack", "words"),
     [
         (lambda model, x, y: x[:1], "returns"),
-        (lambda model, x, y: x * 255, "returns pixels from 0 to 255; they must stay in"),
+        (lambda model, x, y: x * 255, "returns pixels from 0 to 254; they must stay in"),
         (lambda model, x, y: x / 0, "returns pixels from nan"),
         (lambda model, x, y: None, "returns a NoneType, not a tensor"),
     ],

@@ -24,6 +24,7 @@ from advmix.encoders.network import Encoder
 from advmix.latents import Latents
 from advmix.mixing import Loss, Mixer, calibrated, cross_entropy
 from advmix.utils.errors import UserError, blame
+from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, derive, eval_mode, frozen, global_seed
 
@@ -170,7 +171,7 @@ def import_foolbox() -> Any:
 
 
 ATTACKED_TOGETHER = 250
-"""Images that an attack is given at once, under one seed."""
+"""Images that an attack is given at once, under one seed, where memory is no matter."""
 
 SLACK = 1e-4
 
@@ -268,13 +269,33 @@ def right_attacked(
     Raises:
         UserError: the attack raises, or returns something else than images in [0, 1].
     """
-    right = []
+    right, budget = [], RowBudget(ATTACKED_TOGETHER)
     with track("attack", len(images)) as advance:
         for part in slices(len(images), ATTACKED_TOGETHER):
             x, labels = (tensor.to(device) for tensor in images.batch(part))
-            right.append(still_right(classifier, attack, x, labels, derive(seed, "attack", part.start)))
+            right.append(right_in_parts(classifier, attack, x, labels, seed, part.start, budget))
             advance(part.stop - part.start, "")
     return torch.cat(right)
+
+
+def right_in_parts(
+    classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seed: int, start: int, budget: RowBudget
+) -> Tensor:
+    """The same for images `(B, C, H, W)` in [0, 1] and labels `(B,)` on the classifier's device, as many at once as
+    memory allows. An attack that draws at random draws anew for each part: where memory is short, something else.
+
+    Args:
+        start: place of the first image among all.
+        budget: how many are attacked at once.
+
+    Raises:
+        UserError: as above.
+    """
+
+    def ask(rows: slice) -> Tensor:
+        return still_right(classifier, attack, images[rows], labels[rows], derive(seed, "attack", start + rows.start))
+
+    return torch.cat(budget.parts(ask, len(labels), images.device))
 
 
 def still_right(classifier: nn.Module, attack: Attack, images: Tensor, labels: Tensor, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.attacks import Attack, still_right
+from advmix.attacks import Attack, right_in_parts
 from advmix.audit.records import ClassifierRecords, ImageRecords, joined_records
 from advmix.change_description import describe_flips
 from advmix.data.images import slices
@@ -22,7 +22,7 @@ from advmix.metrics import DrawnDonors, evaluate_rows
 from advmix.mixing import AdvMix, Loss, cross_entropy, draw_donors
 from advmix.smallest_change import clipped_share, smallest_change
 from advmix.utils.memory import RowBudget
-from advmix.utils.torch_tools import answers, derive, eval_mode, probabilities
+from advmix.utils.torch_tools import answers, eval_mode, probabilities
 from advmix.utils.torch_tools import generator as seeded
 
 
@@ -160,12 +160,14 @@ class AuditedClassifier:
             makes is added to the native image.
         loss: what the search climbs; see `advmix.mixing.calibrated`.
         budget: how many images are searched at once.
+        attack_budget: how many another's attack is given at once.
     """
 
     network: nn.Module
     side: int
     loss: Loss = cross_entropy
     budget: RowBudget = field(default_factory=RowBudget)
+    attack_budget: RowBudget = field(default_factory=RowBudget)
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,6 +364,6 @@ def _swap_donors(setup: AuditSetup, batch: AuditBatch) -> Tensor:
 def _attacked(setup: AuditSetup, classifier: AuditedClassifier, batch: AuditBatch) -> Tensor | None:
     if setup.attack is None:
         return None
-    seed = derive(setup.seed, "attack", batch.start)
+    shown, seed, budget = batch.shown(classifier.side), setup.seed, classifier.attack_budget
     with torch.enable_grad():
-        return still_right(classifier.network, setup.attack, batch.shown(classifier.side), batch.labels, seed)
+        return right_in_parts(classifier.network, setup.attack, shown, batch.labels, seed, batch.start, budget)
