@@ -163,20 +163,22 @@ def test_the_command_and_the_call_find_the_same(tmp_path: Path, monkeypatch: pyt
     assert cli(["train", "--method", "nominal", "--epochs", "2", *flags, "--out", str(tmp_path / "net")]) == 0
     fitted = tmp_path / "model"
     images = ColoredDigits(config, 3)
-    advmix.fit(images, seed=3, out=fitted, fit_steps=6, fit_batch=8)
+    advmix.fit(images, seed=3, out=fitted, precision="bf16", fit_steps=6, fit_batch=8)
+    search += ["--precision", "bf16", "--no-explore"]
+    settings: dict[str, Any] = {"model": fitted, "search": SEARCH, "precision": "bf16", "explore": False}
+    settings |= {"count": 12, "pictures": 1, "seed": 3, "out": tmp_path / "call"}
     command = ["audit", "--classifier", str(tmp_path / "net"), "--generator", str(fitted), "--seed", "3"]
     assert cli([*command, *search, "--out", str(runs)]) == 0
-    found = advmix.audit_classifier(
-        tmp_path / "net", images, model=fitted, search=SEARCH, count=12, pictures=1, seed=3, out=tmp_path / "call"
-    )
+    found = advmix.audit_classifier(tmp_path / "net", images, **settings)
     theirs = json.loads((runs / "results.json").read_text())
     keys = ("images", "generator", "search", "reference", "classifiers")
     assert {key: found.results[key] for key in keys} == {key: theirs[key] for key in keys}
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (fitted, runs, tmp_path / "call")]
+    assert [one["arithmetic"] for one in configs] == [{"precision": "bf16", "compile": False}] * 3
+    assert [one["explore"] for one in configs[1:]] == [False, False]
     assert cli(["export", "--audit", str(tmp_path / "call"), "--out", str(tmp_path / "export")]) == 0
     with pytest.raises(UserError, match="holds this run already"):
-        advmix.audit_classifier(
-            tmp_path / "net", images, model=fitted, search=SEARCH, count=12, pictures=1, seed=3, out=tmp_path / "call"
-        )
+        advmix.audit_classifier(tmp_path / "net", images, **settings)
 
 
 def test_images_of_another_size_than_the_model_s_are_refused(net: nn.Module, model: FittedModel) -> None:
