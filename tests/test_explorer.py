@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import weakref
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -116,3 +119,19 @@ def test_thumbnails_of_many_images_get_smaller(monkeypatch: pytest.MonkeyPatch) 
     whole = sum(map(len, thumb_sheets(thumbs)))
     monkeypatch.setattr("advmix.audit.explorer.THUMB_BYTES", whole // 2)
     assert sum(map(len, thumb_sheets(thumbs))) < whole / 2
+    monkeypatch.setattr("advmix.audit.explorer.THUMB_BYTES", 0)
+    assert len(thumb_sheets(thumbs)) == 1, "the smallest there are"
+
+
+def test_thumbnails_are_let_go_sheet_by_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("advmix.audit.explorer.SHEET_ROWS", 4)
+    kept: list[weakref.ref[Any]] = []
+
+    def rows() -> Iterator[list[Any]]:
+        for _ in range(30):
+            assert sum(one() is not None for one in kept) <= 9
+            tile = np.zeros((64, 64, 3), dtype=np.uint8)
+            kept.append(weakref.ref(tile))
+            yield [tile]
+
+    assert len(thumb_sheets(rows())) == 8

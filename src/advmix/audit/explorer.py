@@ -7,8 +7,9 @@ import io
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ BATCH = 8
 """Images that are drawn at once."""
 
 Entry = Mapping[str, Any]
+Tiles = Sequence[np.ndarray[Any, np.dtype[np.uint8]]]
+"""Square pictures `(S, S, 3)`, one beside the other."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +105,27 @@ def write_explorer(out: Path, pictures: Pictures, results: Entry) -> None:
         pictures: draws the images.
         results: of the audit.
     """
-    folder = make_folder(out / STRIPS)
-    found, several = pictures.found, len(pictures.classifiers)
+    folder, several = make_folder(out / STRIPS), len(pictures.classifiers)
     answers = [_explored_answers(pictures, results, number) for number in range(several)]
-    thumbs: list[list[np.ndarray[Any, np.dtype[np.uint8]]]] = []
-    for part in slices(len(found), BATCH):
-        places = torch.arange(len(found))[part]
-        drawn = [draw_steps(pictures, number, places) for number in range(several)]
+    sheets = thumb_sheets(_write_strips(folder, pictures, answers))
+    atomic_write(out / EXPLORER, render_explorer(pictures, results, answers, sheets).encode())
+
+
+def _write_strips(folder: Path, pictures: Pictures, answers: Sequence[Sequence[ExploredAnswer]]) -> Iterator[Tiles]:
+    """Write each image's strip, put its steps into the answers, and give its thumbnails."""
+    count = len(pictures.found)
+    for part in slices(count, BATCH):
+        places = torch.arange(count)[part]
+        drawn = [draw_steps(pictures, number, places) for number in range(len(answers))]
         for row, place in enumerate(places.tolist()):
             strip = [[_tile(frame, STRIP_SIDE) for frame in steps.frames[row]] for steps in drawn]
             (folder / f"{place:04d}.jpg").write_bytes(_jpeg(_grid(strip)))
-            shown = [drawn[0].frames[row, 0], *(steps.after[row] for steps in drawn)]
-            thumbs.append([_tile(frame, THUMB_SIDES[0]) for frame in shown])
             for number, steps in enumerate(drawn):
                 one = answers[number][place]
                 one.curve.extend(round(value, 4) for value in steps.curve[row].tolist())
                 one.answers.extend(steps.answers[row].tolist())
-    atomic_write(out / EXPLORER, render_explorer(pictures, results, answers, thumbs).encode())
+            shown = [drawn[0].frames[row, 0], *(steps.after[row] for steps in drawn)]
+            yield [_tile(frame, THUMB_SIDES[0]) for frame in shown]
 
 
 @torch.no_grad()
@@ -201,7 +208,7 @@ def render_explorer(
     pictures: Pictures,
     results: Entry,
     answers: Sequence[Sequence[ExploredAnswer]],
-    thumbs: Sequence[Sequence[np.ndarray[Any, np.dtype[np.uint8]]]],
+    sheets: Sequence[str],
 ) -> str:
     """The page: all images as cards that need no script, and what the script reads.
 
@@ -209,7 +216,7 @@ def render_explorer(
         pictures: of the audit.
         results: of the audit.
         answers: of each classifier, to each image.
-        thumbs: of each image: as it is, and after, for each classifier.
+        sheets: of thumbnails: see `thumb_sheets`.
     """
     found, metadata = pictures.found, pictures.found.metadata
     images = found.images
@@ -229,7 +236,6 @@ def render_explorer(
         "rows": SHEET_ROWS,
         "command": _command(pictures, results),
     }
-    sheets = thumb_sheets(thumbs)
     return (
         environment()
         .from_string(resource("explorer.html.j2"))
@@ -238,7 +244,7 @@ def render_explorer(
             order=_first_order(answers[0]),
             results=results,
             sheets=[Markup(uri) for uri in sheets],
-            sheet_rows=[len(thumbs[part]) for part in slices(len(thumbs), SHEET_ROWS)],
+            sheet_rows=[part.stop - part.start for part in slices(len(found), SHEET_ROWS)],
             columns=len(answers) + 1,
             json=Markup(_script_json(data)),
             style=Markup(resource("report.css") + resource("explorer.css")),
@@ -268,19 +274,21 @@ def _script_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def thumb_sheets(thumbs: Sequence[Sequence[np.ndarray[Any, np.dtype[np.uint8]]]]) -> list[str]:
+def thumb_sheets(thumbs: Iterable[Tiles]) -> list[str]:
     """JPEG data URIs of at most `SHEET_ROWS` images each, a row for each image; smaller tiles where all would take more
-    than `THUMB_BYTES`.
+    than `THUMB_BYTES`. Those of two sheets are in memory at most.
+
+    Args:
+        thumbs: of each image: as it is, and after, for each classifier.
     """
-    found: list[bytes] = []
-    for side in THUMB_SIDES:
-        found = [
-            _jpeg(_grid([[_tile(tile, side) for tile in row] for row in thumbs[part]]))
-            for part in slices(len(thumbs), SHEET_ROWS)
-        ]
-        if sum(map(len, found)) <= THUMB_BYTES:
-            break
-    return [f"data:image/jpeg;base64,{base64.b64encode(sheet).decode()}" for sheet in found]
+    rows, sheets = iter(thumbs), {side: list[bytes]() for side in THUMB_SIDES}
+    while part := list(islice(rows, SHEET_ROWS)):
+        for side, found in list(sheets.items()):
+            found.append(_jpeg(_grid([[_tile(tile, side) for tile in row] for row in part])))
+            if sum(map(len, found)) > THUMB_BYTES and len(sheets) > 1:
+                del sheets[side]
+    largest = next(iter(sheets.values()))
+    return [f"data:image/jpeg;base64,{base64.b64encode(sheet).decode()}" for sheet in largest]
 
 
 def _pixels(images: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
