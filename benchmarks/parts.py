@@ -171,10 +171,11 @@ class Parts:
 
     def _advmix(self) -> Work:
         """A step of `train --method advmix`, reading its batch included."""
-        mixer = AdvMix(self.frozen.generator, self.split, Search(), arithmetic=self.setting.arithmetic)
+        how = self.setting.arithmetic
+        mixer = AdvMix(self.frozen.generator, self.split, Search(), arithmetic=how, verdicts=False)
         network, options = self._own(conv_net(10)), TrainOptions(epochs=MANY_EPOCHS, batch=len(self.set))
         parts = network, Mixing(mixer, self.latents), self.set, options, 0, self.setting.fabric()
-        trainee = ClassifierTrainee(*parts, compiled=self.setting.arithmetic.compile)
+        trainee = ClassifierTrainee(*parts, compiled=how.compile)
         return lambda: trainee.update(trainee.loss(0))
 
     def _nominal(self) -> Tensor:

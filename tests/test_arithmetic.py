@@ -151,6 +151,21 @@ def test_what_16_bits_say_of_an_answer_does_not_count(right_in: torch.dtype, sto
     assert torch.equal(mix.flips.there.any(dim=0), mix.fooled)
 
 
+@pytest.mark.parametrize("verdicts", [False, True])
+def test_without_verdicts_nothing_is_asked_again(verdicts: bool) -> None:
+    generator, _, latents, pool = parts()
+    with global_seed(0):
+        classifier = Shaky(torch.float32)
+    asked: list[bool] = []
+    classifier.register_forward_hook(lambda *_: asked.append(torch.is_autocast_enabled("cpu")))
+    search = AdvMix(generator, SPLIT, restarts=2, steps=2, arithmetic=BF16, verdicts=verdicts)
+    mix = search(classifier, latents, torch.ones_like(LABELS), pool, rng=seeded(0))
+    assert mix.fooled is not None
+    assert mix.fooled.all() == (not verdicts)
+    assert asked.count(True) == 3
+    assert (asked.count(False) > 0) == verdicts
+
+
 def test_trained_and_audited_in_16_bits(tmp_path: Path) -> None:
     """`auto` is decided before anything is written, and a run goes on in the precision in which it began."""
     data = ["--train-images", "96", "--device", "cpu"]
