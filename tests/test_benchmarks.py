@@ -15,7 +15,8 @@ from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")
 PARTS = ["classifier step", "search candidate", "encode", "decode", "autoencoder step"]
-WHOLE = ["AdvMix step, K = 2", "Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
+SEARCH = ["AdvMix step, K = 2", "search, K = 2"]
+WHOLE = ["Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
 
 
 def test_parts_are_timed_under_every_setting(
@@ -26,7 +27,11 @@ def test_parts_are_timed_under_every_setting(
     parts.main()
     rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
     timed = {name: [row["part"] for row in rows if row["setting"] == name] for name in ("plain", "contiguous", "bf16")}
-    assert timed == {"plain": PARTS + WHOLE, "contiguous": [*PARTS, WHOLE[1]], "bf16": PARTS + WHOLE}
+    assert timed == {
+        "plain": [*PARTS, *SEARCH, "search, K = 2, image by image", *WHOLE],
+        "contiguous": [*PARTS, WHOLE[0]],
+        "bf16": [*PARTS, *SEARCH, *WHOLE],
+    }
     found = {(row["part"], row["setting"]): row for row in rows}
     assert found["classifier step", "plain"]["times_nominal"] == 1
     for row in rows:
