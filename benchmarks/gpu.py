@@ -166,14 +166,15 @@ class Searched:
 
 
 def waiting_rows(sizes: Sizes, device: torch.device) -> list[Row]:
-    """How often a search makes the CPU wait for the GPU. None is wanted, but with `stop_early` once a step, and in 16
-    bits once a candidate and once at the end.
+    """How often a search makes the CPU wait for the GPU: never, but with `stop_early` once a step, and for verdicts in 16
+    bits once a candidate.
     """
     rows = []
     kinds: dict[str, tuple[Row, int]] = {
         "search": ({}, 0),
+        "search, bf16, no verdicts": ({"arithmetic": ArithmeticOptions("bf16"), "verdicts": False}, 0),
+        "search, bf16": ({"arithmetic": ArithmeticOptions("bf16")}, Search().steps + 1),
         "search, stop_early": ({"stop_early": True}, Search().steps),
-        "search, bf16": ({"arithmetic": ArithmeticOptions("bf16")}, Search().steps + 2),
     }
     for name in GENERATORS:
         made = Searched.make(name, sizes, device)
@@ -229,7 +230,7 @@ def training_step(name: str, precision: str, sizes: Sizes, device: torch.device)
     """
     fabric = make_fabric(str(device), precision=arithmetic_of(precision).precision)
     model, images = advmix.load(name, "photos", device=device), made_images(sizes.train_batch, sizes.train_side)
-    mixer = AdvMix(model.generator, model.split, Search(), arithmetic=arithmetic_of(precision))
+    mixer = AdvMix(model.generator, model.split, Search(), arithmetic=arithmetic_of(precision), verdicts=False)
     places = torch.full((len(images),), -1)
     objective = Mixing(mixer, model.pool, encoder=model.encoder, residual=True, places=places, together=True)
     options = TrainOptions(epochs=MANY_EPOCHS, batch=sizes.train_batch)
@@ -295,7 +296,7 @@ def jobs(config: GpuConfig, device: torch.device) -> list[Job]:
         Job("waits", 40, lambda: waiting_rows(sizes, device)),
         Job("AdvMix training", 60, lambda: training_rows(sizes, device)),
         Job("audit, tf32", 120, lambda: audit_rows("tf32", sizes, device)),
-        Job("parts", 60, lambda: part_rows((PLAIN, "tf32", "bf16"), sizes.parts, sizes, device)),
+        Job("parts", 80, lambda: part_rows((PLAIN, "tf32", "bf16"), sizes.parts, sizes, device)),
         Job("audit, bf16", 90, lambda: audit_rows("bf16", sizes, device)),
     ]
     compiled = [

@@ -95,6 +95,14 @@ def test_a_search_asks_nothing_from_step_to_step(name: str, asked: Callable[...,
         assert not asked(lambda: mixer(classifier, latents, LABELS, pool))  # noqa: B023
 
 
+def test_nor_does_one_in_16_bits_for_training(asked: Callable[..., Counter[str]]) -> None:
+    generator, split, latents, pool = fitted("styles")
+    how = ArithmeticOptions("bf16")
+    mixer = AdvMix(generator.float(), split, restarts=2, steps=2, arithmetic=how, verdicts=False)
+    codes = latents.to(dtype=torch.float32), LABELS, pool.to(dtype=torch.float32)
+    assert not asked(lambda: mixer(make_classifier().float(), *codes))
+
+
 @pytest.mark.parametrize("settings", [{"stop_early": True}, {"arithmetic": ArithmeticOptions("bf16")}])
 def test_what_saves_work_is_asked_once_for_a_candidate(
     settings: dict[str, Any], asked: Callable[..., Counter[str]]
