@@ -166,8 +166,8 @@ class Searched:
 
 
 def waiting_rows(sizes: Sizes, device: torch.device) -> list[Row]:
-    """How often a search makes the CPU wait for the GPU: never, but with `stop_early` once a step, and for verdicts in 16
-    bits once a candidate.
+    """How often a search makes the CPU wait for the GPU: with `stop_early` once a step, for verdicts in 16 bits once a
+    candidate, else never.
     """
     rows = []
     kinds: dict[str, tuple[Row, int]] = {
@@ -252,7 +252,7 @@ def audit_rows(precision: str, sizes: Sizes, device: torch.device) -> list[Row]:
         made_images(sizes.audited, sizes.audit_side),
     )
     images = ImageSet(images.pixels, predict(network, images, device).argmax(dim=1), images.classes)
-    settings = {"pool": "photos", "reference": "none", "explore": False, "search": sizes.search, "pictures": 2}
+    settings: Row = {"pool": "photos", "reference": "none", "explore": False, "search": sizes.search, "pictures": 2}
     for part in (images[:4], images):
         with tempfile.TemporaryDirectory() as folder, products(precision, device):
             begun = time.perf_counter()

@@ -100,15 +100,13 @@ def full_products(device: torch.device, full: bool = True) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = [backend.allow_tf32 for backend in backends]
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
     try:
-        for backend in backends:
-            backend.allow_tf32 = not full
+        products.allow_tf32 = convolutions.allow_tf32 = not full
         yield
     finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def wait_for(device: torch.device) -> None:

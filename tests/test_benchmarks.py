@@ -184,8 +184,10 @@ def test_what_does_not_fit_into_the_time_is_left_out_in_words(
 def test_one_work_that_fails_does_not_keep_the_others_from_being_written(tmp_path: Path) -> None:
     gpu = load_script("gpu", "benchmarks")
     results = gpu.Results(gpu.GpuConfig(device="cpu", out=tmp_path), torch.device("cpu"))
-    results.add(gpu.Job("broken", 1, lambda: {}["rows"]), 10)
+    results.add(gpu.Job("broken", 1, lambda: int("no rows")), 10)
     results.add(gpu.Job("whole", 1, lambda: [{"kind": "part"}]), 10)
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["rows"] == [{"kind": "part"}]
-    assert found["left_out"] == [{"name": "broken", "reason": "failed: KeyError: 'rows'"}]
+    assert found["left_out"] == [
+        {"name": "broken", "reason": "failed: ValueError: invalid literal for int() with base 10: 'no rows'"}
+    ]
