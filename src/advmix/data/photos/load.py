@@ -12,9 +12,8 @@ from torch import Tensor
 
 from advmix.data.images import ImageSet
 from advmix.data.photos.cache import decode_once
-from advmix.data.photos.containers import open_files
-from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, open_bytes
-from advmix.data.photos.folders import is_picture, left_out, open_path
+from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, is_picture, open_bytes
+from advmix.data.photos.folders import left_out, open_files, open_path
 from advmix.data.photos.libraries import open_hugging_face, open_torchvision
 from advmix.data.photos.rows import Source, Table, first_few, make_table
 from advmix.utils.config import expanded

@@ -102,7 +102,7 @@ SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN", "Sys
 
 """What operating systems and disk stations leave beside images."""
 
-LABEL_COLUMNS = ("class", "label", "labels", "target", "y")
+LABEL_COLUMNS = ("class", "cls", "label", "labels", "target", "y")
 
 """Columns that hold the label where none is named; their name says nothing of what the label is."""
 
@@ -161,6 +161,18 @@ def split_word(text: str) -> str | None:
         if re.fullmatch(f"(?:{beside})*(?:{'|'.join(words)})(?:{beside})*", plain):
             return split
     return None
+
+
+def split_named(word: str, where: str) -> str:
+    """`train`, `val` or `test`, as a column `split` says it.
+
+    Raises:
+        UserError: none of them, naming the row.
+    """
+    split = SPLIT_NUMBERS.get(word) or split_word(word)
+    if split is None:
+        raise UserError(f"{where}: split {printable(word)!r} is unknown; use train, val or test (or 0, 1 or 2)")
+    return split
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
