@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,7 +17,7 @@ from advmix.cli import main
 from advmix.data.photos import cache as caches
 from advmix.data.photos import decode
 from advmix.data.photos.cache import PixelCache
-from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.data.photos.load import Photos, load_photos, load_pictures
 from advmix.utils.machine import MACHINE
 from pictures import digit, encoded, write
@@ -191,6 +194,22 @@ def test_what_is_too_large_is_not_kept(cache: PixelCache, data: Path, monkeypatc
     monkeypatch.setattr(MACHINE, "cache_size", 1000)
     assert len(load_photos(str(data), OPTIONS).train) > 0
     assert not cache.entries
+
+
+def test_parts_that_are_written_are_not_kept_in_memory(cache: PixelCache) -> None:
+    living: list[weakref.ref[Tensor]] = []
+
+    def give(put: Callable[[Decoded], None]) -> None:
+        for place in range(3):
+            part = torch.full((2, 3, 8, 8), place, dtype=torch.uint8)
+            living.append(weakref.ref(part))
+            put(Decoded(part, torch.arange(2) + 2 * place, (), Counter({(8, 8): 2}), Counter({"RGB": 2})))
+            del part
+            assert [found() for found in living] == [None] * (place + 1)
+
+    found = cache.write("0" * 32, give)
+    assert found is not None
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_folder_that_cannot_be_written_is_no_matter(

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ class PixelCache:
                     data = np.ascontiguousarray(part.pixels.numpy()).data
                     digest.update(data)
                     file.write(data)
-                    known.append(part)
+                    known.append(replace(part, pixels=part.pixels.new_empty(0, *part.pixels.shape[1:])))
 
                 parts(put)
             written.replace(self.folder / f"{key}{PIXELS}")

@@ -94,8 +94,8 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
     """Read a data set.
 
     Args:
-        data: a folder, a .zip or .csv file, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is an environment
-            variable.
+        data: a folder, a .zip or .csv file, shards of WebDataset, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is
+            an environment variable.
         options: what is read of it.
         seed: fixes what `limit` leaves.
 
@@ -227,7 +227,7 @@ Named = tuple[list[str], Source, list[str]]
 def load_pictures(
     data: str, options: PhotoOptions, part: str = "test", rng: torch.Generator | None = None
 ) -> tuple[Tensor, tuple[str, ...], tuple[Broken, ...]]:
-    """All images of a folder or a zip archive, in the order of their names, or of one part of a library's data set; no
+    """All images of a folder, a zip archive or shards, in the order of their names, or of one part of a library's data set; no
     labels are looked for.
 
     Args:
