@@ -129,6 +129,23 @@ UNSETTLED_NANOSECONDS = 2 * 10**9
 """Age under which a file may change without another time: the coarsest clock of a file system ticks so often."""
 
 
+def stamp_of(paths: Iterable[Path]) -> str | None:
+    """A text that changes with any of these files: their paths, sizes and times. None where a file is missing, or so
+    new that it may change again within the resolution of its time.
+    """
+    digest, now = hashlib.sha256(), time.time_ns()
+    try:
+        for path in paths:
+            found = path.stat()
+            if abs(now - found.st_mtime_ns) < UNSETTLED_NANOSECONDS:
+                return None
+            facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            digest.update(os.fsencode(path) + repr(facts).encode())
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
 class Files(ABC):
     """Files by name, `/` between its parts, relative to the place they lie in; hidden ones are left out.
 
@@ -183,21 +200,8 @@ class Files(ABC):
             raise UserError(f"{place}: cannot be read as UTF-8 text ({error})") from error
 
     def stamp(self, names: Sequence[str]) -> str | None:
-        """A text that changes with any of these files: their paths, sizes and times. None where a file is missing, or
-        so new that it may change again within the resolution of its time.
-        """
-        place, digest, now = self.place.resolve(), hashlib.sha256(), time.time_ns()
-        digest.update(os.fsencode(place))
-        try:
-            for path in self._paths(place, names):
-                found = path.stat()
-                if abs(now - found.st_mtime_ns) < UNSETTLED_NANOSECONDS:
-                    return None
-                facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-                digest.update(os.fsencode(path) + repr(facts).encode())
-        except OSError:
-            return None
-        return digest.hexdigest()
+        """A text that changes with any of these files, or None, as `stamp_of`."""
+        return stamp_of(self._paths(self.place.resolve(), names))
 
     def _paths(self, place: Path, names: Sequence[str]) -> Iterable[Path]:
         """The files that hold what is called so."""

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from PIL import Image
 
-from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.utils.errors import UserError, printable
 from advmix.utils.torch_tools import generator
 
@@ -53,6 +53,7 @@ class Source:
         columns: all that there are, where not all can be labels.
         close: to be called after the last `open`.
         stamp: from names to a text that changes with any of their files; None where these are not known.
+        decoded: from names to their images, where they are decoded already.
     """
 
     place: str
@@ -65,6 +66,7 @@ class Source:
     columns: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
     stamp: Callable[[Sequence[str]], str | None] = lambda names: None
+    decoded: Callable[[Sequence[str]], Decoded | None] = lambda names: None
 
     @cached_property
     def labels(self) -> list[str]:
