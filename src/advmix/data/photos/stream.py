@@ -29,7 +29,7 @@ from advmix.data.photos.libraries import (
     row_values,
     undecoded,
 )
-from advmix.data.photos.rows import Row, Source, in_short
+from advmix.data.photos.rows import SPLITS, Row, Source, in_short
 from advmix.utils.config import expanded
 from advmix.utils.errors import UserError, printable
 from advmix.utils.files import sha256
@@ -114,6 +114,7 @@ class _Stream:
             UserError: no room, or the stream breaks off; then nothing of it is kept.
         """
         parts, notes = parts_of(self.place, self._opened(builder))
+        parts = sorted(parts, key=lambda part: list(SPLITS).index(part.split or "train"))  # as they are used
         known = builder.info.splits or {}
         total = sum(known[part.name].num_examples for part in parts) if all(p.name in known for p in parts) else None
         facts: dict[str, Any] = {"notes": notes, "parts": [], "classes": {}, "others": []}
