@@ -48,6 +48,7 @@ Call = Callable[..., Any]
 ALGORITHM_2_STEPS = 5
 NOMINAL = "classifier step"
 ADVMIX_STEP = "AdvMix step, K = 2"
+SEARCH, LITERAL = "search, K = 2", "search, K = 2, image by image"
 MANY_EPOCHS = 10**6
 PLAIN, WORDS = "plain", ("contiguous", "bf16", "compiled")
 
@@ -157,6 +158,9 @@ class Parts:
         yield "autoencoder step", self._step(self.model, self.setting.ready(self._reconstruct))
         if self.setting.memory_format == torch.channels_last:
             yield ADVMIX_STEP, self._advmix()
+            yield SEARCH, self._search(slice(None))
+        if self.setting.name == PLAIN:
+            yield LITERAL, in_turn([self._search(slice(place, place + 1)) for place in range(len(self.set))])
 
     def whole_works(self) -> Iterator[tuple[str, Work]]:
         """What is timed as advmix runs it: Algorithm 2, and steps of StyleGAN."""
@@ -169,11 +173,19 @@ class Parts:
             yield "GAN step", lambda: gan.update(gan.loss(1))
             yield "GAN step with R1", lambda: gan.update(gan.loss(0))
 
+    def _mixer(self) -> AdvMix:
+        how = self.setting.arithmetic
+        return AdvMix(self.frozen.generator, self.split, Search(), arithmetic=how, verdicts=False)
+
+    def _search(self, rows: slice) -> Work:
+        """Algorithm 1 for some images."""
+        mixer, own, labels = self._mixer(), self.latents[rows], self.labels[rows]
+        return lambda: mixer(self.classifier, own, labels, self.latents)
+
     def _advmix(self) -> Work:
         """A step of `train --method advmix`, reading its batch included."""
-        mixer = AdvMix(self.frozen.generator, self.split, Search(), arithmetic=self.setting.arithmetic)
         network, options = self._own(conv_net(10)), TrainOptions(epochs=MANY_EPOCHS, batch=len(self.set))
-        parts = network, Mixing(mixer, self.latents), self.set, options, 0, self.setting.fabric()
+        parts = network, Mixing(self._mixer(), self.latents), self.set, options, 0, self.setting.fabric()
         trainee = ClassifierTrainee(*parts, compiled=self.setting.arithmetic.compile)
         return lambda: trainee.update(trainee.loss(0))
 

@@ -70,7 +70,9 @@ def make_images(folder: Path, count: int, size: int) -> None:
     with track("make images", count) as advance:
         for number in range(count):
             label = number % len(photographs)
-            whole, side = photographs[label], int(rng.integers(size, 4 * size))
+            whole = photographs[label]
+            widest = min(whole.shape[:2])
+            side = int(rng.integers(min(size, widest // 2), min(4 * size, widest)))
             top, left = (int(rng.integers(0, extent - side)) for extent in whole.shape[:2])
             crop = Image.fromarray(whole[top : top + side, left : left + side]).resize((size, size))
             pixels = np.asarray(crop) * rng.uniform(0.6, 1.4, 3) + rng.uniform(-30, 30, 3)

@@ -16,7 +16,7 @@ from torch._dynamo.utils import counters
 from advmix.classifiers.networks import conv_net
 from advmix.cli import main
 from advmix.data.images import ImageSet
-from advmix.generators.layers import instance_norm
+from advmix.generators.layers import EdgePaddedConv2d, instance_norm
 from advmix.generators.style import StyleGenerator
 from advmix.latents import Latents, Split
 from advmix.metrics import evaluate_latents
@@ -151,6 +151,21 @@ def test_what_16_bits_say_of_an_answer_does_not_count(right_in: torch.dtype, sto
     assert torch.equal(mix.flips.there.any(dim=0), mix.fooled)
 
 
+@pytest.mark.parametrize("verdicts", [False, True])
+def test_without_verdicts_nothing_is_asked_again(verdicts: bool) -> None:
+    generator, _, latents, pool = parts()
+    with global_seed(0):
+        classifier = Shaky(torch.float32)
+    asked: list[bool] = []
+    classifier.register_forward_hook(lambda *_: asked.append(torch.is_autocast_enabled("cpu")))
+    search = AdvMix(generator, SPLIT, restarts=2, steps=2, arithmetic=BF16, verdicts=verdicts)
+    mix = search(classifier, latents, torch.ones_like(LABELS), pool, rng=seeded(0))
+    assert mix.fooled is not None
+    assert mix.fooled.all() == (not verdicts)
+    assert asked.count(True) == 3
+    assert (asked.count(False) > 0) == verdicts
+
+
 def test_trained_and_audited_in_16_bits(tmp_path: Path) -> None:
     """`auto` is decided before anything is written, and a run goes on in the precision in which it began."""
     data = ["--train-images", "96", "--device", "cpu"]
@@ -218,6 +233,29 @@ def test_compiled_normalisation_is_the_same(graphs: Callable[[], int]) -> None:
     for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     assert graphs() == 1
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_compiled_convolution_of_a_continued_image_is_the_same(stride: int) -> None:
+    """As torch's own, and without the padding whose gradient the compiler takes for another one."""
+    seen: list[str] = []
+
+    def backend(module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        seen.extend(str(node.target) for node in module.graph.nodes)
+        return module.forward
+
+    conv = EdgePaddedConv2d(4, 5, stride).to(memory_format=torch.channels_last)
+    literal = nn.Conv2d(4, 5, 3, stride, 1, padding_mode="replicate")
+    literal.load_state_dict(conv.state_dict())
+    torch.compiler.reset()
+    compiled = torch.compile(conv, backend=backend)
+    x = torch.randn(3, 4, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    results = [(out, *torch.autograd.grad(out.square().sum(), x)) for out in (literal(x), conv(x), compiled(x))]
+    for found in results[1:]:
+        for part, wanted in zip(found, results[0], strict=True):
+            torch.testing.assert_close(part, wanted, rtol=1e-4, atol=1e-5)
+    assert any("cat" in name for name in seen)
+    assert not any("pad" in name for name in seen)
 
 
 def test_compiled_training_is_the_same_and_compiled_once_for_a_size(graphs: Callable[[], int]) -> None:

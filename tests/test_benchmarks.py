@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from advmix.utils.errors import UserError
+from pictures import write
 from study_runs import load_script
 
 parts = load_script("parts", "benchmarks")
 PARTS = ["classifier step", "search candidate", "encode", "decode", "autoencoder step"]
-WHOLE = ["AdvMix step, K = 2", "Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
+SEARCH = ["AdvMix step, K = 2", "search, K = 2"]
+WHOLE = ["Algorithm 2, 5 steps", "GAN step", "GAN step with R1"]
 
 
 def test_parts_are_timed_under_every_setting(
@@ -25,7 +27,11 @@ def test_parts_are_timed_under_every_setting(
     parts.main()
     rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
     timed = {name: [row["part"] for row in rows if row["setting"] == name] for name in ("plain", "contiguous", "bf16")}
-    assert timed == {"plain": PARTS + WHOLE, "contiguous": [*PARTS, WHOLE[1]], "bf16": PARTS + WHOLE}
+    assert timed == {
+        "plain": [*PARTS, *SEARCH, "search, K = 2, image by image", *WHOLE],
+        "contiguous": [*PARTS, WHOLE[0]],
+        "bf16": [*PARTS, *SEARCH, *WHOLE],
+    }
     found = {(row["part"], row["setting"]): row for row in rows}
     assert found["classifier step", "plain"]["times_nominal"] == 1
     for row in rows:
@@ -90,6 +96,27 @@ def test_a_command_is_measured_on_made_images(tmp_path: Path) -> None:
     assert "40" in str(scaling.scaling_table([{"images": 40, "command": name, **row}]).columns[0]._cells)
     with pytest.raises(UserError, match="advmix data"):
         scaling.run_command(["data", str(tmp_path / "nothing")], tmp_path / "cache")
+
+
+def test_audits_differ_from_the_smallest_in_one_number(tmp_path: Path) -> None:
+    audits = load_script("audit_scaling", "benchmarks")
+    points = audits.points(("images", "classes"))
+    assert points[0] == ("base", audits.BASE)
+    assert [point[axis] for axis, point in points[1:]] == [200, 400, 800, 8, 32]
+    assert all(sum(point[key] != audits.BASE[key] for key in point) == 1 for _, point in points[1:])
+    files = {f"{label}/{place:02}.jpg": b"" for label in "01" for place in range(8)}
+    write(tmp_path / "images", files)
+    point = {**audits.BASE, "classes": 4, "groups": 2, "candidates": 25}
+    lines = audits.audit_words(audits.AuditScalingConfig(), tmp_path, point)
+    words = lines["audit"]
+    assert words[words.index("--restarts") + 1 : words.index("--images")] == ["5", "--steps", "4"]
+    table = Path(words[words.index("--data") + 1]).read_text().splitlines()
+    assert table[:4] == ["filename,class,group", "0/00.jpg,0-0,g0", "0/01.jpg,0-1,g0", "0/02.jpg,0-0,g1"]
+    rows = [{"axis": axis, **point, "cpu_seconds": 9.0, "peak_bytes": 10**9} for axis, point in points[1:]]
+    assert len(audits.scaling_figure(rows).axes) == 4
+    assert audits.scaling_table(rows).row_count == 5
+    with pytest.raises(UserError, match="--axes colour: unknown"):
+        audits.AuditScalingConfig(axes=("colour",))
 
 
 def test_peers_are_timed_where_they_are_installed(

@@ -50,6 +50,13 @@ def test_every_name_is_a_method() -> None:
     assert set(METHODS + CONTROLS) == set(KINDS)
 
 
+def test_a_search_that_is_trained_on_asks_for_no_verdicts(digits: ColoredDigits) -> None:
+    objective = recipe("advmix", digits).objective
+    assert isinstance(objective, Mixing)
+    assert isinstance(objective.mixer, AdvMix)
+    assert not objective.mixer.verdicts
+
+
 @pytest.mark.parametrize("method", KINDS)
 def test_method_has_its_objective_and_images(digits: ColoredDigits, method: str) -> None:
     made = recipe(method, digits)

@@ -271,7 +271,7 @@ def test_a_pool_without_images_is_one_line(place: Path, tmp_path: Path, capsys: 
     assert "no images in it" in capsys.readouterr().err
     write(tmp_path / "one", {"a.png": encoded(photograph())})
     assert main([*audit_words(place, "--pool", str(tmp_path / "one")), "--out", str(tmp_path / "audit2")]) == 2
-    assert "1 image; a pool needs 2 at least" in capsys.readouterr().err
+    assert "1 image; 2 are needed at least" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_called_like_a_ready_made_generator_is_not_taken_for_it(

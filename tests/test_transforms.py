@@ -437,7 +437,7 @@ def test_an_empty_folder_is_no_pool(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no images in it"):
         RandomStyle(pool=tmp_path)
     F.to_pil_image(POOL[0]).save(tmp_path / "one.png")
-    with pytest.raises(UserError, match="1 image; a pool needs 2"):
+    with pytest.raises(UserError, match="1 image; 2 are needed"):
         RandomStyle(pool=tmp_path)
 
 

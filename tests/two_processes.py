@@ -21,6 +21,7 @@ from advmix.latents import Split
 from advmix.mixing import AdvMix, RandMix
 from advmix.training.autoencode import AutoencoderTrainee, FitOptions
 from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.consistency import UnlabelledOptions
 from advmix.training.loop import Loop, Trainee
 from advmix.training.objectives import Adversarial, Augment, Mixing, Mixup, Nominal, Objective
 from advmix.utils.device import MachineOptions, make_fabric
@@ -53,6 +54,10 @@ OBJECTIVES: dict[str, Callable[[ImageSet], Objective]] = {
     "mixup": lambda images: Mixup(2),
     "linf": lambda images: Adversarial(0.05, 2),
     "jitter": lambda images: Augment(v2.ColorJitter(0.3, 0.3, 0.3, 0.3)),
+    "unlabelled": lambda images: UnlabelledOptions("more").beside(Nominal(), images, True)[0],
+    "unlabelled jitter": lambda images: UnlabelledOptions("more", "jitter").beside(
+        Augment(v2.ColorJitter(0.3, 0.3, 0.3, 0.3)), images, True
+    )[0],
     "randmix": lambda images: _mixing("randmix", images),
     "advmix": lambda images: _mixing("advmix", images),
 }

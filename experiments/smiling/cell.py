@@ -80,7 +80,7 @@ class SmilingCell:
     def do(self, method: str) -> None:
         """Train, unless that was done, and judge."""
         config, out = self.config, self.folder / method
-        consistency = config.consistency if method.startswith(CONSISTENCY) else None
+        consistency = config.consistency if CONSISTENCY in method else None
         part = SmilingPart(config.network, method, config.run, consistency, config.jitter, self.seed, out)
         inputs = {name: getattr(self.faces, name).fingerprint for name in ("labelled", "unlabelled")}
         with naming(CELLS):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from advmix.intervals import GroupBootstrap
 from advmix.utils.torch_tools import generator
+from experiments.smiling.settings import BOTH
 
 Run = Mapping[str, Any]
 
@@ -25,6 +26,8 @@ DUE = (
     ("mixing", "RandMix beside the labelled", "randmix", "nominal"),
     ("mixing", "RandMix as the view", "consistency-randmix", "consistency-flip"),
     ("mixing", "half RandMix, half RandAugment", "consistency-half", "consistency-randaugment"),
+    ("mixing", "RandMix beside the labelled, RandAugment as the view", BOTH, "consistency-randaugment"),
+    ("unlabelled images", "RandAugment as the view, RandMix beside the labelled", BOTH, "randmix"),
     ("search", "AdvMix, not RandMix, beside the labelled", "advmix", "randmix"),
     ("search", "AdvMix, not RandMix, as the view", "consistency-advmix", "consistency-randmix"),
 )

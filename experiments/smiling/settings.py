@@ -18,7 +18,10 @@ SUPERVISED = ("randaugment", "jitter", "augmix", "randmix", "advmix", "randmix-p
 
 CONSISTENCY = "consistency-"
 
-METHODS = ("nominal", "nominal-2x2", *SUPERVISED, *(CONSISTENCY + view for view in VIEWS))
+BOTH = f"randmix-{CONSISTENCY}randaugment"
+"""RandMix beside the labelled images, RandAugment as the view of the others."""
+
+METHODS = ("nominal", "nominal-2x2", *SUPERVISED, *(CONSISTENCY + view for view in VIEWS), BOTH)
 
 USUAL = tuple(method for method in METHODS if not method.endswith("-photo"))
 

@@ -25,7 +25,7 @@ from advmix.utils.errors import UserError
 from advmix.utils.torch_tools import answers, generator, global_seed
 from experiments.faces.dataset import Faces
 from experiments.shifts.rivals import AugMixConsistency
-from experiments.smiling.settings import CONSISTENCY, RunOptions, SmilingConfig
+from experiments.smiling.settings import BOTH, CONSISTENCY, RunOptions, SmilingConfig
 from experiments.smiling.views import Viewed, generator_of, make_view
 
 
@@ -42,11 +42,11 @@ def make_network(config: SmilingConfig, method: str, seed: int, classes: int) ->
 
 def make_objective(config: SmilingConfig, method: str, faces: Faces) -> Objective:
     """What each step minimises."""
-    if method.startswith(CONSISTENCY):
+    if CONSISTENCY in method:
         options, unlabelled = config.consistency, faces.unlabelled
-        view = make_view(method.removeprefix(CONSISTENCY), unlabelled, config.jitter)
+        view = make_view(method.partition(CONSISTENCY)[2], unlabelled, config.jitter)
         return Consistency(
-            Nominal(),
+            _mixing("randmix", faces.labelled) if method == BOTH else Nominal(),
             unlabelled,
             view,
             batch=options.unlabelled_batch,

@@ -84,6 +84,7 @@ class CandidateJudge:
         model: images in [0, 1] to logits, in eval mode.
         loss: what is climbed.
         arithmetic: how candidates are computed, `auto` decided.
+        verdicts: whether mistakes in 16 bits are judged again.
         answer: generator, model, state and `z⊥` to images and logits.
         rows: how many at once `answer` is compiled for; 0 where it is not.
     """
@@ -92,6 +93,7 @@ class CandidateJudge:
     model: nn.Module
     loss: Loss
     arithmetic: ArithmeticOptions
+    verdicts: bool
     answer: Callable[[Generator, nn.Module, State, Tensor], tuple[Tensor, Tensor]]
     rows: int = 0
 
@@ -111,10 +113,15 @@ class CandidateJudge:
         found, images = answers(logits.detach()), images.detach()
         losses = losses.detach().masked_fill((found < 0) | losses.isnan(), -torch.inf)
         judged = Candidates(perp, perp, donors, images, losses, mistakes(found, labels), found < 0)
-        if self.arithmetic.is_reduced:
+        if self.asks_again:
             rows = (judged.unanswered | (judged.fooled & ~known)).nonzero()[:, 0]
             judged = judged.put(rows, self.again(state, judged, labels, rows)) if len(rows) else judged
         return judged, gradient
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether mistakes are judged again, and what is kept in the end."""
+        return self.verdicts and self.arithmetic.is_reduced
 
     def _filled(self, state: State, perp: Tensor) -> tuple[State, Tensor]:
         """Rows again and again up to the number that is compiled, if that is not far."""

@@ -278,6 +278,7 @@ class AdvMix(Mixer):
             candidates are compared, a trace's too. Verdicts are not: whatever is called a mistake, and what is
             returned, is decoded and classified again in the networks' own type. Compiled is a candidate with its
             gradient, once for the rows of a batch; a smaller batch is filled up, or computed as it is.
+        verdicts: whether that is done. Training asks for images that are hard, not for verdicts.
         settings: of `Search`, in place of those of `search`.
     """
 
@@ -289,11 +290,13 @@ class AdvMix(Mixer):
         *,
         stop_early: bool = False,
         arithmetic: ArithmeticOptions | None = None,
+        verdicts: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(generator, split)
         self.search = replace(search or Search(), **settings)
         self.stop_early, self.arithmetic = stop_early, arithmetic or ArithmeticOptions()
+        self.verdicts = verdicts
         self._answer, self._rows = self.arithmetic.ready(decode_and_classify), 0
 
     def __repr__(self) -> str:
@@ -335,9 +338,8 @@ class AdvMix(Mixer):
         with eval_mode(classifier, self.generator) as (model, dec), self._alone(model, dec), torch.no_grad():
             state = whole = self.generator.prefix(latents, self.split).repeat(self.search.restarts)
             arithmetic = self.arithmetic.on(labels.device)
-            judge = CandidateJudge(
-                self.generator, model, loss, arithmetic, self._answer, self._compiled_rows(len(start))
-            )
+            compiled = self._answer, self._compiled_rows(len(start))
+            judge = CandidateJudge(self.generator, model, loss, arithmetic, self.verdicts, *compiled)
             unknown = torch.zeros_like(rows, dtype=torch.bool)
             worst, gradient = judge(state, start, lent, labels, self.search.steps > 0, unknown)
             history.append((start, worst.losses))
@@ -360,7 +362,7 @@ class AdvMix(Mixer):
                 worst = worst.worse(rows, found)
                 history.append((perp, found.losses))
             row = self._worst_rows(worst)
-            if judge.arithmetic.is_reduced:
+            if judge.asks_again:
                 worst = worst.corrected(row, judge.again(whole, worst, labels, row))
         return self._worst_restart(worst, row, latents, vanished, history if trace else None)
 
@@ -488,11 +490,15 @@ class SearchOptions(Search):
         return Split.named(layers, self.perp, self.perp_grid)
 
     def mixer(
-        self, generator: Generator, stop_early: bool = False, arithmetic: ArithmeticOptions | None = None
+        self,
+        generator: Generator,
+        stop_early: bool = False,
+        arithmetic: ArithmeticOptions | None = None,
+        verdicts: bool = True,
     ) -> AdvMix:
-        """The search over a generator."""
+        """The search over a generator; see `AdvMix`."""
         split = self.split(generator.layers)
-        return AdvMix(generator, split, self, stop_early=stop_early, arithmetic=arithmetic)
+        return AdvMix(generator, split, self, stop_early=stop_early, arithmetic=arithmetic, verdicts=verdicts)
 
 
 WORST_CASE = SearchOptions(restarts=5, steps=5)

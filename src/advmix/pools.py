@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advmix.data.datasets import Data, names_of, open_data
+from advmix.data.datasets import Data, names_of, open_data, unlabelled_images
 from advmix.data.images import ImageSet
 from advmix.data.photos.decode import PhotoShape
-from advmix.data.photos.load import load_pictures
 from advmix.data.settings import DataConfig
 from advmix.encoders.autoencoder import Autoencoder, is_ready_made, load_autoencoder, save_autoencoder
 from advmix.encoders.network import Encoder, check_side
@@ -182,13 +181,7 @@ def pool_members(options: PoolOptions, flags: DataConfig, data: Data | None, dec
         shape = some_images(data).shape if data is not None else (flags.photos.channels, flags.photos.size)
         side = shape[1] if dec.any_size else dec.resolution
         read = replace(flags.sized(dec.channels, side).photo_options(), limit=options.pool_images)
-        try:
-            pixels, names, _ = load_pictures(options.pool, read, "train", rng)
-        except UserError as error:
-            raise UserError(f"--pool {options.pool}: {str(error).removeprefix(f'{options.pool}: ')}") from error
-        if len(pixels) < 2:
-            raise UserError(f"--pool {options.pool}: {len(pixels)} image; a pool needs 2 at least")
-        images = ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",))
+        images, names = unlabelled_images("--pool", options.pool, read, rng)
         return PoolMembers(images, {"pool": options.pool, "names": list(names)})
     assert data is not None
     try:

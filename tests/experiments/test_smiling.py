@@ -37,7 +37,16 @@ __all__ = ["patches"]
 CPU = torch.device("cpu")
 SMALL = ["--size", "32", "--labelled", "12", "--steps", "3", "--check-every", "1", "--batch", "8", "--resamples", "50"]
 SMALL += ["--unlabelled-batch", "4", "--threshold", "0.5", "--worst-images", "3", "--seeds", "0"]
-FAST = ("nominal", "nominal-2x2", "jitter", "randmix", "consistency-flip", "consistency-advmix", "consistency-half")
+FAST = (
+    "nominal",
+    "nominal-2x2",
+    "jitter",
+    "randmix",
+    "consistency-flip",
+    "consistency-advmix",
+    "consistency-half",
+    "randmix-consistency-randaugment",
+)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +136,7 @@ def test_what_is_due_is_a_difference_of_two_methods(results: dict[str, Any]) -> 
         ("consistency-flip", "nominal"),
         ("jitter", "nominal"),
         ("randmix", "nominal"),
+        ("randmix-consistency-randaugment", "randmix"),
     ]
     for row in results["due"]:
         first, second = rows[row["first"]], rows[row["second"]]

@@ -12,7 +12,7 @@ import torch
 from advmix.calibration import score_probabilities
 from advmix.classifiers.networks import FILE, load_classifier
 from advmix.commands.encode import open_model
-from advmix.data.datasets import Data, GivenImages, OwnImages, open_data
+from advmix.data.datasets import Data, GivenImages, OwnImages, open_data, unlabelled_images
 from advmix.data.images import ImageSet
 from advmix.data.photos.sites import SiteImages
 from advmix.data.settings import DataConfig
@@ -24,8 +24,9 @@ from advmix.mixing import SearchOptions, with_layers
 from advmix.pools import PHOTO_CHANNELS, data_of, fingerprints_of, some_images
 from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
+from advmix.training.consistency import UnlabelledOptions
 from advmix.training.loop import Loop
-from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, check_method, make_recipe
+from advmix.training.methods import NEEDS_LATENTS, BaselineOptions, Recipe, check_method, make_recipe
 from advmix.utils.arithmetic import ArithmeticOptions
 from advmix.utils.config import Settings, check_values, to_dict
 from advmix.utils.device import MachineOptions, in_first_process, local_first, make_fabric
@@ -57,6 +58,7 @@ class TrainConfig(Settings):
         train: how every classifier is trained.
         search: Algorithm 1's settings, for advmix.
         baseline: settings of the other methods.
+        unlabelled: images without labels, for any method.
         arithmetic: how networks are computed.
         leave_one_site_out: for each site (--site) a classifier that is trained at all others, and how right it is
             there; splits of the data's own are set aside, and --holdout is the share of the others' images that it is
@@ -77,6 +79,7 @@ class TrainConfig(Settings):
     train: TrainOptions = field(default_factory=TrainOptions)
     search: SearchOptions = field(default_factory=SearchOptions)
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
+    unlabelled: UnlabelledOptions = field(default_factory=UnlabelledOptions)
     arithmetic: ArithmeticOptions = field(default_factory=ArithmeticOptions)
     leave_one_site_out: bool = False
     seed: int = 0
@@ -130,6 +133,11 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable, config.arithmetic)
     made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
+    if config.unlabelled.unlabelled is not None:
+        with local_first(fabric):
+            unlabelled = _unlabelled(config.unlabelled.unlabelled, config.data, recipe.images)
+        recipe = _beside(recipe, config, unlabelled)
+        inputs["unlabelled"] = unlabelled.fingerprint
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric) as run:
         if in_first_process(fabric, (config.out / FILE).is_file):
             console.print(f"  done already: {config.out / FILE}")
@@ -167,6 +175,19 @@ def _pool(config: TrainConfig, data: Data) -> PoolOptions:
     if named or not is_ready_made(config.generator) or some_images(data).shape[0] != PHOTO_CHANNELS:
         return config.pool
     return replace(config.pool, pool=PHOTOS)
+
+
+def _unlabelled(source: str, flags: DataConfig, images: ImageSet) -> ImageSet:
+    """All images of a source, in the shape of the training images."""
+    channels, side, _ = images.shape
+    read = replace(flags.sized(channels, side).photo_options(), limit=None)
+    return unlabelled_images("--unlabelled", source, read)[0]
+
+
+def _beside(recipe: Recipe, config: TrainConfig, unlabelled: ImageSet) -> Recipe:
+    """The recipe with unlabelled images beside the labelled ones."""
+    objective, setting = config.unlabelled.beside(recipe.objective, unlabelled, config.train.flip)
+    return replace(recipe, objective=objective, setting={**recipe.setting, **setting})
 
 
 def _data(config: TrainConfig) -> Data:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from advmix.data.images import ImageSet, to_bytes
 from advmix.data.photos.decode import Broken, PhotoOptions, PhotoShape, fitted, plain
-from advmix.data.photos.load import Native, Photos, load_photos, native_photos, say_left_out, say_notes
+from advmix.data.photos.load import Native, Photos, load_photos, load_pictures, native_photos, say_left_out, say_notes
 from advmix.data.photos.rows import hold_out
 from advmix.data.settings import DataConfig
 from advmix.utils.errors import UserError
@@ -269,6 +269,29 @@ def open_data(config: DataConfig, seed: int, download: bool = True) -> Data:
     from advmix.data.colored import ColoredDigits
 
     return ColoredDigits(config, seed, download=download)
+
+
+def unlabelled_images(
+    flag: str, source: str, read: PhotoOptions, rng: torch.Generator | None = None
+) -> tuple[ImageSet, tuple[str, ...]]:
+    """Images whose labels mean nothing, and their names; `rng` draws which of them, where there is a limit.
+
+    Args:
+        flag: what named the source, for messages.
+        source: a folder or .zip archive of images, `torchvision:NAME` or `hf:NAME`.
+        read: how they are read.
+        rng: by default the first ones.
+
+    Raises:
+        UserError: fewer than two images, or broken ones.
+    """
+    try:
+        pixels, names, _ = load_pictures(source, read, "train", rng)
+    except UserError as error:
+        raise UserError(f"{flag} {source}: {str(error).removeprefix(f'{source}: ')}") from error
+    if len(pixels) < 2:
+        raise UserError(f"{flag} {source}: {len(pixels)} image; 2 are needed at least")
+    return ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",)), names
 
 
 def painted_digits(data: Data, who: str, remedy: str = "") -> ColoredDigits:

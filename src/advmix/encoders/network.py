@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advmix.data.images import ImageSet
 from advmix.generators.base import Generator
-from advmix.generators.layers import instance_norm
+from advmix.generators.layers import EdgePaddedConv2d, instance_norm
 from advmix.generators.style import NetworkConfig, StyleConfig
 from advmix.latents import Latents
 from advmix.utils.errors import UserError
@@ -116,10 +116,10 @@ class GridHead(nn.Module):
         convs = []
         for index in range(max(downs + 1, 3)):
             stride = 2 if index < downs else 1
-            convs.append(nn.Conv2d(width, 32, 3, stride=stride, padding=1, padding_mode="replicate"))
+            convs.append(EdgePaddedConv2d(width, 32, stride))
             width = 32
         self.convs = nn.ModuleList(convs)
-        self.out = nn.Conv2d(width, grid_channels, 3, padding=1, padding_mode="replicate")
+        self.out = EdgePaddedConv2d(width, grid_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `(B, C, H, W)` to the grid `(B, grid_channels, start, start)`."""

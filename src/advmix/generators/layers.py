@@ -143,3 +143,30 @@ class UpsampledConv2d(nn.Conv2d):
         bias, padding=1)` but for rounding.
         """
         return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
+
+
+class EdgePaddedConv2d(nn.Conv2d):
+    """A 3x3 convolution of an image that is continued by its border pixels.
+
+    Args:
+        inputs: channels.
+        outputs: channels.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride, padding=1, padding_mode="replicate")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
+        compiled = torch.compiler.is_compiling()
+        padded = _continued(x) if compiled else F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+def _continued(x: Tensor) -> Tensor:
+    """By a border pixel on every side. The compiler (torch 2.14) expects the gradient of `F.pad` in another memory
+    format than it comes in, and stops.
+    """
+    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)
+    return torch.cat([x[..., :1], x, x[..., -1:]], dim=3)

@@ -177,7 +177,8 @@ def _mixing(
     loss: dict[str, Any] = {**_weights(baseline), "residual": baseline.residual or ready_made, "together": ready_made}
     mixer: Mixer
     if method == "advmix":
-        mixer, setting = search.mixer(model.generator, arithmetic=arithmetic), to_dict(search)
+        mixer = search.mixer(model.generator, arithmetic=arithmetic, verdicts=False)
+        setting = to_dict(search)
     else:
         mixer = RandMix(model.generator, search.split(model.generator.layers), search.strength)
         setting = {"perp": list(search.perp), "perp_grid": search.perp_grid, "strength": search.strength}
