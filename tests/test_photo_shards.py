@@ -336,5 +336,7 @@ def test_what_lies_beside_shards_is_counted(tmp_path: Path) -> None:
 
 
 def test_an_absent_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="from the root and from here"):
+        load_photos(f"{{{tmp_path},here}}/0.tar", WHOLE)
     with pytest.raises(UserError, match="no such shard"):
         load_photos(str(tmp_path / "none" / "{0..1}.tar"), WHOLE)

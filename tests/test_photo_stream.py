@@ -22,7 +22,7 @@ from pictures import digit, digit_label, encoded, write
 from test_photos import tree
 
 COUNT = 40
-OPTIONS = PhotoOptions(size=8, channels=1, holdout=0.25, stream=True)
+OPTIONS = PhotoOptions(size=8, channels=1, holdout=0.25)
 FEATURES = datasets.Features(
     {
         "image": datasets.Image(),
@@ -84,20 +84,20 @@ def test_a_stream_is_like_the_data_on_the_disk(
 ) -> None:
     place = parquet(tmp_path / "data", **splits)
     options = replace(OPTIONS, target="label", group=("odd",), holdout=0.25)
-    first = load_photos(f"hf:{place}", options)
+    first = load_photos(f"hf-stream:{place}", options)
     assert len(decoded) == COUNT
-    again = load_photos(f"hf:{place}", options)
+    again = load_photos(f"hf-stream:{place}", options)
     assert len(decoded) == COUNT, "the second time nothing is decoded"
     assert not list((tmp_path / "hf").rglob("*.arrow")), "nothing else is kept"
     assert len(cache.entries) == (1 if "test" in splits else 2), "a test that is held out has an entry of its own"
-    on_disk = load_photos(f"hf:{place}", replace(options, stream=False))
+    on_disk = load_photos(f"hf:{place}", options)
     assert same(first, on_disk)
     assert same(again, on_disk)
 
 
 def test_splits_of_a_stream_are_mapped(cache: PixelCache, tmp_path: Path) -> None:
     place = parquet(tmp_path / "data", train=range(30), test=range(30, COUNT))
-    photos = load_photos(f"hf:{place}", replace(OPTIONS, target="label"))
+    photos = load_photos(f"hf-stream:{place}", replace(OPTIONS, target="label"))
     train, test = photos.train.images.pixels, photos.test.images.pixels
     assert train.untyped_storage().data_ptr() == test.untyped_storage().data_ptr()
     assert train.untyped_storage().nbytes() == COUNT * 64
@@ -106,9 +106,9 @@ def test_splits_of_a_stream_are_mapped(cache: PixelCache, tmp_path: Path) -> Non
 def test_columns_are_the_same_in_all_batches(cache: PixelCache, tmp_path: Path) -> None:
     """A column of numbers that are not all whole is none, wherever the first of these is."""
     place = parquet(tmp_path / "data", part=range(COUNT))
-    for streamed in (True, False):
+    for kind in ("hf-stream", "hf"):
         with pytest.raises(UserError, match=r"--target share: .* has no such column"):
-            load_photos(f"hf:{place}", replace(OPTIONS, target="share", stream=streamed))
+            load_photos(f"{kind}:{place}", replace(OPTIONS, target="share"))
 
 
 def test_a_folder_of_images_and_unlabelled_ones(cache: PixelCache, tmp_path: Path) -> None:
@@ -116,28 +116,26 @@ def test_a_folder_of_images_and_unlabelled_ones(cache: PixelCache, tmp_path: Pat
     for path in place.rglob("*.png"):
         os.utime(path, (1e9, 1e9))
     options = replace(OPTIONS, limit=9)
-    assert same(
-        load_photos(f"hf:{place}", replace(OPTIONS)), load_photos(f"hf:{place}", replace(OPTIONS, stream=False))
-    )
-    found, names, _ = load_pictures(f"hf:{place}", options, "train")
-    expected, known, _ = load_pictures(f"hf:{place}", replace(options, stream=False), "train")
+    assert same(load_photos(f"hf-stream:{place}", OPTIONS), load_photos(f"hf:{place}", OPTIONS))
+    found, names, _ = load_pictures(f"hf-stream:{place}", options, "train")
+    expected, known, _ = load_pictures(f"hf:{place}", options, "train")
     assert names == known
     assert torch.equal(found, expected)
 
 
 def test_a_stream_of_other_files_or_settings_is_another(cache: PixelCache, tmp_path: Path, decoded: list[str]) -> None:
     place, options = parquet(tmp_path / "data", train=range(30), test=range(30, COUNT)), replace(OPTIONS, target="odd")
-    load_photos(f"hf:{place}", options)
-    load_photos(f"hf:{place}", replace(options, target="label", split_seed=4))
+    load_photos(f"hf-stream:{place}", options)
+    load_photos(f"hf-stream:{place}", replace(options, target="label", split_seed=4))
     assert len(decoded) == COUNT
-    load_photos(f"hf:{place}", replace(options, crop="pad"))
+    load_photos(f"hf-stream:{place}", replace(options, crop="pad"))
     assert len(decoded) == 2 * COUNT
     os.utime(place / "test.parquet", (1e9, 1e9 + 5))
-    load_photos(f"hf:{place}", options)
+    load_photos(f"hf-stream:{place}", options)
     assert len(decoded) == 3 * COUNT
     os.utime(place / "test.parquet")
     with pytest.raises(UserError, match="or were written just now; try again"):
-        load_photos(f"hf:{place}", options)
+        load_photos(f"hf-stream:{place}", options)
 
 
 def test_images_that_cannot_be_read_are_named(cache: PixelCache, tmp_path: Path) -> None:
@@ -159,9 +157,9 @@ def test_images_that_cannot_be_read_are_named(cache: PixelCache, tmp_path: Path)
         with pytest.raises(
             UserError, match=r"2 of 12 images .*: train/3 \(not an .*, train/9 \(outside of the data set\)"
         ):
-            load_photos(f"hf:{place}", replace(OPTIONS, holdout=0))
+            load_photos(f"hf-stream:{place}", replace(OPTIONS, holdout=0))
     skipping = replace(OPTIONS, holdout=0, skip_broken=True)
-    assert same(load_photos(f"hf:{place}", skipping), load_photos(f"hf:{place}", replace(skipping, stream=False)))
+    assert same(load_photos(f"hf-stream:{place}", skipping), load_photos(f"hf:{place}", skipping))
 
 
 def refused(place: str, options: PhotoOptions = OPTIONS) -> str:
@@ -175,14 +173,15 @@ def test_what_a_stream_needs_is_one_line(cache: PixelCache, tmp_path: Path, monk
     place = parquet(tmp_path / "data", train=range(COUNT))
     (tmp_path / "saved").mkdir()
     datasets.Dataset.from_dict({"label": [0]}).save_to_disk(str(tmp_path / "saved"))
-    assert "on the disk already; leave --stream out" in refused(f"hf:{tmp_path / 'saved'}")
-    assert "--stream: only for data sets of Hugging Face" in refused(str(place))
+    assert "on the disk already; read it as hf:" in refused(f"hf-stream:{tmp_path / 'saved'}")
     monkeypatch.setattr(MACHINE, "cache_size", 1000)
-    assert "images of it take" in refused(f"hf:{place}")
-    assert "the cache has no room for them; name a larger --cache-size" in refused(f"hf:{place}")
+    assert "images of it take" in refused(f"hf-stream:{place}")
+    assert "the cache has no room for them; name a larger --cache-size" in refused(f"hf-stream:{place}")
     assert not list(cache.folder.iterdir()), "nothing of it is kept"
+    monkeypatch.setattr(MACHINE, "cache", str(write(tmp_path / "closed", {"a": ""}) / "a" / "b"))
+    assert "Not a directory:" in refused(f"hf-stream:{place}")
     monkeypatch.setattr(MACHINE, "cache", "none")
-    assert "--stream keeps its images in the cache, and there is none; name one" in refused(f"hf:{place}")
+    assert "keeps its images in the cache, and there is none; name one" in refused(f"hf-stream:{place}")
 
 
 def test_a_stream_that_breaks_off_is_not_kept(
@@ -197,14 +196,14 @@ def test_a_stream_that_breaks_off_is_not_kept(
             yield batch
 
     monkeypatch.setattr(datasets.IterableDataset, "iter", broken)
-    assert "the stream broke off after 14 images (reset by peer); run it again" in refused(f"hf:{place}")
+    assert "the stream broke off after 14 images (reset by peer); run it again" in refused(f"hf-stream:{place}")
     assert not list(cache.folder.iterdir())
 
 
 def test_other_sizes_than_the_kept_one_are_refused(cache: PixelCache, tmp_path: Path) -> None:
     place = parquet(tmp_path / "data", train=range(COUNT))
     with (
-        native_photos(f"hf:{place}", OPTIONS) as native,
+        native_photos(f"hf-stream:{place}", OPTIONS) as native,
         pytest.raises(UserError, match=r"only its 8 pixels were kept of the stream; name the --size"),
     ):
         native.pixels(("train/0",), 224)
@@ -213,5 +212,5 @@ def test_other_sizes_than_the_kept_one_are_refused(cache: PixelCache, tmp_path: 
 def test_the_command_reads_a_stream(cache: PixelCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = parquet(tmp_path / "data", train=range(30), test=range(30, COUNT))
     flags = ["--target", "label", "--size", "8", "--cache", str(cache.folder), "--out", str(tmp_path / "out")]
-    assert main(["data", f"hf:{place}", "--stream", *flags]) == 0
+    assert main(["data", f"hf-stream:{place}", *flags]) == 0
     assert "40 images in 10 classes" in capsys.readouterr().out

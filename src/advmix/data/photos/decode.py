@@ -41,8 +41,6 @@ class PhotoShape:
         limit: at most so many images of every split, drawn at random; default all.
         skip_broken: leave out images that cannot be read; by default they are an error.
         download: whether torchvision and Hugging Face may fetch what is missing.
-        stream: read a data set of Hugging Face in one pass, image by image, into the cache of decoded images; nothing
-            else of it is kept on the disk.
     """
 
     group: tuple[str, ...] = ()
@@ -56,7 +54,6 @@ class PhotoShape:
     limit: int | None = None
     skip_broken: bool = False
     download: bool = False
-    stream: bool = False
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:

@@ -197,7 +197,7 @@ def _from_folder(datasets: Any, place: Path, stream: bool) -> Any:
         raise UserError(f"{place}: holds {counted(files.passed)}; take them away")
     if SAVED[0] in files or SAVED[1] in files:
         if stream:
-            raise UserError(f"{place}: what save_to_disk wrote is on the disk already; leave --stream out")
+            raise UserError(f"{place}: what save_to_disk wrote is on the disk already; read it as hf:{place}")
         _check_saved(files)
         return _plain(datasets.load_from_disk(str(place)))
     parquet = [name for name in files.names if name.lower().endswith(".parquet")]

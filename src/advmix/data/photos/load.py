@@ -16,7 +16,7 @@ from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all,
 from advmix.data.photos.folders import left_out, open_files, open_path
 from advmix.data.photos.libraries import open_hugging_face, open_torchvision
 from advmix.data.photos.rows import Source, Table, first_few, make_table
-from advmix.data.photos.stream import open_stream
+from advmix.data.photos.stream import STREAM, open_stream
 from advmix.utils.config import expanded
 from advmix.utils.errors import UserError, printable
 from advmix.utils.progress import console
@@ -171,7 +171,7 @@ def native_photos(data: str, options: PhotoOptions) -> Iterator[Native]:
 
 def is_of_library(data: str) -> bool:
     """Whether it names a data set of torchvision or Hugging Face."""
-    return data.partition(":")[0] in ("torchvision", "hf")
+    return data.partition(":")[0] in ("torchvision", "hf", STREAM)
 
 
 def open_source(data: str, options: PhotoOptions) -> Source:
@@ -181,12 +181,12 @@ def open_source(data: str, options: PhotoOptions) -> Source:
         UserError: as `load_photos`.
     """
     library, _, name = data.partition(":")
-    if options.stream and library != "hf":
-        raise UserError(f"--stream: only for data sets of Hugging Face (hf:NAME), not for {data}; leave it out")
     if library == "torchvision":
         return open_torchvision(name, expanded(options.data_dir, "data-dir"), options.download)
     if library == "hf":
-        return open_stream(name, options) if options.stream else open_hugging_face(name, options.download)
+        return open_hugging_face(name, options.download)
+    if library == STREAM:
+        return open_stream(name, options)
     return open_path(expanded(data, "data"))
 
 

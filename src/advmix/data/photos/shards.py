@@ -65,6 +65,8 @@ def shard_paths(pattern: str) -> list[Path]:
         if not found:
             raise UserError(f"{printable(name)}: no file is called so; name shards, such as 'DIR/*{SHARD}'")
         paths |= dict.fromkeys(found)
+    if len({Path(path).is_absolute() for path in paths}) > 1:
+        raise UserError(f"{printable(pattern)}: names shards from the root and from here; name all of them alike")
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         more = f", nor are {len(missing) - 1:,} more" if len(missing) > 1 else ""

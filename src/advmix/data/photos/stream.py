@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ from advmix.utils.errors import UserError, printable
 from advmix.utils.files import sha256
 from advmix.utils.progress import Advance, track
 
+STREAM = "hf-stream"
+"""What stands before the name of a data set that is to be read so."""
+
 STREAM_IMAGES = 256
 """Whose files are in memory at once."""
 
@@ -51,11 +55,9 @@ def open_stream(name: str, shape: PhotoShape) -> Source:
     Raises:
         UserError: as `open_hugging_face`; or there is no cache, or no room in it.
     """
-    place, datasets, cache = f"hf:{printable(name)}", import_datasets(name), PixelCache.named()
+    place, datasets, cache = f"{STREAM}:{printable(name)}", import_datasets(name), PixelCache.named()
     if cache is None:
-        raise UserError(
-            f"{place}: --stream keeps its images in the cache, and there is none; name one with --cache DIR"
-        )
+        raise UserError(f"{place}: keeps its images in the cache, and there is none; name one with --cache DIR")
     builder, settings = load(datasets, name, download=True, stream=True), (shape.size, shape.channels, shape.crop)
     key = sha256(VERSION, "stream", repr(settings), place, _stamp(place, builder))[:32]
     entry = cache.read(key)
@@ -75,7 +77,7 @@ def _stamp(place: str, builder: Any) -> str:
             raise UserError(f"{place}: its files have no revision, are gone, or were written just now; try again")
         stamps.append((str(split), list(files), known))
     if not stamps:
-        raise UserError(f"{place}: names no files that could be read as a stream; leave --stream out")
+        raise UserError(f"{place}: names no files that could be read as a stream; read it as hf:NAME")
     return repr(stamps)
 
 
@@ -118,7 +120,6 @@ class _Stream:
         known = builder.info.splits or {}
         total = sum(known[part.name].num_examples for part in parts) if all(p.name in known for p in parts) else None
         facts: dict[str, Any] = {"notes": notes, "parts": [], "classes": {}, "others": []}
-        self._check_room(total or 0)
 
         def put_all(put: Callable[[Decoded], None]) -> None:
             with track("stream images", total) as advance:
@@ -128,6 +129,7 @@ class _Stream:
                 raise UserError(f"{self.place}: no images in it")
 
         try:
+            self._check_room(total or 0)
             entry = self.cache.write(key, put_all, facts)
         except OSError as error:
             raise UserError(f"{self.cache.folder}: {printable(in_short(error))}; {ROOM}") from error
@@ -236,7 +238,7 @@ class _Kept:
 
     def _refuse(self, name: str) -> Image.Image:
         words = f"only its {self.size} pixels were kept of the stream"
-        raise OSError(f"{words}; name the --size that the classifier takes, or leave --stream out")
+        raise OSError(f"{words}; name the --size that the classifier takes, or read it as hf:NAME")
 
     def _decoded(self, names: Sequence[str], places: Mapping[str, int]) -> Decoded:
         """Those of the images that are asked for, in this order; sizes and modes are of all of the stream's."""
@@ -254,8 +256,9 @@ class _Kept:
             return pixels[start : start + len(rows)]
         key = sha256(VERSION, self.key, rows)[:32]
         kept = self.cache.read(key)
-        if kept is None and self.cache.has_room(pixels.numel() + len(rows) * pixels[0].numel()):
-            kept = self.cache.write(key, lambda put: self._put_all(rows, put))
+        with suppress(OSError):  # a full disk
+            if kept is None and self.cache.has_room(pixels.numel() + len(rows) * pixels[0].numel()):
+                kept = self.cache.write(key, lambda put: self._put_all(rows, put))
         return pixels[rows] if kept is None else kept.pixels
 
     def _put_all(self, rows: Tensor, put: Callable[[Decoded], None]) -> None:
