@@ -384,7 +384,7 @@ def add_label_names(classes: dict[str, tuple[str, ...]], data: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Part:
+class LibrarySplit:
     """A split: what images are called by, which of ours it is, and its rows."""
 
     name: str
@@ -392,15 +392,15 @@ class Part:
     data: Any
 
 
-def parts_of(place: str, loaded: Any) -> tuple[list[Part], tuple[str, ...]]:
+def parts_of(place: str, loaded: Any) -> tuple[list[LibrarySplit], tuple[str, ...]]:
     """The splits whose names we know, and a remark about the others."""
     if not isinstance(loaded, dict):
-        return [Part("all", None, loaded)], ()
+        return [LibrarySplit("all", None, loaded)], ()
     known = {name: split for name in loaded if (split := split_word(name)) is not None}
     if not known:
         raise UserError(f"{place}: no split is called train, val or test; there are {first_few(loaded)}")
     counts = Counter(known.values())
-    parts = [Part(split if counts[split] == 1 else name, split, loaded[name]) for name, split in known.items()]
+    parts = [LibrarySplit(split if counts[split] == 1 else name, split, loaded[name]) for name, split in known.items()]
     others = [name for name in loaded if name not in known]
     return parts, (f"splits left out: {first_few(others)}",) if others else ()
 

@@ -20,7 +20,7 @@ from advmix.data.photos.containers import stamp_of
 from advmix.data.photos.decode import Decoded, PhotoShape, decode_all, open_bytes
 from advmix.data.photos.libraries import (
     OTHER,
-    Part,
+    LibrarySplit,
     add_label_names,
     image_column,
     import_datasets,
@@ -146,7 +146,7 @@ class _Stream:
 
     def _part(
         self,
-        part: Part,
+        part: LibrarySplit,
         facts: dict[str, Any],
         datasets: Any,
         put: Callable[[Decoded], None],
