@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -14,10 +17,11 @@ from advmix.cli import main
 from advmix.data.photos import cache as caches
 from advmix.data.photos import decode
 from advmix.data.photos.cache import PixelCache
-from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.data.photos.load import Photos, load_photos, load_pictures
 from advmix.utils.machine import MACHINE
 from pictures import digit, encoded, write
+from test_digits import write_idx
 
 COUNT = 24
 OPTIONS = PhotoOptions(size=8, holdout=0.25)
@@ -193,6 +197,23 @@ def test_what_is_too_large_is_not_kept(cache: PixelCache, data: Path, monkeypatc
     assert not cache.entries
 
 
+def test_parts_that_are_written_are_not_kept_in_memory(cache: PixelCache) -> None:
+    living: list[weakref.ref[Tensor]] = []
+
+    def give(put: Callable[[Decoded], None]) -> None:
+        for place in range(3):
+            part = torch.full((2, 3, 8, 8), place, dtype=torch.uint8)
+            living.append(weakref.ref(part))
+            put(Decoded(part, torch.arange(2) + 2 * place, (), Counter({(8, 8): 2}), Counter({"RGB": 2})))
+            del part
+            assert [found() for found in living] == [None] * (place + 1)
+
+    assert cache.has_room(3 * 2 * 3 * 8 * 8)
+    found = cache.write("0" * 32, give)
+    assert found is not None
+    assert found.pixels[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_a_folder_that_cannot_be_written_is_no_matter(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: PixelCache
 ) -> None:
@@ -216,6 +237,70 @@ def test_archives_and_unlabelled_images_are_kept_too(cache: PixelCache, data: Pa
     os.utime(place, (1e9 + 1, 1e9 + 1))
     load_pictures(str(place), OPTIONS)
     assert len(decoded) == 2 * COUNT
+
+
+def old(*places: Path) -> None:
+    for path in (path for place in places for path in place.rglob("*")):
+        os.utime(path, (1e9, 1e9))
+
+
+def test_data_sets_of_torchvision_are_kept(cache: PixelCache, tmp_path: Path, decoded: list[str]) -> None:
+    write_idx(tmp_path, "mnist")
+    options = PhotoOptions(size=28, channels=1, data_dir=tmp_path)
+    first, count = load_photos("torchvision:MNIST", options), len(decoded)
+    again = load_photos("torchvision:MNIST", options)
+    assert len(decoded) == count > 0
+    assert torch.equal(pixels(first), pixels(again))
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    assert load_photos("torchvision:MNIST", options).test.images.pixels[-1, 0, -1, -1] == 7
+    assert len(decoded) == 2 * count
+
+
+def test_data_sets_of_torchvision_in_files_are_kept(cache: PixelCache, tmp_path: Path, decoded: list[str]) -> None:
+    home = tmp_path / "eurosat"
+    files: dict[str, bytes | str] = {f"2750/{'ab'[i % 2]}/{i}.jpg": encoded(digit(i), "JPEG") for i in range(6)}
+    old(write(home, files))
+    options = PhotoOptions(size=8, data_dir=tmp_path)
+    for count in (6, 6):
+        load_photos("torchvision:EuroSAT", options)
+        assert len(decoded) == count
+    os.utime(home / "2750" / "a" / "0.jpg", (1e9, 2e9 - 1e9 + 1))
+    load_photos("torchvision:EuroSAT", options)
+    assert len(decoded) == 12
+
+
+@pytest.mark.parametrize("kind", ["saved", "parquet", "paths"])
+def test_data_sets_of_hugging_face_are_kept(
+    cache: PixelCache, tmp_path: Path, decoded: list[str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where images lie in the table, and where it names their files."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    labels, images = [i % 2 for i in range(6)], [encoded(digit(i)) for i in range(6)]
+    own = write(tmp_path / "data", {f"own/{i}.png": image for i, image in enumerate(images)})
+    stored: list[dict[str, object]] = [{"bytes": image, "path": None} for image in images]
+    if kind == "paths":
+        stored = [{"bytes": None, "path": str(own / "own" / f"{i}.png")} for i in range(6)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict({"image": stored, "label": labels}, features=features)
+    if kind == "saved":
+        data.save_to_disk(str(own))
+    else:
+        data.to_parquet(str(own / "train.parquet"))
+    old(own)
+    load_photos(f"hf:{own}", OPTIONS)  # writes the library's own table
+    old(own, tmp_path / "hf")
+    load_photos(f"hf:{own}", OPTIONS)
+    decoded.clear()
+    load_photos(f"hf:{own}", OPTIONS)
+    assert not decoded
+    changed = {"saved": own, "parquet": tmp_path / "hf", "paths": own / "own"}[kind]
+    path = next(path for path in sorted(changed.rglob("*")) if path.suffix in (".arrow", ".png"))
+    os.utime(path, (1e9, 1e9 + 1))
+    load_photos(f"hf:{own}", OPTIONS)
+    assert len(decoded) == 6
 
 
 def test_the_command_shows_and_empties_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_splits_of_the_data_are_set_aside(data: Path) -> None:
     again = gathered(data / "splits.csv", size=16)
     assert torch.equal(images.held, again.held)
     assert not torch.equal(images.held, SiteImages.gather(whole(data), 0.2, seed=1).held)
+
+
+def test_the_images_of_all_splits_are_not_copied(data: Path) -> None:
+    photos = whole(data)
+    parts = [part.images.pixels for part in photos.splits.values()]
+    images = SiteImages.gather(photos, 0.2, seed=0).images
+    assert torch.equal(images.pixels, torch.cat(parts))
+    assert images.pixels.data_ptr() == parts[0].data_ptr()
+    apart = {name: replace(part, images=part.images[torch.arange(len(part))]) for name, part in photos.splits.items()}
+    copied = SiteImages.gather(replace(photos, splits=apart), 0.2, seed=0).images
+    assert torch.equal(copied.pixels, images.pixels)
 
 
 def whole(data: Path) -> Photos:

@@ -102,7 +102,7 @@ def test_what_is_no_regular_file_is_counted_and_not_read(tmp_path: Path, capsys:
 def test_pipes_and_devices_are_no_data_sets(tmp_path: Path) -> None:
     for name in ("a.zip", "a.csv", "a"):
         os.mkfifo(tmp_path / name)
-        assert "neither a folder nor a .zip or .csv file" in refused(tmp_path / name)
+        assert "neither a folder nor a .zip, .csv or .tar file" in refused(tmp_path / name)
     assert "neither" in refused(Path("/dev/zero"))
     os.mkfifo(tmp_path / "labels.csv")
     write(tmp_path, digit_files(2))

@@ -206,8 +206,9 @@ class PreviewConfig(Settings):
     Writes data.json, preview.png, shortcuts.png and config.json; an older preview in the same folder gives way.
 
     Args:
-        data: a folder (class/image, or with a labels.csv), a .zip or .csv file, torchvision:NAME or hf:NAME. `$NAME`
-            in it is an environment variable, filled in when files are read.
+        data: a folder (class/image, or with a labels.csv), a .zip or .csv file, shards of WebDataset (a folder of .tar
+            files, or 'DIR/train-{000000..000009}.tar'), torchvision:NAME, hf:NAME, or hf-stream:NAME (in one pass into
+            the cache). `$NAME` in it is an environment variable, filled in when files are read.
         photos: what is read of it, and in which shape.
         columns: images of every class in the preview.
         shortcuts: predict label, group and site from the style alone, on at most 2,000 images of each split.

@@ -132,9 +132,9 @@ def open_images(
     >>> images.train, images.test                      # an `ImageSet` each
 
     Args:
-        images: a folder, .zip or .csv file, `torchvision:NAME` or `hf:NAME`; a data set of torch whose items are an
-            image (of Pillow, or a tensor `(C, H, W)`, uint8 or floating in [0, 1]) and its class number; or all images
-            `(N, C, H, W)` with their labels `(N,)`.
+        images: a folder, .zip or .csv file, shards of WebDataset, `torchvision:NAME` or `hf:NAME`; a data set of torch
+            whose items are an image (of Pillow, or a tensor `(C, H, W)`, uint8 or floating in [0, 1]) and its class
+            number; or all images `(N, C, H, W)` with their labels `(N,)`.
         test: images that nothing is trained on, of the same kind; by default those of the source or, where it has
             none, a fifth of each class, drawn at random (`holdout`).
         target: column of the labels, of a folder or table; may be left out where it is plain.

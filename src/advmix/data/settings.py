@@ -26,7 +26,8 @@ class DataConfig(Settings):
     Args:
         data: painted digits: `digits` (scikit-learn's, 16x16, no download), or 32x32 `mnist`, `fashion-mnist`,
             `kmnist`; or your own images: a folder (class/image, or with a labels.csv), a .zip or .csv file,
-            `torchvision:NAME` or `hf:NAME`. Empty where none are named.
+            shards of WebDataset (`'DIR/train-{000000..000009}.tar'`), `torchvision:NAME`, `hf:NAME` or
+            `hf-stream:NAME`. Empty where none are named.
         data_dir: folder in torchvision's layout, `DIR/MNIST/raw/train-images-idx3-ubyte`; not used by `digits`.
             `$NAME` in it is an environment variable, filled in when files are read.
         look: how digits are painted: `colored`, one colour per image.
@@ -57,7 +58,7 @@ class DataConfig(Settings):
         elif self.data and not any(mark in self.data for mark in "/\\.:$~") and not os.path.lexists(self.data):
             known = " ".join(SOURCES)
             data = printable(self.data)
-            raise UserError(f"--data {data}: unknown; choose from {known}, or name a folder, .zip or .csv file")
+            raise UserError(f"--data {data}: unknown; choose from {known}, or name a folder, .zip, .csv or .tar file")
 
     @property
     def is_painted(self) -> bool:

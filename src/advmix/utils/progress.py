@@ -46,8 +46,8 @@ Advance = Callable[[int, str], None]
 
 
 @contextmanager
-def track(title: str, total: int, start: int = 0) -> Iterator[Advance]:
-    """Yield `advance(steps, note)`.
+def track(title: str, total: int | None, start: int = 0) -> Iterator[Advance]:
+    """Yield `advance(steps, note)`; a total of None is not known.
 
     >>> with track("fit", 600) as advance:
     ...     advance(1, "loss 0.02")
@@ -64,7 +64,8 @@ def track(title: str, total: int, start: int = 0) -> Iterator[Advance]:
         done += steps
         if time.monotonic() - last > LINE_SECONDS or done == total:
             last = time.monotonic()
-            console.print(f"  {title}: {done}/{total} {note} ({last - begun:.0f} s)")
+            shown = done if total is None else f"{done}/{total}"
+            console.print(f"  {title}: {shown} {note} ({last - begun:.0f} s)")
 
     yield advance
 

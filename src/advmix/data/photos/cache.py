@@ -13,9 +13,9 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,24 @@ class PixelCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         return count <= FREE_SHARE * shutil.disk_usage(self.folder).free
 
-    def write(self, key: str, parts: Callable[[Callable[[Decoded], None]], None]) -> Decoded | None:
+    def facts(self, key: str) -> dict[str, Any]:
+        """What is known of an entry.
+
+        Raises:
+            UserError: it is gone or damaged.
+        """
+        facts: dict[str, Any] = read_json(self.folder / f"{key}{FACTS}")
+        return facts
+
+    def write(
+        self, key: str, parts: Callable[[Callable[[Decoded], None]], object], more: Mapping[str, Any] | None = None
+    ) -> Decoded | None:
         """Write an entry, and read it again.
 
         Args:
             key: of it.
             parts: gives each part of the images to the function that it is called with.
+            more: facts to be kept beside the others, once all parts are there.
         """
         mark = f"{key}.{os.getpid()}-{time.time_ns()}.part"
         written, digest, known = self.folder / mark, hashlib.sha256(), list[Decoded]()
@@ -154,11 +166,13 @@ class PixelCache:
                     data = np.ascontiguousarray(part.pixels.numpy()).data
                     digest.update(data)
                     file.write(data)
-                    known.append(part)
+                    known.append(replace(part, pixels=part.pixels.new_empty(0, *part.pixels.shape[1:])))
 
                 parts(put)
             written.replace(self.folder / f"{key}{PIXELS}")
-            write_json(self.folder / f"{key}{FACTS}", {**_facts(known), "bytes_sha256": digest.hexdigest()})
+            write_json(
+                self.folder / f"{key}{FACTS}", {**_facts(known), **(more or {}), "bytes_sha256": digest.hexdigest()}
+            )
         finally:
             _remove(written)
         self._make_room(key)

@@ -129,6 +129,23 @@ UNSETTLED_NANOSECONDS = 2 * 10**9
 """Age under which a file may change without another time: the coarsest clock of a file system ticks so often."""
 
 
+def stamp_of(paths: Iterable[Path]) -> str | None:
+    """A text that changes with any of these files: their paths, sizes and times. None where a file is missing, or so
+    new that it may change again within the resolution of its time.
+    """
+    digest, now = hashlib.sha256(), time.time_ns()
+    try:
+        for path in paths:
+            found = path.stat()
+            if abs(now - found.st_mtime_ns) < UNSETTLED_NANOSECONDS:
+                return None
+            facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            digest.update(os.fsencode(path) + repr(facts).encode())
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
 class Files(ABC):
     """Files by name, `/` between its parts, relative to the place they lie in; hidden ones are left out.
 
@@ -139,7 +156,12 @@ class Files(ABC):
         place: how messages call the folder or archive.
         names: sorted.
         passed: how many things that are there are not among them, by kind.
+
+    Attributes:
+        label_endings: of files that hold labels, in small letters, where files beside images do.
     """
+
+    label_endings: tuple[str, ...] = ()
 
     def __init__(self, place: Path, names: list[str], passed: Counter[Kind]) -> None:
         self.place = place
@@ -178,21 +200,8 @@ class Files(ABC):
             raise UserError(f"{place}: cannot be read as UTF-8 text ({error})") from error
 
     def stamp(self, names: Sequence[str]) -> str | None:
-        """A text that changes with any of these files: their paths, sizes and times. None where a file is missing, or
-        so new that it may change again within the resolution of its time.
-        """
-        place, digest, now = self.place.resolve(), hashlib.sha256(), time.time_ns()
-        digest.update(os.fsencode(place))
-        try:
-            for path in self._paths(place, names):
-                found = path.stat()
-                if abs(now - found.st_mtime_ns) < UNSETTLED_NANOSECONDS:
-                    return None
-                facts = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-                digest.update(os.fsencode(path) + repr(facts).encode())
-        except OSError:
-            return None
-        return digest.hexdigest()
+        """A text that changes with any of these files, or None, as `stamp_of`."""
+        return stamp_of(self._paths(self.place.resolve(), names))
 
     def _paths(self, place: Path, names: Sequence[str]) -> Iterable[Path]:
         """The files that hold what is called so."""
@@ -295,9 +304,7 @@ def _members(place: Path, infos: Sequence[zipfile.ZipInfo]) -> tuple[dict[str, z
     members: dict[str, zipfile.ZipInfo] = {}
     passed: Counter[Kind] = Counter()
     for info in infos:
-        name = _posix(info.filename)
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise UserError(f"{place}: its member {printable(name)} leads out of the archive; pack it again")
+        name = inner_name(place, info.filename)
         if info.is_dir() or _hidden(name):
             continue
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
@@ -313,21 +320,6 @@ def _members(place: Path, infos: Sequence[zipfile.ZipInfo]) -> tuple[dict[str, z
     return members, passed
 
 
-def open_files(path: Path) -> Files:
-    """A folder or a zip archive.
-
-    Raises:
-        UserError: neither.
-    """
-    mode = mode_of(path)
-    if stat.S_ISDIR(mode):
-        return Folder(path)
-    if stat.S_ISREG(mode) and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)):
-        return Archive(path)
-    reason = "neither a folder nor a .zip or .csv file" if mode else "no such file or folder"
-    raise UserError(f"{printable(str(path))}: {reason}")
-
-
 def mode_of(path: Path) -> int:
     """Of the file that a path leads to, as `stat` has it; 0 where there is none, or can be none of that name."""
     try:
@@ -336,8 +328,16 @@ def mode_of(path: Path) -> int:
         return 0
 
 
-def _posix(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).as_posix()
+def inner_name(place: Path, name: str) -> str:
+    """Of a member of an archive, `/` between its parts.
+
+    Raises:
+        UserError: it leads out of the archive.
+    """
+    inner = PurePosixPath(name.replace("\\", "/"))
+    if inner.is_absolute() or ".." in inner.parts:
+        raise UserError(f"{place}: its member {printable(name)} leads out of the archive; pack it again")
+    return inner.as_posix()
 
 
 def _hidden(name: str) -> bool:

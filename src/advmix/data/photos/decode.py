@@ -122,6 +122,17 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 """Pillow knows more; some of those start other programs."""
 
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".pnm", ".ppm", ".pgm", ".pbm"),
+)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is called like an image."""
+    return name.lower().endswith(ENDINGS)
+
+
 WORKERS = min(8, os.cpu_count() or 1)
 
 CHUNK = 32

@@ -5,21 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import stat
+import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advmix.data.photos.containers import Files, Folder, mode_of, open_files
-from advmix.data.photos.decode import open_bytes
-from advmix.data.photos.rows import SPLIT_NUMBERS, Row, Source, counted, first_few, is_missing, is_text, split_word
+from advmix.data.photos.containers import Archive, Files, Folder, mode_of
+from advmix.data.photos.decode import is_picture, open_bytes
+from advmix.data.photos.rows import Row, Source, counted, first_few, is_missing, is_text, split_named, split_word
+from advmix.data.photos.shards import COMPRESSED, PACKED, SHARD, Shards, is_pattern, read_samples, shard_paths
 from advmix.utils.errors import UserError, printable
 from advmix.utils.files import parse_json
-
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
-    *(".pnm", ".ppm", ".pgm", ".pbm"),
-)
 
 Parts = tuple[str, ...]
 
@@ -155,11 +152,6 @@ def root_of(files: Files, tables: Sequence[str]) -> str:
     return root
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file is called like an image."""
-    return name.lower().endswith(ENDINGS)
-
-
 TABLES = ("labels.csv", "metadata.csv")
 
 STYLEGAN = "dataset.json"
@@ -176,9 +168,38 @@ FOREIGN = (
 
 FORMS = "a folder for each class, or labels.csv with a column filename"
 
+SAMPLES = "KEY.cls or KEY.json beside each KEY.jpg"
+
+
+def open_files(path: Path) -> Files:
+    """A folder, a zip archive, a shard, or all shards of a pattern or a folder that holds no images beside them.
+
+    Raises:
+        UserError: none of them.
+    """
+    mode, ending = mode_of(path), path.suffix.lower()
+    if is_pattern(path):
+        return Shards(shard_paths(str(path)))
+    if stat.S_ISDIR(mode):
+        return _in_folder(Folder(path))
+    if stat.S_ISREG(mode) and ending == SHARD:
+        return Shards([path])
+    if stat.S_ISREG(mode) and (ending == ".zip" or zipfile.is_zipfile(path)):
+        return Archive(path)
+    reason = "neither a folder nor a .zip, .csv or .tar file" if mode else "no such file or folder"
+    raise UserError(f"{printable(str(path))}: {reason}")
+
+
+def _in_folder(folder: Folder) -> Files:
+    shards = [name for name in folder.names if name.lower().endswith(SHARD)]
+    if not shards or any(map(is_picture, folder.names)):
+        return folder
+    compressed = sum(name.lower().endswith(COMPRESSED) for name in folder.names)
+    return Shards([folder.place / name for name in shards], folder.passed + Counter({PACKED: compressed}))
+
 
 def open_path(path: Path) -> Source:
-    """A folder, a zip archive or a table, told apart by what is in it.
+    """A folder, a zip archive, shards or a table, told apart by what is in it.
 
     Raises:
         UserError: nothing that we know.
@@ -197,12 +218,14 @@ def _source(files: Files, table: str | None = None) -> Source:
 
 
 def _found(files: Files, table: str | None) -> Source:
-    root = "" if table else root_of(files, (*TABLES, STYLEGAN))
-    used = table or next((root + name for name in (*TABLES, STYLEGAN) if root + name in files), None)
+    plain = isinstance(files, Shards) or table
+    root = "" if plain else root_of(files, (*TABLES, STYLEGAN))
+    used = table if plain else next((root + name for name in (*TABLES, STYLEGAN) if root + name in files), None)
     rows, notes = _rows(files, root, used)
     left = left_out(files, used)
     if not rows:
-        words = "; ".join([f"no labelled images; it needs {FORMS} (predict --unlabelled needs neither)", *left])
+        forms = SAMPLES if isinstance(files, Shards) else FORMS
+        words = "; ".join([f"no labelled images; it needs {forms} (predict --unlabelled needs neither)", *left])
         raise UserError(f"{files.place}: {words}{_elsewhere(files)}")
     listed = {row.name for row in rows}
     unlabelled = sum(is_picture(name) and name not in listed for name in files.names)
@@ -213,13 +236,15 @@ def _found(files: Files, table: str | None) -> Source:
         {},
         unlabelled,
         (*notes, *left),
-        frozenset() if used else frozenset(("class",)),
+        frozenset() if used or isinstance(files, Shards) else frozenset(("class",)),
         close=files.close,
         stamp=files.stamp,
     )
 
 
 def _rows(files: Files, root: str, used: str | None) -> Found:
+    if isinstance(files, Shards):
+        return read_samples(files)
     if used is None:
         return read_tree(files, root)
     return (read_stylegan if used == root + STYLEGAN else read_table)(files, used), []
@@ -228,6 +253,7 @@ def _rows(files: Files, root: str, used: str | None) -> Found:
 def left_out(files: Files, used: str | None = None) -> list[str]:
     """Remarks, at most two: what was passed over, by kind, and what is called unlike an image, by ending."""
     names = [name for name in files.names if not is_picture(name) and name != used]
+    names = [name for name in names if not name.lower().endswith(files.label_endings)]
     endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
     listed = first_few(
         f"{kind} {count:,}" for kind, count in sorted(endings.items(), key=lambda kind: (-kind[1], kind))
@@ -290,9 +316,7 @@ def _table_row(files: Files, table: str, values: dict[Any, Any], column: str, wh
     known = {name: value.strip() for name, value in values.items() if name}
     name = known.pop(column)
     word = known.pop("split", None)
-    split = None if word is None else SPLIT_NUMBERS.get(word) or split_word(word)
-    if word is not None and split is None:
-        raise UserError(f"{where}: split {printable(word)!r} is unknown; use train, val or test (or 0, 1 or 2)")
+    split = None if word is None else split_named(word, where)
     beside = PurePosixPath(table).parent
     path = PurePosixPath(name.replace("\\", "/"))
     plain, inside = str(beside / path), str(beside / "images" / path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -15,9 +16,10 @@ from pathlib import Path, PurePosixPath
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from advmix.data.photos.containers import MAX_BYTES, Folder, size_of
+from advmix.data.photos.containers import MAX_BYTES, Folder, size_of, stamp_of
 from advmix.data.photos.decode import open_bytes
 from advmix.data.photos.rows import Row, Source, counted, first_few, in_short, split_word
 from advmix.utils.config import expanded
@@ -71,7 +73,33 @@ def open_torchvision(name: str, data_dir: Path, download: bool) -> Source:
         return image
 
     classes = _torchvision_classes(next(iter(parts.values())))
-    return Source(f"torchvision:{name}", tuple(rows), opened, {"class": classes} if classes else {}, named=NAMED)
+    known = {"class": classes} if classes else {}
+    return Source(
+        f"torchvision:{name}", tuple(rows), opened, known, named=NAMED, stamp=lambda _: _torchvision_stamp(name, parts)
+    )
+
+
+def _torchvision_stamp(name: str, parts: Mapping[str | None, Any]) -> str | None:
+    """Changes with the images of any split: with their bytes where torchvision holds them in memory, else with their
+    files; None where it is not plain which these are.
+    """
+    stamps = list[str | None]()
+    for data in parts.values():
+        held, files = getattr(data, "data", None), _torchvision_files(data)
+        if held is not None:
+            numbers = np.ascontiguousarray(held)
+            stamps.append(f"{numbers.dtype}{numbers.shape}{hashlib.sha256(numbers.data).hexdigest()}")
+        else:
+            stamps.append(stamp_of(files) if files else None)
+    return None if None in stamps else repr((name, *stamps))
+
+
+def _torchvision_files(data: Any) -> list[Path]:
+    """The file of every image, where torchvision opens one for each; it has no one name for them."""
+    if hasattr(data, "filename"):
+        return [Path(data.root, data.base_folder, "img_align_celeba", name) for name in data.filename]
+    kept = next((getattr(data, key) for key in ("samples", "_samples", "_image_files") if hasattr(data, key)), ())
+    return [Path(found[0] if isinstance(found, tuple) else found) for found in kept]
 
 
 def _torchvision_rows(data: Any, split: str | None) -> Iterator[Row]:
@@ -123,8 +151,8 @@ OTHER = "others"
 SHARD = re.compile(r"-\d+-of-\d+.*$")
 
 
-def load(datasets: Any, name: str, download: bool) -> Any:
-    """A `Dataset`, or a dictionary of them by split, in `datasets`'s own form.
+def load(datasets: Any, name: str, download: bool, stream: bool = False) -> Any:
+    """A `Dataset`, or a dictionary of them by split, in `datasets`'s own form; what builds it, for a stream.
 
     Raises:
         UserError: it is not there, damaged, or leads out of its folder.
@@ -140,9 +168,9 @@ def load(datasets: Any, name: str, download: bool) -> Any:
     try:
         if place.is_dir():
             with _offline(datasets):
-                return _plain(_from_folder(datasets, place))
+                return _from_folder(datasets, place, stream)
         with nullcontext() if download else _offline(datasets):
-            return _plain(datasets.load_dataset(name))
+            return datasets.load_dataset_builder(name) if stream else _plain(datasets.load_dataset(name))
     except UserError as error:
         raise UserError(f"hf:{error}") from error
     except datasets.exceptions.DatasetGenerationError as error:
@@ -163,19 +191,23 @@ def _plain(loaded: Any) -> Any:
     return loaded.with_format(None)
 
 
-def _from_folder(datasets: Any, place: Path) -> Any:
+def _from_folder(datasets: Any, place: Path, stream: bool) -> Any:
     files = Folder(place)
     if files.passed:
         raise UserError(f"{place}: holds {counted(files.passed)}; take them away")
     if SAVED[0] in files or SAVED[1] in files:
+        if stream:
+            raise UserError(f"{place}: what save_to_disk wrote is on the disk already; read it as hf:{place}")
         _check_saved(files)
-        return datasets.load_from_disk(str(place))
+        return _plain(datasets.load_from_disk(str(place)))
     parquet = [name for name in files.names if name.lower().endswith(".parquet")]
-    if parquet:
-        loaded = datasets.load_dataset("parquet", data_files=_by_split(place, parquet))
-        return loaded[OTHER] if list(loaded) == [OTHER] else loaded
-    _check_cards(place)
-    return datasets.load_dataset(str(place))
+    arguments = {"path": "parquet", "data_files": _by_split(place, parquet)} if parquet else {"path": str(place)}
+    if not parquet:
+        _check_cards(place)
+    if stream:
+        return datasets.load_dataset_builder(**arguments)
+    loaded = _plain(datasets.load_dataset(**arguments))
+    return loaded[OTHER] if list(loaded) == [OTHER] else loaded
 
 
 def _by_split(place: Path, names: list[str]) -> dict[str, list[str]]:
@@ -303,21 +335,17 @@ def open_hugging_face(name: str, download: bool) -> Source:
     Raises:
         UserError: `datasets` is not installed, the data are not there, or hold no images, or two columns of them.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"hf:{name}: needs datasets; pip install 'advmix[hf]'") from error
-    place = f"hf:{printable(name)}"
-    parts, notes = _parts(place, load(datasets, name, download))
+    place, datasets = f"hf:{printable(name)}", import_datasets(name)
+    parts, notes = parts_of(place, load(datasets, name, download))
     rows: list[Row] = []
     images: dict[str, tuple[_Images, int]] = {}
+    columns: dict[str, _Images] = {}
     classes: dict[str, tuple[str, ...]] = {}
     for part in parts:
-        found = _Images(part.data, _image_column(place, part.data, datasets), expanded(name, "data"))
-        for key, kind in part.data.features.items():
-            if _is_label(kind):
-                classes[key] = tuple(dict.fromkeys([*classes.get(key, ()), *kind.names]))
-        for index, values in enumerate(_values(place, part.data)):
+        found = _Images(part.data, image_column(place, part.data, datasets), expanded(name, "data"))
+        columns[part.name] = found
+        add_label_names(classes, part.data)
+        for index, values in enumerate(row_values(place, part.data)):
             key = f"{part.name}/{index}"
             rows.append(Row(key, values, part.split, place))
             images[key] = (found, index)
@@ -327,30 +355,57 @@ def open_hugging_face(name: str, download: bool) -> Source:
         found, index = images[key]
         return open_bytes(found.read(index))
 
-    return Source(place, tuple(rows), opened, classes, notes=notes, named=frozenset(classes), columns=others)
+    def stamp(_: Sequence[str]) -> str | None:
+        stamps = [(name, found.stamp()) for name, found in columns.items()]
+        return None if any(text is None for _, text in stamps) else repr(stamps)
+
+    named = frozenset(classes)
+    return Source(place, tuple(rows), opened, classes, notes=notes, named=named, columns=others, stamp=stamp)
+
+
+def import_datasets(name: str) -> Any:
+    """The library, for the data set of a name.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"hf:{name}: needs datasets; pip install 'advmix[hf]'") from error
+    return datasets
+
+
+def add_label_names(classes: dict[str, tuple[str, ...]], data: Any) -> None:
+    """Add the names of a split's numbered labels to those that are known by column."""
+    for key, kind in data.features.items():
+        if _is_label(kind):
+            classes[key] = tuple(dict.fromkeys([*classes.get(key, ()), *kind.names]))
 
 
 @dataclass(frozen=True)
-class _Part:
+class LibrarySplit:
+    """A split: what images are called by, which of ours it is, and its rows."""
+
     name: str
     split: str | None
     data: Any
 
 
-def _parts(place: str, loaded: Any) -> tuple[list[_Part], tuple[str, ...]]:
+def parts_of(place: str, loaded: Any) -> tuple[list[LibrarySplit], tuple[str, ...]]:
     """The splits whose names we know, and a remark about the others."""
     if not isinstance(loaded, dict):
-        return [_Part("all", None, loaded)], ()
+        return [LibrarySplit("all", None, loaded)], ()
     known = {name: split for name in loaded if (split := split_word(name)) is not None}
     if not known:
         raise UserError(f"{place}: no split is called train, val or test; there are {first_few(loaded)}")
     counts = Counter(known.values())
-    parts = [_Part(split if counts[split] == 1 else name, split, loaded[name]) for name, split in known.items()]
+    parts = [LibrarySplit(split if counts[split] == 1 else name, split, loaded[name]) for name, split in known.items()]
     others = [name for name in loaded if name not in known]
     return parts, (f"splits left out: {first_few(others)}",) if others else ()
 
 
-def _image_column(place: str, data: Any, datasets: Any) -> str:
+def image_column(place: str, data: Any, datasets: Any) -> str:
     """The one of images; else of files as bytes."""
     images = [key for key, kind in data.features.items() if isinstance(kind, datasets.Image)]
     images = images or [key for key, kind in data.features.items() if _holds_files(kind)]
@@ -370,6 +425,32 @@ def _holds_files(kind: Any) -> bool:
     return getattr(kind, "dtype", None) in BYTES
 
 
+def undecoded(data: Any, column: str, datasets: Any) -> Any:
+    """The same rows, their images as files."""
+    decoded = isinstance(data.features[column], datasets.Image)
+    return data.cast_column(column, datasets.Image(decode=False)) if decoded else data
+
+
+def read_stored(stored: Any, home: Path) -> bytes:
+    """The file of an image, as it stands in a column: bytes, or a path.
+
+    Raises:
+        OSError: there is none, it lies outside of the data set, or is too large.
+    """
+    if isinstance(stored, Mapping):
+        stored = stored.get("path") if stored["bytes"] is None else stored["bytes"]
+    if not stored:
+        raise OSError("no image in it")
+    if isinstance(stored, bytes):
+        return stored
+    path = readable(Path(stored), home)
+    size = size_of(path)
+    if size > MAX_BYTES:
+        raise OSError(f"{size:,} bytes, more than {MAX_BYTES:,}")
+    with path.open("rb") as file:
+        return file.read(size)
+
+
 class _Images:
     """A column of images, none of them decoded.
 
@@ -382,9 +463,7 @@ class _Images:
     def __init__(self, data: Any, column: str, home: Path) -> None:
         import datasets
 
-        files = data.select_columns([column])
-        decoded = isinstance(data.features[column], datasets.Image)
-        self.files = files.cast_column(column, datasets.Image(decode=False)) if decoded else files
+        self.files = undecoded(data.select_columns([column]), column, datasets)
         self.column, self.home = column, home
 
     def read(self, index: int) -> bytes:
@@ -393,22 +472,26 @@ class _Images:
         Raises:
             OSError: there is none, it lies outside of the data set, or is too large.
         """
-        stored = self.files[index][self.column]
-        if isinstance(stored, Mapping):
-            stored = stored["bytes"] or stored.get("path")
-        if not stored:
-            raise OSError("no image in it")
-        if isinstance(stored, bytes):
-            return stored
-        path = readable(Path(stored), self.home)
-        size = size_of(path)
-        if size > MAX_BYTES:
-            raise OSError(f"{size:,} bytes, more than {MAX_BYTES:,}")
-        with path.open("rb") as file:
-            return file.read(size)
+        return read_stored(self.files[index][self.column], self.home)
+
+    def stamp(self) -> str | None:
+        """Changes with the files that hold the images, or hold the table that names them; None as of `stamp_of`, or
+        where the table is in memory.
+        """
+        tables = [Path(file["filename"]) for file in self.files.cache_files]
+        return stamp_of([*tables, *self._paths()]) if tables else None
+
+    def _paths(self) -> Iterator[Path]:
+        """The files of images that are not in the table."""
+        import pyarrow
+
+        for chunk in self.files.data.column(self.column).chunks:
+            if pyarrow.types.is_struct(chunk.type) and chunk.type.get_field_index("path") >= 0:
+                apart = chunk.field("path").filter(chunk.field("bytes").is_null())
+                yield from (Path(path) for path in apart.to_pylist() if isinstance(path, str))
 
 
-def _values(place: str, data: Any) -> Iterable[Mapping[str, str]]:
+def row_values(place: str, data: Any) -> Iterable[Mapping[str, str]]:
     """Each row's words and whole numbers as text; a class label by its name, a missing one empty."""
     columns = {}
     for key, feature in data.features.items():

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from advmix.data.images import ImageSet
 from advmix.data.photos.cache import decode_once
-from advmix.data.photos.containers import open_files
-from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, open_bytes
-from advmix.data.photos.folders import is_picture, left_out, open_path
+from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, is_picture, open_bytes
+from advmix.data.photos.folders import left_out, open_files, open_path
 from advmix.data.photos.libraries import open_hugging_face, open_torchvision
 from advmix.data.photos.rows import Source, Table, first_few, make_table
+from advmix.data.photos.stream import STREAM, open_stream
 from advmix.utils.config import expanded
 from advmix.utils.errors import UserError, printable
 from advmix.utils.progress import console
@@ -95,8 +95,8 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
     """Read a data set.
 
     Args:
-        data: a folder, a .zip or .csv file, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is an environment
-            variable.
+        data: a folder, a .zip or .csv file, shards of WebDataset, `torchvision:NAME` or `hf:NAME`; `$NAME` in a path is
+            an environment variable.
         options: what is read of it.
         seed: fixes what `limit` leaves.
 
@@ -107,8 +107,7 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         table = make_table(source, options, seed)
         order = sorted(range(len(table.entries)), key=lambda place: SPLIT_NAMES.index(table.entries[place].split))
         names = [table.entries[place].name for place in order]
-        stamp = source.stamp(names)
-        decoded = decode_once(source.open, names, stamp, options.size, options.channels, options.crop)
+        decoded = _decoded(source, names, options)
     places = {entry.name: place for place, entry in enumerate(table.entries)}
     broken = tuple(sorted(decoded.broken, key=lambda image: places[image.name]))
     if broken and not (options.skip_broken and len(decoded.kept)):
@@ -124,6 +123,14 @@ def load_photos(data: str, options: PhotoOptions, seed: int = 0) -> Photos:
         table.unlabelled,
         (*source.notes, *table.notes),
     )
+
+
+def _decoded(source: Source, names: Sequence[str], options: PhotoOptions) -> Decoded:
+    decoded = source.decoded(names)
+    if decoded is None:
+        stamp = source.stamp(names)
+        decoded = decode_once(source.open, names, stamp, options.size, options.channels, options.crop)
+    return decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +171,7 @@ def native_photos(data: str, options: PhotoOptions) -> Iterator[Native]:
 
 def is_of_library(data: str) -> bool:
     """Whether it names a data set of torchvision or Hugging Face."""
-    return data.partition(":")[0] in ("torchvision", "hf")
+    return data.partition(":")[0] in ("torchvision", "hf", STREAM)
 
 
 def open_source(data: str, options: PhotoOptions) -> Source:
@@ -178,6 +185,8 @@ def open_source(data: str, options: PhotoOptions) -> Source:
         return open_torchvision(name, expanded(options.data_dir, "data-dir"), options.download)
     if library == "hf":
         return open_hugging_face(name, options.download)
+    if library == STREAM:
+        return open_stream(name, options)
     return open_path(expanded(data, "data"))
 
 
@@ -228,8 +237,8 @@ Named = tuple[list[str], Source, list[str]]
 def load_pictures(
     data: str, options: PhotoOptions, part: str = "test", rng: torch.Generator | None = None
 ) -> tuple[Tensor, tuple[str, ...], tuple[Broken, ...]]:
-    """All images of a folder or a zip archive, in the order of their names, or of one part of a library's data set; no
-    labels are looked for.
+    """All images of a folder, a zip archive or shards, in the order of their names, or of one part of a library's data
+    set; no labels are looked for.
 
     Args:
         data: where they are.
@@ -248,8 +257,7 @@ def load_pictures(
             raise UserError("; ".join([f"{data}: no images in it", *notes]))
         chosen = range(len(found)) if rng is None else torch.randperm(len(found), generator=rng).tolist()
         names = [found[place] for place in sorted(chosen[: options.limit])]
-        stamp = source.stamp(names)
-        decoded = decode_once(source.open, names, stamp, options.size, options.channels, options.crop)
+        decoded = _decoded(source, names, options)
     if decoded.broken and not (options.skip_broken and len(decoded.kept)):
         raise UserError(broken_words(data, decoded.broken, len(names)))
     say_left_out(data, decoded.broken, len(names))

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from PIL import Image
 
-from advmix.data.photos.decode import PhotoOptions
+from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.utils.errors import UserError, printable
 from advmix.utils.torch_tools import generator
 
@@ -53,6 +53,7 @@ class Source:
         columns: all that there are, where not all can be labels.
         close: to be called after the last `open`.
         stamp: from names to a text that changes with any of their files; None where these are not known.
+        decoded: from names to their images, where they are decoded already.
     """
 
     place: str
@@ -65,6 +66,7 @@ class Source:
     columns: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
     stamp: Callable[[Sequence[str]], str | None] = lambda names: None
+    decoded: Callable[[Sequence[str]], Decoded | None] = lambda names: None
 
     @cached_property
     def labels(self) -> list[str]:
@@ -102,7 +104,7 @@ SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN", "Sys
 
 """What operating systems and disk stations leave beside images."""
 
-LABEL_COLUMNS = ("class", "label", "labels", "target", "y")
+LABEL_COLUMNS = ("class", "cls", "label", "labels", "target", "y")
 
 """Columns that hold the label where none is named; their name says nothing of what the label is."""
 
@@ -161,6 +163,18 @@ def split_word(text: str) -> str | None:
         if re.fullmatch(f"(?:{beside})*(?:{'|'.join(words)})(?:{beside})*", plain):
             return split
     return None
+
+
+def split_named(word: str, where: str) -> str:
+    """`train`, `val` or `test`, as a column `split` says it.
+
+    Raises:
+        UserError: none of them, naming the row.
+    """
+    split = SPLIT_NUMBERS.get(word) or split_word(word)
+    if split is None:
+        raise UserError(f"{where}: split {printable(word)!r} is unknown; use train, val or test (or 0, 1 or 2)")
+    return split
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:

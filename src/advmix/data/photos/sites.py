@@ -52,7 +52,7 @@ class SiteImages:
             for columns in zip(*((part.images.labels, part.sites, part.units) for part in parts), strict=True)
         )
         names = [name for part in parts for name in part.names]
-        images = ImageSet(torch.cat([part.images.pixels for part in parts]), labels, photos.classes)
+        images = ImageSet(_joined([part.images.pixels for part in parts]), labels, photos.classes)
         strata = (sites * len(photos.classes) + labels).tolist()
         places = hold_out(strata, _unit_names(names, units), share, seed)
         held = torch.zeros(len(labels), dtype=torch.bool)
@@ -72,6 +72,16 @@ class SiteImages:
         plain = [re.sub(r"[^\w-]+", "-", name)[:60] for name in self.names]
         lower = [name.lower() for name in plain]
         return [f"{name}-{place}" if lower.count(name.lower()) > 1 else name for place, name in enumerate(plain)]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Images one after another; nothing is copied where they are so in memory, or in the file that is mapped there."""
+    first, count, end = parts[0], sum(map(len, parts)), parts[0].data_ptr()
+    for part in parts:
+        if part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr() or part.data_ptr() != end:
+            return torch.cat(parts)
+        end += part.numel() * part.element_size()
+    return first.as_strided((count, *first.shape[1:]), first.stride())
 
 
 def _unit_names(names: list[str], units: Tensor) -> list[str]:
