@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from advmix.cli import main
-from advmix.data.photos import cache as caches
 from advmix.data.photos import decode
-from advmix.data.photos.cache import PixelCache
+from advmix.data.photos import pixel_cache as caches
 from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.data.photos.load import Photos, load_photos, load_pictures
+from advmix.data.photos.pixel_cache import PixelCache
 from advmix.utils.machine import MACHINE
 from pictures import digit, encoded, write
 from test_digits import write_idx

@@ -17,9 +17,9 @@ import torch
 from advmix.cli import main
 from advmix.data.photos import decode
 from advmix.data.photos import shards as tars
-from advmix.data.photos.cache import PixelCache
 from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.load import load_photos, load_pictures, native_photos
+from advmix.data.photos.pixel_cache import PixelCache
 from advmix.utils.errors import UserError
 from advmix.utils.machine import MACHINE
 from pictures import digit, digit_files, digit_label, digit_table, encoded, photograph, write
@@ -300,7 +300,7 @@ def test_each_shard_is_read_once_and_in_order(
 
     monkeypatch.setattr(tars.Shards, "_read", read)
     monkeypatch.setattr(decode, "WORKERS", 1)
-    monkeypatch.setattr("advmix.data.photos.cache.PART_IMAGES", 7)
+    monkeypatch.setattr("advmix.data.photos.pixel_cache.PART_IMAGES", 7)
     load_photos(str(aged(shards(tmp_path / "shards"))), WHOLE)
     assert seen == sorted(seen)
     assert len(set(seen)) == len(seen) == COUNT

@@ -13,9 +13,9 @@ import torch
 
 from advmix.cli import main
 from advmix.data.photos import decode, stream
-from advmix.data.photos.cache import PixelCache
 from advmix.data.photos.decode import PhotoOptions
 from advmix.data.photos.load import Photos, load_photos, load_pictures, native_photos
+from advmix.data.photos.pixel_cache import PixelCache
 from advmix.utils.errors import UserError
 from advmix.utils.machine import MACHINE
 from pictures import digit, digit_label, encoded, write

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from advmix.candidates import Loss
 from advmix.data.images import ImageSet, slices
 from advmix.encoders.network import Encoder
 from advmix.latents import Latents
-from advmix.mixing import Loss, Mixer, calibrated, cross_entropy
+from advmix.mixing import Mixer, calibrated, cross_entropy
 from advmix.utils.errors import UserError, blame
 from advmix.utils.memory import RowBudget
 from advmix.utils.progress import track

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,8 @@ from advmix.generators.base import Generator, State
 from advmix.utils.arithmetic import ArithmeticOptions, exact
 from advmix.utils.torch_tools import answers, mistakes
 
-if TYPE_CHECKING:
-    from advmix.mixing import Loss
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits `(B, C)` and labels `(B,)` to one loss per example, `(B,)`."""
 
 
 @dataclass(frozen=True, eq=False)

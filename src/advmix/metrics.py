@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from advmix.candidates import Loss
 from advmix.data.images import ImageSet, slices
 from advmix.generators.base import Generator
 from advmix.latents import Latents
-from advmix.mixing import AdvMix, Loss, Mix, RandMix, calibrated_cross_entropy, draw_all_donors
+from advmix.mixing import AdvMix, Mix, RandMix, calibrated_cross_entropy, draw_all_donors
 from advmix.utils.device import in_turns, own_turns
 from advmix.utils.memory import MOST_ROWS, RowBudget, in_parts
 from advmix.utils.progress import track

@@ -6,7 +6,7 @@ Gowal et al., "Achieving Robustness in the Wild via Adversarial Mixing with Dise
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advmix.candidates import CandidateJudge, Candidates, decode_and_classify
+from advmix.candidates import CandidateJudge, Candidates, Loss, decode_and_classify
 from advmix.generators.base import Generator
 from advmix.latents import Latents, Split
 from advmix.utils.arithmetic import ArithmeticOptions
@@ -26,10 +26,6 @@ from advmix.utils.torch_tools import eval_mode, frozen, rows_drawn, send
 
 if TYPE_CHECKING:
     from advmix.generators.style import NetworkConfig
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits `(B, C)` and labels `(B,)` to one loss per example, `(B,)`."""
-
 
 Step = Literal["sign", "gradient"]
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from advmix.attacks import Attack, right_in_parts
 from advmix.audit.records import ClassifierRecords, ImageRecords, joined_records
+from advmix.candidates import Loss
 from advmix.change_description import describe_flips
 from advmix.data.images import slices
 from advmix.encoders.network import Encoder, start_latents
@@ -19,7 +20,7 @@ from advmix.generators.base import Generator
 from advmix.generators.style import NetworkConfig
 from advmix.latents import Latents, Split, single_splits
 from advmix.metrics import DrawnDonors, evaluate_rows
-from advmix.mixing import AdvMix, Loss, cross_entropy, draw_donors
+from advmix.mixing import AdvMix, cross_entropy, draw_donors
 from advmix.smallest_change import clipped_share, smallest_change
 from advmix.utils.memory import RowBudget
 from advmix.utils.torch_tools import answers, eval_mode, probabilities

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.filesize import decimal
 
-from advmix.data.photos.cache import PixelCache
+from advmix.data.photos.pixel_cache import PixelCache
 from advmix.utils.config import Settings
 from advmix.utils.progress import console
 

@@ -14,13 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from advmix.candidates import Loss
 from advmix.data.images import slices
 from advmix.encoders.autoencoder import Autoencoder
 from advmix.generators.base import Generator
 from advmix.inspect.survival import Survival, mixed_answers
 from advmix.latents import Latents, Split, join_splits, single_splits, split_name
 from advmix.metrics import DRAWN_TOGETHER, search_loss
-from advmix.mixing import AdvMix, Loss, SearchOptions, cross_entropy, draw_all_donors
+from advmix.mixing import AdvMix, SearchOptions, cross_entropy, draw_all_donors
 from advmix.utils.memory import RowBudget, in_parts
 from advmix.utils.progress import track
 from advmix.utils.torch_tools import answers, eval_mode, generator

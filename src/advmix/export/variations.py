@@ -12,11 +12,12 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
+from advmix.candidates import Loss
 from advmix.data.images import ImageSet, png, to_bytes, to_float
 from advmix.encoders.network import Encoder, encoded, start_latents
 from advmix.latents import Latents
 from advmix.metrics import predict_pixels
-from advmix.mixing import Loss, Mix, Mixer, any_place, cross_entropy, draw_all_donors
+from advmix.mixing import Mix, Mixer, any_place, cross_entropy, draw_all_donors
 from advmix.utils.errors import UserError
 from advmix.utils.files import atomic_write, make_folder, read_json, write_json
 from advmix.utils.memory import RowBudget

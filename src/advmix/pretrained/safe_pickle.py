@@ -77,7 +77,7 @@ def read_pickle(stream: BinaryIO, names: Mapping[str, Maker], persistent: Maker 
     Raises:
         RefusedError: another opcode, too much to do, or a damaged pickle.
     """
-    machine = Machine(names, persistent)
+    machine = PickleMachine(names, persistent)
     try:
         with warnings.catch_warnings(action="error"):  # of text with escapes that are none
             for opcode, argument, _ in pickletools.genops(stream):
@@ -94,7 +94,7 @@ def first_line(error: BaseException) -> str:
 
 
 @dataclass(eq=False)
-class Machine:
+class PickleMachine:
     """The pickle machine: a stack with marks, and a memory by number."""
 
     names: Mapping[str, Maker]
@@ -249,12 +249,12 @@ def is_key(key: Any) -> bool:
     return isinstance(key, str) or (isinstance(key, int) and abs(key) < MAX_KEY)
 
 
-def _pair(machine: Machine) -> list[Any]:
+def _pair(machine: PickleMachine) -> list[Any]:
     value, key = machine.stack.pop(), machine.stack.pop()
     return [key, value]
 
 
-def _constant(make: Callable[[], Any]) -> Callable[[Machine, Any], None]:
+def _constant(make: Callable[[], Any]) -> Callable[[PickleMachine, Any], None]:
     return lambda machine, _: machine.stack.append(make())
 
 
@@ -265,7 +265,7 @@ VALUES = (
 )
 """Opcodes that put their argument on the stack."""
 
-OPCODES: dict[str, Callable[[Machine, Any], None]] = {
+OPCODES: dict[str, Callable[[PickleMachine, Any], None]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
     "NONE": _constant(lambda: None),
     "NEWTRUE": _constant(lambda: True),
@@ -274,19 +274,19 @@ OPCODES: dict[str, Callable[[Machine, Any], None]] = {
     "EMPTY_SET": _constant(list),
     "EMPTY_DICT": _constant(dict),
     "EMPTY_TUPLE": _constant(tuple),
-    "MARK": Machine.mark,
-    "POP": Machine.pop,
-    "POP_MARK": Machine.pop_mark,
+    "MARK": PickleMachine.mark,
+    "POP": PickleMachine.pop,
+    "POP_MARK": PickleMachine.pop_mark,
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
-    "GLOBAL": Machine.name,
-    "STACK_GLOBAL": Machine.stack_name,
-    "REDUCE": Machine.call,
-    "NEWOBJ": Machine.call,
-    "NEWOBJ_EX": Machine.call_with_names,
-    "INST": Machine.call_marked,
-    "OBJ": Machine.call_marked,
-    "BUILD": Machine.build,
-    "BINPERSID": Machine.identify,
+    "GLOBAL": PickleMachine.name,
+    "STACK_GLOBAL": PickleMachine.stack_name,
+    "REDUCE": PickleMachine.call,
+    "NEWOBJ": PickleMachine.call,
+    "NEWOBJ_EX": PickleMachine.call_with_names,
+    "INST": PickleMachine.call_marked,
+    "OBJ": PickleMachine.call_marked,
+    "BUILD": PickleMachine.build,
+    "BINPERSID": PickleMachine.identify,
     "LIST": lambda machine, _: machine.fill([], machine.extend),
     "DICT": lambda machine, _: machine.fill({}, machine.set_items),
     "TUPLE": lambda machine, _: machine.collect(None),
@@ -299,7 +299,7 @@ OPCODES: dict[str, Callable[[Machine, Any], None]] = {
     "ADDITEMS": lambda machine, _: machine.extend(machine.take()),
     "SETITEM": lambda machine, _: machine.set_items(_pair(machine)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.take()),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Machine.remember),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), PickleMachine.remember),
     "MEMOIZE": lambda machine, _: machine.remember(len(machine.memory)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Machine.recall),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), PickleMachine.recall),
 }

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from advmix.data.images import ImageSet
-from advmix.data.photos.cache import decode_once
 from advmix.data.photos.decode import Broken, Decoded, PhotoOptions, decode_all, is_picture, open_bytes
 from advmix.data.photos.folders import left_out, open_files, open_path
 from advmix.data.photos.libraries import open_hugging_face, open_torchvision
+from advmix.data.photos.pixel_cache import decode_once
 from advmix.data.photos.rows import Source, Table, first_few, make_table
 from advmix.data.photos.stream import STREAM, open_stream
 from advmix.utils.config import expanded

@@ -15,7 +15,6 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from advmix.data.images import slices
-from advmix.data.photos.cache import PART_IMAGES, VERSION, PixelCache
 from advmix.data.photos.containers import stamp_of
 from advmix.data.photos.decode import Decoded, PhotoShape, decode_all, open_bytes
 from advmix.data.photos.libraries import (
@@ -30,6 +29,7 @@ from advmix.data.photos.libraries import (
     row_values,
     undecoded,
 )
+from advmix.data.photos.pixel_cache import PART_IMAGES, VERSION, PixelCache
 from advmix.data.photos.rows import SPLITS, Row, Source, in_short
 from advmix.utils.config import expanded
 from advmix.utils.errors import UserError, printable
