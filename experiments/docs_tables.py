@@ -7,7 +7,8 @@ A page says where: between `<!-- results: NAME -->` and `<!-- end of results -->
 tables by their names in `PARTS`. `methods=nominal,advmix` shows these rows alone, without what stands below a table.
 Between `<!-- columns: page -->` and `<!-- end of columns -->` stands what every accuracy means that is shown in that
 place; between `<!-- schema: audit_part -->` and `<!-- end of schema -->` the keys of that definition in the JSON Schema
-of `results.json`; between `<!-- named changes -->` and its end the changes of `advmix.named_changes`.
+of `results.json`; between `<!-- named changes -->` and its end the changes of `advmix.named_changes`; between
+`<!-- benchmark: NAME -->` and `<!-- end of benchmark -->` what `results/benchmarks/NAME.json` holds, and its figure.
 
 Run after results change; a test holds pages and results together.
 """
@@ -41,6 +42,7 @@ from advmix.report.tables import (
     schema,
 )
 from advmix.utils.config import to_dict
+from experiments.benchmark_tables import benchmark_blocks
 from experiments.cli import EXPERIMENTS
 from experiments.controls import EQUAL_COMPUTE
 from experiments.figures import TEST, caveat, published
@@ -54,6 +56,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"<!-- results: ([^\n>]+) -->.*?<!-- end of results -->", re.DOTALL)
 PHOTOGRAPHS = re.compile(r"<!-- photographs -->.*?<!-- end of photographs -->", re.DOTALL)
 NAMED = re.compile(r"<!-- named changes -->.*?<!-- end of named changes -->", re.DOTALL)
+BENCHMARK = re.compile(r"<!-- benchmark: (\w+) -->.*?<!-- end of benchmark -->", re.DOTALL)
 MEANINGS = re.compile(r"<!-- columns: (\w+) -->.*?<!-- end of columns -->", re.DOTALL)
 KEYS = re.compile(r"<!-- schema: (\w+) -->.*?<!-- end of schema -->", re.DOTALL)
 PICTURE = Path("controls", "figures", "mixing.png")
@@ -89,6 +92,7 @@ ALT = {
     "data": "Training images, each class in its own colour, above test images in random colours",
     "mixing": "A grid of mixes: rows keep their shape, columns lend their style",
     "marginalize": "Accuracy of the plain answer, on the reconstruction, and of the mean over N z⊥",
+    "audit_scaling": "CPU seconds and memory of an audit against images, size, candidates, pool and others",
     "accuracy": "Bar charts of the accuracy of each method on each test",
     "shuffled": "Accuracy in random colours against the colour spread in training, a line for each method",
     "uniform": "Accuracy in any colour against the colour spread in training, a line for each method",
@@ -114,8 +118,8 @@ def forecast_text() -> str:
 
 
 def pages() -> list[Path]:
-    """README and everything below docs."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README, that of the benchmarks, and everything below docs."""
+    return [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
@@ -128,6 +132,13 @@ def updated(page: str, folder: Path, results: Path = ROOT / "results") -> str:
             raise ValueError(f"results: {match[1]}: nothing to show")
         return f"<!-- results: {match[1]} -->\n\n{body}\n\n<!-- end of results -->"
 
+    def benchmark(match: re.Match[str]) -> str:
+        source = results / "benchmarks"
+        found = json.loads((source / f"{match[1]}.json").read_text())
+        body = "\n\n".join([*picture(source / f"{match[1]}.png", folder), *benchmark_blocks(match[1], found)])
+        return f"<!-- benchmark: {match[1]} -->\n\n{body}\n\n<!-- end of benchmark -->"
+
+    page = BENCHMARK.sub(benchmark, page)
     page = KEYS.sub(keys, PHOTOGRAPHS.sub(photographs, MEANINGS.sub(meanings, SECTION.sub(section, page))))
     return NAMED.sub(named_changes, page)
 
@@ -165,9 +176,15 @@ def keys(match: re.Match[str]) -> str:
 
 def pictures(source: Path, words: Sequence[str], folder: Path) -> Iterator[str]:
     """Links to the figures that are named and there."""
-    for figure in (source / "figures" / word for word in words if word.endswith(".png")):
-        if figure.is_file():
-            yield f"![{ALT.get(figure.stem, figure.stem)}]({Path(os.path.relpath(figure, folder)).as_posix()})"
+    for word in words:
+        if word.endswith(".png"):
+            yield from picture(source / "figures" / word, folder)
+
+
+def picture(figure: Path, folder: Path) -> Iterator[str]:
+    """A link to a figure, if it is there, in a page of the folder."""
+    if figure.is_file():
+        yield f"![{ALT.get(figure.stem, figure.stem)}]({Path(os.path.relpath(figure, folder)).as_posix()})"
 
 
 def load(folder: Path) -> list[dict[str, Any]]:
