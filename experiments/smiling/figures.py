@@ -12,10 +12,11 @@ from advmix.report.drawing import INK, MUTED, TRACK, Canvas
 from advmix.report.tables import in_percent
 from experiments.faces.figures import mean_seconds, new_table, percent, relative, relative_span
 from experiments.faces.label_survival import interval, nice_ticks
+from experiments.smiling.settings import CONSISTENCY
 
 Row = Mapping[str, Any]
 
-LEFT, WIDTH, GAP, HEAD, LINE = 2.3, 3.3, 0.5, 0.62, 0.27
+LEFT, WIDTH, GAP, HEAD, LINE = 2.75, 3.3, 0.5, 0.62, 0.27
 
 UNLABELLED, LABELLED = "#0072b2", "#e69f00"
 
@@ -54,7 +55,7 @@ def smiling_figure(rows: Sequence[Row]) -> Figure:
         axes.grid(axis="x", color=TRACK, linewidth=1)
         axes.set_axisbelow(True)
         for line, row in enumerate(rows):
-            interval(axes, line, row[key], UNLABELLED if row["method"].startswith("consistency") else LABELLED)
+            interval(axes, line, row[key], UNLABELLED if CONSISTENCY in row["method"] else LABELLED)
             if key == "error":
                 seeds = [100 * value for value in row["error_by_seed"]]
                 axes.plot(seeds, [line] * len(seeds), ".", markersize=4, color=INK)
