@@ -13,8 +13,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,13 +127,6 @@ def made_network(name: str) -> torch.nn.Module:
     return network
 
 
-@contextmanager
-def products(precision: str, device: torch.device) -> Iterator[None]:
-    """Of 32 bits where it says `32`; TF32 or fewer leave torch its default."""
-    with full_products(device, precision == "32"):
-        yield
-
-
 def arithmetic_of(precision: str) -> ArithmeticOptions:
     """As commands have it: TF32 is their `32`."""
     return ArithmeticOptions("32" if precision == "tf32" else precision)
@@ -237,7 +229,7 @@ def training_step(name: str, precision: str, sizes: Sizes, device: torch.device)
     trainee = ClassifierTrainee(made_network(sizes.trained_network), objective, images, options, 0, fabric)
 
     def step() -> None:
-        with products(precision, device):
+        with full_products(device, precision == "32"):
             trainee.update(trainee.loss(0))
 
     return step
@@ -254,7 +246,7 @@ def audit_rows(precision: str, sizes: Sizes, device: torch.device) -> list[Row]:
     images = ImageSet(images.pixels, predict(network, images, device).argmax(dim=1), images.classes)
     settings: Row = {"pool": "photos", "reference": "none", "explore": False, "search": sizes.search, "pictures": 2}
     for part in (images[:4], images):
-        with tempfile.TemporaryDirectory() as folder, products(precision, device):
+        with tempfile.TemporaryDirectory() as folder, full_products(device, precision == "32"):
             begun = time.perf_counter()
             result = advmix.audit_classifier(
                 network,

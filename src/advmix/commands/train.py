@@ -123,6 +123,8 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     Raises:
         UserError: as `run_train`.
     """
+    with local_first(fabric):
+        unlabelled = _unlabelled(config, some_images(data))
     mixes = config.method in NEEDS_LATENTS
     if mixes:
         config = replace(config, pool=_pool(config, data))
@@ -133,9 +135,7 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     recipe = make_recipe(config.method, data, config.seed, config.search, config.baseline, mixable, config.arithmetic)
     made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
-    if config.unlabelled.unlabelled is not None:
-        with local_first(fabric):
-            unlabelled = _unlabelled(config.unlabelled.unlabelled, config.data, recipe.images)
+    if unlabelled is not None:
         recipe = _beside(recipe, config, unlabelled)
         inputs["unlabelled"] = unlabelled.fingerprint
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric) as run:
@@ -177,10 +177,12 @@ def _pool(config: TrainConfig, data: Data) -> PoolOptions:
     return replace(config.pool, pool=PHOTOS)
 
 
-def _unlabelled(source: str, flags: DataConfig, images: ImageSet) -> ImageSet:
-    """All images of a source, in the shape of the training images."""
-    channels, side, _ = images.shape
-    read = replace(flags.sized(channels, side).photo_options(), limit=None)
+def _unlabelled(config: TrainConfig, images: ImageSet) -> ImageSet | None:
+    """All images without labels, where some are named, in the shape of the labelled ones."""
+    source, (channels, side, _) = config.unlabelled.unlabelled, images.shape
+    if source is None:
+        return None
+    read = replace(config.data.sized(channels, side).photo_options(), limit=None)
     return unlabelled_images("--unlabelled", source, read)[0]
 
 

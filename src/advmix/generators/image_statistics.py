@@ -37,10 +37,17 @@ SIDE = 3
 REACH = 2
 """Waves across and down an image, at most."""
 
-FREQUENCIES = tuple(
-    (down, across) for across in range(REACH + 1) for down in range(-REACH, REACH + 1) if across or down >= 0
-)
-"""Of each wave and its conjugate, one."""
+
+def frequencies(device: torch.device) -> Tensor:
+    """Waves down and across, `(F, 2)`; of each wave and its conjugate, one. Made where they are used: a copy from the
+    CPU would wait for a GPU.
+    """
+    across, down = torch.arange(REACH + 1, device=device), torch.arange(-REACH, REACH + 1, device=device)
+    return torch.cartesian_prod(across, down)[REACH:].flip(1)
+
+
+FREQUENCIES: tuple[tuple[int, int], ...] = tuple(map(tuple, frequencies(torch.device("cpu")).tolist()))
+"""The same as numbers."""
 
 PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
 """Of the cells, row by row."""
@@ -231,23 +238,17 @@ def put_fourier(styles: Tensor, normal: Tensor, waves: Tensor) -> Tensor:
 
 def find_waves(images: Tensor) -> Tensor:
     """Complex amplitudes of the lowest frequencies, `(B, C, frequencies)`, of no size: the first is the mean."""
-    down, across = _frequencies(images.device).mT
+    down, across = frequencies(images.device).mT
     spectrum: Tensor = torch.fft.rfft2(images, norm="forward")
     return spectrum[..., down, across]
 
 
-def _frequencies(device: torch.device) -> Tensor:
-    """`FREQUENCIES`, `(F, 2)`, made where they are used: a copy from the CPU would wait for a GPU."""
-    across, down = torch.arange(REACH + 1, device=device), torch.arange(-REACH, REACH + 1, device=device)
-    return torch.cartesian_prod(across, down)[REACH:].flip(1)
-
-
 def _drawn(waves: Tensor, like: Tensor) -> Tensor:
     """Waves and their conjugates as a real image of the size of `like`."""
-    frequencies = _frequencies(like.device).to(like)
-    twice = 1 + frequencies.any(dim=1).to(like)  # the mean is its own conjugate
+    found = frequencies(like.device).to(like)
+    twice = 1 + found.any(dim=1).to(like)  # the mean is its own conjugate
     down, across = (
-        torch.outer(frequencies[:, side], torch.arange(length, device=like.device).to(like) * (2 * math.pi / length))
+        torch.outer(found[:, side], torch.arange(length, device=like.device).to(like) * (2 * math.pi / length))
         for side, length in enumerate(like.shape[2:])
     )
     rows = (waves * twice)[..., None] * torch.polar(torch.ones_like(down), down)
