@@ -289,8 +289,8 @@ def test_an_audit_whose_reference_was_trained_on_other_images_does_not_go_on(
     names = [f"{part}/{digit_label(i) % 2}/{i}.png" for i in range(40) for part in ("train", "test")]
     data = write(tmp_path / "data", {name: encoded(digit(i)) for i, name in enumerate(names)})
     pool = write(tmp_path / "pool", {f"{i}.png": encoded(digit(i)) for i in range(4)})
-    named = ["--data", str(data), "--size", "16", "--device", "cpu"]
-    assert main(["train", *named, "--method", "nominal", "--epochs", "1", "--out", str(tmp_path / "net")]) == 0
+    named, training = ["--data", str(data), "--size", "16"], ["--method", "nominal", "--epochs", "1", "--device", "cpu"]
+    assert main(["train", *named, *training, "--out", str(tmp_path / "net")]) == 0
     line = ["audit", "--classifier", str(tmp_path / "net"), *named, "--pool", str(pool), *FEW]
     with monkeypatch.context() as patch:
         patch.setattr(audit_chunks, "search_all", stopped)
