@@ -59,7 +59,7 @@ class PartsConfig:
 
     Args:
         resolutions: image sizes in pixels; 64 has a spatial grid as photographs do.
-        batch: images per step.
+        batch: images per step; 64 are those of `train`.
         rounds: how often everything is timed; the median counts.
         settings: which to time: plain, or words of contiguous, tf32 and graphs (both of a GPU alone), bf16, compiled,
             joined by hyphens.
@@ -68,8 +68,8 @@ class PartsConfig:
         out: folder for parts.json.
     """
 
-    resolutions: tuple[int, ...] = (32, 64)
-    batch: int = 32
+    resolutions: tuple[int, ...] = (16, 64)
+    batch: int = 64
     rounds: int = 9
     settings: tuple[str, ...] = ("plain", "contiguous", "bf16", "compiled", "bf16-compiled")
     parts: tuple[str, ...] = ()

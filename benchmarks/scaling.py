@@ -1,4 +1,4 @@
-"""Time and memory against the number of images: data, encode, an epoch of RandMix, an audit of a part.
+"""Time and memory against the number of images: data, encode, an epoch of RandMix, an audit of a tenth.
 
 python benchmarks/scaling.py --counts 2000 10000 --out results/benchmarks
 
@@ -31,6 +31,8 @@ from advmix.utils.config import check_values
 from advmix.utils.errors import UserError
 from advmix.utils.progress import console, track
 
+AUDIT = "audit of a tenth"
+
 SECONDS_BETWEEN = 0.05
 """Between two looks at a process."""
 
@@ -43,7 +45,7 @@ class ScalingConfig:
         counts: numbers of images.
         size: of the images, in pixels.
         generator: a ready-made one.
-        audited: images that are audited.
+        audited: images that are audited, at most; a tenth of all where that is less.
         memory: as `--memory` takes it, of every command.
         scratch: folder for images and results; a temporary one by default.
         out: folder for scaling.json.
@@ -52,13 +54,13 @@ class ScalingConfig:
     counts: tuple[int, ...] = (2000, 10_000)
     size: int = 64
     generator: str = "statistics"
-    audited: int = 200
+    audited: int = 10_000
     memory: str = "2GB"
     scratch: Path | None = None
     out: Path = Path("results/benchmarks")
 
     def __post_init__(self) -> None:
-        check_values(self, "audited", least=50)
+        check_values(self, "audited", least=1)
         check_values(self, "size", least=16)
         if not self.counts or min(self.counts) < 400:
             raise UserError("--counts: name numbers of images, each at least 400")
@@ -119,6 +121,11 @@ def _private_bytes(process: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
+def audited(config: ScalingConfig, count: int) -> int:
+    """How many of so many images are audited."""
+    return min(config.audited, count // 10)
+
+
 def commands(config: ScalingConfig, folder: Path, count: int) -> dict[str, list[str]]:
     """The command lines, by what they do."""
     images = ["--data", str(folder / "images"), "--size", str(config.size)]
@@ -126,7 +133,8 @@ def commands(config: ScalingConfig, folder: Path, count: int) -> dict[str, list[
     pool = ["--pool", "train", "--pool-images", str(count)]
     preview = ["data", str(folder / "images"), "--size", str(config.size), "--no-shortcuts", "--memory", config.memory]
     train = ["train", *images, "--epochs", "1", *shared]
-    audit = ["audit", *images, *made, "--images", str(config.audited), "--restarts", "2", "--steps", "2", *shared]
+    search = ["--restarts", "2", "--steps", "2"]
+    audit = ["audit", *images, *made, "--images", str(audited(config, count)), *search, *shared]
     classifiers = ["--classifier", str(folder / "train"), "--reference", str(folder / "reference")]
     return {
         "data, decoding": [*preview, "--out", str(folder / "data")],
@@ -134,7 +142,7 @@ def commands(config: ScalingConfig, folder: Path, count: int) -> dict[str, list[
         "encode": ["encode", *images, *made, *pool, *shared, "--out", str(folder / "latents")],
         "train, randmix": [*train, "--method", "randmix", *made, *pool, "--out", str(folder / "train")],
         "train, nominal": [*train, "--method", "nominal", "--seed", "1", "--out", str(folder / "reference")],
-        f"audit of {config.audited:,}": [*audit, *classifiers, "--out", str(folder / "audit")],
+        AUDIT: [*audit, *classifiers, "--out", str(folder / "audit")],
     }
 
 
@@ -145,7 +153,8 @@ def measure_scaling(config: ScalingConfig, scratch: Path) -> list[dict[str, Any]
         folder = scratch / str(count)
         make_images(folder / "images", count, config.size)
         for name, words in commands(config, folder, count).items():
-            rows.append({"images": count, "command": name, **run_command(words, folder / "cache")})
+            row = {"images": count, "command": name, "read": audited(config, count) if name == AUDIT else count}
+            rows.append({**row, **run_command(words, folder / "cache")})
             console.print(f"  {count:,} images, {name}: {rows[-1]['seconds']:.0f} s, {_peaks(rows[-1])}")
     return rows
 
@@ -160,7 +169,7 @@ def scaling_table(rows: list[dict[str, Any]]) -> Table:
     table = Table("images", "command", "CPU s", "CPU s / 1,000", "peak")
     for row in rows:
         seconds = row["cpu_seconds"]
-        shares = f"{seconds:.0f}", f"{1000 * seconds / row['images']:.1f}"
+        shares = f"{seconds:.0f}", f"{1000 * seconds / row['read']:.1f}"
         table.add_row(f"{row['images']:,}", row["command"], *shares, _peaks(row))
     return table
 

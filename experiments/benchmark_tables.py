@@ -96,7 +96,7 @@ def _cost(row: Record | None) -> str:
     if row is None:
         return "–"
     peak = row["peak_private_bytes"] or row["peak_bytes"]
-    return f"{1000 * row['cpu_seconds'] / row['images']:.1f} s, {peak / 1e9:.1f} GB"
+    return f"{1000 * row['cpu_seconds'] / row['read']:.1f} s, {peak / 1e9:.1f} GB"
 
 
 def peers(results: Record) -> Iterator[str]:

@@ -89,12 +89,13 @@ def test_a_command_is_measured_on_made_images(tmp_path: Path) -> None:
     assert len(list((tmp_path / "images").rglob("*.jpg"))) == 40
     config = scaling.ScalingConfig(counts=(400,), size=16)
     lines = scaling.commands(config, tmp_path, 40)
+    assert lines[scaling.AUDIT][lines[scaling.AUDIT].index("--images") + 1] == "4"
     decoding, again = list(lines)[:2]
     for name in (decoding, again):
         row = scaling.run_command(lines[name], tmp_path / "cache")
         assert row["peak_bytes"] >= (row["peak_private_bytes"] or 0) > 0
     assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1
-    assert "40" in str(scaling.scaling_table([{"images": 40, "command": name, **row}]).columns[0]._cells)
+    assert "40" in str(scaling.scaling_table([{"images": 40, "read": 40, "command": name, **row}]).columns[0]._cells)
     with pytest.raises(UserError, match="advmix data"):
         scaling.run_command(["data", str(tmp_path / "nothing")], tmp_path / "cache")
 
