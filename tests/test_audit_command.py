@@ -260,6 +260,66 @@ def test_a_stopped_audit_goes_on_to_the_same_result(
     assert "another run (residual True there, False here)" in capsys.readouterr().err
 
 
+def test_a_chunk_of_other_images_is_made_again(
+    runs: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from advmix.audit import run as audit_chunks
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_chunks, "_join", stopped)
+        assert audit(runs, tmp_path / "out") == 130
+    first, second, *_ = sorted((tmp_path / "out" / ".chunks").iterdir())
+    shutil.copyfile(first, second)
+    assert audit(runs, tmp_path / "out", "--resume") == 0
+    assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]
+
+
+def test_an_audit_whose_reference_was_trained_on_other_images_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from advmix.audit import run as audit_chunks
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    hasten_reference(monkeypatch)
+    names = [f"{part}/{digit_label(i) % 2}/{i}.png" for i in range(40) for part in ("train", "test")]
+    data = write(tmp_path / "data", {name: encoded(digit(i)) for i, name in enumerate(names)})
+    pool = write(tmp_path / "pool", {f"{i}.png": encoded(digit(i)) for i in range(4)})
+    named, training = ["--data", str(data), "--size", "16"], ["--method", "nominal", "--epochs", "1", "--device", "cpu"]
+    assert main(["train", *named, *training, "--out", str(tmp_path / "net")]) == 0
+    line = ["audit", "--classifier", str(tmp_path / "net"), *named, "--pool", str(pool), *FEW]
+    with monkeypatch.context() as patch:
+        patch.setattr(audit_chunks, "search_all", stopped)
+        assert main([*line, "--out", str(tmp_path / "out")]) == 130
+    (data / names[0]).write_bytes(encoded(digit(50)))
+    capsys.readouterr()
+    assert main([*line, "--out", str(tmp_path / "out"), "--resume"]) == 2
+    assert "another training set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["seed", "rows"])
+def test_records_of_another_audit_are_refused(
+    runs: Path, done: Path, tmp_path: Path, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    (out / "results.json").unlink()
+    found = AuditRecords.load(out)
+    other = replace(found, metadata={**found.metadata, "seed": 1})
+    if change == "rows":
+        other = replace(found, images=replace(found.images, rows=found.images.rows + 1))
+    other.save(out / "found.safetensors")
+    assert audit(runs, out, "--resume") == 2
+    assert "found.safetensors: of another audit" in capsys.readouterr().err
+    (out / "found.safetensors").unlink()
+    assert audit(runs, out, "--resume") == 0
+    assert results_of(out)["classifiers"] == results_of(done)["classifiers"]
+
+
 def test_two_processes_find_what_one_finds(runs: Path, done: Path, tmp_path: Path) -> None:
     in_two_processes(main, [*words(runs), "--devices", "2", "--out", str(tmp_path / "out")])
     assert results_of(tmp_path / "out")["classifiers"] == results_of(done)["classifiers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from advmix.data.photos import pixel_cache as caches
 from advmix.data.photos.decode import Decoded, PhotoOptions
 from advmix.data.photos.load import Photos, load_photos, load_pictures
 from advmix.data.photos.pixel_cache import PixelCache
+from advmix.utils.errors import UserError
+from advmix.utils.files import TEMPORARY
 from advmix.utils.machine import MACHINE
 from pictures import digit, encoded, write
 from test_digits import write_idx
@@ -224,6 +227,52 @@ def test_a_folder_that_cannot_be_written_is_no_matter(
     assert len(load_photos(str(data), OPTIONS).train) > 0
 
 
+def test_pixels_whose_facts_cannot_be_written_are_removed(
+    data: Path, monkeypatch: pytest.MonkeyPatch, cache: PixelCache
+) -> None:
+    def full(*_: object) -> None:
+        raise UserError("no disk space left")
+
+    monkeypatch.setattr(caches, "write_json", full)
+    assert len(load_photos(str(data), OPTIONS).train) > 0
+    assert not list(cache.folder.iterdir())
+
+
+def test_a_cache_that_may_only_be_read_is_read(
+    data: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch, cache: PixelCache
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    load_photos(str(data), OPTIONS)
+    decoded.clear()
+    monkeypatch.setattr(os, "utime", refused)
+    load_photos(str(data), OPTIONS)
+    assert not decoded
+    assert len(cache.entries) == 1
+
+
+def test_what_was_never_finished_goes_when_it_is_old(data: Path, cache: PixelCache) -> None:
+    cache.folder.mkdir()
+    old_age = 2 * caches.ABANDONED_SECONDS
+    ages = {
+        f"{'0' * 32}.pixels": old_age,
+        f"{'0' * 32}.1-2.part": old_age,
+        f".0{TEMPORARY}": old_age,
+        f"{'1' * 32}.pixels": 10,
+        f"{'1' * 32}.1-2.part": 10,
+        f".1{TEMPORARY}": 10,
+        "own.pixels": old_age,
+    }
+    for name, age in ages.items():
+        (cache.folder / name).touch()
+        os.utime(cache.folder / name, (time.time() - age, time.time() - age))
+    load_photos(str(data), OPTIONS)
+    (facts,) = cache.entries
+    left = {path.name for path in cache.folder.iterdir()} - {facts.name, facts.with_suffix(".pixels").name}
+    assert left == {name for name, age in ages.items() if age == 10} | {"own.pixels"}
+
+
 def test_archives_and_unlabelled_images_are_kept_too(cache: PixelCache, data: Path, decoded: list[str]) -> None:
     place = data.parent / "data.zip"
     with ZipFile(place, "w") as packed:
@@ -335,6 +384,16 @@ def test_where_it_is_follows_the_flag_then_the_environment(monkeypatch: pytest.M
     found = PixelCache.named()
     assert found is not None
     assert found.folder == tmp_path / "xdg" / "advmix"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("a" * 300, "File name too long"), ("~nobody-of-this-name/cache", "no such home")]
+)
+def test_a_folder_that_cannot_be_is_one_line(name: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "--cache", name]) == 2
+    error = capsys.readouterr().err
+    assert "--cache" in error
+    assert f"({words}); name another one, or none" in error
 
 
 def test_two_processes_write_the_same_entry(cache: PixelCache, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

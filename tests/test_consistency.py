@@ -198,6 +198,7 @@ def places(out: Path) -> None:
     write(out / "more", {f"{place}.png": encoded(digit(place)) for place in range(60, 100)})
     write(out / "one", {"0.png": DIGITS["0.png"]})
     write(out / "none", {"about.txt": "nothing"})
+    (out / "table.csv").write_text("filename\n")
 
 
 def train(places: Path, out: Path, *flags: str) -> dict[str, Tensor]:
@@ -231,7 +232,12 @@ def test_training_of_other_unlabelled_images_does_not_go_on(
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("missing", "missing"), ("none", "no images in it"), ("one", "1 image; 2 are needed at least")],
+    [
+        ("missing", "missing"),
+        ("table.csv", "name the folder of its images"),
+        ("none", "no images in it"),
+        ("one", "1 image; 2 are needed at least"),
+    ],
 )
 def test_no_unlabelled_images_is_one_line(
     name: str, words: str, places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -242,3 +248,25 @@ def test_no_unlabelled_images_is_one_line(
     assert "--unlabelled" in error
     assert words in error
     assert not (tmp_path / "out").exists()
+
+
+def test_test_images_among_the_unlabelled_ones_are_counted(
+    places: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(places, tmp_path / "more", "--unlabelled", str(places / "more"))
+    assert "test images" not in capsys.readouterr().out
+    train(places, tmp_path / "same", "--unlabelled", str(places / "data"))
+    assert "12 of the 12 test images are in it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_unlabelled_images_are_cropped_as_those_of_the_latents(tmp_path: Path) -> None:
+    wide = {f"{place % 2}/{place}.png": encoded(digit(place).resize((48, 16))) for place in range(20)}
+    data, latents = write(tmp_path / "data", wide), str(tmp_path / "latents")
+    named = ["--data", str(data), "--size", "16", "--crop", "stretch"]
+    training = ["train", "--method", "nominal", "--epochs", "1", "--unlabelled", str(data), "--device", "cpu"]
+    assert main(["encode", "--generator", "statistics", *named, "--device", "cpu", "--out", latents]) == 0
+    found = []
+    for name, flags in (("direct", named), ("pooled", ["--generator", "statistics", "--latents", latents])):
+        assert main([*training, *flags, "--out", str(tmp_path / name)]) == 0
+        found.append(load_file(tmp_path / name / "classifier.safetensors"))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

@@ -326,6 +326,11 @@ def test_the_command_shows_shards(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["data", str(tmp_path / "shards" / "train-{0..2}.tar"), "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "train-0.tar: no such shard, nor are 2 more of the 3 that are named" in line
+    unquoted = sorted(str(path) for path in (tmp_path / "shards").glob("train-*.tar"))
+    for flag in ([], ["--data"]):
+        assert main(["data", *flag, *unquoted, "--out", str(tmp_path / "out")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "put a pattern of shards in quotes" in line
 
 
 def test_what_lies_beside_shards_is_counted(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_what_a_stream_needs_is_one_line(cache: PixelCache, tmp_path: Path, monk
     assert "the cache has no room for them; name a larger --cache-size" in refused(f"hf-stream:{place}")
     assert not list(cache.folder.iterdir()), "nothing of it is kept"
     monkeypatch.setattr(MACHINE, "cache", str(write(tmp_path / "closed", {"a": ""}) / "a" / "b"))
-    assert "Not a directory:" in refused(f"hf-stream:{place}")
+    assert "Not a directory; name another folder with --cache" in refused(f"hf-stream:{place}")
     monkeypatch.setattr(MACHINE, "cache", "none")
     assert "keeps its images in the cache, and there is none; name one" in refused(f"hf-stream:{place}")
 

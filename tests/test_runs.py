@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from advmix.commands.cache import CacheConfig
 from advmix.commands.fit import FitConfig
 from advmix.data.settings import DataConfig
 from advmix.report.page import save_figures
@@ -92,6 +93,8 @@ def test_the_name_of_a_run_changes_with_its_inputs(tmp_path: Path) -> None:
 def test_other_command_is_refused(claimed: Path) -> None:
     with pytest.raises(UserError, match="command 'fit' there, 'train' here"):
         claim_run(claimed, "train", FitConfig(), resume=True, inputs=INPUTS)
+    with pytest.raises(UserError, match="command 'fit' there, 'cache' here"):  # whatever else differs
+        claim_run(claimed, "cache", CacheConfig(), resume=True, inputs=INPUTS)
 
 
 def test_refused_run_changes_nothing(claimed: Path) -> None:

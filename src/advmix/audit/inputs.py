@@ -36,7 +36,6 @@ from advmix.training.reference import (
 )
 from advmix.utils.device import local_first
 from advmix.utils.errors import UserError
-from advmix.utils.files import hexdigest
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -144,6 +143,7 @@ class AuditInputs:
             "images": self.data.test.fingerprint,
             "generator": None if self.metadata is None else self.metadata["fingerprint"],
             "reference": None if self.reference is None else self.reference.fingerprint,
+            "training set": self.data.train.fingerprint if self.reference is None else None,
         }
         return known | {f"classifier {place}": one.fingerprint for place, one in enumerate(self.classifiers, start=1)}
 
@@ -189,8 +189,7 @@ class AuditInputs:
                 train = data_of(self.fitted.metadata, self.fitted.folder).train
             except UserError:
                 return None
-        known = {hexdigest(image) for image in train.pixels}
-        return sum(hexdigest(image) in known for image in self.data.test.pixels[rows])
+        return self.data.test[rows].count_shared(train)
 
     def search(self, options: SearchOptions) -> SearchOptions:
         """With the usual z⊥ where none is named: all styles beside a grid, else the two finest layers. Where a

@@ -178,6 +178,15 @@ class AuditRecords:
         split = self.metadata["split"]
         return Split(split["layers"], tuple(split["perp"]), split["grid"])
 
+    def is_of(self, metadata: Mapping[str, Any], rows: Tensor) -> bool:
+        """Whether these are the records of an audit, wherever its generator and classifiers lie now.
+
+        Args:
+            metadata: what its file says of it.
+            rows: `(N,)`, the test images.
+        """
+        return _contents(self.metadata) == _contents(metadata) and torch.equal(self.images.rows, rows)
+
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically: images first in every tensor, classifiers second."""
         tensors = {name: part for name, part in vars(self.images).items() if part is not None}
@@ -229,6 +238,12 @@ class AuditRecords:
         """One after the other; the metadata are the first one's."""
         records = tuple(joined_records(column) for column in zip(*(part.classifiers for part in parts), strict=True))
         return AuditRecords(joined_records([part.images for part in parts]), records, parts[0].metadata)
+
+
+def _contents(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata without paths, and without the names that follow from these."""
+    known = {key: value for key, value in metadata.items() if key not in ("generator", "latents", "reference")}
+    return {**known, "classifiers": [one["fingerprint"] for one in metadata.get("classifiers", ())]}
 
 
 def _check_lengths(tensors: Mapping[str, Tensor]) -> None:

@@ -84,14 +84,18 @@ def search_all(
         places = list(slices(len(rows), chunk))
         folder = in_first_process(fabric, lambda: make_folder(out / CHUNKS))
         paths = [folder / f"{place.start:08d}.safetensors" for place in places]
-        mine = [i for i in own_turns(fabric, range(len(places))) if not _is_done(paths[i], metadata)]
+        turns = own_turns(fabric, range(len(places)))
+        mine = [i for i in turns if not _is_done(paths[i], metadata, rows[places[i]])]
         with track("audit", sum(places[i].stop - places[i].start for i in mine)) as advance:
             for i in mine:
                 batch = images.read(places[i].start, rows[places[i]])
                 _found(setup, classifiers, batch, metadata, advance).save(paths[i])
         fabric.barrier()
         in_first_process(fabric, lambda: _join(out, paths, setup.pool))
-    return AuditRecords.load(out)
+    found = AuditRecords.load(out)
+    if not found.is_of(metadata, rows):
+        raise UserError(f"{out / RECORDS_FILE}: of another audit than this folder; delete it, and run this one again")
+    return found
 
 
 def _found(
@@ -114,10 +118,13 @@ def _found(
     return AuditRecords.cat(parts)
 
 
-def _is_done(path: Path, metadata: dict[str, Any]) -> bool:
-    """Whether a chunk is there, whole, and of this audit."""
+def _is_done(path: Path, metadata: dict[str, Any], rows: Tensor) -> bool:
+    """Whether a chunk is there, whole, and of these images of this audit."""
     try:
-        return path.is_file() and AuditRecords.load(path).metadata == metadata
+        if not path.is_file():
+            return False
+        found = AuditRecords.load(path)
+        return found.metadata == metadata and torch.equal(found.images.rows, rows)
     except UserError:
         return False
 

@@ -124,7 +124,7 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
         UserError: as `run_train`.
     """
     with local_first(fabric):
-        unlabelled = _unlabelled(config, some_images(data))
+        unlabelled = _unlabelled(config, data.config, some_images(data))
     mixes = config.method in NEEDS_LATENTS
     if mixes:
         config = replace(config, pool=_pool(config, data))
@@ -136,6 +136,7 @@ def train_images(config: TrainConfig, data: Data, fabric: Fabric) -> None:
     made_with = fingerprints_of(mixable)
     generator, inputs = made_with["generator"], {"images": recipe.images.fingerprint, **made_with}
     if unlabelled is not None:
+        _say_shared(config, unlabelled, data)
         recipe = _beside(recipe, config, unlabelled)
         inputs["unlabelled"] = unlabelled.fingerprint
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric) as run:
@@ -177,13 +178,32 @@ def _pool(config: TrainConfig, data: Data) -> PoolOptions:
     return replace(config.pool, pool=PHOTOS)
 
 
-def _unlabelled(config: TrainConfig, images: ImageSet) -> ImageSet | None:
-    """All images without labels, where some are named, in the shape of the labelled ones."""
+def _unlabelled(config: TrainConfig, data: DataConfig, images: ImageSet) -> ImageSet | None:
+    """All images without labels, where some are named.
+
+    Args:
+        config: names them.
+        data: how the labelled images were read; where it names none, `config` says it.
+        images: some of these, for their shape.
+    """
     source, (channels, side, _) = config.unlabelled.unlabelled, images.shape
     if source is None:
         return None
-    read = replace(config.data.sized(channels, side).photo_options(), limit=None)
+    own = data if data.data else config.data
+    read = replace(own.sized(channels, side).photo_options(), limit=None)
     return unlabelled_images("--unlabelled", source, read)[0]
+
+
+def _say_shared(config: TrainConfig, unlabelled: ImageSet, data: Data) -> None:
+    """A line where test images are among those without labels."""
+    try:
+        test = data.test
+    except UserError:
+        return
+    shared = test.count_shared(unlabelled)
+    if shared:
+        words = f"{shared:,} of the {len(test):,} test images are in it; accuracy on these is not that on new images"
+        console.print(f"  --unlabelled {config.unlabelled.unlabelled}: {words}", markup=False, style="yellow")
 
 
 def _beside(recipe: Recipe, config: TrainConfig, unlabelled: ImageSet) -> Recipe:
@@ -215,7 +235,10 @@ def leave_sites_out(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
     """
     with local_first(fabric):
         images = _site_images(config)
+        unlabelled = _unlabelled(config, config.data, images.images)
     folders, inputs = images.folders(), {"images": images.images.fingerprint}
+    if unlabelled is not None:
+        inputs["unlabelled"] = unlabelled.fingerprint
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric):
         if not in_first_process(fabric, (config.out / RESULTS).is_file):
             rows = []

@@ -48,6 +48,12 @@ class ImageSet:
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
+    def count_shared(self, others: ImageSet) -> int:
+        """How many of these are among other images of the same shape, pixel by pixel."""
+        own = [hexdigest(image) for image in self.pixels]
+        found = set(own).intersection(hexdigest(image) for image in others.pixels)
+        return sum(digest in found for digest in own)
+
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any pixel, label or class name."""

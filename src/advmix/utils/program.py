@@ -243,7 +243,7 @@ class Program:
             if stop.code in (0, None):
                 print(HELP)
                 raise
-            raise UserError(f"{_inside_box(errors.getvalue())} (see {called} --help)") from None
+            raise UserError(f"{_inside_box(errors.getvalue())} (see {called} --help{_unquoted(rest)})") from None
         if saved:
             _check_code(config, rest)
         return config
@@ -303,6 +303,12 @@ def _check_words(words: list[str]) -> None:
             raise UserError(f"{word[:-1]}: an empty value; leave the flag out, or give it one")
         if "\0" in word:
             raise UserError(f"{word!r}: has a NUL character in it")
+
+
+def _unquoted(words: list[str]) -> str:
+    """A hint where the shell has filled in a pattern of shards."""
+    several = sum(word.endswith(".tar") for word in words) > 1
+    return "; put a pattern of shards in quotes" if several else ""
 
 
 def _inside_box(text: str) -> str:

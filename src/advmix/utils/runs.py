@@ -280,7 +280,7 @@ def _check_same(out: Path, old: dict[str, Any], new: dict[str, Any], resume: boo
         key for key in sorted(old.keys() | new.keys()) if key not in RESUMABLE_FIELDS and old.get(key) != new.get(key)
     ]
     if differing:
-        key = differing[0]
+        key = "command" if "command" in differing else differing[0]
         what = first_difference(old.get(key), new.get(key))
         raise UserError(f"{out}: holds another run ({key} {what}); choose another folder with --out")
     if not resume:

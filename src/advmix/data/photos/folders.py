@@ -186,6 +186,10 @@ def open_files(path: Path) -> Files:
         return Shards([path])
     if stat.S_ISREG(mode) and (ending == ".zip" or zipfile.is_zipfile(path)):
         return Archive(path)
+    if stat.S_ISREG(mode) and ending == ".csv":
+        raise UserError(
+            f"{printable(str(path))}: a table, where no labels are looked for; name the folder of its images"
+        )
     reason = "neither a folder nor a .zip, .csv or .tar file" if mode else "no such file or folder"
     raise UserError(f"{printable(str(path))}: {reason}")
 

@@ -180,7 +180,8 @@ def load(datasets: Any, name: str, download: bool, stream: bool = False) -> Any:
         ) from error
     except Exception as error:  # a dozen formats' readers raise whatever they like for damaged files
         why = printable(in_short(error))
-        remedy = "mend it" if place.is_dir() else "fetch it with --download"
+        there = "check the name and the connection" if download else "fetch it with --download"
+        remedy = "mend it" if place.is_dir() else there
         raise UserError(
             f"hf:{shown}: cannot be read ({why}); {remedy}, or name a folder that save_to_disk wrote"
         ) from error

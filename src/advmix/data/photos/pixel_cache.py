@@ -27,7 +27,7 @@ from PIL import Image
 from advmix.data.images import slices
 from advmix.data.photos.decode import Broken, Decoded, decode_all
 from advmix.utils.errors import UserError
-from advmix.utils.files import read_json, sha256, write_json
+from advmix.utils.files import TEMPORARY, read_json, sha256, write_json
 from advmix.utils.machine import MACHINE
 from advmix.utils.progress import Advance, track
 
@@ -84,9 +84,15 @@ class PixelCache:
             return None
         try:
             folder = Path(said).expanduser() if said else usual_folder()
-        except RuntimeError:  # no home
-            return None
-        if folder.exists() and not folder.is_dir():
+            is_something_else = folder.exists() and not folder.is_dir()
+        except (RuntimeError, OSError) as error:
+            if not said:  # no home, or a closed one
+                return None
+            reason = getattr(error, "strerror", None) or "no such home"
+            raise UserError(
+                f"--cache {said[:100]}: cannot be a folder ({reason}); name another one, or none"
+            ) from error
+        if is_something_else:
             raise UserError(f"--cache {folder}: not a folder; name one, or none")
         return PixelCache(folder, MACHINE.cache_size or CACHE_BYTES)
 
@@ -104,6 +110,9 @@ class PixelCache:
     def _files(self) -> list[Path]:
         return [path for path in self.folder.glob("*") if _is_ours(path)]
 
+    def _is_finished(self, path: Path) -> bool:
+        return path.suffix in (PIXELS, FACTS) and (self.folder / f"{path.stem}{FACTS}").is_file()
+
     def clear(self) -> int:
         """Remove all entries, also those that are being written; returns the bytes that they took. Nothing else in the
         folder is touched.
@@ -120,10 +129,11 @@ class PixelCache:
             return None
         try:
             decoded = _opened(read_json(facts), pixels)
-            os.utime(facts)
         except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
             self.remove(key)
             return None
+        with suppress(OSError):  # a cache that may only be read
+            os.utime(facts)
         return decoded
 
     def remove(self, key: str) -> None:
@@ -169,19 +179,25 @@ class PixelCache:
                     known.append(replace(part, pixels=part.pixels.new_empty(0, *part.pixels.shape[1:])))
 
                 parts(put)
-            written.replace(self.folder / f"{key}{PIXELS}")
-            write_json(
-                self.folder / f"{key}{FACTS}", {**_facts(known), **(more or {}), "bytes_sha256": digest.hexdigest()}
-            )
+            self._finish(key, written, {**_facts(known), **(more or {}), "bytes_sha256": digest.hexdigest()})
         finally:
             _remove(written)
         self._make_room(key)
         return self.read(key)
 
+    def _finish(self, key: str, written: Path, facts: dict[str, Any]) -> None:
+        """Make an entry of a file of pixels; where its facts cannot be written, nothing is left of it."""
+        try:
+            written.replace(self.folder / f"{key}{PIXELS}")
+            write_json(self.folder / f"{key}{FACTS}", facts)
+        except BaseException:
+            self.remove(key)
+            raise
+
     def _make_room(self, kept: str) -> None:
         """Remove what was used longest ago, but not the entry `kept`, and what was never finished."""
         for path in self._files():
-            if path.suffix == ".part" and time.time() - _seconds(path) > ABANDONED_SECONDS:
+            if not self._is_finished(path) and time.time() - _seconds(path) > ABANDONED_SECONDS:
                 _remove(path)
         for facts in self.entries:
             if self.bytes <= self.limit:
@@ -288,8 +304,10 @@ def _opened(facts: dict[str, Any], path: Path) -> Decoded:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is called as those of the cache are: 32 hex digits and an ending."""
+    """Whether a file is called as those of the cache are, 32 hex digits and an ending, or is one half-written."""
     key, _, ending = path.name.partition(".")
+    if path.name.endswith(TEMPORARY):
+        return True
     return len(key) == 32 and set(key) <= set("0123456789abcdef") and f".{ending}".endswith((PIXELS, FACTS, ".part"))
 
 

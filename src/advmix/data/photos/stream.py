@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -132,7 +133,8 @@ class _Stream:
             self._check_room(total or 0)
             entry = self.cache.write(key, put_all, facts)
         except OSError as error:
-            raise UserError(f"{self.cache.folder}: {printable(in_short(error))}; {ROOM}") from error
+            remedy = ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another folder with --cache"
+            raise UserError(f"{self.cache.folder}: {error.strerror or in_short(error)}; {remedy}") from error
         if entry is None:
             raise UserError(f"{self.cache.folder}: what was written there is gone, or no image could be read")
         return entry
