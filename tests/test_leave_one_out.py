@@ -142,16 +142,19 @@ def test_a_stopped_run_goes_on(data: Path, tmp_path: Path, capsys: pytest.Captur
     assert read(tmp_path / "out")["parts"] == read(tmp_path / "whole")["parts"]
 
 
-def test_a_run_of_other_unlabelled_images_does_not_go_on(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["unlabelled", "pool"])
+def test_a_run_of_other_images_beside_does_not_go_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     more = write(tmp_path / "more", {f"{place:03}.png": (data / f"{place:03}.png").read_bytes() for place in range(4)})
-    flags = ["--epochs", "1", "--unlabelled", str(more)]
+    flags = ["--epochs", "1", "--method", "randmix", f"--{kind}", str(more)]
     assert run(data, tmp_path / "out", *flags) == 0
-    assert "4 of the 60 test images are in it" in " ".join(capsys.readouterr().out.split())
+    told = "4 of the 60 test images are in it" in " ".join(capsys.readouterr().out.split())
+    assert told == (kind == "unlabelled")
+    assert run(data, tmp_path / "out", *flags, "--resume") == 0
     (more / "000.png").unlink()
     assert run(data, tmp_path / "out", *flags, "--resume") == 2
-    assert "another unlabelled" in capsys.readouterr().err
+    assert f"another {kind}" in capsys.readouterr().err
 
 
 def test_mixing_methods_mix_the_other_sites(data: Path, tmp_path: Path) -> None:

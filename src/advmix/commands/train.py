@@ -21,7 +21,7 @@ from advmix.encoders.store import PHOTOS, LatentStore, PoolOptions
 from advmix.intervals import balanced_share, share_of
 from advmix.metrics import predict_in_turns
 from advmix.mixing import SearchOptions, with_layers
-from advmix.pools import PHOTO_CHANNELS, data_of, fingerprints_of, some_images
+from advmix.pools import PHOTO_CHANNELS, data_of, fingerprints_of, open_generator, pool_members, some_images
 from advmix.report.tables import RESULTS, header, parts_table
 from advmix.training.classify import ClassifierTrainee, TrainOptions
 from advmix.training.consistency import UnlabelledOptions
@@ -236,9 +236,12 @@ def leave_sites_out(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
     with local_first(fabric):
         images = _site_images(config)
         unlabelled = _unlabelled(config, config.data, images.images)
-    folders, inputs = images.folders(), {"images": images.images.fingerprint}
-    if unlabelled is not None:
-        inputs["unlabelled"] = unlabelled.fingerprint
+        inputs = {
+            "images": images.images.fingerprint,
+            "pool": _pool_fingerprint(config, images.images),
+            "unlabelled": None if unlabelled is None else unlabelled.fingerprint,
+        }
+    folders = images.folders()
     with open_run(config.out, "train", config, config.resume, inputs, fabric=fabric):
         if not in_first_process(fabric, (config.out / RESULTS).is_file):
             rows = []
@@ -253,6 +256,15 @@ def leave_sites_out(config: TrainConfig, fabric: Fabric) -> dict[str, Any]:
     console.print(parts_table(results["parts"], "sites"))
     console.print(f"  numbers in {config.out / RESULTS}", markup=False)
     return results
+
+
+def _pool_fingerprint(config: TrainConfig, images: ImageSet) -> str | None:
+    """Of the images of a pool that is named; those that are shipped do not change, and training images are known."""
+    if config.method not in NEEDS_LATENTS or config.pool.is_train or config.pool.pool == PHOTOS:
+        return None
+    data = GivenImages(images, images, config.seed)
+    model = open_generator(config.generator, data.config, config.pool, data)[0]
+    return pool_members(config.pool, data.config, data, model.generator, config.seed).images.fingerprint
 
 
 def _site_images(config: TrainConfig) -> SiteImages:
