@@ -257,7 +257,7 @@ def _overview_cell(of_seed: Mapping[int, Record] | None) -> str:
     return f"{percent(found['sites'])} ({100 * found['sites_estimated'].mean:.0f})"
 
 
-SEARCHED = ("randmix", "randmix-kept", "worst-of-3", "advmix")
+SEARCHED = ("randmix", "randmix-kept", "worst-of-3", "advmix", "advmix-kept")
 
 
 def search_table(results: Record) -> Iterator[str]:
